@@ -1,0 +1,71 @@
+//! One error type for the whole crate. Every message names the file, field or flag, says what was found and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, sorted by who can mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file (or a field of it) is not what is needed. Exit code 2.
+    #[error("{}: {found}; {fix}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// The field and what was found there.
+        found: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// A flag or a combination of flags that cannot work. Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The operating system refused. Exit code 2 where the path was the user's to give, which is always.
+    #[error("{}: cannot {doing}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The verb, as in "cannot read".
+        doing: &'static str,
+        /// The system's own word.
+        source: std::io::Error,
+    },
+    /// Ctrl-C or SIGTERM; the code is 130 or 143 and `saved` says what was kept.
+    #[error("interrupted; {saved}")]
+    Interrupted {
+        /// The process exit code.
+        code: i32,
+        /// What is on disk now.
+        saved: String,
+    },
+    /// A bug of ours. Exit code 1.
+    #[error("internal failure: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A file or field that is not what is needed.
+    pub fn input(path: impl AsRef<Path>, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Error::Input { path: path.as_ref().to_path_buf(), found: found.into(), fix: fix.into() }
+    }
+
+    /// A flag or a combination of flags that cannot work.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::Usage(message.into())
+    }
+
+    /// An operating-system error on `path` while `doing` (a verb: "read", "create", "rename").
+    pub fn io(path: impl AsRef<Path>, doing: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.as_ref().to_path_buf(), doing, source }
+    }
+
+    /// The process exit code: 1 internal failure, 2 wrong usage or bad input, 130/143 interrupted.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Input { .. } | Error::Usage(_) | Error::Io { .. } => 2,
+            Error::Interrupted { code, .. } => *code,
+            Error::Internal(_) => 1,
+        }
+    }
+}

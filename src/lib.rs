@@ -1,0 +1,17 @@
+//! Masked sparse gene–peak attention for paired single-cell RNA + ATAC data.
+#![warn(missing_docs)]
+
+pub mod cli;
+pub mod data;
+pub mod discover;
+pub mod error;
+pub mod evaluate;
+pub mod graph;
+pub mod interrupt;
+pub mod model;
+pub mod ops;
+pub mod real;
+pub mod rng;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,60 @@
+//! The number types the CPU ops are generic over: f32 (fast) and f64 (the oracle of the gradient checks).
+
+use std::fmt::{Debug, Display};
+use std::iter::Sum;
+use std::ops::{AddAssign, MulAssign, SubAssign};
+
+/// f32 or f64.
+pub trait Real:
+    faer::traits::ComplexField
+    + num_traits::Float
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + Sum
+    + Default
+    + Debug
+    + Display
+    + Send
+    + Sync
+    + 'static
+{
+    /// Rounds (or widens) an f64.
+    fn of(x: f64) -> Self;
+    /// Widens to f64.
+    fn f64(self) -> f64;
+    /// The slices as f32 if that is what they are: the door to the SIMD kernels.
+    fn as_f32(x: &[Self]) -> Option<&[f32]>;
+    /// As [`Real::as_f32`], mutable.
+    fn as_f32_mut(x: &mut [Self]) -> Option<&mut [f32]>;
+}
+
+impl Real for f32 {
+    fn of(x: f64) -> Self {
+        x as f32
+    }
+    fn f64(self) -> f64 {
+        f64::from(self)
+    }
+    fn as_f32(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
+    }
+    fn as_f32_mut(x: &mut [Self]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+}
+
+impl Real for f64 {
+    fn of(x: f64) -> Self {
+        x
+    }
+    fn f64(self) -> f64 {
+        self
+    }
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
