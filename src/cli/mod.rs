@@ -18,6 +18,7 @@ mod config;
 
 // verbs: modules
 pub mod recipes;
+pub mod train;
 
 /// Seed where none is given.
 pub const DEFAULT_SEED: u64 = 906;
@@ -56,7 +57,8 @@ struct Common {
 enum Verb {
     // demo, simulate
     // prepare, samples
-    // train
+    /// Train a model on a prepared data set
+    Train(Box<train::Args>),
     // evaluate
     // embed, translate
     // discover
@@ -67,6 +69,7 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Train(args) => train::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
 }
