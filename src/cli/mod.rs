@@ -17,8 +17,10 @@ use crate::error::{Error, Result};
 mod config;
 
 // verbs: modules
+pub mod inspect;
 pub mod recipes;
 pub mod train;
+pub mod weights;
 
 /// Seed where none is given.
 pub const DEFAULT_SEED: u64 = 906;
@@ -62,7 +64,10 @@ enum Verb {
     // evaluate
     // embed, translate
     // discover
-    // weights, inspect
+    /// Checkpoints to and from safetensors with the published names
+    Weights(weights::Args),
+    /// What a data folder, a run or a checkpoint holds
+    Inspect(inspect::Args),
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
 }
@@ -70,6 +75,8 @@ enum Verb {
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
         Verb::Train(args) => train::run(args, ctx),
+        Verb::Weights(args) => weights::run(args, ctx),
+        Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
 }

@@ -7,6 +7,7 @@ mod fit;
 mod observe;
 mod run;
 mod state;
+pub mod weights;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
 pub use fit::{Outcome, resume, train};
