@@ -1,1 +1,3 @@
-//! (see submodules)
+//! Inputs and outputs: AnnData files, gene annotation, peak sequences.
+
+pub mod anndata;
