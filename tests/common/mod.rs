@@ -1,0 +1,4 @@
+//! What the integration tests share.
+#![allow(dead_code)] // each test program uses its own part
+
+pub mod python;
