@@ -17,9 +17,11 @@ use crate::error::{Error, Result};
 mod config;
 
 // verbs: modules
+pub mod embed;
 pub mod inspect;
 pub mod recipes;
 pub mod train;
+pub mod translate;
 pub mod weights;
 
 /// Seed where none is given.
@@ -62,7 +64,10 @@ enum Verb {
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
     // evaluate
-    // embed, translate
+    /// Write the joint embedding of every cell as .h5ad
+    Embed(embed::Args),
+    /// Write the RNA predicted from ATAC as .h5ad
+    Translate(translate::Args),
     // discover
     /// Checkpoints to and from safetensors with the published names
     Weights(weights::Args),
@@ -75,6 +80,8 @@ enum Verb {
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
         Verb::Train(args) => train::run(args, ctx),
+        Verb::Embed(args) => embed::run(args, ctx),
+        Verb::Translate(args) => translate::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),

@@ -141,7 +141,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         }
         let config = args.over(run.config.clone(), ctx);
         config.validate()?;
-        let data = DataSet::open(args.data.as_deref().unwrap_or(run.data_dir()))?;
+        let data = run.open_data(args.data.as_deref())?;
         let set = data.samples(&config.samples)?;
         train::resume(&data, &set, &config, &args.out, &mut console)
     } else {

@@ -197,6 +197,19 @@ impl Run {
         self.file.parameters
     }
 
+    /// Opens `dir`, or the data set it was trained on.
+    pub fn open_data(&self, dir: Option<&Path>) -> Result<DataSet> {
+        match dir {
+            Some(dir) => DataSet::open(dir),
+            None if !self.data_dir().exists() => Err(Error::input(
+                self.data_dir(),
+                "the data set of the run is not there any more",
+                "give its place, or another data set, with --data",
+            )),
+            None => DataSet::open(self.data_dir()),
+        }
+    }
+
     /// The model with the parameters of `which`, for the genes and peaks of `data`, which are met by name: reordered
     /// is fine, missing or unknown names are counted and refused unless `allow_missing`.
     ///
