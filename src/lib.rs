@@ -13,6 +13,7 @@ pub mod ops;
 pub mod predict;
 pub mod real;
 pub mod rng;
+pub mod simd;
 pub mod tape;
 pub mod train;
 
