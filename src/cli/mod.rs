@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 mod config;
 
 // verbs: modules
+pub mod prepare;
 pub mod recipes;
+pub mod samples;
 pub mod train;
 
 /// Seed where none is given.
@@ -56,7 +58,10 @@ struct Common {
 #[derive(Subcommand)]
 enum Verb {
     // demo, simulate
-    // prepare, samples
+    /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
+    Prepare(Box<prepare::Args>),
+    /// Draws another sample set of a data set
+    Samples(samples::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
     // evaluate
@@ -69,6 +74,8 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Prepare(args) => prepare::run(args, ctx),
+        Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
