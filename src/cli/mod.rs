@@ -19,7 +19,9 @@ mod config;
 // verbs: modules
 pub mod embed;
 pub mod inspect;
+pub mod prepare;
 pub mod recipes;
+pub mod samples;
 pub mod train;
 pub mod translate;
 pub mod weights;
@@ -60,7 +62,10 @@ struct Common {
 #[derive(Subcommand)]
 enum Verb {
     // demo, simulate
-    // prepare, samples
+    /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
+    Prepare(Box<prepare::Args>),
+    /// Draws another sample set of a data set
+    Samples(samples::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
     // evaluate
@@ -79,6 +84,8 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Prepare(args) => prepare::run(args, ctx),
+        Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
         Verb::Embed(args) => embed::run(args, ctx),
         Verb::Translate(args) => translate::run(args, ctx),
