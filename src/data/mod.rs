@@ -1,3 +1,4 @@
 //! Inputs and outputs: AnnData files, gene annotation, peak sequences.
 
 pub mod anndata;
+pub mod simulate;
