@@ -12,6 +12,7 @@ pub mod model;
 pub mod ops;
 pub mod real;
 pub mod rng;
+pub mod tape;
 pub mod train;
 
 pub use error::{Error, Result};

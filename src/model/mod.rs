@@ -3,14 +3,17 @@
 mod batch;
 mod config;
 mod params;
+mod pass;
+pub mod reference;
 
 use std::sync::Arc;
 
 pub use batch::{Batch, Csr, Features};
 pub use config::ModelConfig;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
+pub use pass::{Decisions, Run};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::real::Real;
 
 /// A model: what it is, what it knows of genes and peaks, and its parameters.
@@ -44,6 +47,8 @@ pub struct Want {
     pub counts: bool,
     /// Node outputs r_i and p_j.
     pub nodes: bool,
+    /// The choices made (see [`Decisions`]).
+    pub decisions: bool,
 }
 
 /// Sparse attention of one sample: the pairs that pass the threshold, sorted by head, gene row, peak row.
@@ -91,23 +96,67 @@ pub struct Output<T> {
     pub counts: Vec<Vec<u32>>,
     /// `[B]`, with `Want::nodes`.
     pub nodes: Vec<Nodes<T>>,
+    /// With `Want::decisions`.
+    pub decisions: Option<Decisions<T>>,
 }
 
 impl<T: Real> Model<T> {
     /// A model with seeded parameters. Fails where `config` and `features` disagree.
     pub fn new(config: ModelConfig, features: Arc<Features<T>>, init: Init, seed: u64) -> Result<Self> {
         config.validate()?;
+        let found = [
+            ("genes", features.genes(), config.genes),
+            ("peaks", features.peaks(), config.peaks),
+            ("chromosomes", features.chromosomes, config.chromosomes),
+            ("gene_extra", features.extra(), config.gene_extra),
+            ("dna_length", features.dna_length(), config.dna_length),
+        ];
+        for (name, data, model) in found {
+            if data != model {
+                return Err(Error::usage(format!("model configuration: `{name}` is {model}, the data have {data}")));
+            }
+        }
+        let beyond = |c: &[u32]| c.iter().any(|&c| c as usize >= config.chromosomes);
+        if beyond(&features.gene_chrom) || beyond(&features.peak_chrom) {
+            return Err(Error::usage("features: a chromosome number lies beyond the vocabulary"));
+        }
         let params = Params::init(Arc::new(Layout::new(&config)), init, seed);
         Ok(Model { config, features, params })
     }
 
-    /// Forward pass. Dropout is off.
-    pub fn forward(&self, _batch: &Batch<T>, _want: Want) -> Result<Output<T>> {
-        todo!()
+    /// Forward pass without dropout. The translation, and its loss, is computed only where `want` asks for
+    /// `translation` or `counts`; else `translation_loss` is 0.
+    pub fn forward(&self, batch: &Batch<T>, want: Want) -> Result<Output<T>> {
+        self.run(batch, Run { want, ..Run::default() })
     }
 
-    /// Forward and backward pass; gradients are added to `grads` (`[layout.len()]`).
-    pub fn train_step(&self, _batch: &Batch<T>, _dropout: Option<Dropout>, _grads: &mut [T]) -> Result<Output<T>> {
-        todo!()
+    /// Forward and backward pass; gradients of the loss are added to `grads` (`[layout.len()]`).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
+    /// # fn main() -> sccrossrec::Result<()> {
+    /// // Two genes and three peaks on one chromosome.
+    /// let features = Features::<f32> {
+    ///     gene_chrom: vec![0, 0],
+    ///     peak_chrom: vec![0, 0, 0],
+    ///     chromosomes: 1,
+    ///     unknown: None,
+    ///     gene_extra: vec![],
+    ///     peak_dna: vec![],
+    /// };
+    /// let config = ModelConfig { genes: 2, peaks: 3, chromosomes: 1, embedding_dim: 8, hidden: 8, ..Default::default() };
+    /// let init = Init::PyTorch { embedding_std: 1.0 };
+    /// let model = Model::new(config, Arc::new(features), init, 906)?;
+    /// let mut batch = Batch::new();
+    /// batch.push(1, 0, [(0, 1.5), (1, 0.7)], [(0, 1.0), (2, 1.0)]);
+    /// let mut grads = vec![0.0; model.params.layout().len()];
+    /// let out = model.train_step(&batch, None, &mut grads)?;
+    /// assert!(out.loss > 0.0 && grads.iter().any(|&g| g != 0.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn train_step(&self, batch: &Batch<T>, dropout: Option<Dropout>, grads: &mut [T]) -> Result<Output<T>> {
+        self.run(batch, Run { dropout, grads: Some(grads), ..Run::default() })
     }
 }

@@ -1,1 +1,5 @@
-//! (see submodules)
+//! Training: settings and recipes, the loop, checkpoints, and runs on disk.
+
+mod config;
+
+pub use config::{OnNan, RECIPES, TrainConfig, recipe};

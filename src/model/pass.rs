@@ -1,0 +1,344 @@
+//! The fast path: a batch through the ops, forward and backward (SPEC section 4).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Attention, Batch, Dropout, Model, Nodes, Output, PREFIX, Want};
+use crate::error::Result;
+use crate::ops::attend::{AttendSpec, Selection, attend};
+use crate::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
+use crate::ops::nodes::NodeSet;
+use crate::ops::pool::{Weights, pool};
+use crate::ops::project::{Extra, Side, project};
+use crate::ops::translate::{Columns, TranslateSpec, counts, translate};
+use crate::real::Real;
+use crate::tape::{Grads, Tape, Var};
+
+/// The choices of a run: top-k members and their side of the threshold, and which genes are predicted on. Given to
+/// another run (of another precision), that run follows them instead of choosing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decisions<T> {
+    /// `[B]`.
+    pub attend: Vec<Selection<T>>,
+    /// `[positives × heads, G]` of 0/1.
+    pub translate: Vec<u8>,
+}
+
+impl<T: Real> Decisions<T> {
+    /// The same choices for another number type.
+    pub fn cast<U: Real>(&self) -> Decisions<U> {
+        let cast = |x: &[T]| x.iter().map(|v| U::of(v.f64())).collect();
+        let attend = self.attend.iter().map(|s| Selection {
+            rows: s.rows.clone(),
+            start: s.start.clone(),
+            peak: s.peak.clone(),
+            weight: cast(&s.weight),
+            score: cast(&s.score),
+            kept: s.kept.clone(),
+        });
+        Decisions { attend: attend.collect(), translate: self.translate.clone() }
+    }
+}
+
+/// What one run over a batch is to do.
+#[derive(Debug, Default)]
+pub struct Run<'a, T> {
+    /// Dropout of a training step; none in evaluation.
+    pub dropout: Option<Dropout>,
+    /// Where gradients are added, `[layout.len()]`; none: forward only.
+    pub grads: Option<&'a mut [T]>,
+    /// What to bring back.
+    pub want: Want,
+    /// Follow these choices.
+    pub given: Option<&'a Decisions<T>>,
+}
+
+/// Parameters by name on a tape.
+struct Leaves(HashMap<String, Var>);
+
+impl Leaves {
+    fn get(&self, name: &str) -> Var {
+        self.0[name]
+    }
+
+    /// Weight and bias of a linear map of the attention layer.
+    fn layer(&self, name: &str) -> (Var, Var) {
+        (self.get(&format!("{PREFIX}{name}.weight")), self.get(&format!("{PREFIX}{name}.bias")))
+    }
+
+    fn head(&self, name: &str) -> (Var, Var) {
+        (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")))
+    }
+}
+
+impl<T: Real> Model<T> {
+    /// Constant features of genes, as the ops read them.
+    pub(crate) fn gene_side(&self) -> Side<'_, T> {
+        Side {
+            chrom: &self.features.gene_chrom,
+            chromosomes: self.config.chromosomes,
+            extra: Extra::Dense(&self.features.gene_extra),
+            extra_width: self.config.gene_extra,
+            dim: self.config.embedding_dim,
+        }
+    }
+
+    /// Constant features of peaks, as the ops read them.
+    pub(crate) fn peak_side(&self) -> Side<'_, T> {
+        Side {
+            chrom: &self.features.peak_chrom,
+            chromosomes: self.config.chromosomes,
+            extra: Extra::Dna(&self.features.peak_dna),
+            extra_width: self.config.dna_length,
+            dim: self.config.embedding_dim,
+        }
+    }
+
+    fn leaves<'p>(&'p self, tape: &mut Tape<'p, T>) -> Leaves {
+        let layout = self.params.layout();
+        let mut map = HashMap::new();
+        for (i, e) in layout.entries().iter().enumerate() {
+            let shape = if e.shape.len() == 2 { [e.shape[0], e.shape[1]] } else { [1, e.shape[0]] };
+            map.insert(e.name.clone(), tape.param(i, &self.params.as_slice()[e.range.clone()], shape));
+        }
+        Leaves(map)
+    }
+
+    /// One pass over a batch. The batch is checked first (indices, order, no empty sample).
+    pub fn run(&self, batch: &Batch<T>, run: Run<'_, T>) -> Result<Output<T>> {
+        batch.validate(&self.features)?;
+        let c = &self.config;
+        let (n, h) = (batch.len(), c.hidden);
+        let positives: Vec<usize> = (0..n).filter(|&i| batch.label[i] == 1).collect();
+        let translating = !positives.is_empty() && (run.grads.is_some() || run.want.translation || run.want.counts);
+        let mut tape = if run.grads.is_some() { Tape::recording() } else { Tape::inference() };
+        let p = self.leaves(&mut tape);
+        let (gene_side, peak_side) = (self.gene_side(), self.peak_side());
+        let genes = Arc::new(NodeSet::new(&batch.rna, &self.features.gene_chrom, translating));
+        let peaks = Arc::new(NodeSet::new(&batch.atac, &self.features.peak_chrom, false));
+        let (e_g, e_p) = (p.get("rna_idembedding.weight"), p.get("atac_idembedding.weight"));
+
+        let (w, b) = p.layer("rna_query");
+        let q = project(&mut tape, gene_side, Arc::new(genes.rows.clone()), e_g, w, b);
+        let (w, b) = p.layer("atac_key");
+        let k = project(&mut tape, peak_side, Arc::new(peaks.rows.clone()), e_p, w, b);
+        let spec = AttendSpec { heads: c.heads, top_k: c.top_k, tau: c.tau, unknown: self.features.unknown };
+        let given = run.given.map(|d| d.attend.as_slice());
+        let att = attend(&mut tape, spec, genes.clone(), peaks.clone(), q, k, given);
+
+        let inverse = |s: &NodeSet<T>| (0..n).map(|i| T::of(1.0 / s.count(i) as f64)).collect::<Vec<T>>();
+        let one = vec![T::of(1.0); n];
+        let heads = c.heads;
+        let bag_a = pool(&mut tape, peak_side, peaks.clone(), e_p, Weights::Var { var: att.col_sums, heads });
+        let bag_r = pool(&mut tape, gene_side, genes.clone(), e_g, Weights::Var { var: att.row_sums, heads });
+        let mean_r = pool(&mut tape, gene_side, genes.clone(), e_g, Weights::Mean);
+        let mean_a = pool(&mut tape, peak_side, peaks.clone(), e_p, Weights::Mean);
+        let (w, b) = p.layer("atac_value");
+        let mut m_r = pooled(&mut tape, bag_a, w, b, heads, inverse(&genes));
+        let (w, b) = p.layer("rna_value");
+        let mut m_a = pooled(&mut tape, bag_r, w, b, heads, inverse(&peaks));
+        if heads > 1 {
+            let (w, b) = p.layer("rna_out_proj");
+            m_r = linear(&mut tape, m_r, w, b);
+            let (w, b) = p.layer("atac_out_proj");
+            m_a = linear(&mut tape, m_a, w, b);
+        }
+        let (w, b) = p.layer("rna_self_attention");
+        let s_r = pooled(&mut tape, mean_r, w, b, 1, one.clone());
+        let (w, b) = p.layer("atac_self_attention");
+        let s_a = pooled(&mut tape, mean_a, w, b, 1, one);
+        let x = concat(&mut tape, m_r, s_r);
+        let (w, b) = p.layer("dim_reduction_rna");
+        let r = linear(&mut tape, x, w, b);
+        let x = concat(&mut tape, m_a, s_a);
+        let (w, b) = p.layer("dim_reduction_atac");
+        let a = linear(&mut tape, x, w, b);
+        let z = concat(&mut tape, r, a);
+
+        let mut x = z;
+        for (layer, (name, width)) in [("fc1", h), ("fc2", h / 2)].into_iter().enumerate() {
+            let (w, b) = p.head(name);
+            x = linear(&mut tape, x, w, b);
+            x = relu(&mut tape, x);
+            if let Some(d) = run.dropout
+                && c.dropout > 0.0
+            {
+                let mask = dropout_mask(c.dropout, d.seed, d.step, &batch.sample, layer as u32, width);
+                x = dropout(&mut tape, x, mask);
+            }
+        }
+        let (w, b) = p.head("fc3");
+        let logits = linear(&mut tape, x, w, b);
+        let match_loss = cross_entropy(&mut tape, logits, &batch.label);
+
+        let mut out = Output {
+            loss: tape.get(match_loss)[0],
+            match_loss: tape.get(match_loss)[0],
+            translation_loss: T::of(0.0),
+            logits: tape.get(logits).to_vec(),
+            embedding: tape.get(z).to_vec(),
+            attention: Vec::new(),
+            translation: Vec::new(),
+            counts: Vec::new(),
+            nodes: Vec::new(),
+            decisions: None,
+        };
+        let mut loss = match_loss;
+        let mut predicted = Vec::new();
+        if translating {
+            let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
+            let cols = Arc::new(Columns::new(&peaks, &positives));
+            let given = run.given.map(|d| d.translate.as_slice());
+            let pred = translate(&mut tape, spec, cols.clone(), q, k, given);
+            if run.want.counts {
+                let v = |x| tape.get(x);
+                out.counts = spread(&positives, n, counts(spec, v(q.0), v(q.1), v(k.0), v(k.1), &cols));
+            }
+            predicted = tape.get(pred).iter().map(|&x| u8::from(x > T::of(0.0))).collect();
+            let rna = &batch.rna;
+            let who = positives.clone();
+            let translation = mse(&mut tape, pred, 1.0 / (n * heads) as f64, move |row, target: &mut [T]| {
+                let (index, value) = rna.row(who[row / heads]);
+                index.iter().zip(value).for_each(|(&i, &v)| target[i as usize] = v);
+            });
+            out.translation_loss = tape.get(translation)[0];
+            loss = weighted_sum(&mut tape, match_loss, translation, c.alpha);
+            out.loss = tape.get(loss)[0];
+        }
+        if run.want.translation || run.want.counts {
+            let rows = predicted.chunks_exact(heads * c.genes).map(<[u8]>::to_vec).collect();
+            out.translation = spread(&positives, n, rows);
+        }
+        if run.want.attention {
+            out.attention = (0..n).map(|i| sparse(&att.selections[i], genes.indptr[i], peaks.indptr[i])).collect();
+        }
+        if run.want.decisions {
+            out.decisions = Some(Decisions { attend: att.selections.to_vec(), translate: predicted });
+        }
+        if run.want.nodes {
+            out.nodes = self.node_outputs(&genes, &peaks, &att.selections);
+        }
+        if let Some(grads) = run.grads {
+            let mut rest = grads;
+            let mut slices = Vec::new();
+            for e in self.params.layout().entries() {
+                let (one, tail) = rest.split_at_mut(e.range.len());
+                slices.push(one);
+                rest = tail;
+            }
+            tape.backward(loss, &[T::of(1.0)], Grads::new(slices))?;
+        }
+        Ok(out)
+    }
+
+    /// Node-level outputs: r_i = D_r [M_i | W_sr x_i + b_sr] + d_r and p_j likewise (SPEC section 3), unpooled.
+    fn node_outputs(&self, genes: &NodeSet<T>, peaks: &NodeSet<T>, selections: &[Selection<T>]) -> Vec<Nodes<T>> {
+        let (h, heads) = (self.config.hidden, self.config.heads);
+        let slice = h / heads;
+        let mut tape = Tape::inference();
+        let p = self.leaves(&mut tape);
+        let mut table = |name: &str, side, rows: &[u32], emb: &str| {
+            let (w, b) = p.layer(name);
+            let (t, u) = project(&mut tape, side, Arc::new(rows.to_vec()), p.get(emb), w, b);
+            (tape.get(t).to_vec(), tape.get(u).to_vec())
+        };
+        let (gs, ps) = (self.gene_side(), self.peak_side());
+        let value_r = table("rna_value", gs, &genes.rows, "rna_idembedding.weight");
+        let self_r = table("rna_self_attention", gs, &genes.rows, "rna_idembedding.weight");
+        let value_a = table("atac_value", ps, &peaks.rows, "atac_idembedding.weight");
+        let self_a = table("atac_self_attention", ps, &peaks.rows, "atac_idembedding.weight");
+        let row = |(t, u): &(Vec<T>, Vec<T>),
+                   nodes: &NodeSet<T>,
+                   e: usize,
+                   out: &mut [T],
+                   range: std::ops::Range<usize>,
+                   w: T| {
+            let t = &t[nodes.local[e] as usize * h..][range.clone()];
+            for ((o, &x), &u) in out.iter_mut().zip(t).zip(&u[range]) {
+                *o += w * (x + nodes.values[e] * u);
+            }
+        };
+        let finish = |message: Vec<T>, own: Vec<T>, out_proj: &str, reduce: &str| {
+            let mut tape = Tape::inference();
+            let p = self.leaves(&mut tape);
+            let n = own.len() / h;
+            let mut m = tape.value(message, [n, h]);
+            if heads > 1 {
+                let (w, b) = p.layer(out_proj);
+                m = linear(&mut tape, m, w, b);
+            }
+            let s = tape.value(own, [n, h]);
+            let x = concat(&mut tape, m, s);
+            let (w, b) = p.layer(reduce);
+            let y = linear(&mut tape, x, w, b);
+            tape.get(y).to_vec()
+        };
+        let mut out = Vec::new();
+        for (b, sel) in selections.iter().enumerate() {
+            let (g0, p0) = (genes.indptr[b], peaks.indptr[b]);
+            let (mut m_r, mut m_a) = (vec![T::of(0.0); genes.count(b) * h], vec![T::of(0.0); peaks.count(b) * h]);
+            for (r, &(head, entry)) in sel.rows.iter().enumerate() {
+                let range = usize::from(head) * slice..(usize::from(head) + 1) * slice;
+                let (gene, at) = (entry as usize, (entry as usize - g0) * h);
+                for m in sel.members(r).filter(|&m| sel.kept[m]) {
+                    let peak = sel.peak[m] as usize;
+                    let to = (peak - p0) * h;
+                    row(
+                        &value_a,
+                        peaks,
+                        peak,
+                        &mut m_r[at + range.start..at + range.end],
+                        range.clone(),
+                        sel.weight[m],
+                    );
+                    row(
+                        &value_r,
+                        genes,
+                        gene,
+                        &mut m_a[to + range.start..to + range.end],
+                        range.clone(),
+                        sel.weight[m],
+                    );
+                }
+            }
+            let own = |t: &(Vec<T>, Vec<T>), nodes: &NodeSet<T>| {
+                let mut s = vec![T::of(0.0); nodes.count(b) * h];
+                for (o, e) in s.chunks_exact_mut(h).zip(nodes.indptr[b]..) {
+                    row(t, nodes, e, o, 0..h, T::of(1.0));
+                }
+                s
+            };
+            out.push(Nodes {
+                gene: finish(m_r, own(&self_r, genes), "rna_out_proj", "dim_reduction_rna"),
+                peak: finish(m_a, own(&self_a, peaks), "atac_out_proj", "dim_reduction_atac"),
+            });
+        }
+        out
+    }
+}
+
+/// Results of the positives among all samples; empty for negatives.
+fn spread<R>(positives: &[usize], n: usize, rows: Vec<Vec<R>>) -> Vec<Vec<R>> {
+    let mut out: Vec<Vec<R>> = (0..n).map(|_| Vec::new()).collect();
+    for (&i, r) in positives.iter().zip(rows) {
+        out[i] = r;
+    }
+    out
+}
+
+/// The kept pairs of a selection, sorted by head, gene row, peak row; entries become rows of the sample.
+fn sparse<T: Real>(s: &Selection<T>, gene0: usize, peak0: usize) -> Attention<T> {
+    let mut order: Vec<(u8, u32, u32, usize)> = Vec::new();
+    for (r, &(head, entry)) in s.rows.iter().enumerate() {
+        let kept = s.members(r).filter(|&m| s.kept[m]);
+        order.extend(kept.map(|m| (head, entry - gene0 as u32, s.peak[m] - peak0 as u32, m)));
+    }
+    order.sort_unstable_by_key(|x| (x.0, x.1, x.2));
+    Attention {
+        head: order.iter().map(|x| x.0).collect(),
+        gene_row: order.iter().map(|x| x.1).collect(),
+        peak_row: order.iter().map(|x| x.2).collect(),
+        weight: order.iter().map(|x| s.weight[x.3]).collect(),
+        score: order.iter().map(|x| s.score[x.3]).collect(),
+    }
+}

@@ -1,0 +1,452 @@
+//! `attend`: masked top-k attention by chromosome blocks (SPEC section 3; section 4, point 2).
+//!
+//! For each gene: q·k with the cell's peaks of its own chromosome, a streaming top-k in which masked pairs (logit 0,
+//! score 0.5) fill the places that are left, softmax over the chosen scores, threshold. Out come row sums and column
+//! sums of A, never A itself: nothing of size n_r × n_a exists, tiles are at most 64 × 512.
+//!
+//! Order: by logit, then lower peak index of the data set; masked pairs take part with their own index.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::ops::matmul::{View, product_into};
+use crate::ops::nodes::{NodeSet, group};
+use crate::real::Real;
+use crate::tape::{Tape, Var};
+
+/// Constants of the attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttendSpec {
+    /// Heads; each has its own slice of H / heads columns.
+    pub heads: usize,
+    /// Places a gene has.
+    pub top_k: usize,
+    /// Scores above it pass.
+    pub tau: f64,
+    /// The chromosome that matches nothing.
+    pub unknown: Option<u32>,
+}
+
+/// The genes of one sample that have at least one pair above the threshold, and their top-k members.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Selection<T> {
+    /// Head and gene entry of each chosen gene, by gene entry within chromosome blocks, heads innermost.
+    pub rows: Vec<(u8, u32)>,
+    /// `[rows + 1]` where each one's members start.
+    pub start: Vec<u32>,
+    /// Peak entry of each unmasked member, best first.
+    pub peak: Vec<u32>,
+    /// Softmax weight w (before the threshold).
+    pub weight: Vec<T>,
+    /// Score s.
+    pub score: Vec<T>,
+    /// Does the pair pass the threshold?
+    pub kept: Vec<bool>,
+}
+
+/// A candidate for a place: logit, data set index, entry (`MASKED` for a masked pair).
+#[derive(Debug, Clone, Copy)]
+struct Candidate<T> {
+    logit: T,
+    index: u32,
+    entry: u32,
+}
+
+const MASKED: u32 = u32::MAX;
+const GENES: usize = 64;
+const PEAKS: usize = 512;
+
+fn better<T: Real>(a: &Candidate<T>, b: &Candidate<T>) -> bool {
+    a.logit > b.logit || (a.logit == b.logit && a.index < b.index)
+}
+
+/// The best `cap` candidates seen so far, best first.
+#[derive(Debug, Clone)]
+struct Top<T> {
+    list: Vec<Candidate<T>>,
+}
+
+impl<T: Real> Top<T> {
+    fn offer(&mut self, c: Candidate<T>, cap: usize) {
+        if self.list.len() == cap {
+            match self.list.last() {
+                Some(worst) if better(&c, worst) => {
+                    self.list.pop();
+                }
+                _ => return,
+            }
+        }
+        let at = self.list.partition_point(|x| better(x, &c));
+        self.list.insert(at, c);
+    }
+
+    /// Offers a run of logits, skipping those that cannot get in, sixteen at a time.
+    fn offer_run(&mut self, logits: &[T], index: impl Fn(usize) -> u32, first_entry: usize, cap: usize) {
+        for (c, chunk) in logits.chunks(16).enumerate() {
+            if self.list.len() == cap
+                && let Some(worst) = self.list.last().map(|w| w.logit)
+                && !chunk.iter().fold(false, |any, &l| any | (l >= worst))
+            {
+                continue;
+            }
+            for (i, &logit) in chunk.iter().enumerate() {
+                let j = c * 16 + i;
+                self.offer(Candidate { logit, index: index(j), entry: (first_entry + j) as u32 }, cap);
+            }
+        }
+    }
+}
+
+fn sigmoid<T: Real>(x: T) -> T {
+    T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-x))
+}
+
+/// The tables and node sets attention reads.
+struct Inputs<'a, T> {
+    q: &'a [T],
+    uq: &'a [T],
+    k: &'a [T],
+    uk: &'a [T],
+    genes: &'a NodeSet<T>,
+    peaks: &'a NodeSet<T>,
+    hidden: usize,
+    spec: AttendSpec,
+}
+
+/// Rows `table[local] + value u` of some entries, contiguous.
+fn gather<T: Real>(table: &[T], u: &[T], nodes: &NodeSet<T>, from: usize, to: usize, out: &mut Vec<T>) {
+    let h = u.len();
+    out.resize((to - from) * h, T::of(0.0));
+    for (o, e) in out.chunks_exact_mut(h).zip(from..to) {
+        let row = &table[nodes.local[e] as usize * h..][..h];
+        let v = nodes.values[e];
+        for ((o, &x), &u) in o.iter_mut().zip(row).zip(u) {
+            *o = x + v * u;
+        }
+    }
+}
+
+impl<T: Real> Inputs<'_, T> {
+    /// Attention of one sample, choosing by logit.
+    fn select(&self, b: usize) -> Selection<T> {
+        let (h, spec) = (self.hidden, &self.spec);
+        let slice = h / spec.heads;
+        let mut out = Selection { start: vec![0], ..Selection::default() };
+        let n_a = self.peaks.count(b);
+        let cap = spec.top_k.min(n_a);
+        let index_of = |e: usize| self.peaks.rows[self.peaks.local[e] as usize];
+        // The lowest data set indices of each chromosome: among them are the first masked peaks of any gene.
+        let mut lowest: Vec<(u32, u32)> = Vec::new();
+        for &(c, from, to) in &self.peaks.segments[b] {
+            lowest.extend((from..to.min(from + spec.top_k)).map(|e| (index_of(e), c)));
+        }
+        lowest.sort_unstable();
+        let (mut q, mut k, mut tile) = (Vec::new(), Vec::new(), Vec::new());
+        let mut segments = self.peaks.segments[b].iter().peekable();
+        for &(c, g0, g1) in &self.genes.segments[b] {
+            while segments.next_if(|s| s.0 < c).is_some() {}
+            let Some(&&(_, p0, p1)) = segments.peek().filter(|s| s.0 == c) else { continue };
+            if spec.unknown == Some(c) {
+                continue;
+            }
+            let places = cap.min(n_a - (p1 - p0));
+            let pads: Vec<Candidate<T>> = lowest
+                .iter()
+                .filter(|x| x.1 != c)
+                .take(places)
+                .map(|x| Candidate { logit: T::of(0.0), index: x.0, entry: MASKED })
+                .collect();
+            for from in (g0..g1).step_by(GENES) {
+                let to = (from + GENES).min(g1);
+                gather(self.q, self.uq, self.genes, from, to, &mut q);
+                let mut tops = vec![Top { list: pads.clone() }; (to - from) * spec.heads];
+                for pf in (p0..p1).step_by(PEAKS) {
+                    let pt = (pf + PEAKS).min(p1);
+                    gather(self.k, self.uk, self.peaks, pf, pt, &mut k);
+                    let width = pt - pf;
+                    tile.resize((to - from) * width, T::of(0.0));
+                    for head in 0..spec.heads {
+                        let qs = View::strided(&q[head * slice..], to - from, slice, h);
+                        let ks = View::strided(&k[head * slice..], width, slice, h);
+                        product_into(&mut tile, width, qs, ks.t(), false);
+                        for (i, row) in tile.chunks_exact(width).enumerate() {
+                            tops[i * spec.heads + head].offer_run(row, |j| index_of(pf + j), pf, cap);
+                        }
+                    }
+                }
+                for (i, top) in tops.iter().enumerate() {
+                    let (head, entry) = ((i % spec.heads) as u8, (from + i / spec.heads) as u32);
+                    let members = top.list.iter().map(|c| (c.logit, (c.entry != MASKED).then_some((c.entry, None))));
+                    out.push_row(head, entry, members, spec.tau);
+                }
+            }
+        }
+        out
+    }
+
+    /// Attention of one sample with the choices of another run: members and their side of the threshold are given.
+    fn follow(&self, b: usize, given: &Selection<T>) -> Selection<T> {
+        let h = self.hidden;
+        let slice = h / self.spec.heads;
+        let cap = self.spec.top_k.min(self.peaks.count(b));
+        let mut out = Selection { start: vec![0], ..Selection::default() };
+        let (mut q, mut k) = (Vec::new(), Vec::new());
+        for (r, &(head, entry)) in given.rows.iter().enumerate() {
+            gather(self.q, self.uq, self.genes, entry as usize, entry as usize + 1, &mut q);
+            let own = given.start[r] as usize..given.start[r + 1] as usize;
+            let mut members: Vec<(T, Option<(u32, Option<bool>)>)> = Vec::new();
+            for m in own {
+                let p = given.peak[m];
+                gather(self.k, self.uk, self.peaks, p as usize, p as usize + 1, &mut k);
+                let range = usize::from(head) * slice..(usize::from(head) + 1) * slice;
+                let logit = crate::ops::pool::dot(&q[range.clone()], &k[range]);
+                members.push((logit, Some((p, Some(given.kept[m])))));
+            }
+            members.resize(cap, (T::of(0.0), None));
+            out.push_row(head, entry, members.into_iter(), self.spec.tau);
+        }
+        out
+    }
+}
+
+impl<T: Real> Selection<T> {
+    /// Adds a gene if one of its members passes: softmax over all members, masked ones included, then the threshold.
+    fn push_row(
+        &mut self,
+        head: u8,
+        entry: u32,
+        members: impl Iterator<Item = (T, Option<(u32, Option<bool>)>)> + Clone,
+        tau: f64,
+    ) {
+        let tau = T::of(tau);
+        let scored = members.map(|(logit, who)| (sigmoid(logit), who));
+        let passes = |s: T, forced: Option<bool>| forced.unwrap_or(s > tau);
+        if !scored.clone().any(|(s, who)| who.is_some_and(|(_, forced)| passes(s, forced))) {
+            return;
+        }
+        let max = scored.clone().fold(T::of(0.0), |m, (s, _)| if s > m { s } else { m });
+        let sum: T = scored.clone().map(|(s, _)| num_traits::Float::exp(s - max)).sum();
+        for (s, who) in scored {
+            if let Some((peak, forced)) = who {
+                self.peak.push(peak);
+                self.score.push(s);
+                self.weight.push(num_traits::Float::exp(s - max) / sum);
+                self.kept.push(passes(s, forced));
+            }
+        }
+        self.rows.push((head, entry));
+        self.start.push(self.peak.len() as u32);
+    }
+
+    /// Members of chosen gene `r`.
+    pub fn members(&self, r: usize) -> std::ops::Range<usize> {
+        self.start[r] as usize..self.start[r + 1] as usize
+    }
+}
+
+/// What `attend` leaves on the tape, and the pairs themselves.
+#[derive(Debug)]
+pub struct Attended<T> {
+    /// `[heads, nnz genes]`, Σ_j A_ij.
+    pub row_sums: Var,
+    /// `[heads, nnz peaks]`, Σ_i A_ij.
+    pub col_sums: Var,
+    /// `[B]`.
+    pub selections: Arc<Vec<Selection<T>>>,
+}
+
+/// Masked sparse attention of a batch. `q` `[R_g, H]`, `uq` `[1, H]`, `k` `[R_p, H]`, `uk` `[1, H]` from `project`.
+///
+/// `given` replaces the choices (top-k membership and side of the threshold) by those of another run; comparisons of
+/// two precisions need it. Backward: at most top_k pairs a gene, summed by table row in a fixed order.
+#[allow(clippy::too_many_arguments)]
+pub fn attend<'p, T: Real>(
+    tape: &mut Tape<'p, T>,
+    spec: AttendSpec,
+    genes: Arc<NodeSet<T>>,
+    peaks: Arc<NodeSet<T>>,
+    (q, uq): (Var, Var),
+    (k, uk): (Var, Var),
+    given: Option<&[Selection<T>]>,
+) -> Attended<T> {
+    let hidden = tape.shape(q)[1];
+    let inputs = Inputs {
+        q: tape.get(q),
+        uq: tape.get(uq),
+        k: tape.get(k),
+        uk: tape.get(uk),
+        genes: &genes,
+        peaks: &peaks,
+        hidden,
+        spec,
+    };
+    let selections: Vec<Selection<T>> = (0..genes.samples())
+        .into_par_iter()
+        .map(|b| match given {
+            Some(g) => inputs.follow(b, &g[b]),
+            None => inputs.select(b),
+        })
+        .collect();
+    let (ng, np) = (genes.nnz(), peaks.nnz());
+    let (mut rows, mut cols) = (vec![T::of(0.0); spec.heads * ng], vec![T::of(0.0); spec.heads * np]);
+    for s in &selections {
+        for (r, &(head, entry)) in s.rows.iter().enumerate() {
+            for m in s.members(r).filter(|&m| s.kept[m]) {
+                rows[usize::from(head) * ng + entry as usize] += s.weight[m];
+                cols[usize::from(head) * np + s.peak[m] as usize] += s.weight[m];
+            }
+        }
+    }
+    let selections = Arc::new(selections);
+    let row_sums = tape.value(rows, [spec.heads, ng]);
+    let col_sums = tape.value(cols, [spec.heads, np]);
+    let saved = selections.clone();
+    tape.record("attend", &[row_sums, col_sums], move |s| {
+        let (dr, dc) = (s.take(row_sums), s.take(col_sums));
+        let pairs = logit_gradients(&saved, &dr, &dc, &genes, &peaks);
+        let slice = hidden / spec.heads;
+        let (mut dq, mut dk) = (s.take(q), s.take(k));
+        let (mut duq, mut duk) = (s.take(uq), s.take(uk));
+        let (qv, kv, uqv, ukv) = (s.value(q), s.value(k), s.value(uq), s.value(uk));
+        accumulate(
+            &mut dq,
+            &mut duk,
+            qv,
+            kv,
+            uqv,
+            ukv,
+            &pairs.gene,
+            &pairs.peak,
+            &pairs.expr,
+            &pairs.acc,
+            &pairs,
+            slice,
+        );
+        accumulate(
+            &mut dk,
+            &mut duq,
+            kv,
+            qv,
+            ukv,
+            uqv,
+            &pairs.peak,
+            &pairs.gene,
+            &pairs.acc,
+            &pairs.expr,
+            &pairs,
+            slice,
+        );
+        s.put(q, dq);
+        s.put(k, dk);
+        s.put(uq, duq);
+        s.put(uk, duk);
+    });
+    Attended { row_sums, col_sums, selections }
+}
+
+/// The pairs of a batch with a gradient, in sample order.
+struct Pairs<T> {
+    head: Vec<u8>,
+    gene: Vec<u32>,
+    peak: Vec<u32>,
+    expr: Vec<T>,
+    acc: Vec<T>,
+    dlogit: Vec<T>,
+}
+
+/// dL/ds_ij = w_ij (u_ij − Σ_k w_ik u_ik), u_ij = dL/dA_ij [s_ij > tau]; dL/dlogit = s (1 − s) dL/ds.
+fn logit_gradients<T: Real>(
+    selections: &[Selection<T>],
+    dr: &[T],
+    dc: &[T],
+    genes: &NodeSet<T>,
+    peaks: &NodeSet<T>,
+) -> Pairs<T> {
+    let (ng, np) = (genes.nnz(), peaks.nnz());
+    let n: usize = selections.iter().map(|s| s.peak.len()).sum();
+    let mut out = Pairs {
+        head: Vec::with_capacity(n),
+        gene: Vec::with_capacity(n),
+        peak: Vec::with_capacity(n),
+        expr: Vec::with_capacity(n),
+        acc: Vec::with_capacity(n),
+        dlogit: Vec::with_capacity(n),
+    };
+    for s in selections {
+        for (r, &(head, entry)) in s.rows.iter().enumerate() {
+            let hd = usize::from(head);
+            let up = |m: usize| {
+                if s.kept[m] { dr[hd * ng + entry as usize] + dc[hd * np + s.peak[m] as usize] } else { T::of(0.0) }
+            };
+            let mean: T = s.members(r).map(|m| s.weight[m] * up(m)).sum();
+            for m in s.members(r) {
+                let d = s.score[m] * (T::of(1.0) - s.score[m]) * s.weight[m] * (up(m) - mean);
+                if d != T::of(0.0) {
+                    out.head.push(head);
+                    out.gene.push(genes.local[entry as usize]);
+                    out.peak.push(peaks.local[s.peak[m] as usize]);
+                    out.expr.push(genes.values[entry as usize]);
+                    out.acc.push(peaks.values[s.peak[m] as usize]);
+                    out.dlogit.push(d);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// One side of the backward pass: `d_own[i] += Σ dlogit (other[j] + v_j u_other)` over the pairs of own row i, and
+/// `du_other += Σ_i (Σ dlogit v_j) own[i] + (Σ dlogit v_j v_i) u_own`, where v is the value of a node.
+#[allow(clippy::too_many_arguments)]
+fn accumulate<T: Real>(
+    d_own: &mut [T],
+    du_other: &mut [T],
+    own: &[T],
+    other: &[T],
+    u_own: &[T],
+    u_other: &[T],
+    own_row: &[u32],
+    other_row: &[u32],
+    own_value: &[T],
+    other_value: &[T],
+    pairs: &Pairs<T>,
+    slice: usize,
+) {
+    let h = u_own.len();
+    let heads = h / slice;
+    let (ptr, order) = group(own_row, own.len() / h);
+    // Σ dlogit v_j and Σ dlogit v_j v_i for each own row and head.
+    let mut sums = vec![[T::of(0.0); 2]; own.len() / h * heads];
+    const ROWS: usize = 64;
+    d_own.par_chunks_mut(ROWS * h).zip(sums.par_chunks_mut(ROWS * heads)).enumerate().for_each(|(chunk, (d, sums))| {
+        for (i, (d, sums)) in d.chunks_exact_mut(h).zip(sums.chunks_exact_mut(heads)).enumerate() {
+            let row = chunk * ROWS + i;
+            for &p in &order[ptr[row]..ptr[row + 1]] {
+                let p = p as usize;
+                let head = usize::from(pairs.head[p]);
+                let g = pairs.dlogit[p];
+                let o = &other[other_row[p] as usize * h + head * slice..][..slice];
+                d[head * slice..(head + 1) * slice].iter_mut().zip(o).for_each(|(d, &x)| *d += g * x);
+                sums[head][0] += g * other_value[p];
+                sums[head][1] += g * other_value[p] * own_value[p];
+            }
+            for head in 0..heads {
+                let c = sums[head][0];
+                let range = head * slice..(head + 1) * slice;
+                d[range.clone()].iter_mut().zip(&u_other[range]).for_each(|(d, &u)| *d += c * u);
+            }
+        }
+    });
+    for (row, sums) in sums.chunks_exact(heads).enumerate() {
+        for (head, &[c, cc]) in sums.iter().enumerate() {
+            if c != T::of(0.0) || cc != T::of(0.0) {
+                let range = head * slice..(head + 1) * slice;
+                let own = &own[row * h..][range.clone()];
+                for ((d, &x), &u) in du_other[range.clone()].iter_mut().zip(own).zip(&u_own[range]) {
+                    *d += c * x + cc * u;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `pool`: bag sums Σ weight × feature row over the nodes of each sample, a CSR SpMM over gathered rows
+//! (SPEC section 4, point 3).
+//!
+//! A row of the result is `[Σ w E (d) | Σ w value | Σ w one-hot (C) | Σ w extras | Σ w]`, so that one linear map
+//! (`ops::linear::pooled`) serves means, whose Σ w is 1, and attention bags alike.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::ops::nodes::{NodeSet, split_rows};
+use crate::ops::project::Side;
+use crate::real::Real;
+use crate::tape::{Tape, Var};
+
+/// What the rows are weighted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// 1 / (nodes of the sample): the mean.
+    Mean,
+    /// `[heads, nnz]` weights on the tape. Their gradient is computed where the weight is not 0, which is where
+    /// `attend` needs it.
+    Var {
+        /// The weights.
+        var: Var,
+        /// Heads; the result has `heads × B` rows, head by head.
+        heads: usize,
+    },
+}
+
+/// Pools the nodes of each sample: `[heads × B, width + 1]`. `emb` is the parameter `[N, d]`.
+///
+/// Backward sums the entries of each embedding row in entry order: the same result for any number of threads.
+pub fn pool<'p, T: Real>(
+    tape: &mut Tape<'p, T>,
+    side: Side<'p, T>,
+    nodes: Arc<NodeSet<T>>,
+    emb: Var,
+    weights: Weights,
+) -> Var {
+    let (b, d, width) = (nodes.samples(), side.dim, side.width());
+    let heads = match weights {
+        Weights::Mean => 1,
+        Weights::Var { heads, .. } => heads,
+    };
+    let nnz = nodes.nnz();
+    let wv: Option<&[T]> = match weights {
+        Weights::Mean => None,
+        Weights::Var { var, .. } => Some(tape.get(var)),
+    };
+    let ev = tape.get(emb);
+    let mut out = vec![T::of(0.0); heads * b * (width + 1)];
+    out.par_chunks_mut(width + 1).enumerate().for_each(|(row, out)| {
+        let (head, sample) = (row / b, row % b);
+        let range = nodes.indptr[sample]..nodes.indptr[sample + 1];
+        let mean = T::of(1.0 / range.len().max(1) as f64);
+        let (dense, tail) = out.split_at_mut(d);
+        let mut bases = vec![T::of(0.0); side.extra_width];
+        for e in range {
+            let w = wv.map_or(mean, |w| w[head * nnz + e]);
+            if w == T::of(0.0) {
+                continue;
+            }
+            let i = nodes.rows[nodes.local[e] as usize] as usize;
+            dense.iter_mut().zip(&ev[i * d..(i + 1) * d]).for_each(|(o, &x)| *o += w * x);
+            tail[0] += w * nodes.values[e];
+            tail[1 + side.chrom[i] as usize] += w;
+            side.extras_into(i, &mut bases);
+            tail[1 + side.chromosomes..].iter_mut().zip(&bases).for_each(|(o, &x)| *o += w * x);
+            tail[width - d] += w;
+        }
+    });
+    let out = tape.value(out, [heads * b, width + 1]);
+    tape.record("pool", &[out], move |s| {
+        let grad = s.take(out);
+        let mut de = s.take(emb);
+        let wv: Option<&[T]> = match weights {
+            Weights::Mean => None,
+            Weights::Var { var, .. } => Some(s.value(var)),
+        };
+        split_rows(&mut de, &nodes.rows, d, 64).into_par_iter().for_each(|(start, first, piece)| {
+            for r in start..(start + 64).min(nodes.rows.len()) {
+                let at = (nodes.rows[r] as usize - first) * d;
+                let out = &mut piece[at..at + d];
+                for &e in &nodes.by_row[nodes.row_ptr[r]..nodes.row_ptr[r + 1]] {
+                    let e = e as usize;
+                    let sample = nodes.sample[e] as usize;
+                    for head in 0..heads {
+                        let w = wv.map_or_else(|| T::of(1.0 / nodes.count(sample) as f64), |w| w[head * nnz + e]);
+                        if w == T::of(0.0) {
+                            continue;
+                        }
+                        let g = &grad[(head * b + sample) * (width + 1)..][..d];
+                        out.iter_mut().zip(g).for_each(|(o, &g)| *o += w * g);
+                    }
+                }
+            }
+        });
+        s.put(emb, de);
+        if let Weights::Var { var, .. } = weights {
+            let mut dw = s.take(var);
+            let (ev, wv) = (s.value(emb), s.value(var));
+            dw.par_chunks_mut(1024).enumerate().for_each_init(
+                || vec![T::of(0.0); side.extra_width],
+                |bases, (chunk, dw)| {
+                    for (at, dw) in dw.iter_mut().enumerate() {
+                        let flat = chunk * 1024 + at;
+                        if wv[flat] == T::of(0.0) {
+                            continue;
+                        }
+                        let (head, e) = (flat / nnz, flat % nnz);
+                        let i = nodes.rows[nodes.local[e] as usize] as usize;
+                        let g = &grad[(head * b + nodes.sample[e] as usize) * (width + 1)..][..width + 1];
+                        side.extras_into(i, bases);
+                        *dw += dot(&g[..d], &ev[i * d..(i + 1) * d])
+                            + g[d] * nodes.values[e]
+                            + g[d + 1 + side.chrom[i] as usize]
+                            + dot(&g[d + 1 + side.chromosomes..width], bases)
+                            + g[width];
+                    }
+                },
+            );
+            s.put(var, dw);
+        }
+    });
+    out
+}
+
+/// Dot product in 16 fixed lanes, so that the compiler may use vectors and the order is the same everywhere.
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::of(0.0); 16];
+    let (ac, bc) = (a.chunks_exact(16), b.chunks_exact(16));
+    let tail = ac.remainder().iter().zip(bc.remainder()).fold(T::of(0.0), |t, (&x, &y)| t + x * y);
+    for (x, y) in ac.zip(bc) {
+        for l in 0..16 {
+            lanes[l] += x[l] * y[l];
+        }
+    }
+    lanes.iter().fold(tail, |t, &l| t + l)
+}
