@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 mod config;
 
+pub mod table;
+
 // verbs: modules
 pub mod recipes;
 
