@@ -117,7 +117,13 @@ pub struct Context {
 impl Default for Context {
     /// One that says nothing: for the library's own calls and for tests.
     fn default() -> Self {
-        Context { threads: rayon::current_num_threads(), seed: DEFAULT_SEED, seed_given: false, quiet: true, json: false }
+        Context {
+            threads: rayon::current_num_threads(),
+            seed: DEFAULT_SEED,
+            seed_given: false,
+            quiet: true,
+            json: false,
+        }
     }
 }
 

@@ -61,8 +61,10 @@ pub struct TrainConfig {
 }
 
 /// Names of all recipes, and what each is for.
-pub const RECIPES: [(&str, &str); 2] =
-    [("default", "large batches: the quick way"), ("published", "the published protocol: one sample a step, 99 epochs")];
+pub const RECIPES: [(&str, &str); 2] = [
+    ("default", "large batches: the quick way"),
+    ("published", "the published protocol: one sample a step, 99 epochs"),
+];
 
 /// The settings of a named recipe.
 pub fn recipe(name: &str) -> Result<TrainConfig> {

@@ -1,5 +1,9 @@
 //! Training: settings and recipes, the loop, checkpoints, and runs on disk.
 
+pub mod checkpoint;
 mod config;
+mod files;
+mod run;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
+pub use run::{Checkpoint, Run};
