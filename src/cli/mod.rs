@@ -19,7 +19,10 @@ mod config;
 pub mod table;
 
 // verbs: modules
+pub mod discover;
+pub mod evaluate;
 pub mod recipes;
+pub mod simulate;
 
 /// Seed where none is given.
 pub const DEFAULT_SEED: u64 = 906;
@@ -57,11 +60,17 @@ struct Common {
 #[derive(Subcommand)]
 enum Verb {
     // demo, simulate
+    /// A small data set with planted regulation
+    Simulate(simulate::Args),
     // prepare, samples
     // train
     // evaluate
+    /// How well a run matches and translates, beside trivial baselines
+    Evaluate(evaluate::Args),
     // embed, translate
     // discover
+    /// Regulation read back: attention of every cell, links of every cell type
+    Discover(discover::Args),
     // weights, inspect
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
@@ -69,6 +78,9 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Simulate(args) => simulate::run(args, ctx),
+        Verb::Evaluate(args) => evaluate::run(args, ctx),
+        Verb::Discover(args) => discover::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
 }

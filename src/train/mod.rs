@@ -2,7 +2,7 @@
 
 pub mod checkpoint;
 mod config;
-mod files;
+pub(crate) mod files;
 mod run;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
