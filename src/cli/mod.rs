@@ -21,8 +21,11 @@ pub mod table;
 // verbs: modules
 pub mod discover;
 pub mod evaluate;
+pub mod inspect;
 pub mod recipes;
 pub mod simulate;
+pub mod train;
+pub mod weights;
 
 /// Seed where none is given.
 pub const DEFAULT_SEED: u64 = 906;
@@ -63,7 +66,8 @@ enum Verb {
     /// A small data set with planted regulation
     Simulate(simulate::Args),
     // prepare, samples
-    // train
+    /// Train a model on a prepared data set
+    Train(Box<train::Args>),
     // evaluate
     /// How well a run matches and translates, beside trivial baselines
     Evaluate(evaluate::Args),
@@ -71,7 +75,10 @@ enum Verb {
     // discover
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
-    // weights, inspect
+    /// Checkpoints to and from safetensors with the published names
+    Weights(weights::Args),
+    /// What a data folder, a run or a checkpoint holds
+    Inspect(inspect::Args),
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
 }
@@ -81,6 +88,9 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
+        Verb::Train(args) => train::run(args, ctx),
+        Verb::Weights(args) => weights::run(args, ctx),
+        Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
 }

@@ -1,4 +1,7 @@
 //! Inputs and outputs: AnnData files, gene annotation, peak sequences.
 
 pub mod anndata;
+pub mod fasta;
+pub mod gtf;
+pub mod region;
 pub mod simulate;

@@ -56,6 +56,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Checkpoint every this many steps, besides the one after each epoch; `None`: only that.
     pub checkpoint_steps: Option<u64>,
+    /// Checkpoint when this many minutes have passed since the last one; `None`: never for that reason.
+    pub checkpoint_minutes: Option<f64>,
     /// What to do at a step that is not finite.
     pub on_nan: OnNan,
 }
@@ -86,6 +88,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         embedding_std: 1.0,
         seed: crate::cli::DEFAULT_SEED,
         checkpoint_steps: None,
+        checkpoint_minutes: Some(15.0),
         on_nan: OnNan::Stop,
     };
     match name {
@@ -126,6 +129,11 @@ impl TrainConfig {
         }
         if self.checkpoint_steps == Some(0) {
             return bad("checkpoint-steps", "0".into(), "it must be at least 1 step");
+        }
+        if let Some(m) = self.checkpoint_minutes
+            && !(m > 0.0 && m < 1e6)
+        {
+            return bad("checkpoint-minutes", m.to_string(), "it must be above 0");
         }
         let a = &self.adam;
         if !(a.lr.is_finite() && a.lr > 0.0) {

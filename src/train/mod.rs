@@ -3,7 +3,13 @@
 pub mod checkpoint;
 mod config;
 pub(crate) mod files;
+mod fit;
+mod observe;
 mod run;
+mod state;
+pub mod weights;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
+pub use fit::{Outcome, resume, train};
+pub use observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 pub use run::{Checkpoint, Run};

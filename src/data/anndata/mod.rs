@@ -1,9 +1,14 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout in use, and a writer that Python's `anndata` opens.
 
+mod matrix;
+mod reader;
 mod writer;
 
 use std::path::Path;
 
+pub use matrix::{Matrix, MatrixKind, Streaming};
+pub(crate) use reader::list;
+pub use reader::{AnnData, Axis};
 pub use writer::{AnnDataWriter, CsrSink};
 
 use crate::error::{Error, Result};
