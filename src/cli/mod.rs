@@ -19,6 +19,7 @@ mod config;
 pub mod table;
 
 // verbs: modules
+pub mod demo;
 pub mod discover;
 pub mod evaluate;
 pub mod inspect;
@@ -63,6 +64,8 @@ struct Common {
 #[derive(Subcommand)]
 enum Verb {
     // demo, simulate
+    /// Everything on simulated data, with a closing table
+    Demo(demo::Args),
     /// A small data set with planted regulation
     Simulate(simulate::Args),
     // prepare, samples
@@ -85,6 +88,7 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Demo(args) => demo::run(args, ctx),
         Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
