@@ -50,7 +50,10 @@ fn median(mut x: Vec<f64>) -> f64 {
 
 /// Interleaved: product, step, product, step, …
 fn share(name: &str, trainer: &mut Trainer, batch: &Batch<f32>, rounds: usize) {
-    let (a, b) = (Mat::from_fn(4096, 512, |i, j| (i * 7 + j) as f32 % 13.0), Mat::from_fn(512, 4096, |i, j| (i + j) as f32 % 7.0));
+    let (a, b) = (
+        Mat::from_fn(4096, 512, |i, j| (i * 7 + j) as f32 % 13.0),
+        Mat::from_fn(512, 4096, |i, j| (i + j) as f32 % 7.0),
+    );
     let mut c = Mat::zeros(4096, 4096);
     machine(&a, &b, &mut c);
     let (mut product, mut step, mut seconds) = (Vec::new(), Vec::new(), Vec::new());

@@ -16,12 +16,18 @@ use crate::error::{Error, Result};
 
 mod config;
 
+pub mod table;
+
 // verbs: modules
+pub mod demo;
+pub mod discover;
 pub mod embed;
+pub mod evaluate;
 pub mod inspect;
 pub mod prepare;
 pub mod recipes;
 pub mod samples;
+pub mod simulate;
 pub mod train;
 pub mod translate;
 pub mod weights;
@@ -61,19 +67,24 @@ struct Common {
 // verbs: one line here, one in `dispatch`.
 #[derive(Subcommand)]
 enum Verb {
-    // demo, simulate
+    /// Everything on simulated data, with a closing table
+    Demo(demo::Args),
+    /// A small data set with planted regulation
+    Simulate(simulate::Args),
     /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
     Prepare(Box<prepare::Args>),
     /// Draws another sample set of a data set
     Samples(samples::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
-    // evaluate
+    /// How well a run matches and translates, beside trivial baselines
+    Evaluate(evaluate::Args),
     /// Write the joint embedding of every cell as .h5ad
     Embed(embed::Args),
     /// Write the RNA predicted from ATAC as .h5ad
     Translate(translate::Args),
-    // discover
+    /// Regulation read back: attention of every cell, links of every cell type
+    Discover(discover::Args),
     /// Checkpoints to and from safetensors with the published names
     Weights(weights::Args),
     /// What a data folder, a run or a checkpoint holds
@@ -84,11 +95,15 @@ enum Verb {
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Demo(args) => demo::run(args, ctx),
+        Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Prepare(args) => prepare::run(args, ctx),
         Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
+        Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Embed(args) => embed::run(args, ctx),
         Verb::Translate(args) => translate::run(args, ctx),
+        Verb::Discover(args) => discover::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),

@@ -2,7 +2,7 @@
 
 pub mod checkpoint;
 mod config;
-mod files;
+pub(crate) mod files;
 mod fit;
 mod observe;
 mod run;

@@ -177,7 +177,9 @@ mod tests {
     #[test]
     fn masks_equal_plain_products() {
         let mut r = crate::rng::Rng::new(4, 4);
-        for (genes, n, h, head, slice) in [(70, 33, 16, 0, 16), (512, 14, 32, 1, 16), (1, 1, 8, 0, 8), (33, 29, 12, 2, 4)] {
+        for (genes, n, h, head, slice) in
+            [(70, 33, 16, 0, 16), (512, 14, 32, 1, 16), (1, 1, 8, 0, 8), (33, 29, 12, 2, 4)]
+        {
             let mut draw = |n: usize| (0..n).map(|_| r.normal() as f32).collect::<Vec<f32>>();
             let (q, k) = (draw(genes * h), draw(n * h));
             let Some(packed) = PackedKeys::new(&k, h, head, slice) else {
@@ -192,7 +194,9 @@ mod tests {
                         let bit = mask[g / 64] >> (g % 64) & 1 == 1;
                         let dot = |g: usize| -> f64 {
                             (0..slice)
-                                .map(|t| f64::from(q[g * h + head * slice + t]) * f64::from(k[u * h + head * slice + t]))
+                                .map(|t| {
+                                    f64::from(q[g * h + head * slice + t]) * f64::from(k[u * h + head * slice + t])
+                                })
                                 .sum()
                         };
                         let want = g < genes && dot(g) > f64::from(limit);

@@ -247,7 +247,8 @@ fn for_blocks<T: Real, R: Send>(
             effective(q, uq, (from..to).map(|g| (g, T::of(1.0))), &mut qe);
             let mut out = Vec::new();
             for head in 0..spec.heads {
-                let masks = block_masks(&qe, to - from, &ke, packed[head].as_ref(), h, head, slice, logit_limit(spec.tau));
+                let masks =
+                    block_masks(&qe, to - from, &ke, packed[head].as_ref(), h, head, slice, logit_limit(spec.tau));
                 for s in 0..cols.samples() {
                     let mut counters = start(s);
                     for (i, &c) in cols.col[cols.indptr[s]..cols.indptr[s + 1]].iter().enumerate() {
