@@ -21,6 +21,8 @@ pub trait Real:
 {
     /// Rounds (or widens) an f64.
     fn of(x: f64) -> Self;
+    /// A small integer, exactly.
+    fn small(x: u8) -> Self;
     /// Widens to f64.
     fn f64(self) -> f64;
     /// The slices as f32 if that is what they are: the door to the SIMD kernels.
@@ -32,6 +34,9 @@ pub trait Real:
 impl Real for f32 {
     fn of(x: f64) -> Self {
         x as f32
+    }
+    fn small(x: u8) -> Self {
+        f32::from(x)
     }
     fn f64(self) -> f64 {
         f64::from(self)
@@ -47,6 +52,9 @@ impl Real for f32 {
 impl Real for f64 {
     fn of(x: f64) -> Self {
         x
+    }
+    fn small(x: u8) -> Self {
+        f64::from(x)
     }
     fn f64(self) -> f64 {
         self

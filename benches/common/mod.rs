@@ -21,13 +21,8 @@ pub fn model() -> Model<f32> {
         gene_extra: Vec::new(),
         peak_dna: (0..PEAKS * 256).map(|_| 1 + r.below(4) as u8).collect(),
     };
-    let config = ModelConfig {
-        genes: GENES,
-        peaks: PEAKS,
-        chromosomes: CHROMOSOMES,
-        dna_length: 256,
-        ..ModelConfig::default()
-    };
+    let config =
+        ModelConfig { genes: GENES, peaks: PEAKS, chromosomes: CHROMOSOMES, dna_length: 256, ..ModelConfig::default() };
     Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 906).unwrap()
 }
 
@@ -40,8 +35,7 @@ pub struct Cells {
 impl Cells {
     pub fn new() -> Self {
         let mut r = Rng::new(906, 1);
-        let mut frequency =
-            |n: usize, sigma: f64| (0..n).map(|_| (sigma * r.normal()).exp()).collect::<Vec<f64>>();
+        let mut frequency = |n: usize, sigma: f64| (0..n).map(|_| (sigma * r.normal()).exp()).collect::<Vec<f64>>();
         Cells { gene_frequency: frequency(GENES, 1.2), peak_frequency: frequency(PEAKS, 1.2) }
     }
 
