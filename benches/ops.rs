@@ -112,7 +112,7 @@ fn main() {
         }
     }
     let n = model.params.layout().len();
-    let mut arenas = vec![vec![0.1f32; n], vec![1e-3; n], vec![0.0; n], vec![0.0; n]];
+    let mut arenas = [vec![0.1f32; n], vec![1e-3; n], vec![0.0; n], vec![0.0; n]];
     let mut group = c.benchmark_group("adam");
     group.throughput(Throughput::Bytes(32 * n as u64));
     group.bench_function("step", |bench| {
