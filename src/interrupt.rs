@@ -1,28 +1,42 @@
 //! Ctrl-C and SIGTERM: the first asks long work to save and stop, the second leaves at once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::error::{Error, Result};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// The exit code of the signal that came, 0 while none has.
+static CODE: AtomicI32 = AtomicI32::new(0);
 
 /// Installs the handler; call once, from the program (never from the library).
 pub fn install() {
-    // A second installation fails; the first stays in force, which is what is wanted.
-    let _ = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
+        return; // Without a handler the system's own applies: the program ends, and files are whole by renaming.
+    };
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if CODE.swap(128 + signal, Ordering::SeqCst) != 0 {
+                std::process::exit(128 + signal);
+            }
+            eprintln!("\ninterrupted: finishing the current step (again to leave at once)");
         }
-        eprintln!("\ninterrupted: finishing the current step and saving (again to leave at once)");
     });
 }
 
 /// Has the user asked to stop? Long loops ask this once a step.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+    CODE.load(Ordering::Relaxed) != 0
+}
+
+/// The exit code to leave with: 130 after SIGINT, 143 after SIGTERM; 130 where none came.
+pub fn code() -> i32 {
+    match CODE.load(Ordering::Relaxed) {
+        0 => 130,
+        code => code,
+    }
 }
 
 /// An error to leave with, where nothing needs saving: `saved` says what is on disk.
 pub fn check(saved: &str) -> Result<()> {
-    if requested() { Err(Error::Interrupted { code: 130, saved: saved.to_string() }) } else { Ok(()) }
+    if requested() { Err(Error::Interrupted { code: code(), saved: saved.to_string() }) } else { Ok(()) }
 }

@@ -1,6 +1,111 @@
 //! The command line: one file a verb. Each turns what was typed into a checked plan and calls the library.
+//!
+//! A verb is a file `cli/VERB.rs` with `pub struct Args` (clap) and `pub fn run(&Args, &Context) -> Result<()>`, and a
+//! line in each of the two places marked "verbs" below.
 
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Error, Result};
+
+mod config;
+
+// verbs: modules
+pub mod prepare;
+pub mod recipes;
+pub mod samples;
+pub mod train;
+
+/// Seed where none is given.
+pub const DEFAULT_SEED: u64 = 906;
+
+#[derive(Parser)]
+#[command(name = "sccrossrec", version, about, max_term_width = 100, subcommand_required = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Args)]
+struct Common {
+    /// Worker threads [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Seed of everything random [default: 906]
+    #[arg(long, global = true, value_name = "N")]
+    seed: Option<u64>,
+    /// Flags from a file: common ones at the top, the verb's in a table of its name; what is typed wins
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Say nothing but errors and results
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// The result as one JSON document on stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+// verbs: one line here, one in `dispatch`.
+#[derive(Subcommand)]
+enum Verb {
+    // demo, simulate
+    /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
+    Prepare(Box<prepare::Args>),
+    /// Draws another sample set of a data set
+    Samples(samples::Args),
+    /// Train a model on a prepared data set
+    Train(Box<train::Args>),
+    // evaluate
+    // embed, translate
+    // discover
+    // weights, inspect
+    /// The named ways to train, with their settings
+    Recipes(recipes::Args),
+}
+
+fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
+    match verb {
+        Verb::Prepare(args) => prepare::run(args, ctx),
+        Verb::Samples(args) => samples::run(args, ctx),
+        Verb::Train(args) => train::run(args, ctx),
+        Verb::Recipes(args) => recipes::run(args, ctx),
+    }
+}
+
+/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::check`] first.
+#[derive(Debug, Clone, Args)]
+pub struct Device {
+    /// Where to compute: auto, cpu or cuda[:N]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+}
+
+impl Device {
+    /// Refuses a device that this build does not have.
+    pub fn check(&self) -> Result<()> {
+        let cuda = self.device.strip_prefix("cuda").map(|n| n.strip_prefix(':').map_or(n.is_empty(), is_number));
+        match (self.device.as_str(), cuda) {
+            ("auto" | "cpu", _) => Ok(()),
+            (d, Some(true)) => Err(Error::usage(format!(
+                "--device {d}: this build computes on the CPU only; use --device cpu (or auto)"
+            ))),
+            (d, _) => Err(Error::usage(format!("--device {d}: not a device; use auto, cpu or cuda[:N]"))),
+        }
+    }
+}
+
+fn is_number(s: &str) -> bool {
+    s.parse::<u16>().is_ok()
+}
 
 /// What all verbs share: verbosity, JSON, seed, threads.
 #[derive(Debug, Clone)]
@@ -9,25 +114,42 @@ pub struct Context {
     pub threads: usize,
     /// Seed of everything random.
     pub seed: u64,
+    /// Was the seed given, or is it the default?
+    pub seed_given: bool,
     /// Say nothing but errors and results.
     pub quiet: bool,
     /// Result as one JSON document on stdout.
     pub json: bool,
 }
 
+impl Default for Context {
+    /// One that says nothing: for the library's own calls and for tests.
+    fn default() -> Self {
+        Context {
+            threads: rayon::current_num_threads(),
+            seed: DEFAULT_SEED,
+            seed_given: false,
+            quiet: true,
+            json: false,
+        }
+    }
+}
+
 impl Context {
     /// A line of news for the user, on stderr.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            // stderr that is closed is nobody's loss
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 
     /// A progress bar of `len` steps on stderr; hidden with `--quiet` and when stderr is not a terminal.
     pub fn progress(&self, len: u64, what: &str) -> ProgressBar {
+        let hidden = self.quiet || !std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             Some(len),
-            if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
         );
         let style = ProgressStyle::with_template("{prefix:>12} [{bar:32}] {pos}/{len} {elapsed}<{eta} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
@@ -37,10 +159,148 @@ impl Context {
 
     /// The result: `table` for people, or `json` with `--json`. Both go to stdout.
     pub fn result(&self, table: &str, json: &serde_json::Value) {
-        if self.json {
-            println!("{json}");
-        } else {
-            println!("{table}");
+        let text = if self.json { json.to_string() } else { table.trim_end().to_string() };
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+            // The reader has gone (`| head`): what it wanted, it has.
+            std::process::exit(0);
         }
     }
+}
+
+/// A folder for results: made where it is not there, accepted where it is empty, refused where it holds anything,
+/// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
+/// checked, so that nothing is left behind by a mistake in them.
+pub fn output_dir(path: &Path, force: bool) -> Result<()> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_some() && !force {
+                return Err(exists(path, "the folder is not empty"));
+            }
+            Ok(())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(Error::input(path, "is a file, not a folder", "choose another --out"))
+        }
+        Err(e) => Err(Error::io(path, "read", e)),
+    }
+}
+
+/// A file for a result: refused where it exists, unless with `force`, and where its folder does not. Creates nothing.
+pub fn output_file(path: &Path, force: bool) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::input(path, "is a folder, not a file", "give --out a file name in it"));
+    }
+    if path.symlink_metadata().is_ok() && !force {
+        return Err(exists(path, "the file exists"));
+    }
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() && !p.is_dir() => {
+            Err(Error::input(path, format!("there is no folder {}", p.display()), "make it or choose another --out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn exists(path: &Path, what: &str) -> Error {
+    Error::input(path, what, "choose another --out, or add --force to replace")
+}
+
+/// The whole program: reads `argv`, runs the verb, reports errors on stderr; returns the exit code.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> i32 {
+    quiet_panics();
+    crate::interrupt::install();
+    let argv: Vec<_> = argv.into_iter().collect();
+    match std::panic::catch_unwind(|| start(argv)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(e)) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&e.to_string()));
+            e.exit_code()
+        }
+        Err(payload) => {
+            if is_broken_pipe(&*payload) {
+                0
+            } else {
+                1
+            }
+        }
+    }
+}
+
+fn start(argv: Vec<OsString>) -> Result<()> {
+    let command = Cli::command();
+    let argv = config::expand(argv, &command)?;
+    let cli = match command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let threads = match cli.common.threads {
+        Some(n) => usize::from(n),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::Internal(format!("cannot start {threads} threads: {e}")))?;
+    let ctx = Context {
+        threads,
+        seed: cli.common.seed.unwrap_or(DEFAULT_SEED),
+        seed_given: cli.common.seed.is_some(),
+        quiet: cli.common.quiet,
+        json: cli.common.json,
+    };
+    dispatch(&cli.verb, &ctx)
+}
+
+/// Help and version are printed; anything else becomes one line.
+fn usage(e: &clap::Error) -> Result<()> {
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = write!(std::io::stdout(), "{e}");
+            Ok(())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = write!(std::io::stderr(), "{e}");
+            Err(Error::usage("no verb was given; see the list above"))
+        }
+        _ => {
+            let text = e.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let end = text.find("\nUsage:").or_else(|| text.find("\nFor more information")).unwrap_or(text.len());
+            Err(Error::usage(format!("{}; see --help", one_line(&text[..end]))))
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(s), _) => s,
+        (_, Some(s)) => s,
+        _ => "no message",
+    }
+}
+
+fn is_broken_pipe(payload: &(dyn std::any::Any + Send)) -> bool {
+    let text = panic_text(payload);
+    text.starts_with("failed printing to std") && text.contains("Broken pipe")
+}
+
+/// A panic is one line, the first only; a closed pipe is none.
+fn quiet_panics() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    std::panic::set_hook(Box::new(|info| {
+        if is_broken_pipe(info.payload()) || SAID.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let place = info.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
+        let text = one_line(panic_text(info.payload()));
+        let _ = writeln!(std::io::stderr(), "error: internal failure: {text}{place}; please report this");
+    }));
 }

@@ -1,1 +1,6 @@
-//! (see submodules)
+//! Inputs and outputs: AnnData files, gene annotation, peak sequences.
+
+pub mod anndata;
+pub mod fasta;
+pub mod gtf;
+pub mod region;

@@ -1,9 +1,17 @@
 //! A prepared data set, opened: vocabularies, memory-mapped cells, sample sets.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use super::files::{checksum, content_hash, write_whole};
+use super::samples;
+use super::shard::{Shard, ShardEntry, Sizes};
+use crate::data::anndata::MatrixKind;
+use crate::error::{Error, Result};
 use crate::model::{Batch, Features};
 
 /// A gene of the vocabulary.
@@ -119,57 +127,464 @@ pub struct SampleSet {
 }
 
 /// A prepared data set (the folder that `prepare` makes), opened read-only.
+///
+/// # The folder
+/// | file | content |
+/// | --- | --- |
+/// | `dataset.json` | the manifest: sizes, names of chromosomes and cell types, checksum of every other file |
+/// | `genes.tsv`, `peaks.tsv`, `cells.tsv` | the vocabulary, one row each, with a header line |
+/// | `features.bin` | gene features `[G, extra]` f32, then DNA codes `[P, length]` u8 |
+/// | `shards/NNNNN.shard` | the cells, see the module `shard` for the format |
+/// | `samples/NAME` | sample sets, see the module `samples` for the format |
+///
+/// # Version history
+/// - 1: first version.
+///
+/// ```no_run
+/// use sccrossrec::graph::DataSet;
+/// let data = DataSet::open(std::path::Path::new("DATA"))?;
+/// let set = data.samples("default")?;
+/// let batch = data.batch(&set, &set.train[..8]);
+/// assert_eq!(batch.len(), 8);
+/// # Ok::<(), sccrossrec::Error>(())
+/// ```
 #[derive(Debug)]
-pub struct DataSet;
+pub struct DataSet {
+    dir: PathBuf,
+    manifest: Manifest,
+    vocabulary: Vocabulary,
+    features: Arc<Features<f32>>,
+    shards: Vec<Shard>,
+}
+
+/// Name of the manifest.
+pub(crate) const MANIFEST: &str = "dataset.json";
+/// Folder of the sample sets.
+pub(crate) const SAMPLES: &str = "samples";
+const FORMAT: &str = "sccrossrec-data";
+const VERSION: u64 = 1;
+const DAMAGED: &str = "the data set is damaged; run `prepare` again, or restore the file";
+
+/// A file of the data set besides shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub file: String,
+    pub bytes: u64,
+    pub xxh3: String,
+}
+
+/// What defines a data set; its hash is the hash of this.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    pub cells: usize,
+    pub genes: usize,
+    pub peaks: usize,
+    pub chromosomes: Vec<String>,
+    pub unknown: Option<u32>,
+    pub cell_types: Vec<String>,
+    pub gene_features: Vec<String>,
+    pub dna_length: usize,
+    pub rna_kind: MatrixKind,
+    pub atac_kind: MatrixKind,
+    pub parts: Vec<Part>,
+    pub shards: Vec<ShardEntry>,
+}
+
+/// The manifest as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub format: String,
+    pub version: u64,
+    pub content: Content,
+    /// Where it came from; not part of the hash.
+    pub origin: serde_json::Value,
+    /// Hash of `content`.
+    pub hash: String,
+    /// Checksum of all of the above.
+    pub checksum: String,
+}
+
+impl Manifest {
+    pub(crate) fn new(content: Content, origin: serde_json::Value) -> Result<Self> {
+        let hash = content_hash(&to_json(&content)?);
+        let mut m =
+            Manifest { format: FORMAT.into(), version: VERSION, content, origin, hash, checksum: String::new() };
+        m.checksum = m.sum()?;
+        Ok(m)
+    }
+
+    fn sum(&self) -> Result<String> {
+        let bare = Manifest { checksum: String::new(), ..self.clone() };
+        Ok(format!("{:016x}", checksum(&to_json(&bare)?)))
+    }
+
+    /// The manifest as it is stored; any other bytes are not it.
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::Internal(e.to_string()))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        write_whole(&dir.join(MANIFEST), &[&self.bytes()?])
+    }
+
+    fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => {
+                return Err(Error::input(
+                    dir,
+                    format!("no `{MANIFEST}` in it, so it is no prepared data set"),
+                    "give the folder that `sccrossrec prepare --out` made",
+                ));
+            }
+            Err(e) => return Err(Error::io(if dir.is_dir() { &path } else { dir }, "read", e)),
+        };
+        let value: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|e| Error::input(&path, format!("not JSON: {e}"), DAMAGED))?;
+        if value["format"] != FORMAT {
+            return Err(Error::input(&path, "not the manifest of a prepared data set", DAMAGED));
+        }
+        if value["version"] != VERSION {
+            return Err(Error::input(
+                &path,
+                format!("version {} of the data set format; this program reads version {VERSION}", value["version"]),
+                "prepare the data again, or use the program that made it",
+            ));
+        }
+        let manifest: Manifest =
+            serde_json::from_value(value).map_err(|e| Error::input(&path, format!("wrong manifest: {e}"), DAMAGED))?;
+        let hash = content_hash(&to_json(&manifest.content)?);
+        if manifest.sum()? != manifest.checksum || hash != manifest.hash || manifest.bytes()? != bytes {
+            return Err(Error::input(&path, "its checksum does not match", DAMAGED));
+        }
+        Ok(manifest)
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// Reads a part and compares it with the manifest.
+fn read_part(dir: &Path, manifest: &Manifest, file: &str) -> Result<Vec<u8>> {
+    let path = dir.join(file);
+    let part = manifest.content.parts.iter().find(|p| p.file == file);
+    let part = part.ok_or_else(|| Error::input(dir.join(MANIFEST), format!("`{file}` is not listed"), DAMAGED))?;
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+    if bytes.len() as u64 != part.bytes {
+        return Err(Error::input(&path, format!("{} bytes long instead of {}", bytes.len(), part.bytes), DAMAGED));
+    }
+    if format!("{:016x}", checksum(&bytes)) != part.xxh3 {
+        return Err(Error::input(&path, "its checksum does not match", DAMAGED));
+    }
+    Ok(bytes)
+}
+
+/// Writes a part; the entry goes into the manifest.
+pub(crate) fn write_part(dir: &Path, file: &str, bytes: &[u8]) -> Result<Part> {
+    write_whole(&dir.join(file), &[bytes])?;
+    Ok(Part { file: file.into(), bytes: bytes.len() as u64, xxh3: format!("{:016x}", checksum(bytes)) })
+}
+
+/// Rows of a table as text: tabs, line ends and backslashes of the fields are escaped.
+pub(crate) fn to_tsv<'a>(header: &[&str], rows: impl Iterator<Item = Vec<Cow<'a, str>>>) -> String {
+    let mut out = header.join("\t");
+    out.push('\n');
+    for row in rows {
+        for (i, field) in row.iter().enumerate() {
+            if i > 0 {
+                out.push('\t');
+            }
+            for c in field.chars() {
+                match c {
+                    '\\' => out.push_str("\\\\"),
+                    '\t' => out.push_str("\\t"),
+                    '\n' => out.push_str("\\n"),
+                    '\r' => out.push_str("\\r"),
+                    c => out.push(c),
+                }
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn from_tsv(path: &Path, bytes: &[u8], header: &[&str], rows: usize) -> Result<Vec<Vec<String>>> {
+    let bad = |found: String| Error::input(path, found, DAMAGED);
+    let text = std::str::from_utf8(bytes).map_err(|_| bad("not text".into()))?;
+    let mut lines = text.lines();
+    if lines.next() != Some(header.join("\t").as_str()) {
+        return Err(bad(format!("its header is not {}", header.join(" "))));
+    }
+    let table: Vec<Vec<String>> = lines.map(|line| line.split('\t').map(unescape).collect()).collect();
+    if table.len() != rows || table.iter().any(|r: &Vec<String>| r.len() != header.len()) {
+        return Err(bad(format!("it should have {rows} rows of {} fields", header.len())));
+    }
+    Ok(table)
+}
+
+fn unescape(field: &str) -> String {
+    if !field.contains('\\') {
+        return field.to_string();
+    }
+    let mut out = String::new();
+    let mut chars = field.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('t') => out.push('\t'),
+                Some('n') => out.push('\n'),
+                Some('r') => out.push('\r'),
+                Some(c) => out.push(c),
+                None => {}
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+pub(crate) const GENES: (&str, [&str; 3]) = ("genes.tsv", ["gene", "chrom", "tss"]);
+pub(crate) const PEAKS: (&str, [&str; 4]) = ("peaks.tsv", ["peak", "chrom", "start", "end"]);
+pub(crate) const CELLS: (&str, [&str; 2]) = ("cells.tsv", ["cell", "cell_type"]);
+pub(crate) const FEATURES: &str = "features.bin";
+
+/// Fingerprint that binds shards to the genes and peaks their indices mean.
+pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
+    let named = |file: &str| parts.iter().find(|p| p.file == file).map_or("", |p| p.xxh3.as_str());
+    checksum(format!("{}{}", named(GENES.0), named(PEAKS.0)).as_bytes())
+}
 
 impl DataSet {
-    /// Opens and checks a folder: versions, lengths and header checksums (not the payload: see `verify`).
-    pub fn open(_dir: &Path) -> Result<Self> {
-        todo!()
+    /// Opens a folder and checks versions, lengths, header checksums and every index and row pointer (in parallel),
+    /// so that nothing read later can lead outside. Checksums of the payload: see [`DataSet::verify`].
+    pub fn open(dir: &Path) -> Result<Self> {
+        let manifest = Manifest::read(dir)?;
+        let c = &manifest.content;
+        let at = |file: &str| dir.join(file);
+        let bad = |file: &str, found: String| Error::input(at(file), found, DAMAGED);
+        let chrom_of: HashMap<&str, u32> =
+            c.chromosomes.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+        let chrom = |file: &str, name: &str| {
+            chrom_of.get(name).copied().ok_or_else(|| bad(file, format!("chromosome {name:?} is not in the manifest")))
+        };
+        let number = |file: &str, text: &str| -> Result<Option<i64>> {
+            match text {
+                "" => Ok(None),
+                t => t.parse().map(Some).map_err(|_| bad(file, format!("{t:?} is not a whole number"))),
+            }
+        };
+        let (file, header) = GENES;
+        let genes = from_tsv(&at(file), &read_part(dir, &manifest, file)?, &header, c.genes)?
+            .into_iter()
+            .map(|mut r| {
+                Ok(Gene { chrom: chrom(file, &r[1])?, tss: number(file, &r[2])?, name: std::mem::take(&mut r[0]) })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (file, header) = PEAKS;
+        let peaks = from_tsv(&at(file), &read_part(dir, &manifest, file)?, &header, c.peaks)?
+            .into_iter()
+            .map(|mut r| {
+                Ok(Peak {
+                    chrom: chrom(file, &r[1])?,
+                    start: number(file, &r[2])?.unwrap_or(-1),
+                    end: number(file, &r[3])?.unwrap_or(-1),
+                    name: std::mem::take(&mut r[0]),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (file, header) = CELLS;
+        let type_of: HashMap<&str, u32> =
+            c.cell_types.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+        let (mut cells, mut cell_type) = (Vec::with_capacity(c.cells), Vec::new());
+        for mut r in from_tsv(&at(file), &read_part(dir, &manifest, file)?, &header, c.cells)? {
+            if !c.cell_types.is_empty() {
+                let t = type_of.get(r[1].as_str());
+                cell_type.push(*t.ok_or_else(|| bad(file, format!("cell type {:?} is not in the manifest", r[1])))?);
+            }
+            cells.push(std::mem::take(&mut r[0]));
+        }
+        if c.unknown.is_some_and(|u| u as usize >= c.chromosomes.len()) || c.genes == 0 || c.peaks == 0 {
+            return Err(bad(MANIFEST, "its sizes contradict each other".into()));
+        }
+        let bytes = read_part(dir, &manifest, FEATURES)?;
+        let extra = c.genes.checked_mul(c.gene_features.len()).and_then(|n| n.checked_mul(4));
+        let dna = c.peaks.checked_mul(c.dna_length);
+        let split = extra.zip(dna).filter(|(e, d)| e.checked_add(*d) == Some(bytes.len()));
+        let Some((extra, _)) = split else {
+            return Err(bad(FEATURES, "its length does not fit the manifest".into()));
+        };
+        let (extra, dna) = bytes.split_at(extra);
+        let gene_extra = extra.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let features = Features {
+            gene_chrom: genes.iter().map(|g| g.chrom).collect(),
+            peak_chrom: peaks.iter().map(|p| p.chrom).collect(),
+            chromosomes: c.chromosomes.len(),
+            unknown: c.unknown,
+            gene_extra,
+            peak_dna: dna.to_vec(),
+        };
+        let sizes = Sizes {
+            genes: c.genes as u64,
+            peaks: c.peaks as u64,
+            dna_length: c.dna_length as u64,
+            fingerprint: fingerprint(&c.parts),
+        };
+        let mut shards = Vec::with_capacity(c.shards.len());
+        let mut next = 0;
+        for (i, entry) in c.shards.iter().enumerate() {
+            if entry.first != next || entry.cells == 0 || entry.file.contains("..") || entry.file.starts_with('/') {
+                return Err(bad(MANIFEST, format!("shard {i} does not follow the one before")));
+            }
+            next += entry.cells;
+            shards.push(Shard::open(dir, entry, i, sizes, &features.gene_chrom, &features.peak_chrom)?);
+        }
+        if next != c.cells as u64 {
+            return Err(bad(MANIFEST, format!("its shards hold {next} of {} cells", c.cells)));
+        }
+        let vocabulary = Vocabulary {
+            chromosomes: c.chromosomes.clone(),
+            unknown: c.unknown,
+            genes,
+            peaks,
+            cells,
+            cell_types: c.cell_types.clone(),
+            cell_type,
+        };
+        Ok(DataSet { dir: dir.to_path_buf(), manifest, vocabulary, features: Arc::new(features), shards })
+    }
+
+    /// Compares every byte of the shards with its checksum, and every sample set with its own.
+    pub fn verify(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::verify)?;
+        self.sample_sets()?.iter().try_for_each(|name| self.samples(name).map(|_| ()))
     }
 
     /// The folder.
     pub fn dir(&self) -> &Path {
-        todo!()
+        &self.dir
     }
 
     /// Names of everything.
     pub fn vocabulary(&self) -> &Vocabulary {
-        todo!()
+        &self.vocabulary
     }
 
     /// N.
     pub fn n_cells(&self) -> usize {
-        todo!()
+        self.vocabulary.cells.len()
     }
 
-    /// A hash of what was prepared (hex): a RUN remembers it.
+    /// A hash of what was prepared (hex): a RUN remembers it. It covers cells, genes, peaks, features and all
+    /// values, not the sample sets and not where the data came from.
     pub fn hash(&self) -> &str {
-        todo!()
+        &self.manifest.hash
+    }
+
+    /// Names of the gene features after the chromosome, in order.
+    pub fn gene_features(&self) -> &[String] {
+        &self.manifest.content.gene_features
+    }
+
+    /// What the values of the RNA and of the ATAC matrix were found to be.
+    pub fn kinds(&self) -> (MatrixKind, MatrixKind) {
+        (self.manifest.content.rna_kind, self.manifest.content.atac_kind)
+    }
+
+    /// Entries of all cells: genes and peaks.
+    pub fn entries(&self) -> (u64, u64) {
+        self.shards.iter().map(Shard::entries).fold((0, 0), |s, e| (s.0 + e.0, s.1 + e.1))
+    }
+
+    /// Where the data came from: files, layers, counts of what was dropped, program version.
+    pub fn origin(&self) -> &serde_json::Value {
+        &self.manifest.origin
     }
 
     /// Constant features for the model.
     pub fn features(&self) -> Arc<Features<f32>> {
-        todo!()
+        self.features.clone()
     }
 
-    /// One cell, without copying.
-    pub fn cell(&self, _i: usize) -> CellView<'_> {
-        todo!()
+    /// One cell, without copying. `i` must be below [`DataSet::n_cells`].
+    pub fn cell(&self, i: usize) -> CellView<'_> {
+        let (shard, i) = self.place(i);
+        shard.cell(i)
     }
 
-    /// Reads a sample set (`samples/NAME`).
-    pub fn samples(&self, _name: &str) -> Result<SampleSet> {
-        todo!()
+    /// `[dna_length]` sums of the base codes over the peaks of cell `i`; `None` without sequences. With the code × 0.25
+    /// as the feature, sum × 0.25 / n_a is the mean DNA feature of the cell.
+    pub fn dna_sums(&self, i: usize) -> Option<&[u32]> {
+        let (shard, i) = self.place(i);
+        shard.dna_sums(i)
     }
 
-    /// Assembles samples `numbers` of `set` into a batch.
-    pub fn batch(&self, _set: &SampleSet, _numbers: &[u32]) -> Batch<f32> {
-        todo!()
+    fn place(&self, i: usize) -> (&Shard, usize) {
+        assert!(i < self.n_cells(), "cell {i} of {}", self.n_cells());
+        let shard = &self.shards[self.shards.partition_point(|s| s.first() + s.cells() <= i)];
+        (shard, i - shard.first())
     }
 
-    /// A batch of positives: each of `cells` with itself (for embedding, translation, discovery).
-    pub fn batch_of_cells(&self, _cells: &[u32]) -> Batch<f32> {
-        todo!()
+    /// Names of the sample sets, sorted.
+    pub fn sample_sets(&self) -> Result<Vec<String>> {
+        let dir = self.dir.join(SAMPLES);
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io(&dir, "read", e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io(&dir, "read", e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads a sample set (`samples/NAME`). Every cell in it is in range.
+    pub fn samples(&self, name: &str) -> Result<SampleSet> {
+        samples::read(self, name)
+    }
+
+    /// Stores a sample set under `samples/NAME`; one that exists is replaced only with `force`.
+    pub fn save_samples(&self, name: &str, set: &SampleSet, force: bool) -> Result<()> {
+        samples::save(&self.dir, name, set, self.hash(), force)
+    }
+
+    /// Assembles samples `numbers` of `set` into a batch. `numbers` index `set.samples`, whose cells are of this
+    /// data set.
+    pub fn batch(&self, set: &SampleSet, numbers: &[u32]) -> Batch<f32> {
+        let mut batch = Batch::new();
+        for &k in numbers {
+            let s = set.samples[k as usize];
+            self.push(&mut batch, s.label, u64::from(k), s.rna, s.atac);
+        }
+        batch
+    }
+
+    /// A batch of positives: each of `cells` with itself (for embedding, translation, discovery). The number of a
+    /// sample is that of its cell.
+    pub fn batch_of_cells(&self, cells: &[u32]) -> Batch<f32> {
+        let mut batch = Batch::new();
+        for &c in cells {
+            self.push(&mut batch, 1, u64::from(c), c, c);
+        }
+        batch
+    }
+
+    fn push(&self, batch: &mut Batch<f32>, label: u8, number: u64, rna: u32, atac: u32) {
+        let (rna, atac) = (self.cell(rna as usize), self.cell(atac as usize));
+        fn entries<'a>(index: &'a [u32], values: Values<'a>) -> impl Iterator<Item = (u32, f32)> + 'a {
+            index.iter().enumerate().map(move |(i, &k)| (k, values.get(i)))
+        }
+        batch.push(label, number, entries(rna.genes, rna.expr), entries(atac.peaks, atac.acc));
     }
 }

@@ -1,1 +1,14 @@
-//! (see submodules)
+//! Training: settings and recipes, the loop, checkpoints, and runs on disk.
+
+pub mod checkpoint;
+mod config;
+mod files;
+mod fit;
+mod observe;
+mod run;
+mod state;
+
+pub use config::{OnNan, RECIPES, TrainConfig, recipe};
+pub use fit::{Outcome, resume, train};
+pub use observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
+pub use run::{Checkpoint, Run};

@@ -1,0 +1,34 @@
+//! `recipes`: the named ways to train.
+
+use super::Context;
+use crate::error::Result;
+use crate::train;
+
+/// Flags of `recipes`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Prints each recipe with its settings.
+pub fn run(_: &Args, ctx: &Context) -> Result<()> {
+    let mut table = format!(
+        "{:<10} {:>6} {:>6} {:>8} {:>8} {:>6} {:>5} {:>7}  {}\n",
+        "recipe", "batch", "epochs", "lr", "L2", "alpha", "drop", "samples", "what"
+    );
+    let mut json = Vec::new();
+    for (name, what) in train::RECIPES {
+        let c = train::recipe(name)?;
+        table += &format!(
+            "{name:<10} {:>6} {:>6} {:>8} {:>8} {:>6} {:>5} {:>7}  {what}\n",
+            c.batch_size,
+            c.epochs,
+            c.adam.lr,
+            c.adam.weight_decay,
+            c.alpha,
+            c.dropout,
+            c.split.as_deref().unwrap_or("any"),
+        );
+        json.push(serde_json::json!({ "name": name, "about": what, "config": c }));
+    }
+    ctx.result(&table, &serde_json::Value::Array(json));
+    Ok(())
+}

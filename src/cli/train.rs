@@ -1,0 +1,300 @@
+//! `train`: a run from a data set.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+
+use super::{Context, Device, output_dir};
+use crate::error::{Error, Result};
+use crate::graph::{DataSet, SampleSet};
+use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
+
+/// Flags of `train`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The data set that `prepare` made [with --resume: the run's own]
+    #[arg(long, value_name = "DATA", required_unless_present = "resume")]
+    pub data: Option<PathBuf>,
+    /// Folder of the run
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// Go on with the run in --out from its last checkpoint
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Replace what is in --out
+    #[arg(long)]
+    pub force: bool,
+    /// Settings to start from; see `recipes`
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
+    /// Sample set of the data
+    #[arg(long, value_name = "NAME")]
+    pub samples: Option<String>,
+    /// Passes over the training samples, at most
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
+    /// Early stopping does not stop before this epoch
+    #[arg(long, value_name = "N")]
+    pub min_epochs: Option<u32>,
+    /// Stop when the validation score has not risen for this many epochs [default: never]
+    #[arg(long, value_name = "N")]
+    pub patience: Option<u32>,
+    /// Samples a step, positives and negatives
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Samples a forward pass in validation
+    #[arg(long, value_name = "N")]
+    pub eval_batch_size: Option<usize>,
+    /// Learning rate
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// Adam's decay of the first moment
+    #[arg(long, value_name = "X")]
+    pub beta1: Option<f64>,
+    /// Adam's decay of the second moment
+    #[arg(long, value_name = "X")]
+    pub beta2: Option<f64>,
+    /// Adam's epsilon
+    #[arg(long, value_name = "X")]
+    pub eps: Option<f64>,
+    /// L2, added to the gradient
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// Weight of the translation loss
+    #[arg(long, value_name = "X")]
+    pub alpha: Option<f64>,
+    /// Dropout of the matching head
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
+    /// Attention heads
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+    /// Hidden size
+    #[arg(long, value_name = "N")]
+    pub hidden: Option<usize>,
+    /// Size of the id embeddings
+    #[arg(long, value_name = "N")]
+    pub embedding_dim: Option<usize>,
+    /// Standard deviation of the id embeddings at the start
+    #[arg(long, value_name = "X")]
+    pub embedding_std: Option<f64>,
+    /// Checkpoint every N steps, besides the one after each epoch
+    #[arg(long, value_name = "N")]
+    pub checkpoint_steps: Option<u64>,
+    /// Checkpoint when this many minutes have passed since the last one
+    #[arg(long, value_name = "X")]
+    pub checkpoint_minutes: Option<f64>,
+    /// At a step that is not finite
+    #[arg(long, value_name = "stop|skip")]
+    pub on_nan: Option<OnNan>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: Device,
+}
+
+impl Args {
+    /// These flags over `base`.
+    fn over(&self, base: TrainConfig, ctx: &Context) -> TrainConfig {
+        let adam = crate::ops::adam::AdamConfig {
+            lr: self.lr.unwrap_or(base.adam.lr),
+            beta1: self.beta1.unwrap_or(base.adam.beta1),
+            beta2: self.beta2.unwrap_or(base.adam.beta2),
+            eps: self.eps.unwrap_or(base.adam.eps),
+            weight_decay: self.weight_decay.unwrap_or(base.adam.weight_decay),
+        };
+        TrainConfig {
+            recipe: base.recipe,
+            samples: self.samples.clone().unwrap_or(base.samples),
+            split: base.split,
+            epochs: self.epochs.unwrap_or(base.epochs),
+            min_epochs: self.min_epochs.unwrap_or(base.min_epochs),
+            patience: self.patience.or(base.patience),
+            batch_size: self.batch_size.unwrap_or(base.batch_size),
+            eval_batch_size: self.eval_batch_size.unwrap_or(base.eval_batch_size),
+            adam,
+            alpha: self.alpha.unwrap_or(base.alpha),
+            dropout: self.dropout.unwrap_or(base.dropout),
+            heads: self.heads.unwrap_or(base.heads),
+            hidden: self.hidden.unwrap_or(base.hidden),
+            embedding_dim: self.embedding_dim.unwrap_or(base.embedding_dim),
+            embedding_std: self.embedding_std.unwrap_or(base.embedding_std),
+            seed: if ctx.seed_given { ctx.seed } else { base.seed },
+            checkpoint_steps: self.checkpoint_steps.or(base.checkpoint_steps),
+            checkpoint_minutes: self.checkpoint_minutes.or(base.checkpoint_minutes),
+            on_nan: self.on_nan.unwrap_or(base.on_nan),
+        }
+    }
+}
+
+/// Trains, or goes on training.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    args.device.check()?;
+    let mut console = Console::new(ctx);
+    let outcome = if args.resume {
+        let run = Run::open(&args.out)?;
+        if args.recipe.as_ref().is_some_and(|r| *r != run.config.recipe) {
+            return Err(Error::usage(format!(
+                "--recipe cannot change on --resume: {} was trained with recipe {}",
+                args.out.display(),
+                run.config.recipe
+            )));
+        }
+        let config = args.over(run.config.clone(), ctx);
+        config.validate()?;
+        let data = DataSet::open(args.data.as_deref().unwrap_or(run.data_dir()))?;
+        let set = data.samples(&config.samples)?;
+        train::resume(&data, &set, &config, &args.out, &mut console)
+    } else {
+        let config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
+        config.validate()?;
+        let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
+        let data = DataSet::open(dir)?;
+        let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
+        output_dir(&args.out, args.force)?;
+        train::train(&data, &set, &config, &args.out, &mut console)
+    };
+    console.close();
+    let outcome = outcome?;
+    let best = outcome.best.as_ref();
+    let mut table = format!("{} epochs, {} steps", outcome.epochs, outcome.steps);
+    if outcome.early {
+        table += " (stopped early)";
+    }
+    if let Some(b) = best {
+        table += &format!("; best epoch {}: {}", b.epoch, scores(b));
+    }
+    table += &format!("\nrun: {}", args.out.display());
+    let json = serde_json::json!({
+        "run": args.out, "epochs": outcome.epochs, "steps": outcome.steps, "early": outcome.early,
+        "best": outcome.best, "last": outcome.last,
+    });
+    ctx.result(&table, &json);
+    Ok(())
+}
+
+/// The sample set of `config`; one of the split that the recipe asks for is drawn where there is none.
+fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> Result<(TrainConfig, SampleSet)> {
+    let set = data.samples(&config.samples)?;
+    let split = set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown");
+    match &config.split {
+        Some(wanted) if split != wanted => {
+            let _ = ctx;
+            Err(Error::usage(format!(
+                "recipe {} needs samples split by {wanted}, and `{}` is split by {split}: draw one with `sccrossrec \
+                 samples --data {} --name published --split {wanted}` and give --samples published{}",
+                config.recipe,
+                config.samples,
+                data.dir().display(),
+                if named { "" } else { " (or use another recipe)" },
+            )))
+        }
+        _ => Ok((config, set)),
+    }
+}
+
+fn number(x: Option<f64>) -> String {
+    x.map_or("NaN".into(), |x| format!("{x:.4}"))
+}
+
+fn scores(r: &EpochRecord) -> String {
+    format!("accuracy {}, MAE {}, RMSE {}", number(r.val_accuracy), number(r.val_mae), number(r.val_rmse))
+}
+
+/// A run on the terminal.
+pub struct Console<'a> {
+    ctx: &'a Context,
+    bar: Option<ProgressBar>,
+    plan: Option<Plan>,
+}
+
+impl<'a> Console<'a> {
+    /// One that reports as `ctx` says.
+    pub fn new(ctx: &'a Context) -> Self {
+        Console { ctx, bar: None, plan: None }
+    }
+
+    /// Takes the progress bar away.
+    pub fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
+            _ => self.ctx.say(line),
+        }
+    }
+}
+
+impl Observer for Console<'_> {
+    fn start(&mut self, plan: &Plan) {
+        self.ctx.say(&format!(
+            "{} training and {} validation samples, {} steps an epoch, {} epochs{}, {} parameters",
+            plan.samples[0],
+            plan.samples[1],
+            plan.steps,
+            plan.epochs,
+            if plan.epochs_done > 0 { format!(" ({} done)", plan.epochs_done) } else { String::new() },
+            plan.parameters,
+        ));
+        self.ctx.say(&plan.memory.line());
+        if let Some(free) = available_memory()
+            && plan.memory.total() > free
+        {
+            self.ctx.say(&format!(
+                "warning: only {} MiB of memory are available; a smaller --batch-size takes less",
+                free >> 20
+            ));
+        }
+        self.plan = Some(plan.clone());
+    }
+
+    fn step(&mut self, step: &Step) {
+        let Some(plan) = &self.plan else { return };
+        let samples = plan.samples[0];
+        let bar = self
+            .bar
+            .get_or_insert_with(|| self.ctx.progress(samples as u64, &format!("epoch {}/{}", step.epoch, plan.epochs)));
+        bar.set_position(step.position as u64);
+        let left =
+            (samples - step.position.min(samples)) + (plan.epochs - step.epoch.min(plan.epochs)) as usize * samples;
+        let eta = if step.samples_per_second > 0.0 { left as f64 / step.samples_per_second } else { 0.0 };
+        bar.set_message(format!(
+            "loss {:.4} {:.1} samples/s, all epochs in {}",
+            step.mean_loss,
+            step.samples_per_second,
+            indicatif::HumanDuration(std::time::Duration::from_secs_f64(eta.min(1e9))),
+        ));
+    }
+
+    fn epoch(&mut self, r: &EpochRecord) {
+        self.close();
+        self.ctx.say(&format!(
+            "epoch {:>3}  loss {}  val {}  {:.1} samples/s{}",
+            r.epoch,
+            number(r.loss),
+            scores(r),
+            r.samples_per_second,
+            if r.best { "  best" } else { "" },
+        ));
+    }
+
+    fn validation(&mut self, done: usize, of: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("validation {done}/{of}"));
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        self.say(line);
+    }
+}
+
+/// Bytes that can be had without swapping, where the system says.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}

@@ -1,0 +1,484 @@
+//! Matrices of AnnData files, streamed by block of rows: CSR and dense directly, CSC through buckets on disk.
+//!
+//! Memory is bounded by the size of a block (and 8 bytes a row), whatever the number of rows.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use hdf5::types::TypeDescriptor;
+use hdf5::{Dataset, Group, H5Type};
+use rayon::prelude::*;
+
+use super::H5Context;
+use super::reader::{descriptor, plausible};
+use crate::error::{Error, Result};
+use crate::model::Csr;
+
+/// How a matrix is laid out in its file.
+#[derive(Debug)]
+enum Layout {
+    Csr { indptr: Vec<u64>, indices: Dataset, data: Dataset },
+    Csc { indptr: Vec<u64>, indices: Dataset, data: Dataset },
+    Dense(Dataset),
+}
+
+/// A matrix of an AnnData file; its rows are cells.
+#[derive(Debug)]
+pub struct Matrix {
+    path: PathBuf,
+    at: String,
+    rows: usize,
+    cols: usize,
+    layout: Layout,
+}
+
+/// What the values of a matrix look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatrixKind {
+    /// Every stored value is 1.
+    Binary,
+    /// Whole numbers.
+    Counts,
+    /// Fractions: log-normalised or otherwise transformed.
+    Normalised,
+}
+
+impl std::fmt::Display for MatrixKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MatrixKind::Binary => "binary",
+            MatrixKind::Counts => "raw counts",
+            MatrixKind::Normalised => "normalised (fractions)",
+        })
+    }
+}
+
+/// How a matrix is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Streaming {
+    /// Entries (or, of a dense matrix, elements) held at a time.
+    pub block: usize,
+    /// Entries a bucket of the pass over CSC.
+    pub bucket: usize,
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Streaming { block: 4 << 20, bucket: 4 << 20 }
+    }
+}
+
+impl Matrix {
+    pub(super) fn dense(path: &Path, at: &str, set: Dataset, bytes: u64) -> Result<Self> {
+        let shape = set.get_shape().at(path, || format!("read the shape of `{at}`"))?;
+        let [rows, cols] = shape[..] else {
+            return Err(Error::input(path, format!("`{at}` has {} dimensions", shape.len()), "two are needed"));
+        };
+        plausible(path, bytes, at, &shape, 1)?;
+        let m = Matrix { path: path.into(), at: at.into(), rows, cols, layout: Layout::Dense(set.clone()) };
+        m.check_number(&set, at)?;
+        m.check_cols()?;
+        Ok(m)
+    }
+
+    pub(super) fn sparse(
+        path: &Path,
+        at: &str,
+        group: &Group,
+        csr: bool,
+        rows: usize,
+        cols: usize,
+        bytes: u64,
+    ) -> Result<Self> {
+        let open = |name: &str| -> Result<(Dataset, usize)> {
+            let field = format!("{at}/{name}");
+            if !group.link_exists(name) {
+                return Err(Error::input(path, format!("no `{field}`"), "write the file again with a current anndata"));
+            }
+            let set = group.dataset(name).at(path, || format!("open `{field}`"))?;
+            let shape = set.get_shape().at(path, || format!("read the shape of `{field}`"))?;
+            let size = set.dtype().at(path, || format!("read the type of `{field}`"))?.size();
+            if shape.len() != 1 {
+                return Err(Error::input(path, format!("`{field}` has {} dimensions", shape.len()), "one is needed"));
+            }
+            Ok((set, plausible(path, bytes, &field, &shape, size)?))
+        };
+        let (data, nnz) = open("data")?;
+        let (indices, n_indices) = open("indices")?;
+        let (pointers, n_pointers) = open("indptr")?;
+        let damaged = |found: String| Error::input(path, found, "the file is damaged; make or fetch it again");
+        let (major, what) = if csr { (rows, "rows") } else { (cols, "columns") };
+        if Some(n_pointers) != major.checked_add(1) {
+            return Err(damaged(format!("`{at}/indptr` has {n_pointers} numbers for {major} {what}, not one more")));
+        }
+        if n_indices != nnz {
+            return Err(damaged(format!("`{at}` has {nnz} values but {n_indices} indices")));
+        }
+        let indptr = pointers.read_raw::<i64>().at(path, || format!("read `{at}/indptr`"))?;
+        if indptr.first() != Some(&0) || indptr.last() != i64::try_from(nnz).ok().as_ref() || !indptr.is_sorted() {
+            return Err(damaged(format!("`{at}/indptr` does not rise from 0 to the {nnz} values there are")));
+        }
+        let indptr = indptr.into_iter().map(|p| p as u64).collect(); // sorted from 0, so none is negative
+        for (set, name) in [(&indices, "indices"), (&pointers, "indptr")] {
+            let kind = descriptor(set).at(path, || format!("read the type of `{at}/{name}`"))?;
+            if !matches!(kind, TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)) {
+                return Err(damaged(format!("`{at}/{name}` has the type {kind}, not whole numbers")));
+            }
+        }
+        let m = Matrix {
+            path: path.into(),
+            at: at.into(),
+            rows,
+            cols,
+            layout: if csr {
+                Layout::Csr { indptr, indices, data: data.clone() }
+            } else {
+                Layout::Csc { indptr, indices, data: data.clone() }
+            },
+        };
+        m.check_number(&data, &format!("{at}/data"))?;
+        m.check_cols()?;
+        Ok(m)
+    }
+
+    /// Rows (cells).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns (genes or peaks).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Where it is in the file: `X` or `layers/NAME`.
+    pub fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// How it is laid out, in words.
+    pub fn layout(&self) -> &'static str {
+        match self.layout {
+            Layout::Csr { .. } => "CSR",
+            Layout::Csc { .. } => "CSC",
+            Layout::Dense(_) => "dense",
+        }
+    }
+
+    /// Hands every row to `sink`, in order, as blocks of whole rows: columns ascending, duplicates summed, explicit
+    /// zeros dropped. NaN, infinite and negative values are refused, naming cell and feature by `obs` and `var`.
+    /// The pass over CSC keeps its buckets in `scratch`.
+    pub fn for_each_block(
+        &self,
+        how: Streaming,
+        scratch: &Path,
+        obs: &[String],
+        var: &[String],
+        mut sink: impl FnMut(Csr<f32>) -> Result<()>,
+    ) -> Result<()> {
+        if obs.len() != self.rows || var.len() != self.cols {
+            return Err(Error::input(
+                &self.path,
+                format!(
+                    "`{}` is {} × {}, but `obs` has {} and `var` {} rows",
+                    self.at,
+                    self.rows,
+                    self.cols,
+                    obs.len(),
+                    var.len()
+                ),
+                "the file is damaged; make or fetch it again",
+            ));
+        }
+        let block = how.block.max(1);
+        match &self.layout {
+            Layout::Dense(set) => {
+                let step = (block / self.cols.max(1)).max(1);
+                let mut from = 0;
+                while from < self.rows {
+                    let to = (from + step).min(self.rows);
+                    let rows: Vec<(Vec<u32>, Vec<f32>)> = if self.cols == 0 {
+                        vec![Default::default(); to - from]
+                    } else {
+                        let values = self.numbers_2d(set, from..to)?;
+                        let rows = values.par_chunks(self.cols).enumerate();
+                        rows.map(|(i, row)| {
+                            let entries = row.iter().enumerate().map(|(c, &v)| (c as u32, v)).collect();
+                            self.clean(from + i, entries, obs, var)
+                        })
+                        .collect::<Result<_>>()?
+                    };
+                    sink(gather(rows))?;
+                    from = to;
+                }
+            }
+            Layout::Csr { indptr, indices, data } => {
+                let mut from = 0;
+                while from < self.rows {
+                    let start = indptr[from];
+                    // At least one row, then as many as fit.
+                    let fits = indptr[from + 1..].partition_point(|&p| p - start <= block as u64);
+                    let to = (from + fits.max(1)).min(self.rows);
+                    let range = start as usize..indptr[to] as usize;
+                    let values = self.numbers(data, range.clone())?;
+                    let columns = self.indices(indices, range, self.cols, "column")?;
+                    let rows = (from..to)
+                        .into_par_iter()
+                        .map(|r| {
+                            let span = (indptr[r] - start) as usize..(indptr[r + 1] - start) as usize;
+                            let entries =
+                                columns[span.clone()].iter().copied().zip(values[span].iter().copied()).collect();
+                            self.clean(r, entries, obs, var)
+                        })
+                        .collect::<Result<Vec<_>>>()?;
+                    sink(gather(rows))?;
+                    from = to;
+                }
+            }
+            Layout::Csc { indptr, indices, data } => {
+                let nnz = indptr.last().copied().unwrap_or(0) as usize;
+                let buckets = nnz.div_ceil(how.bucket.max(1)).clamp(1, 512).min(self.rows.max(1));
+                let width = self.rows.div_ceil(buckets).max(1);
+                let mut store = Buckets::new(scratch, self.rows.div_ceil(width), (64 << 20) / buckets.max(1))?;
+                let (mut from, mut col) = (0, 0);
+                while from < nnz {
+                    let to = (from + block).min(nnz);
+                    let values = self.numbers(data, from..to)?;
+                    let rows = self.indices(indices, from..to, self.rows, "row")?;
+                    for (i, (&r, &v)) in rows.iter().zip(&values).enumerate() {
+                        while indptr[col + 1] as usize <= from + i {
+                            col += 1;
+                        }
+                        store.push(r as usize / width, [r, col as u32, v.to_bits()])?;
+                    }
+                    from = to;
+                }
+                for b in 0..store.len() {
+                    let (low, high) = (b * width, ((b + 1) * width).min(self.rows));
+                    let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); high - low];
+                    for [r, c, v] in store.take(b)? {
+                        let at = (r as usize).checked_sub(low).and_then(|r| rows.get_mut(r));
+                        let row = at.ok_or_else(|| Error::Internal("a bucket holds a row of another".into()))?;
+                        row.push((c, f32::from_bits(v)));
+                    }
+                    let rows = rows
+                        .into_par_iter()
+                        .enumerate()
+                        .map(|(i, entries)| self.clean(low + i, entries, obs, var))
+                        .collect::<Result<Vec<_>>>()?;
+                    sink(gather(rows))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, sorts and thins out the entries of a row.
+    fn clean(
+        &self,
+        row: usize,
+        mut entries: Vec<(u32, f32)>,
+        obs: &[String],
+        var: &[String],
+    ) -> Result<(Vec<u32>, Vec<f32>)> {
+        if let Some(&(c, v)) = entries.iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+            let why = if v.is_nan() {
+                "is NaN; missing values cannot be used, fill them in or choose another layer"
+            } else if v.is_infinite() {
+                "is infinite (or too large for 32 bits); mend it or choose another layer"
+            } else {
+                "is negative, as in scaled data; choose a layer with counts or log-normalised values"
+            };
+            let name = |names: &[String], i: usize| names.get(i).cloned().unwrap_or_default();
+            let (found, fix) = why.split_once("; ").unwrap_or((why, "mend it"));
+            return Err(Error::input(
+                &self.path,
+                format!(
+                    "`{}` at cell {}, feature {} is {v}: it {found}",
+                    self.at,
+                    name(obs, row),
+                    name(var, c as usize)
+                ),
+                fix,
+            ));
+        }
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            entries.sort_by_key(|e| e.0); // stable, so that duplicates are summed in the order of the file
+            entries.dedup_by(|b, a| {
+                let same = a.0 == b.0;
+                if same {
+                    a.1 += b.1;
+                }
+                same
+            });
+        }
+        entries.retain(|e| e.1 != 0.0);
+        Ok(entries.into_iter().unzip())
+    }
+
+    fn check_number(&self, set: &Dataset, field: &str) -> Result<()> {
+        let kind = descriptor(set).at(&self.path, || format!("read the type of `{field}`"))?;
+        match kind {
+            TypeDescriptor::Integer(_)
+            | TypeDescriptor::Unsigned(_)
+            | TypeDescriptor::Float(_)
+            | TypeDescriptor::Boolean => Ok(()),
+            other => Err(Error::input(
+                &self.path,
+                format!("`{field}` has the type {other}"),
+                "a matrix of numbers or booleans is needed",
+            )),
+        }
+    }
+
+    fn check_cols(&self) -> Result<()> {
+        if u32::try_from(self.cols).is_err() || u32::try_from(self.rows).is_err() {
+            return Err(Error::input(
+                &self.path,
+                format!("`{}` is {} × {}", self.at, self.rows, self.cols),
+                "at most 2^32 - 1 rows and columns can be used",
+            ));
+        }
+        Ok(())
+    }
+
+    fn numbers(&self, set: &Dataset, range: std::ops::Range<usize>) -> Result<Vec<f32>> {
+        let read = || format!("read `{}/data`", self.at);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        if is_bool(set) {
+            let v = read_slice::<u8>(set, range).at(&self.path, read)?;
+            return Ok(v.into_iter().map(|b| f32::from(u8::from(b != 0))).collect());
+        }
+        read_slice::<f32>(set, range).at(&self.path, read)
+    }
+
+    fn numbers_2d(&self, set: &Dataset, rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
+        let read = || format!("read `{}`", self.at);
+        if is_bool(set) {
+            let v = set.read_slice_2d::<u8, _>((rows, 0..self.cols)).at(&self.path, read)?;
+            return Ok(v.iter().map(|b| f32::from(u8::from(*b != 0))).collect());
+        }
+        let v = set.read_slice_2d::<f32, _>((rows, 0..self.cols)).at(&self.path, read)?;
+        Ok(v.iter().copied().collect())
+    }
+
+    fn indices(&self, set: &Dataset, range: std::ops::Range<usize>, below: usize, what: &str) -> Result<Vec<u32>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let v = read_slice::<i64>(set, range).at(&self.path, || format!("read `{}/indices`", self.at))?;
+        v.into_par_iter()
+            .map(|i| match usize::try_from(i) {
+                Ok(i) if i < below => Ok(i as u32),
+                _ => Err(Error::input(
+                    &self.path,
+                    format!("`{}/indices` names {what} {i} of {below}", self.at),
+                    "the file is damaged; make or fetch it again",
+                )),
+            })
+            .collect()
+    }
+}
+
+fn read_slice<T: H5Type>(set: &Dataset, range: std::ops::Range<usize>) -> hdf5::Result<Vec<T>> {
+    let (v, _) = set.read_slice_1d::<T, _>(range)?.into_raw_vec_and_offset();
+    Ok(v)
+}
+
+fn is_bool(set: &Dataset) -> bool {
+    matches!(descriptor(set), Ok(TypeDescriptor::Boolean))
+}
+
+/// All booleans of a data set.
+pub(super) fn read_bools(set: &Dataset) -> hdf5::Result<Vec<bool>> {
+    // As bytes: whatever the file holds, no `bool` is made of anything but 0 and 1.
+    Ok(set.read_raw::<u8>()?.into_iter().map(|b| b != 0).collect())
+}
+
+fn gather(rows: Vec<(Vec<u32>, Vec<f32>)>) -> Csr<f32> {
+    let mut block = Csr::new();
+    for (indices, values) in rows {
+        block.indices.extend(indices);
+        block.values.extend(values);
+        block.indptr.push(block.indices.len());
+    }
+    block
+}
+
+/// Entries sorted into buckets by row; what does not fit the buffers goes to one file a bucket. Files live in a
+/// folder of their own, which goes when this goes.
+struct Buckets {
+    dir: PathBuf,
+    buffer: Vec<Vec<u8>>,
+    file: Vec<Option<File>>,
+    room: usize,
+}
+
+const ENTRY: usize = 12;
+
+impl Buckets {
+    fn new(scratch: &Path, n: usize, room: usize) -> Result<Self> {
+        let dir = scratch.join("buckets");
+        std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
+        let file = (0..n).map(|_| None).collect();
+        Ok(Buckets { dir, buffer: vec![Vec::new(); n], file, room: room.max(ENTRY) })
+    }
+
+    fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn path(&self, b: usize) -> PathBuf {
+        self.dir.join(format!("{b}.bin"))
+    }
+
+    fn push(&mut self, b: usize, entry: [u32; 3]) -> Result<()> {
+        for word in entry {
+            self.buffer[b].extend(word.to_le_bytes());
+        }
+        if self.buffer[b].len() >= self.room {
+            let path = self.path(b);
+            let file = match &mut self.file[b] {
+                Some(file) => file,
+                none => none.insert(
+                    File::options()
+                        .create(true)
+                        .truncate(true)
+                        .read(true)
+                        .write(true)
+                        .open(&path)
+                        .map_err(|e| Error::io(&path, "create", e))?,
+                ),
+            };
+            file.write_all(&self.buffer[b]).map_err(|e| Error::io(&path, "write", e))?;
+            self.buffer[b].clear();
+        }
+        Ok(())
+    }
+
+    /// The entries of a bucket, in the order they came; the bucket is empty afterwards.
+    fn take(&mut self, b: usize) -> Result<Vec<[u32; 3]>> {
+        let mut bytes = Vec::new();
+        if let Some(mut file) = self.file[b].take() {
+            let path = self.path(b);
+            file.seek(SeekFrom::Start(0))
+                .and_then(|_| file.read_to_end(&mut bytes))
+                .map_err(|e| Error::io(&path, "read", e))?;
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+        bytes.append(&mut self.buffer[b]);
+        let word = |c: &[u8], i: usize| u32::from_le_bytes([c[i], c[i + 1], c[i + 2], c[i + 3]]);
+        Ok(bytes.chunks_exact(ENTRY).map(|c| [word(c, 0), word(c, 4), word(c, 8)]).collect())
+    }
+}
+
+impl Drop for Buckets {
+    fn drop(&mut self) {
+        // The folder above is removed as a whole where this fails.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,90 @@
+//! AnnData (`.h5ad`): a streaming reader of every on-disk layout in use, and a writer that Python's `anndata` opens.
+
+mod matrix;
+mod reader;
+mod writer;
+
+use std::path::Path;
+
+pub use matrix::{Matrix, MatrixKind, Streaming};
+pub(crate) use reader::list;
+pub use reader::{AnnData, Axis};
+pub use writer::{AnnDataWriter, CsrSink};
+
+use crate::error::{Error, Result};
+
+/// A column of a data frame; all columns of a frame have the length of its index.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Text.
+    Strings(Vec<String>),
+    /// Categories by number; -1 is missing.
+    Categorical {
+        /// Number of the category of each row, or -1.
+        codes: Vec<i32>,
+        /// Names of the categories, distinct.
+        categories: Vec<String>,
+    },
+    /// Whole numbers.
+    Ints(Vec<i64>),
+    /// Numbers; NaN is missing.
+    Floats(Vec<f64>),
+    /// Yes or no.
+    Bools(Vec<bool>),
+}
+
+impl Column {
+    /// Rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Column::Strings(v) => v.len(),
+            Column::Categorical { codes, .. } => codes.len(),
+            Column::Ints(v) => v.len(),
+            Column::Floats(v) => v.len(),
+            Column::Bools(v) => v.len(),
+        }
+    }
+
+    /// No rows?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A data frame: `obs` or `var`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Frame {
+    /// Names of the rows (barcodes, genes, peaks).
+    pub index: Vec<String>,
+    /// Named columns, in order.
+    pub columns: Vec<(String, Column)>,
+}
+
+impl Frame {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|(n, _)| n == name).map(|(_, c)| c)
+    }
+}
+
+/// Says which field of which file HDF5 failed on.
+pub(crate) fn h5_error(path: &Path, doing: &str, e: hdf5::Error) -> Error {
+    let why = e.to_string().replace('\n', " ");
+    Error::input(
+        path,
+        format!("cannot {doing} (HDF5: {why})"),
+        "the file may be truncated or damaged; make or fetch it again",
+    )
+}
+
+/// [`h5_error`] as a method on HDF5's results.
+pub(crate) trait H5Context<T> {
+    /// Turns HDF5's error into ours: `path` is the file, `doing` a phrase that follows "cannot".
+    fn at(self, path: &Path, doing: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> H5Context<T> for hdf5::Result<T> {
+    fn at(self, path: &Path, doing: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| h5_error(path, &doing(), e))
+    }
+}

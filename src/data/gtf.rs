@@ -1,0 +1,288 @@
+//! Gene annotation from a GENCODE or Ensembl GTF, plain or gzip: chromosome, strand and transcription start.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// Where a gene lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneLocation {
+    /// Chromosome, as the GTF writes it.
+    pub chrom: String,
+    /// `+` true, `-` false; `None` where the GTF does not say.
+    pub forward: Option<bool>,
+    /// Transcription start, 0-based: the first base of a `+` gene, the last of a `-` gene.
+    pub tss: i64,
+}
+
+/// Genes of a GTF, by id (version cut off) and by name.
+#[derive(Debug, Clone)]
+pub struct Gtf {
+    path: PathBuf,
+    genes: Vec<GeneLocation>,
+    by_id: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+    examples: Vec<String>,
+}
+
+fn without_version(id: &str) -> &str {
+    id.split_once('.').map_or(id, |(id, _)| id)
+}
+
+struct Extent {
+    chrom: String,
+    forward: Option<bool>,
+    start: i64,
+    end: i64,
+    whole: bool,
+}
+
+impl Gtf {
+    /// Reads a GTF. `gene` records count; a gene without one spans its other records. Of several genes with one id
+    /// or name the first is taken.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+        let mut reader = open_text(path, file)?;
+        let mut order: Vec<(String, Option<String>, Extent)> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut line = Vec::new();
+        let mut number = 0usize;
+        loop {
+            line.clear();
+            let n = reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read", e))?;
+            if n == 0 {
+                break;
+            }
+            number += 1;
+            let text = std::str::from_utf8(&line).map_err(|_| {
+                Error::input(path, format!("line {number} is not text"), "give a GTF file, plain or gzip")
+            })?;
+            let text = text.trim_end_matches(['\n', '\r']);
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let wrong = |what: &str| {
+                Error::input(
+                    path,
+                    format!("line {number} {what}"),
+                    "give a GTF file (nine columns parted by tabs), plain or gzip",
+                )
+            };
+            let fields: Vec<&str> = text.split('\t').collect();
+            let &[chrom, _, feature, start, end, _, strand, _, attributes] = fields.as_slice() else {
+                return Err(wrong(&format!("has {} columns", fields.len())));
+            };
+            let Some(id) = attribute(attributes, "gene_id") else {
+                if feature == "gene" {
+                    return Err(wrong("has no gene_id"));
+                }
+                continue;
+            };
+            let (start, end) = match (start.parse::<i64>(), end.parse::<i64>()) {
+                (Ok(start), Ok(end)) if start >= 1 && end >= start => (start, end),
+                _ => return Err(wrong(&format!("has the coordinates {start:?} to {end:?}"))),
+            };
+            let forward = match strand {
+                "+" => Some(true),
+                "-" => Some(false),
+                _ => None,
+            };
+            let whole = feature == "gene";
+            let extent = Extent { chrom: chrom.to_string(), forward, start: start - 1, end, whole };
+            match seen.get(id) {
+                None => {
+                    seen.insert(id.to_string(), order.len());
+                    order.push((id.to_string(), attribute(attributes, "gene_name").map(String::from), extent));
+                }
+                Some(&i) => {
+                    let (_, name, known) = &mut order[i];
+                    if name.is_none() {
+                        *name = attribute(attributes, "gene_name").map(String::from);
+                    }
+                    if whole && !known.whole {
+                        *known = extent;
+                    } else if !whole && !known.whole && known.chrom == extent.chrom {
+                        known.start = known.start.min(extent.start);
+                        known.end = known.end.max(extent.end);
+                    }
+                }
+            }
+        }
+        if order.is_empty() {
+            return Err(Error::input(path, "no gene with a gene_id in it", "give a GENCODE or Ensembl GTF"));
+        }
+        let mut gtf = Gtf {
+            path: path.to_path_buf(),
+            genes: Vec::with_capacity(order.len()),
+            by_id: HashMap::new(),
+            by_name: HashMap::new(),
+            examples: Vec::new(),
+        };
+        for (id, name, e) in order {
+            let at = gtf.genes.len();
+            if gtf.examples.len() < 3 {
+                gtf.examples.push(match &name {
+                    Some(name) => format!("{id} ({name})"),
+                    None => id.clone(),
+                });
+            }
+            gtf.by_id.entry(without_version(&id).to_string()).or_insert(at);
+            if let Some(name) = name {
+                gtf.by_name.entry(name).or_insert(at);
+            }
+            let tss = if e.forward == Some(false) { e.end - 1 } else { e.start };
+            gtf.genes.push(GeneLocation { chrom: e.chrom, forward: e.forward, tss });
+        }
+        Ok(gtf)
+    }
+
+    /// Genes in it.
+    pub fn len(&self) -> usize {
+        self.genes.len()
+    }
+
+    /// No genes? (Never true: such a file is refused.)
+    pub fn is_empty(&self) -> bool {
+        self.genes.is_empty()
+    }
+
+    /// A gene by id; a version (`.1`) is ignored.
+    pub fn by_id(&self, id: &str) -> Option<&GeneLocation> {
+        self.by_id.get(without_version(id)).map(|&i| &self.genes[i])
+    }
+
+    /// A gene by name.
+    pub fn by_name(&self, name: &str) -> Option<&GeneLocation> {
+        self.by_name.get(name).map(|&i| &self.genes[i])
+    }
+
+    /// Locates every gene: by `ids` where those are given (or by a name that is an Ensembl id), else by name.
+    /// None found at all is an error that shows three names of each side.
+    pub fn locate(&self, names: &[String], ids: Option<&[String]>) -> Result<Vec<Option<&GeneLocation>>> {
+        let found: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let id = ids.and_then(|ids| ids.get(i)).filter(|id| !id.is_empty());
+                id.and_then(|id| self.by_id(id)).or_else(|| self.by_id(name)).or_else(|| self.by_name(name))
+            })
+            .collect();
+        if !names.is_empty() && found.iter().all(Option::is_none) {
+            let ours: Vec<&str> = match ids {
+                Some(ids) => ids.iter().take(3).map(String::as_str).collect(),
+                None => names.iter().take(3).map(String::as_str).collect(),
+            };
+            return Err(Error::input(
+                &self.path,
+                format!(
+                    "none of the {} genes is in it; the data name them {}, the GTF {}",
+                    names.len(),
+                    ours.join(", "),
+                    self.examples.join(", ")
+                ),
+                "give the GTF of the genome and annotation the data were made with",
+            ));
+        }
+        Ok(found)
+    }
+}
+
+/// The value of an attribute: `gene_id "ENSG…"; gene_name "…";`, quoted or not.
+fn attribute<'a>(attributes: &'a str, key: &str) -> Option<&'a str> {
+    let mut rest = attributes;
+    loop {
+        rest = rest.trim_start_matches([' ', ';']);
+        if rest.is_empty() {
+            return None;
+        }
+        let name_end = rest.find([' ', ';'])?;
+        let (name, after) = rest.split_at(name_end);
+        let after = after.trim_start_matches(' ');
+        let (value, next) = if let Some(quoted) = after.strip_prefix('"') {
+            let end = quoted.find('"')?;
+            (&quoted[..end], &quoted[end + 1..])
+        } else {
+            let end = after.find(';').unwrap_or(after.len());
+            (after[..end].trim_end(), &after[end..])
+        };
+        if name == key {
+            return Some(value);
+        }
+        rest = next;
+    }
+}
+
+/// A text file, plain or gzip (told by its first two bytes, not by its name).
+pub(crate) fn open_text(path: &Path, file: File) -> Result<Box<dyn BufRead>> {
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let head = reader.fill_buf().map_err(|e| Error::io(path, "read", e))?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        let plain: Box<dyn Read> = Box::new(MultiGzDecoder::new(reader));
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, plain)));
+    }
+    Ok(Box::new(reader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gtf(text: &str) -> Result<Gtf> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gtf");
+        std::fs::write(&path, text).unwrap();
+        Gtf::read(&path)
+    }
+
+    #[test]
+    fn attributes() {
+        let a = r#"gene_id "ENSG1.2"; gene_version 5; gene_name "a; b"; level 2;"#;
+        assert_eq!(attribute(a, "gene_id"), Some("ENSG1.2"));
+        assert_eq!(attribute(a, "gene_version"), Some("5"));
+        assert_eq!(attribute(a, "gene_name"), Some("a; b"));
+        assert_eq!(attribute(a, "gene"), None);
+        assert_eq!(attribute("gene_id \"open", "gene_id"), None);
+        assert_eq!(attribute("", "gene_id"), None);
+    }
+
+    #[test]
+    fn locations_versions_and_strands() {
+        let text = "#!x\nchr1\ts\tgene\t101\t200\t.\t+\t.\tgene_id \"ENSG00000000001.3\"; gene_name \"A\";\n\
+            chr1\ts\texon\t1\t20\t.\t+\t.\tgene_id \"ENSG00000000001.3\"; gene_name \"A\";\n\
+            2\ts\ttranscript\t11\t20\t.\t-\t.\tgene_id \"ENSG00000000002\"; gene_name \"B\";\n\
+            2\ts\texon\t31\t40\t.\t-\t.\tgene_id \"ENSG00000000002\"; gene_name \"B\";\n\
+            3\ts\tgene\t1\t2\t.\t.\t.\tgene_id \"g3\"; gene_name \"A\";\n";
+        let g = gtf(text).unwrap();
+        assert_eq!(g.len(), 3);
+        let a = g.by_id("ENSG00000000001.9").unwrap();
+        assert_eq!((a.chrom.as_str(), a.forward, a.tss), ("chr1", Some(true), 100));
+        let b = g.by_name("B").unwrap();
+        assert_eq!((b.chrom.as_str(), b.forward, b.tss), ("2", Some(false), 39), "spans its records");
+        assert_eq!(g.by_name("A"), g.by_id("ENSG00000000001"), "the first of two");
+        assert_eq!(g.by_id("g3").unwrap().forward, None);
+        let names = ["A".to_string(), "ENSG00000000002.7".into(), "Z".into()];
+        let found = g.locate(&names, None).unwrap();
+        assert_eq!(found.iter().map(|f| f.is_some()).collect::<Vec<_>>(), [true, true, false]);
+        let e = g.locate(&["Y".into(), "Z".into()], None).unwrap_err().to_string();
+        assert!(e.contains("Y, Z") && e.contains("ENSG00000000001.3 (A)"), "{e}");
+    }
+
+    #[test]
+    fn what_is_no_gtf_is_refused() {
+        for (text, part) in [
+            ("", "no gene"),
+            ("chr1\t1\t2\n", "line 1 has 3 columns"),
+            ("chr1\ts\tgene\tx\t2\t.\t+\t.\tgene_id \"a\";\n", "coordinates"),
+            ("chr1\ts\tgene\t5\t2\t.\t+\t.\tgene_id \"a\";\n", "coordinates"),
+            ("chr1\ts\tgene\t1\t2\t.\t+\t.\tname \"a\";\n", "no gene_id"),
+        ] {
+            let e = gtf(text).unwrap_err().to_string();
+            assert!(e.contains(part) && e.contains("a.gtf"), "{e}");
+        }
+    }
+}

@@ -1,0 +1,1052 @@
+//! The preprocessor: two AnnData files become a data set (vocabulary, constant features, shards, a sample set).
+//!
+//! Matrices stream by block of rows into a scratch file of rows, from which shards are assembled in parallel; memory
+//! is bounded by a block and a shard, not by the number of cells. What comes out does not depend on the number of
+//! threads, nor on whether a matrix was CSR, CSC or dense.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::dataset::{
+    self, Content, Gene, MANIFEST, Manifest, Peak, SampleSet, Vocabulary, fingerprint, to_tsv, write_part,
+};
+use super::files::NewFolder;
+use super::rows::{RowWriter, Rows};
+use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
+use super::shard::{self, ShardData, Sizes};
+use crate::data::anndata::{AnnData, Axis, Column, Matrix, MatrixKind, Streaming, list};
+use crate::data::fasta::read_peak_sequences;
+use crate::data::gtf::{GeneLocation, Gtf};
+use crate::data::region::{Region, chrom_key, parse_region};
+use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// Name of the chromosome of genes and peaks that have none; it matches nothing, itself included.
+pub const UNKNOWN: &str = "chrUnknown";
+
+/// How cells of the two files are brought together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// By their names.
+    ByBarcode,
+    /// By their place in the file; the names are those of the RNA file.
+    ByPosition,
+}
+
+/// Which gene features go beside the chromosome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GeneFeatures {
+    /// None, as published for NeurIPS 2021.
+    None,
+    /// Those of means, variances_norm, strand, highly_variable that the file (for strand also the GTF) has.
+    Present,
+    /// These, which must be there; always in the order means, variances_norm, strand, highly_variable.
+    Named(Vec<String>),
+}
+
+const FEATURE_NAMES: [&str; 4] = ["means", "variances_norm", "strand", "highly_variable"];
+
+impl std::str::FromStr for GeneFeatures {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        match s {
+            "none" => Ok(GeneFeatures::None),
+            "present" => Ok(GeneFeatures::Present),
+            _ => {
+                let names: Vec<String> = s.split(',').map(|n| n.trim().to_string()).collect();
+                match names.iter().find(|n| !FEATURE_NAMES.contains(&n.as_str())) {
+                    Some(n) => Err(format!("no gene feature is named {n:?}; there are {}", FEATURE_NAMES.join(", "))),
+                    None => Ok(GeneFeatures::Named(names)),
+                }
+            }
+        }
+    }
+}
+
+/// What `prepare` is to do.
+#[derive(Debug, Clone)]
+pub struct PrepareConfig {
+    /// RNA, `.h5ad`.
+    pub rna: PathBuf,
+    /// ATAC, `.h5ad`.
+    pub atac: PathBuf,
+    /// Gene annotation.
+    pub gtf: Option<PathBuf>,
+    /// One sequence a peak.
+    pub fasta: Option<PathBuf>,
+    /// Layer of the RNA file; `X` where `None`.
+    pub rna_layer: Option<String>,
+    /// Layer of the ATAC file.
+    pub atac_layer: Option<String>,
+    /// What the RNA values must be; anything where `None`.
+    pub rna_kind: Option<MatrixKind>,
+    /// What the ATAC values must be.
+    pub atac_kind: Option<MatrixKind>,
+    /// Column of `obs` with the cell types; `None` takes `cell_type` if it is there.
+    pub cell_type_column: Option<String>,
+    /// Gene features beside the chromosome.
+    pub gene_features: GeneFeatures,
+    /// Smallest acceptable share of the cells of the smaller file that are in both.
+    pub min_common: f64,
+    /// How cells are brought together.
+    pub pairing: Pairing,
+    /// Replace an existing data set.
+    pub force: bool,
+    /// How `samples/default` is drawn; without cell types it holds positives only.
+    pub samples: SampleConfig,
+    /// Bases of DNA kept a peak.
+    pub dna_length: usize,
+    /// Cells a shard.
+    pub shard_cells: usize,
+    /// Sizes of the blocks in memory.
+    pub streaming: Streaming,
+}
+
+impl PrepareConfig {
+    /// These two files, everything else as usual.
+    pub fn new(rna: impl Into<PathBuf>, atac: impl Into<PathBuf>) -> Self {
+        PrepareConfig {
+            rna: rna.into(),
+            atac: atac.into(),
+            gtf: None,
+            fasta: None,
+            rna_layer: None,
+            atac_layer: None,
+            rna_kind: None,
+            atac_kind: None,
+            cell_type_column: None,
+            gene_features: GeneFeatures::None,
+            min_common: 0.5,
+            pairing: Pairing::ByBarcode,
+            force: false,
+            samples: SampleConfig::default(),
+            dna_length: 256,
+            shard_cells: 8192,
+            streaming: Streaming::default(),
+        }
+    }
+}
+
+/// Where news and progress go.
+#[derive(Clone, Copy)]
+pub struct Hooks<'a> {
+    /// A line of news.
+    pub say: &'a (dyn Fn(&str) + Sync),
+    /// Progress: stage, steps done, steps in all.
+    pub step: &'a (dyn Fn(&'static str, u64, u64) + Sync),
+}
+
+impl Default for Hooks<'_> {
+    /// Says nothing.
+    fn default() -> Self {
+        Hooks { say: &|_| {}, step: &|_, _, _| {} }
+    }
+}
+
+/// What `prepare` made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrepareReport {
+    /// N.
+    pub cells: usize,
+    /// G.
+    pub genes: usize,
+    /// P.
+    pub peaks: usize,
+    /// C, `chrUnknown` included where it occurs.
+    pub chromosomes: usize,
+    /// Gene entries of all cells.
+    pub rna_entries: u64,
+    /// Peak entries of all cells.
+    pub atac_entries: u64,
+    /// What the values are.
+    pub rna_kind: MatrixKind,
+    /// What the values are.
+    pub atac_kind: MatrixKind,
+    /// Cells only in the RNA file, and only in the ATAC file.
+    pub unmatched: (usize, usize),
+    /// Cells dropped because they have no gene or no peak.
+    pub empty: usize,
+    /// Genes found in the GTF, where one was given.
+    pub genes_in_gtf: Option<usize>,
+    /// Genes on `chrUnknown`.
+    pub genes_unknown: usize,
+    /// Peaks on `chrUnknown`.
+    pub peaks_unknown: usize,
+    /// Gene features beside the chromosome.
+    pub gene_features: Vec<String>,
+    /// Bases of DNA a peak; 0 without sequences.
+    pub dna_length: usize,
+    /// Cell types.
+    pub cell_types: usize,
+    /// Positives and negatives of `samples/default`.
+    pub samples: (usize, usize),
+    /// Training, validation, test samples.
+    pub parts: (usize, usize, usize),
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Hash of the data set.
+    pub hash: String,
+}
+
+/// Makes the data set `out` from two AnnData files. Nothing is at `out` before all of it is there.
+pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<PrepareReport> {
+    let say = hooks.say;
+    check_config(config)?;
+    check_target(out, config.force)?;
+    let rna = AnnData::open(&config.rna)?;
+    let atac = AnnData::open(&config.atac)?;
+    let rna_matrix = rna.matrix(config.rna_layer.as_deref(), "--rna-layer")?;
+    let atac_matrix = atac.matrix(config.atac_layer.as_deref(), "--atac-layer")?;
+    let (rna_cells, atac_cells) = (rna.names(Axis::Obs)?, atac.names(Axis::Obs)?);
+    let gene_names = unique_names(rna.names(Axis::Var)?, &config.rna, "gene", say)?;
+    let peak_names = unique_names(atac.names(Axis::Var)?, &config.atac, "peak", say)?;
+    let pairs = pair_cells(config, &rna_cells, &atac_cells)?;
+    let unmatched = (rna_cells.len() - pairs.len(), atac_cells.len() - pairs.len());
+    if unmatched != (0, 0) {
+        say(&format!(
+            "cells in both files: {}; only in the RNA file: {}; only in the ATAC file: {} (dropped)",
+            pairs.len(),
+            unmatched.0,
+            unmatched.1
+        ));
+    }
+
+    let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
+    let places = match &gtf {
+        Some(gtf) => {
+            let ids = text_column(&rna, Axis::Var, "gene_ids")?
+                .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
+            let places = gtf.locate(&gene_names, ids.as_deref())?;
+            let found = places.iter().flatten().count();
+            say(&format!("genes in the GTF: {found} of {}", gene_names.len()));
+            Some(places)
+        }
+        None => None,
+    };
+    let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
+    let (gene_chroms, tss) = locate_genes(&rna, places.as_deref(), gene_names.len())?;
+    let regions = locate_peaks(&atac, &peak_names)?;
+    let mut vocabulary = build_vocabulary(config, gene_names, &gene_chroms, tss, peak_names, &regions)?;
+    let unknown = vocabulary.unknown;
+    let genes_unknown = vocabulary.genes.iter().filter(|g| Some(g.chrom) == unknown).count();
+    let peaks_unknown = vocabulary.peaks.iter().filter(|p| Some(p.chrom) == unknown).count();
+    for (n, all, what) in
+        [(genes_unknown, vocabulary.genes.len(), "genes"), (peaks_unknown, vocabulary.peaks.len(), "peaks")]
+    {
+        if n > 0 {
+            say(&format!("{what} without a chromosome: {n} of {all}; they are on {UNKNOWN}, which matches nothing"));
+        }
+    }
+    let (gene_features, gene_extra) = gene_features(config, &rna, places.as_deref(), &vocabulary, say)?;
+    let mut dna_length = 0;
+    let mut peak_dna = Vec::new();
+    if let Some(fasta) = &config.fasta {
+        let plain: Vec<Option<Region>> = regions.iter().map(|p| p.region.clone()).collect();
+        let sequences = read_peak_sequences(fasta, &plain, config.dna_length)?;
+        say(&format!(
+            "peak sequences matched by {}; without one: {} of {}",
+            if sequences.by_header { "header" } else { "position" },
+            sequences.missing,
+            plain.len()
+        ));
+        peak_dna = sequences.codes;
+        dna_length = config.dna_length;
+    }
+    let labels = cell_types(config, &rna, &atac, say)?;
+
+    let folder = NewFolder::new(out)?;
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).map_err(|e| Error::io(&scratch, "create", e))?;
+    let gene_labels: Vec<String> = vocabulary.genes.iter().map(|g| g.name.clone()).collect();
+    let peak_labels: Vec<String> = vocabulary.peaks.iter().map(|p| p.name.clone()).collect();
+    let source = |what, data, matrix, kind, flag, layers| Source { what, data, matrix, kind, flag, layers };
+    let rna_rows = source("RNA", &rna, &rna_matrix, config.rna_kind, "--rna-layer", rna.layers()).read(
+        config,
+        &scratch,
+        &rna_cells,
+        &gene_labels,
+        hooks,
+    )?;
+    let atac_rows = source("ATAC", &atac, &atac_matrix, config.atac_kind, "--atac-layer", atac.layers()).read(
+        config,
+        &scratch,
+        &atac_cells,
+        &peak_labels,
+        hooks,
+    )?;
+    drop((gene_labels, peak_labels));
+
+    let kept: Vec<(u32, u32)> =
+        pairs.iter().copied().filter(|&(r, a)| rna_rows.len(r as usize) > 0 && atac_rows.len(a as usize) > 0).collect();
+    let empty = pairs.len() - kept.len();
+    if empty > 0 {
+        let no_gene = pairs.iter().filter(|p| rna_rows.len(p.0 as usize) == 0).count();
+        let no_peak = pairs.iter().filter(|p| atac_rows.len(p.1 as usize) == 0).count();
+        say(&format!("warning: dropped {empty} cells ({no_gene} without a gene, {no_peak} without a peak)"));
+    }
+    if kept.is_empty() {
+        return Err(Error::input(
+            &config.rna,
+            format!("none of the {} cells has both a gene and a peak", pairs.len()),
+            "give files in which they have",
+        ));
+    }
+    vocabulary.cells = kept.iter().map(|&(r, _)| rna_cells[r as usize].clone()).collect();
+    label_cells(&mut vocabulary, labels, &kept, say);
+
+    let mut parts = write_vocabulary(folder.path(), &vocabulary)?;
+    let mut bytes = Vec::with_capacity(gene_extra.len() * 4 + peak_dna.len());
+    bytes.extend(gene_extra.iter().flat_map(|v| v.to_le_bytes()));
+    bytes.extend(&peak_dna);
+    parts.push(write_part(folder.path(), dataset::FEATURES, &bytes)?);
+    let sizes = Sizes {
+        genes: vocabulary.genes.len() as u64,
+        peaks: vocabulary.peaks.len() as u64,
+        dna_length: dna_length as u64,
+        fingerprint: fingerprint(&parts),
+    };
+    let (shards, entries) =
+        write_shards(folder.path(), config, sizes, &vocabulary, &kept, &rna_rows, &atac_rows, &peak_dna, hooks)?;
+    let (rna_kind, atac_kind) = (rna_rows.kind(), atac_rows.kind());
+    drop((rna_rows, atac_rows));
+    std::fs::remove_dir_all(&scratch).map_err(|e| Error::io(&scratch, "remove", e))?;
+
+    let content = Content {
+        cells: vocabulary.cells.len(),
+        genes: vocabulary.genes.len(),
+        peaks: vocabulary.peaks.len(),
+        chromosomes: vocabulary.chromosomes.clone(),
+        unknown: vocabulary.unknown,
+        cell_types: vocabulary.cell_types.clone(),
+        gene_features: gene_features.clone(),
+        dna_length,
+        rna_kind,
+        atac_kind,
+        parts,
+        shards,
+    };
+    let origin = json!({
+        "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
+        "rna": config.rna, "rna_matrix": rna_matrix.at(),
+        "atac": config.atac, "atac_matrix": atac_matrix.at(),
+        "gtf": config.gtf, "fasta": config.fasta,
+        "only_rna": unmatched.0, "only_atac": unmatched.1, "dropped_empty": empty,
+        "genes_unknown": genes_unknown, "peaks_unknown": peaks_unknown,
+    });
+    let manifest = Manifest::new(content, origin)?;
+    let set = default_samples(config, &vocabulary, say)?;
+    samples::save(folder.path(), "default", &set, &manifest.hash, false)?;
+    manifest.write(folder.path())?;
+    let bytes = folder_bytes(folder.path())?;
+    interrupt::check("nothing was written")?;
+    folder.keep(config.force)?;
+    let positives = set.samples.iter().filter(|s| s.label == 1).count();
+    Ok(PrepareReport {
+        cells: vocabulary.cells.len(),
+        genes: vocabulary.genes.len(),
+        peaks: vocabulary.peaks.len(),
+        chromosomes: vocabulary.chromosomes.len(),
+        rna_entries: entries.0,
+        atac_entries: entries.1,
+        rna_kind,
+        atac_kind,
+        unmatched,
+        empty,
+        genes_in_gtf,
+        genes_unknown,
+        peaks_unknown,
+        gene_features,
+        dna_length,
+        cell_types: vocabulary.cell_types.len(),
+        samples: (positives, set.samples.len() - positives),
+        parts: (set.train.len(), set.val.len(), set.test.len()),
+        bytes,
+        hash: manifest.hash,
+    })
+}
+
+fn check_config(config: &PrepareConfig) -> Result<()> {
+    if !(0.0..=1.0).contains(&config.min_common) {
+        return Err(Error::usage(format!("--min-common is {}; it must lie in 0 to 1", config.min_common)));
+    }
+    if config.shard_cells == 0 || config.dna_length == 0 {
+        return Err(Error::usage("a shard needs at least one cell and a peak at least one base"));
+    }
+    Ok(())
+}
+
+/// Refuses a target that exists; with `force`, one that is anything but an empty folder or a data set.
+fn check_target(out: &Path, force: bool) -> Result<()> {
+    let there = match std::fs::symlink_metadata(out) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(out, "read", e)),
+    };
+    let is_data = there.is_dir() && out.join(MANIFEST).is_file();
+    let is_empty = there.is_dir() && std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_none());
+    match (is_empty, is_data, force) {
+        (true, ..) | (_, true, true) => Ok(()),
+        (_, true, false) => Err(Error::input(out, "a data set is there already", "replace it with --force")),
+        _ => Err(Error::input(
+            out,
+            "something is there that is no prepared data set",
+            "give another --out (it is not removed, --force or not)",
+        )),
+    }
+}
+
+/// Names made distinct by `-1`, `-2`, …; an empty list is an error.
+fn unique_names(names: Vec<String>, path: &Path, what: &str, say: &(dyn Fn(&str) + Sync)) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Err(Error::input(path, format!("`var` is empty: no {what} in it"), "give a file with features"));
+    }
+    let all: HashSet<String> = names.iter().cloned().collect();
+    if all.len() == names.len() {
+        return Ok(names);
+    }
+    let mut taken = all;
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut renamed = 0;
+    let names = names
+        .into_iter()
+        .map(|name| match seen.get_mut(&name) {
+            None => {
+                seen.insert(name.clone(), 0);
+                name
+            }
+            Some(count) => {
+                renamed += 1;
+                loop {
+                    *count += 1;
+                    let new = format!("{name}-{count}");
+                    if taken.insert(new.clone()) {
+                        return new;
+                    }
+                }
+            }
+        })
+        .collect();
+    say(&format!("warning: {renamed} {what} names occur more than once; they got -1, -2, … at their end"));
+    Ok(names)
+}
+
+/// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
+fn pair_cells(config: &PrepareConfig, rna: &[String], atac: &[String]) -> Result<Vec<(u32, u32)>> {
+    for (path, names) in [(&config.rna, rna), (&config.atac, atac)] {
+        if names.is_empty() {
+            return Err(Error::input(path, "`obs` is empty: no cell in it", "give a file with cells"));
+        }
+        let mut seen = HashSet::with_capacity(names.len());
+        let twice: Vec<&String> = names.iter().filter(|n| !seen.insert(n.as_str())).collect();
+        if let Some(first) = twice.first() {
+            return Err(Error::input(
+                path,
+                format!("{} barcodes in `obs` occur more than once (the first is {first})", twice.len()),
+                "make them unique, e.g. by a batch suffix",
+            ));
+        }
+    }
+    if config.pairing == Pairing::ByPosition {
+        if rna.len() != atac.len() {
+            return Err(Error::input(
+                &config.atac,
+                format!("{} cells, but the RNA file has {}", atac.len(), rna.len()),
+                "--pair by-position needs the same number; match by barcode, or cut the files to the same cells",
+            ));
+        }
+        return Ok((0..rna.len() as u32).map(|i| (i, i)).collect());
+    }
+    let place: HashMap<&str, u32> = atac.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+    let pairs: Vec<(u32, u32)> =
+        rna.iter().enumerate().filter_map(|(i, n)| place.get(n.as_str()).map(|&a| (i as u32, a))).collect();
+    let smaller = rna.len().min(atac.len());
+    let share = pairs.len() as f64 / smaller as f64;
+    if pairs.is_empty() || share < config.min_common {
+        let same_cells = rna.len() == atac.len()
+            && rna.iter().zip(atac).filter(|(r, a)| core(r) == core(a)).count() * 10 >= rna.len() * 9;
+        let cores: HashSet<String> = atac.iter().map(|a| core(a)).collect();
+        let alike = rna.iter().filter(|r| cores.contains(&core(r))).count();
+        let fix = if same_cells {
+            "the barcodes differ only by a suffix that tells the modality, and the cells are in the same order: \
+             use --pair by-position"
+                .to_string()
+        } else if alike as f64 / smaller as f64 >= 0.5 && alike > pairs.len() {
+            "the barcodes differ by a suffix that tells the modality: make them equal, or bring the cells into the \
+             same order and use --pair by-position"
+                .to_string()
+        } else {
+            "give the two files of one experiment (or lower --min-common)".to_string()
+        };
+        return Err(Error::input(
+            &config.atac,
+            format!(
+                "only {} of {smaller} barcodes are also in {} (e.g. {} here, {} there)",
+                pairs.len(),
+                config.rna.display(),
+                atac[0],
+                rna[0]
+            ),
+            fix,
+        ));
+    }
+    Ok(pairs)
+}
+
+/// A barcode without what may tell the modality.
+fn core(barcode: &str) -> String {
+    let lower = barcode.to_ascii_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    let telling = |w: &&str| !matches!(*w, "" | "rna" | "atac" | "gex" | "peaks" | "scrna" | "scatac" | "arc" | "dna");
+    words.filter(telling).collect::<Vec<_>>().join("-")
+}
+
+/// A column as text; missing values are `None`. `None` where there is no such column.
+fn text_column(data: &AnnData, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
+    let clean = |s: String| match s.as_str() {
+        "" | "nan" | "NaN" | "NA" | "None" | "<NA>" => None,
+        _ => Some(s),
+    };
+    Ok(data.column(axis, name)?.map(|column| match column {
+        Column::Strings(v) => v.into_iter().map(clean).collect(),
+        Column::Categorical { codes, categories } => codes
+            .iter()
+            .map(|&c| usize::try_from(c).ok().and_then(|c| categories.get(c)).cloned().and_then(clean))
+            .collect(),
+        Column::Ints(v) => v.iter().map(|x| Some(x.to_string())).collect(),
+        Column::Floats(v) => v.iter().map(|x| if x.is_nan() { None } else { Some(x.to_string()) }).collect(),
+        Column::Bools(v) => v.iter().map(|x| Some(if *x { "True" } else { "False" }.to_string())).collect(),
+    }))
+}
+
+/// A column as numbers; missing ones are NaN.
+fn number_column(data: &AnnData, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
+    let Some(column) = data.column(axis, name)? else { return Ok(None) };
+    Ok(Some(match column {
+        Column::Ints(v) => v.into_iter().map(|x| x as f64).collect(),
+        Column::Floats(v) => v,
+        Column::Bools(v) => v.into_iter().map(|x| f64::from(u8::from(x))).collect(),
+        Column::Strings(_) | Column::Categorical { .. } => {
+            let text = text_column(data, axis, name)?.unwrap_or_default();
+            let number = |s: Option<String>| match s.as_deref() {
+                None => Ok(f64::NAN),
+                Some("True" | "true" | "TRUE") => Ok(1.0),
+                Some("False" | "false" | "FALSE") => Ok(0.0),
+                Some(s) => s.parse().map_err(|_| {
+                    Error::input(
+                        data.path(),
+                        format!("`{}/{name}` holds {s:?}, which is no number", axis.name()),
+                        "make it a column of numbers",
+                    )
+                }),
+            };
+            text.into_iter().map(number).collect::<Result<_>>()?
+        }
+    }))
+}
+
+type Places<'a> = [Option<&'a GeneLocation>];
+
+/// Chromosome and TSS of each gene.
+type GenePlaces = (Vec<Option<String>>, Vec<Option<i64>>);
+
+/// Chromosome and TSS of every gene: from `var`, else from the GTF.
+fn locate_genes(rna: &AnnData, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
+    let column = text_column(rna, Axis::Var, "chrom")?;
+    if column.is_none() && places.is_none() {
+        return Err(Error::input(
+            rna.path(),
+            format!("`var` has no column `chrom`; it has {}", list(&rna.columns(Axis::Var)?)),
+            "give the annotation of the genome with --gtf",
+        ));
+    }
+    let mut chroms = column.unwrap_or_else(|| vec![None; n]);
+    let mut tss = gene_starts(rna, n)?;
+    for (i, place) in places.unwrap_or(&[]).iter().enumerate() {
+        if let Some(place) = place {
+            if chroms[i].is_none() {
+                chroms[i] = Some(place.chrom.clone());
+            }
+            if chroms[i].as_deref().map(chrom_key) == Some(chrom_key(&place.chrom)) {
+                tss[i] = Some(place.tss);
+            }
+        }
+    }
+    for chrom in &mut chroms {
+        if chrom.as_deref() == Some(UNKNOWN) {
+            *chrom = None;
+        }
+    }
+    if chroms.iter().all(Option::is_none) {
+        return Err(Error::input(
+            rna.path(),
+            "`var/chrom` is empty for every gene",
+            "give the annotation of the genome with --gtf",
+        ));
+    }
+    Ok((chroms, tss))
+}
+
+/// TSS from `chromStart`, `chromEnd` and `strand` of `var`, where all three are there.
+fn gene_starts(rna: &AnnData, n: usize) -> Result<Vec<Option<i64>>> {
+    let none = vec![None; n];
+    let Some((start, end)) = coordinates(rna)? else { return Ok(none) };
+    let Some(strand) = strand_column(rna)? else { return Ok(none) };
+    Ok((0..n)
+        .map(|i| match strand[i] {
+            _ if !(start[i] >= 0.0 && end[i] > start[i]) => None,
+            Some(true) => Some(start[i] as i64),
+            Some(false) => Some(end[i] as i64 - 1),
+            None => None,
+        })
+        .collect())
+}
+
+fn coordinates(data: &AnnData) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+    for (start, end) in [("chromStart", "chromEnd"), ("start", "end")] {
+        let start = number_column(data, Axis::Var, start)?;
+        let end = number_column(data, Axis::Var, end)?;
+        if let Some(both) = start.zip(end) {
+            return Ok(Some(both));
+        }
+    }
+    Ok(None)
+}
+
+/// `strand` of `var` (or `_`): `+` true, `-` false, anything else missing.
+fn strand_column(rna: &AnnData) -> Result<Option<Vec<Option<bool>>>> {
+    for name in ["strand", "_"] {
+        if let Some(text) = text_column(rna, Axis::Var, name)? {
+            let strand = |s: &Option<String>| match s.as_deref() {
+                Some("+" | "1" | "1.0") => Some(true),
+                Some("-" | "-1" | "0" | "-1.0" | "0.0") => Some(false),
+                _ => None,
+            };
+            return Ok(Some(text.iter().map(strand).collect()));
+        }
+    }
+    Ok(None)
+}
+
+/// What is known of a peak: its chromosome, and its coordinates too where there are any.
+struct PeakPlace {
+    chrom: Option<String>,
+    region: Option<Region>,
+}
+
+fn locate_peaks(atac: &AnnData, names: &[String]) -> Result<Vec<PeakPlace>> {
+    let chroms = text_column(atac, Axis::Var, "chrom")?;
+    let bounds = coordinates(atac)?;
+    let places: Vec<PeakPlace> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let named = parse_region(name);
+            let chrom = match &chroms {
+                Some(chroms) => chroms[i].clone().filter(|c| c != UNKNOWN),
+                None => None,
+            };
+            let chrom = chrom.or_else(|| named.as_ref().map(|r| r.chrom.clone()));
+            let from_columns = bounds.as_ref().and_then(|(start, end)| {
+                let (start, end) = (start[i], end[i]);
+                let whole = start >= 0.0 && end > start && end < 9e15;
+                whole.then(|| Region { chrom: chrom.clone().unwrap_or_default(), start: start as i64, end: end as i64 })
+            });
+            let region = from_columns
+                .filter(|r| !r.chrom.is_empty())
+                .or_else(|| named.filter(|r| chrom.as_deref().is_none_or(|c| chrom_key(c) == chrom_key(&r.chrom))));
+            PeakPlace { chrom, region }
+        })
+        .collect();
+    if places.iter().all(|p| p.chrom.is_none()) {
+        let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+        return Err(Error::input(
+            atac.path(),
+            format!(
+                "no peak has a chromosome: `var` has no column `chrom`, and names such as {} are not of the form \
+                 chr1-100-200",
+                shown.join(", ")
+            ),
+            "add the columns chrom, chromStart and chromEnd, or name the peaks so",
+        ));
+    }
+    Ok(places)
+}
+
+/// Chromosomes in order of first appearance over genes, then peaks. `chr1` and `1` are one; it is called as the
+/// peaks call it, so that tracks and links carry the names of the peak file.
+fn build_vocabulary(
+    config: &PrepareConfig,
+    gene_names: Vec<String>,
+    gene_chroms: &[Option<String>],
+    tss: Vec<Option<i64>>,
+    peak_names: Vec<String>,
+    places: &[PeakPlace],
+) -> Result<Vocabulary> {
+    let mut called: HashMap<&str, &str> = HashMap::new();
+    for chrom in places.iter().filter_map(|p| p.chrom.as_deref()) {
+        called.entry(chrom_key(chrom)).or_insert(chrom);
+    }
+    let gene_keys: HashSet<&str> = gene_chroms.iter().flatten().map(|c| chrom_key(c)).collect();
+    if !gene_keys.iter().any(|k| called.contains_key(k)) {
+        let some = |names: &mut dyn Iterator<Item = &str>| {
+            let mut distinct: Vec<String> = Vec::new();
+            for n in names {
+                if distinct.len() < 3 && !distinct.iter().any(|d| d == n) {
+                    distinct.push(n.to_string());
+                }
+            }
+            distinct.join(", ")
+        };
+        return Err(Error::input(
+            &config.atac,
+            format!(
+                "no chromosome of the peaks ({}) is one of the genes ({})",
+                some(&mut places.iter().filter_map(|p| p.chrom.as_deref())),
+                some(&mut gene_chroms.iter().flatten().map(String::as_str))
+            ),
+            "give peaks and annotation of one genome, with the same names of chromosomes",
+        ));
+    }
+    let mut v = Vocabulary::default();
+    let mut number: HashMap<String, u32> = HashMap::new();
+    let mut index = |chrom: Option<&str>| -> u32 {
+        let key = chrom.map_or(UNKNOWN, chrom_key);
+        if let Some(&i) = number.get(key) {
+            return i;
+        }
+        let i = v.chromosomes.len() as u32;
+        number.insert(key.to_string(), i);
+        v.chromosomes.push(chrom.map_or(UNKNOWN, |c| called.get(key).copied().unwrap_or(c)).to_string());
+        if chrom.is_none() {
+            v.unknown = Some(i);
+        }
+        i
+    };
+    let gene_index: Vec<u32> = gene_chroms.iter().map(|c| index(c.as_deref())).collect();
+    let peak_index: Vec<u32> = places.iter().map(|p| index(p.chrom.as_deref())).collect();
+    v.genes =
+        gene_names.into_iter().zip(gene_index).zip(tss).map(|((name, chrom), tss)| Gene { name, chrom, tss }).collect();
+    v.peaks = peak_names
+        .into_iter()
+        .zip(peak_index)
+        .zip(places)
+        .map(|((name, chrom), p)| {
+            let (start, end) = p.region.as_ref().map_or((-1, -1), |r| (r.start, r.end));
+            Peak { name, chrom, start, end }
+        })
+        .collect();
+    Ok(v)
+}
+
+/// Names and values `[G, k]` of the gene features.
+fn gene_features(
+    config: &PrepareConfig,
+    rna: &AnnData,
+    places: Option<&Places<'_>>,
+    v: &Vocabulary,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<(Vec<String>, Vec<f32>)> {
+    let (wanted, must): (Vec<&str>, bool) = match &config.gene_features {
+        GeneFeatures::None => return Ok((Vec::new(), Vec::new())),
+        GeneFeatures::Present => (FEATURE_NAMES.to_vec(), false),
+        GeneFeatures::Named(names) => {
+            (FEATURE_NAMES.into_iter().filter(|f| names.iter().any(|n| n == f)).collect(), true)
+        }
+    };
+    let n = v.genes.len();
+    let mut columns: Vec<(String, Vec<f64>)> = Vec::new();
+    for name in wanted {
+        let column = if name == "strand" {
+            let from_var = strand_column(rna)?;
+            if from_var.is_none() && places.is_none() {
+                None
+            } else {
+                let from_var = from_var.unwrap_or_else(|| vec![None; n]);
+                let strand = |i: usize| {
+                    let known = from_var[i].or_else(|| places.and_then(|p| p[i]).and_then(|p| p.forward));
+                    known.map_or(0.5, |f| f64::from(u8::from(f)))
+                };
+                Some((0..n).map(strand).collect())
+            }
+        } else {
+            number_column(rna, Axis::Var, name)?
+        };
+        match column {
+            Some(mut values) => {
+                let mut missing = 0;
+                for (v, gene) in values.iter_mut().zip(&v.genes) {
+                    if v.is_nan() {
+                        missing += 1;
+                        *v = 0.0;
+                    } else if !(*v as f32).is_finite() {
+                        return Err(Error::input(
+                            rna.path(),
+                            format!("`var/{name}` of gene {} is {v}", gene.name),
+                            "mend it, or leave the feature out of --gene-features",
+                        ));
+                    }
+                }
+                if missing > 0 {
+                    say(&format!("warning: `var/{name}` is missing for {missing} of {n} genes; 0 is used"));
+                }
+                columns.push((name.to_string(), values));
+            }
+            None if must => {
+                return Err(Error::input(
+                    rna.path(),
+                    format!("`var` has no column `{name}`; it has {}", list(&rna.columns(Axis::Var)?)),
+                    "leave it out of --gene-features",
+                ));
+            }
+            None => {}
+        }
+    }
+    let values = (0..n).flat_map(|g| columns.iter().map(move |(_, c)| c[g] as f32)).collect();
+    Ok((columns.into_iter().map(|(name, _)| name).collect(), values))
+}
+
+/// Labels of the rows of the file they are from.
+struct Labels {
+    from_rna: bool,
+    labels: Vec<Option<String>>,
+}
+
+fn cell_types(
+    config: &PrepareConfig,
+    rna: &AnnData,
+    atac: &AnnData,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Option<Labels>> {
+    let name = config.cell_type_column.as_deref().unwrap_or("cell_type");
+    for (data, from_rna) in [(rna, true), (atac, false)] {
+        if let Some(labels) = text_column(data, Axis::Obs, name)? {
+            return Ok(Some(Labels { from_rna, labels }));
+        }
+    }
+    let columns = list(&rna.columns(Axis::Obs)?);
+    if config.cell_type_column.is_some() {
+        return Err(Error::input(
+            &config.rna,
+            format!("`obs` has no column `{name}` (nor has that of the ATAC file); it has {columns}"),
+            "name one of these with --cell-type-column",
+        ));
+    }
+    say(&format!(
+        "warning: no column `cell_type` in obs (there are {columns}): without labels the sample set holds positives \
+         only, and matching cannot be trained; name the column with --cell-type-column"
+    ));
+    Ok(None)
+}
+
+fn label_cells(v: &mut Vocabulary, labels: Option<Labels>, kept: &[(u32, u32)], say: &(dyn Fn(&str) + Sync)) {
+    let Some(labels) = labels else { return };
+    let label = |&(r, a): &(u32, u32)| {
+        labels.labels[if labels.from_rna { r } else { a } as usize].as_deref().unwrap_or(UNLABELLED)
+    };
+    let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
+    types.sort_unstable();
+    let number: HashMap<&str, u32> = types.iter().enumerate().map(|(i, t)| (*t, i as u32)).collect();
+    v.cell_type = kept.iter().map(|k| number[label(k)]).collect();
+    v.cell_types = types.iter().map(|t| t.to_string()).collect();
+    let missing = kept.iter().filter(|k| label(k) == UNLABELLED).count();
+    if missing > 0 {
+        say(&format!(
+            "warning: {missing} cells have no cell type; they are called `{UNLABELLED}` and make no negatives"
+        ));
+    }
+}
+
+/// One of the two matrices.
+struct Source<'a> {
+    what: &'static str,
+    data: &'a AnnData,
+    matrix: &'a Matrix,
+    kind: Option<MatrixKind>,
+    flag: &'static str,
+    layers: Vec<String>,
+}
+
+impl Source<'_> {
+    fn read(
+        &self,
+        config: &PrepareConfig,
+        scratch: &Path,
+        obs: &[String],
+        var: &[String],
+        hooks: Hooks<'_>,
+    ) -> Result<Rows> {
+        let mut rows = RowWriter::create(&scratch.join(format!("{}.rows", self.what)))?;
+        let stage = if self.what == "RNA" { "reading RNA" } else { "reading ATAC" };
+        let total = self.matrix.rows() as u64;
+        let mut done = 0;
+        (hooks.step)(stage, 0, total);
+        self.matrix.for_each_block(config.streaming, scratch, obs, var, |block| {
+            interrupt::check("nothing was written")?;
+            done += block.rows() as u64;
+            (hooks.step)(stage, done, total);
+            rows.append(&block)
+        })?;
+        let rows = rows.finish()?;
+        let at = self.matrix.at();
+        let layers = || {
+            let others: Vec<String> = self.layers.iter().filter(|l| !at.ends_with(l.as_str())).cloned().collect();
+            if others.is_empty() {
+                "give another file".to_string()
+            } else {
+                format!("choose another with {} (there are {})", self.flag, list(&others))
+            }
+        };
+        if rows.entries() == 0 {
+            return Err(Error::input(self.data.path(), format!("every value of `{at}` is 0"), layers()));
+        }
+        (hooks.say)(&format!(
+            "{}: `{at}` of {}, {} × {}, {}, {} entries: {}, largest {}",
+            self.what,
+            self.data.path().display(),
+            self.matrix.rows(),
+            self.matrix.cols(),
+            self.matrix.layout(),
+            rows.entries(),
+            rows.kind(),
+            rows.largest()
+        ));
+        match self.kind {
+            // Counts that happen to be 0 and 1 only are counts nevertheless.
+            Some(want) if want != rows.kind() && !(want == MatrixKind::Counts && rows.kind() == MatrixKind::Binary) => {
+                Err(Error::input(
+                    self.data.path(),
+                    format!("`{at}` holds {} (largest {}), not {want}", rows.kind(), rows.largest()),
+                    layers(),
+                ))
+            }
+            _ => Ok(rows),
+        }
+    }
+}
+
+fn write_vocabulary(dir: &Path, v: &Vocabulary) -> Result<Vec<dataset::Part>> {
+    let chrom = |i: u32| Cow::from(v.chromosomes[i as usize].as_str());
+    let number = |n: i64| Cow::from(n.to_string());
+    let genes = to_tsv(
+        &dataset::GENES.1,
+        v.genes.iter().map(|g| vec![Cow::from(g.name.as_str()), chrom(g.chrom), g.tss.map_or(Cow::from(""), number)]),
+    );
+    let peaks = to_tsv(
+        &dataset::PEAKS.1,
+        v.peaks.iter().map(|p| vec![Cow::from(p.name.as_str()), chrom(p.chrom), number(p.start), number(p.end)]),
+    );
+    let cells = to_tsv(
+        &dataset::CELLS.1,
+        v.cells.iter().enumerate().map(|(i, c)| {
+            let t = v.cell_type.get(i).map_or("", |&t| v.cell_types[t as usize].as_str());
+            vec![Cow::from(c.as_str()), Cow::from(t)]
+        }),
+    );
+    [(dataset::GENES.0, genes), (dataset::PEAKS.0, peaks), (dataset::CELLS.0, cells)]
+        .into_iter()
+        .map(|(file, text)| write_part(dir, file, text.as_bytes()))
+        .collect()
+}
+
+/// One cell, assembled.
+struct Assembled {
+    genes: Vec<(u32, f32)>,
+    peaks: Vec<(u32, f32)>,
+    dna: Vec<u32>,
+}
+
+#[allow(clippy::too_many_arguments)]
+fn write_shards(
+    dir: &Path,
+    config: &PrepareConfig,
+    sizes: Sizes,
+    v: &Vocabulary,
+    kept: &[(u32, u32)],
+    rna: &Rows,
+    atac: &Rows,
+    peak_dna: &[u8],
+    hooks: Hooks<'_>,
+) -> Result<(Vec<shard::ShardEntry>, (u64, u64))> {
+    let folder = dir.join("shards");
+    std::fs::create_dir(&folder).map_err(|e| Error::io(&folder, "create", e))?;
+    let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
+    let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
+    let length = sizes.dna_length as usize;
+    let fetch = |rows: &Rows, i: u32, chrom: &[u32]| -> Result<Vec<(u32, f32)>> {
+        let (index, values) = rows.row(i as usize)?;
+        let mut entries: Vec<(u32, f32)> = index.into_iter().zip(values).collect();
+        entries.sort_unstable_by_key(|&(k, _)| (chrom[k as usize], k));
+        Ok(entries)
+    };
+    let (store_expr, store_acc) = (rna.kind() != MatrixKind::Binary, atac.kind() != MatrixKind::Binary);
+    let mut entries = (0, 0);
+    let mut out = Vec::new();
+    (hooks.step)("shards", 0, kept.len() as u64);
+    for (number, cells) in kept.chunks(config.shard_cells).enumerate() {
+        let assembled = cells
+            .par_iter()
+            .map(|&(r, a)| {
+                interrupt::check("nothing was written")?;
+                let genes = fetch(rna, r, &gene_chrom)?;
+                let peaks = fetch(atac, a, &peak_chrom)?;
+                let mut dna = vec![0u32; length];
+                if length > 0 {
+                    for &(p, _) in &peaks {
+                        let codes = &peak_dna[p as usize * length..][..length];
+                        dna.iter_mut().zip(codes).for_each(|(s, &c)| *s += u32::from(c));
+                    }
+                }
+                Ok(Assembled { genes, peaks, dna })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let first = (number * config.shard_cells) as u64;
+        let mut d = ShardData { number: number as u32, first, ..ShardData::default() };
+        d.gene_indptr.push(0);
+        d.peak_indptr.push(0);
+        for cell in assembled {
+            d.genes.extend(cell.genes.iter().map(|e| e.0));
+            d.peaks.extend(cell.peaks.iter().map(|e| e.0));
+            if store_expr {
+                d.expr.extend(cell.genes.iter().map(|e| e.1));
+            }
+            if store_acc {
+                d.acc.extend(cell.peaks.iter().map(|e| e.1));
+            }
+            d.dna_sums.extend(cell.dna);
+            d.gene_indptr.push(d.genes.len() as u64);
+            d.peak_indptr.push(d.peaks.len() as u64);
+        }
+        entries.0 += d.genes.len() as u64;
+        entries.1 += d.peaks.len() as u64;
+        out.push(shard::write(dir, &format!("shards/{number:05}.shard"), sizes, &d)?);
+        (hooks.step)("shards", first + cells.len() as u64, kept.len() as u64);
+    }
+    Ok((out, entries))
+}
+
+fn default_samples(config: &PrepareConfig, v: &Vocabulary, say: &(dyn Fn(&str) + Sync)) -> Result<SampleSet> {
+    let mut recipe = config.samples.clone();
+    let labelled = v.cell_types.iter().filter(|t| *t != UNLABELLED).count();
+    if labelled == 0 {
+        recipe.negative_ratio = 0.0; // said already, where the labels were looked for
+    }
+    let set = draw_samples(v, &recipe)?;
+    if set.val.is_empty() || set.test.is_empty() {
+        say("warning: too few cells for a validation and a test part: all samples are for training");
+    }
+    Ok(set)
+}
+
+fn folder_bytes(dir: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, "read", e))? {
+        let entry = entry.map_err(|e| Error::io(dir, "read", e))?;
+        let meta = entry.metadata().map_err(|e| Error::io(entry.path(), "read", e))?;
+        total += if meta.is_dir() { folder_bytes(&entry.path())? } else { meta.len() };
+    }
+    Ok(total)
+}

@@ -1,0 +1,188 @@
+//! How to train: every setting of a run, and the named recipes that fill them in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::graph::DataSet;
+use crate::model::{Init, ModelConfig};
+use crate::ops::adam::AdamConfig;
+
+/// What to do at a step whose loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNan {
+    /// Stop; the message names the step and its samples.
+    #[default]
+    Stop,
+    /// Leave the step out and say so.
+    Skip,
+}
+
+/// Every setting of a training run. Written, resolved, into `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Recipe the settings started from.
+    pub recipe: String,
+    /// Name of the sample set.
+    pub samples: String,
+    /// The split that the recipe asks of the sample set ("sample" | "cell"); `None`: any.
+    pub split: Option<String>,
+    /// Passes over the training samples, at most.
+    pub epochs: u32,
+    /// Early stopping does not stop before this many.
+    pub min_epochs: u32,
+    /// Stop when the validation score has not risen for this many epochs; `None`: never.
+    pub patience: Option<u32>,
+    /// Samples a step, positives and negatives.
+    pub batch_size: usize,
+    /// Samples a forward pass in validation.
+    pub eval_batch_size: usize,
+    /// The optimiser's constants.
+    pub adam: AdamConfig,
+    /// Weight of the translation loss.
+    pub alpha: f64,
+    /// Dropout of the matching head.
+    pub dropout: f64,
+    /// Attention heads.
+    pub heads: usize,
+    /// H, hidden size.
+    pub hidden: usize,
+    /// d, size of the id embeddings.
+    pub embedding_dim: usize,
+    /// Standard deviation of the id embeddings at the start.
+    pub embedding_std: f64,
+    /// Seed of initialisation, shuffling and dropout.
+    pub seed: u64,
+    /// Checkpoint every this many steps, besides the one after each epoch; `None`: only that.
+    pub checkpoint_steps: Option<u64>,
+    /// Checkpoint when this many minutes have passed since the last one; `None`: never for that reason.
+    pub checkpoint_minutes: Option<f64>,
+    /// What to do at a step that is not finite.
+    pub on_nan: OnNan,
+}
+
+/// Names of all recipes, and what each is for.
+pub const RECIPES: [(&str, &str); 2] = [
+    ("default", "large batches: the quick way"),
+    ("published", "the published protocol: one sample a step, 99 epochs"),
+];
+
+/// The settings of a named recipe.
+pub fn recipe(name: &str) -> Result<TrainConfig> {
+    let published = TrainConfig {
+        recipe: "published".into(),
+        samples: "default".into(),
+        split: Some("sample".into()),
+        epochs: 99,
+        min_epochs: 0,
+        patience: None,
+        batch_size: 1,
+        eval_batch_size: 64,
+        adam: AdamConfig::default(),
+        alpha: 1.0,
+        dropout: 0.1,
+        heads: 1,
+        hidden: 128,
+        embedding_dim: 256,
+        embedding_std: 1.0,
+        seed: crate::cli::DEFAULT_SEED,
+        checkpoint_steps: None,
+        checkpoint_minutes: Some(15.0),
+        on_nan: OnNan::Stop,
+    };
+    match name {
+        "published" => Ok(published),
+        "default" => Ok(TrainConfig {
+            recipe: "default".into(),
+            split: None,
+            epochs: 20,
+            batch_size: 64,
+            adam: AdamConfig { lr: 2e-3, ..published.adam },
+            ..published
+        }),
+        other => {
+            let names: Vec<_> = RECIPES.iter().map(|(n, _)| *n).collect();
+            Err(Error::usage(format!("--recipe {other}: no such recipe; there are {}", names.join(", "))))
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks ranges. The message names the flag.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |flag: &str, found: String, fix: &str| Err(Error::usage(format!("--{flag} {found}: {fix}")));
+        for (flag, n) in [
+            ("epochs", self.epochs as usize),
+            ("batch-size", self.batch_size),
+            ("eval-batch-size", self.eval_batch_size),
+            ("heads", self.heads),
+            ("hidden", self.hidden),
+            ("embedding-dim", self.embedding_dim),
+        ] {
+            if n == 0 {
+                return bad(flag, "0".into(), "it must be at least 1");
+            }
+        }
+        if self.patience == Some(0) {
+            return bad("patience", "0".into(), "it must be at least 1 epoch; leave it out for no early stopping");
+        }
+        if self.checkpoint_steps == Some(0) {
+            return bad("checkpoint-steps", "0".into(), "it must be at least 1 step");
+        }
+        if let Some(m) = self.checkpoint_minutes
+            && !(m > 0.0 && m < 1e6)
+        {
+            return bad("checkpoint-minutes", m.to_string(), "it must be above 0");
+        }
+        let a = &self.adam;
+        if !(a.lr.is_finite() && a.lr > 0.0) {
+            return bad("lr", a.lr.to_string(), "it must be above 0");
+        }
+        if !(a.weight_decay.is_finite() && a.weight_decay >= 0.0) {
+            return bad("weight-decay", a.weight_decay.to_string(), "it must be 0 or more");
+        }
+        for (flag, b) in [("beta1", a.beta1), ("beta2", a.beta2), ("dropout", self.dropout)] {
+            if !(0.0..1.0).contains(&b) {
+                return bad(flag, b.to_string(), "it must lie in [0, 1)");
+            }
+        }
+        if !(a.eps.is_finite() && a.eps > 0.0) {
+            return bad("eps", a.eps.to_string(), "it must be above 0");
+        }
+        if !(self.alpha.is_finite() && self.alpha >= 0.0) {
+            return bad("alpha", self.alpha.to_string(), "it must be 0 or more");
+        }
+        if !(self.embedding_std.is_finite() && self.embedding_std >= 0.0) {
+            return bad("embedding-std", self.embedding_std.to_string(), "it must be 0 or more");
+        }
+        if !self.hidden.is_multiple_of(2) || !self.hidden.is_multiple_of(self.heads) {
+            let fix = format!("it must be even and divisible by --heads {}", self.heads);
+            return bad("hidden", self.hidden.to_string(), &fix);
+        }
+        Ok(())
+    }
+
+    /// The model that these settings make of a data set.
+    pub fn model(&self, data: &DataSet) -> ModelConfig {
+        let f = data.features();
+        ModelConfig {
+            genes: f.genes(),
+            peaks: f.peaks(),
+            chromosomes: f.chromosomes,
+            gene_extra: f.extra(),
+            dna_length: f.dna_length(),
+            embedding_dim: self.embedding_dim,
+            hidden: self.hidden,
+            heads: self.heads,
+            dropout: self.dropout,
+            alpha: self.alpha,
+            ..ModelConfig::default()
+        }
+    }
+
+    /// How the parameters start.
+    pub fn init(&self) -> Init {
+        Init::PyTorch { embedding_std: self.embedding_std }
+    }
+}

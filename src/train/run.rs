@@ -1,0 +1,436 @@
+//! A RUN on disk: what was resolved, names of genes and peaks, checkpoints, logs.
+//!
+//! ```text
+//! RUN/run.json                        resolved settings, model sizes, data path and hash, chromosomes, program version
+//! RUN/genes.txt, RUN/peaks.txt        name <TAB> chromosome, a row of the id table each, in its order
+//! RUN/log.jsonl, RUN/log.csv          one record an epoch
+//! RUN/checkpoints/best.safetensors    parameters of the epoch with the best validation score
+//! RUN/checkpoints/last.safetensors    parameters of the last checkpoint
+//! RUN/checkpoints/state.safetensors   all that `--resume` needs: parameters, moments, place in the epoch
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Checkpoint as File;
+use super::config::TrainConfig;
+use super::files::{read_text, write_text};
+use crate::error::{Error, Result};
+use crate::graph::{DataSet, Vocabulary};
+use crate::model::{Layout, Model, ModelConfig, PREFIX, Params};
+
+/// `format` of `run.json`.
+const FORMAT: &str = "sccrossrec-run";
+/// Version history: 1, the first.
+const VERSION: u32 = 1;
+
+/// Which parameters of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpoint {
+    /// Of the epoch with the best validation score.
+    #[default]
+    Best,
+    /// Of the last checkpoint.
+    Last,
+}
+
+impl Checkpoint {
+    /// The file's name in `RUN/checkpoints`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Checkpoint::Best => "best.safetensors",
+            Checkpoint::Last => "last.safetensors",
+        }
+    }
+}
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunFile {
+    pub format: String,
+    pub version: u32,
+    pub program: String,
+    pub data: DataRef,
+    pub config: TrainConfig,
+    pub model: ModelConfig,
+    /// Rows of the id tables in the checkpoints: as many as the data set has genes and peaks, or, in imported weights,
+    /// more; the rows past the names stay unused.
+    pub gene_rows: usize,
+    pub peak_rows: usize,
+    pub parameters: usize,
+    pub chromosomes: Vec<String>,
+    /// `trained` or `imported`.
+    pub origin: String,
+    /// Samples in train, val and test; 0 for imported weights.
+    pub sample_counts: [usize; 3],
+    /// A hash of the sample set trained on; empty for imported weights.
+    pub samples_hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataRef {
+    pub path: PathBuf,
+    pub hash: String,
+}
+
+/// A run, opened.
+///
+/// ```no_run
+/// use sccrossrec::graph::DataSet;
+/// use sccrossrec::train::{Checkpoint, Run};
+///
+/// let run = Run::open("runs/first".as_ref())?;
+/// let data = DataSet::open(run.data_dir())?;
+/// let model = run.model(&data, Checkpoint::Best)?;
+/// # Ok::<(), sccrossrec::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The settings it was trained with.
+    pub config: TrainConfig,
+    /// Sizes and constants of its model; genes and peaks are those of its names.
+    pub sizes: ModelConfig,
+    /// Meet data whose gene or peak names differ: what the data lack is not used, what the run lacks gets an id
+    /// embedding of zeros. Off at first: such data are refused, with the counts.
+    pub allow_missing: bool,
+    dir: PathBuf,
+    pub(crate) file: RunFile,
+    genes: Vec<String>,
+    peaks: Vec<String>,
+}
+
+impl Run {
+    /// Opens `RUN` and checks its names against its sizes. Checkpoints are read by [`Run::model`].
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join("run.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                Error::input(dir, "is not a run: there is no run.json in it", "give the --out folder of `train`")
+            }
+            _ => Error::io(&path, "read", e),
+        })?;
+        let file: RunFile = serde_json::from_str(&text).map_err(|e| {
+            Error::input(&path, format!("is not a run description ({e})"), "restore the file or train again")
+        })?;
+        let bad = |found: String| Err(Error::input(&path, found, "use the version of the program that wrote it"));
+        if file.format != FORMAT {
+            return bad(format!("`format` is {:?}, not {FORMAT:?}", file.format));
+        }
+        if file.version != VERSION {
+            return bad(format!("`version` is {}; this program reads {VERSION}", file.version));
+        }
+        file.model.validate().map_err(|e| Error::input(&path, e.to_string(), "restore the file or train again"))?;
+        let m = &file.model;
+        let sizes =
+            [file.gene_rows, file.peak_rows, m.chromosomes, m.gene_extra, m.dna_length, m.embedding_dim, m.hidden];
+        if sizes.iter().any(|&n| n > i32::MAX as usize) || m.embedding_dim.max(m.hidden) > 1 << 20 {
+            return Err(Error::input(&path, "a size in it is out of range", "restore the file or train again"));
+        }
+        let genes = read_names(&dir.join("genes.txt"), m.genes)?;
+        let peaks = read_names(&dir.join("peaks.txt"), m.peaks)?;
+        if file.gene_rows < genes.len() || file.peak_rows < peaks.len() || file.chromosomes.len() != m.chromosomes {
+            return Err(Error::input(
+                &path,
+                "its sizes contradict each other",
+                "restore the file or train (or import) again",
+            ));
+        }
+        Ok(Run {
+            config: file.config.clone(),
+            sizes: file.model.clone(),
+            allow_missing: false,
+            dir: dir.to_path_buf(),
+            file,
+            genes,
+            peaks,
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The data set it was trained on, as an absolute path.
+    pub fn data_dir(&self) -> &Path {
+        &self.file.data.path
+    }
+
+    /// [`DataSet::hash`] of that data set when it was trained.
+    pub fn data_hash(&self) -> &str {
+        &self.file.data.hash
+    }
+
+    /// Version of the program that made the run.
+    pub fn program(&self) -> &str {
+        &self.file.program
+    }
+
+    /// Gene names, a row of the id table each.
+    pub fn genes(&self) -> &[String] {
+        &self.genes
+    }
+
+    /// Peak names, a row of the id table each.
+    pub fn peaks(&self) -> &[String] {
+        &self.peaks
+    }
+
+    /// Where a checkpoint lies, whether it is there or not.
+    pub fn checkpoint_path(&self, which: Checkpoint) -> PathBuf {
+        self.dir.join("checkpoints").join(which.file_name())
+    }
+
+    /// Numbers in its parameters, unused rows of imported id tables included.
+    pub fn parameters(&self) -> usize {
+        self.file.parameters
+    }
+
+    /// The model with the parameters of `which`, for the genes and peaks of `data`, which are met by name: reordered
+    /// is fine, missing or unknown names are counted and refused unless `allow_missing`.
+    ///
+    /// # Errors
+    /// No such checkpoint; tensors of other shapes than `run.json` says; names or features of `data` that do not fit.
+    pub fn model(&self, data: &DataSet, which: Checkpoint) -> Result<Model<f32>> {
+        self.fit(data, self.stored(which)?)
+    }
+
+    /// The parameters of `which` as they are stored (id tables with all rows), checked against `run.json`.
+    pub(crate) fn stored(&self, which: Checkpoint) -> Result<Params<f32>> {
+        let path = self.checkpoint_path(which);
+        if !path.exists() {
+            let fix = match which {
+                Checkpoint::Best if self.checkpoint_path(Checkpoint::Last).exists() => {
+                    "no epoch was finished yet: use --checkpoint last or go on with `train --resume`"
+                }
+                _ => "train the run first",
+            };
+            return Err(Error::input(&path, "there is no such checkpoint", fix));
+        }
+        File::read(&path)?.params(&path, &self.stored_sizes())
+    }
+
+    /// Sizes of the stored tensors.
+    pub(crate) fn stored_sizes(&self) -> ModelConfig {
+        ModelConfig { genes: self.file.gene_rows, peaks: self.file.peak_rows, ..self.sizes.clone() }
+    }
+
+    fn fit(&self, data: &DataSet, stored: Params<f32>) -> Result<Model<f32>> {
+        let vocabulary = data.vocabulary();
+        let features = data.features();
+        let (at, fix) = (data.dir(), "prepare the data with --like the run's data set");
+        for (what, found, wanted) in [
+            ("gene features", features.extra(), self.sizes.gene_extra),
+            ("bases of DNA a peak", features.dna_length(), self.sizes.dna_length),
+        ] {
+            if found != wanted {
+                return Err(Error::input(at, format!("has {found} {what} where the run has {wanted}"), fix));
+            }
+        }
+        let genes = self.rows(data, "gene", &self.genes, vocabulary.genes.iter().map(|g| g.name.as_str()).collect())?;
+        let peaks = self.rows(data, "peak", &self.peaks, vocabulary.peaks.iter().map(|p| p.name.as_str()).collect())?;
+        let chromosomes = self.chromosomes(data, vocabulary)?;
+        let config = ModelConfig {
+            genes: genes.len(),
+            peaks: peaks.len(),
+            chromosomes: chromosomes.len(),
+            ..self.sizes.clone()
+        };
+        let same =
+            |rows: &[Option<usize>], n: usize| rows.len() == n && rows.iter().enumerate().all(|(i, r)| *r == Some(i));
+        if same(&genes, self.file.gene_rows)
+            && same(&peaks, self.file.peak_rows)
+            && same(&chromosomes, self.sizes.chromosomes)
+        {
+            return Ok(Model { config, features, params: stored });
+        }
+        let params = rearrange(&stored, &config, &self.sizes, &genes, &peaks, &chromosomes)?;
+        Ok(Model { config, features, params })
+    }
+
+    /// The run's row of each of the data set's names.
+    fn rows(&self, data: &DataSet, what: &str, ours: &[String], theirs: Vec<&str>) -> Result<Vec<Option<usize>>> {
+        if ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a == b) {
+            return Ok((0..ours.len()).map(Some).collect());
+        }
+        let mut index = HashMap::with_capacity(ours.len());
+        for (i, name) in ours.iter().enumerate() {
+            if index.insert(name.as_str(), i).is_some() {
+                return Err(Error::input(
+                    &self.dir,
+                    format!("{what} name {name:?} occurs twice, so data in another order cannot be met by name"),
+                    "make the names unique, prepare and train again",
+                ));
+            }
+        }
+        let rows: Vec<_> = theirs.iter().map(|n| index.get(n).copied()).collect();
+        let mut used = vec![false; ours.len()];
+        for (&row, name) in rows.iter().zip(&theirs) {
+            if let Some(i) = row
+                && std::mem::replace(&mut used[i], true)
+            {
+                return Err(Error::input(
+                    data.dir(),
+                    format!("{what} name {name:?} occurs twice, so it cannot be met by name"),
+                    "make the names unique and prepare again",
+                ));
+            }
+        }
+        let unknown = rows.iter().filter(|r| r.is_none()).count();
+        let missing = used.iter().filter(|u| !**u).count();
+        if unknown == rows.len() {
+            return Err(Error::input(
+                data.dir(),
+                format!("has no {what} name in common with the run {}", self.dir.display()),
+                "give the data set of this run, or one prepared with --like it",
+            ));
+        }
+        if unknown + missing > 0 && !self.allow_missing {
+            return Err(Error::input(
+                data.dir(),
+                format!(
+                    "lacks {missing} of the run's {} {what} names and has {unknown} that the run does not know",
+                    ours.len()
+                ),
+                "prepare the data with --like the run's data set, or add --allow-missing",
+            ));
+        }
+        Ok(rows)
+    }
+
+    /// The run's column of each of the data set's chromosomes.
+    fn chromosomes(&self, data: &DataSet, vocabulary: &Vocabulary) -> Result<Vec<Option<usize>>> {
+        let ours = &self.file.chromosomes;
+        let columns: Vec<_> = vocabulary.chromosomes.iter().map(|c| ours.iter().position(|o| o == c)).collect();
+        let unknown: Vec<_> =
+            vocabulary.chromosomes.iter().zip(&columns).filter(|(_, c)| c.is_none()).map(|(n, _)| n.as_str()).collect();
+        if !unknown.is_empty() && !self.allow_missing {
+            return Err(Error::input(
+                data.dir(),
+                format!("has chromosomes that the run does not know: {}", unknown.join(", ")),
+                "prepare the data with --like the run's data set, or add --allow-missing",
+            ));
+        }
+        Ok(columns)
+    }
+}
+
+/// Parameters of a model of size `config` out of `stored`, by row of the id tables and column of the one-hot.
+fn rearrange(
+    stored: &Params<f32>,
+    config: &ModelConfig,
+    from: &ModelConfig,
+    genes: &[Option<usize>],
+    peaks: &[Option<usize>],
+    chromosomes: &[Option<usize>],
+) -> Result<Params<f32>> {
+    let mut params = Params::zeros(std::sync::Arc::new(Layout::new(config)));
+    let d = config.embedding_dim;
+    for e in params.layout().clone().entries() {
+        let source = stored.get(&e.name);
+        let target = &mut params.as_mut_slice()[e.range.clone()];
+        let Some(source) = source else {
+            return Err(Error::Internal(format!("tensor `{}` is not in the stored layout", e.name)));
+        };
+        let table = match e.name.as_str() {
+            "rna_idembedding.weight" => Some(genes),
+            "atac_idembedding.weight" => Some(peaks),
+            _ => None,
+        };
+        let node_map = e.name.strip_prefix(PREFIX).and_then(|n| n.strip_suffix(".weight")).and_then(|n| match n {
+            "rna_query" | "rna_value" | "rna_self_attention" => Some(d + 1 + from.gene_features()),
+            "atac_key" | "atac_value" | "atac_self_attention" => Some(d + 1 + from.peak_features()),
+            _ => None,
+        });
+        if let Some(rows) = table {
+            for (out, row) in target.chunks_exact_mut(d).zip(rows) {
+                if let Some(i) = row {
+                    out.copy_from_slice(&source[i * d..(i + 1) * d]);
+                }
+            }
+        } else if let Some(old) = node_map {
+            let new = e.shape[1];
+            for (out, row) in target.chunks_exact_mut(new).zip(source.chunks_exact(old)) {
+                out[..=d].copy_from_slice(&row[..=d]);
+                for (j, column) in chromosomes.iter().enumerate() {
+                    if let Some(c) = column {
+                        out[d + 1 + j] = row[d + 1 + c];
+                    }
+                }
+                out[d + 1 + chromosomes.len()..].copy_from_slice(&row[d + 1 + from.chromosomes..]);
+            }
+        } else {
+            target.copy_from_slice(source);
+        }
+    }
+    Ok(params)
+}
+
+fn read_names(path: &Path, expected: usize) -> Result<Vec<String>> {
+    let text = read_text(path)?;
+    let names: Vec<_> =
+        text.lines().map(|line| line.rsplit_once('\t').map_or(line, |(name, _)| name).to_string()).collect();
+    if names.len() != expected {
+        return Err(Error::input(
+            path,
+            format!("has {} names where run.json says {expected}", names.len()),
+            "restore the file or train again",
+        ));
+    }
+    Ok(names)
+}
+
+/// Writes what is known before the first step: names, then `run.json`. The folder exists.
+pub(crate) fn write_run(dir: &Path, file: &RunFile, vocabulary: &Vocabulary) -> Result<()> {
+    let chromosome = |c: u32| vocabulary.chromosomes.get(c as usize).map_or("", String::as_str);
+    let genes = vocabulary.genes.iter().map(|g| (g.name.as_str(), chromosome(g.chrom)));
+    let peaks = vocabulary.peaks.iter().map(|p| (p.name.as_str(), chromosome(p.chrom)));
+    write_text(&dir.join("genes.txt"), &name_table("gene", genes)?)?;
+    write_text(&dir.join("peaks.txt"), &name_table("peak", peaks)?)?;
+    write_run_file(dir, file)
+}
+
+pub(crate) fn write_run_file(dir: &Path, file: &RunFile) -> Result<()> {
+    let text = serde_json::to_string_pretty(file).map_err(|e| Error::Internal(format!("run.json: {e}")))?;
+    write_text(&dir.join("run.json"), &(text + "\n"))
+}
+
+fn name_table<'a>(what: &str, rows: impl Iterator<Item = (&'a str, &'a str)>) -> Result<String> {
+    let mut text = String::new();
+    for (name, chromosome) in rows {
+        if name.contains(['\n', '\r']) || chromosome.contains(['\n', '\r', '\t']) {
+            return Err(Error::usage(format!("{what} name {name:?} holds a line break; rename it and prepare again")));
+        }
+        text += &format!("{name}\t{chromosome}\n");
+    }
+    Ok(text)
+}
+
+/// What `run.json` says of a data set.
+pub(crate) fn data_ref(data: &DataSet) -> Result<DataRef> {
+    let path = std::fs::canonicalize(data.dir()).map_err(|e| Error::io(data.dir(), "read", e))?;
+    Ok(DataRef { path, hash: data.hash().to_string() })
+}
+
+pub(crate) fn new_run_file(data: &DataSet, config: &TrainConfig, model: &ModelConfig) -> Result<RunFile> {
+    Ok(RunFile {
+        format: FORMAT.into(),
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").into(),
+        data: data_ref(data)?,
+        config: config.clone(),
+        model: model.clone(),
+        gene_rows: model.genes,
+        peak_rows: model.peaks,
+        parameters: Layout::new(model).len(),
+        chromosomes: data.vocabulary().chromosomes.clone(),
+        origin: "trained".into(),
+        sample_counts: [0; 3],
+        samples_hash: String::new(),
+    })
+}

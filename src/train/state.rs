@@ -1,0 +1,93 @@
+//! All that `--resume` needs, in one file, so that no crash can leave parts of two checkpoints.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{self, Checkpoint, Out};
+use crate::error::{Error, Result};
+use crate::model::{ModelConfig, Params};
+
+/// A number that survives the way through JSON bit for bit, NaN included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Bits(u64);
+
+impl Bits {
+    pub fn of(x: f64) -> Self {
+        Bits(x.to_bits())
+    }
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+    pub fn add(&mut self, x: f64) {
+        *self = Bits::of(self.get() + x);
+    }
+}
+
+/// Where a run is: between two steps.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    /// Finished epochs.
+    pub epoch: u32,
+    /// Samples of the epoch under way that are done.
+    pub position: usize,
+    /// Batches done, skipped ones included: keys the dropout.
+    pub step: u64,
+    /// Optimiser steps done.
+    pub updates: u64,
+    /// Sums over the samples of the epoch under way.
+    pub loss: Bits,
+    pub match_loss: Bits,
+    pub translation_loss: Bits,
+    pub counted: u64,
+    pub skipped: u64,
+    /// Best validation score so far and its epoch (from 1).
+    pub best: Option<(Bits, u32)>,
+    /// Records in the log.
+    pub logged: usize,
+}
+
+/// Moments of the optimiser, each an arena of the parameters' layout.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Moments {
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
+}
+
+pub(crate) fn save(
+    path: &Path,
+    config: &ModelConfig,
+    params: &Params<f32>,
+    moments: &Moments,
+    place: &Place,
+) -> Result<()> {
+    let mut metadata = checkpoint::metadata(config)?;
+    let text = serde_json::to_string(place).map_err(|e| Error::Internal(format!("training state: {e}")))?;
+    metadata.insert("state", text);
+    let arenas = [("params", params.as_slice()), ("adam.m", &moments.m), ("adam.v", &moments.v)];
+    let tensors = arenas.map(|(name, values)| Out { name, shape: vec![values.len()], values });
+    checkpoint::write(path, &tensors, &metadata)
+}
+
+pub(crate) fn load(path: &Path, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
+    if !path.exists() {
+        return Err(Error::input(
+            path,
+            "there is no training state to resume from",
+            "train without --resume, to another --out",
+        ));
+    }
+    let mut file = Checkpoint::read(path)?;
+    let bad = |found: &str| Error::input(path, found, "train again, to another --out");
+    if file.config().as_ref() != Some(config) {
+        return Err(bad("its model configuration is not that of run.json"));
+    }
+    let place = file.metadata.get("state").ok_or_else(|| bad("the place in the training is missing"))?;
+    let place = serde_json::from_str(place).map_err(|e| bad(&format!("the place in the training is damaged ({e})")))?;
+    let n = [params.layout().len()];
+    params.as_mut_slice().copy_from_slice(&file.take(path, "params", &n)?.values);
+    let m = file.take(path, "adam.m", &n)?.values;
+    let v = file.take(path, "adam.v", &n)?.values;
+    Ok((Moments { m, v }, place))
+}
