@@ -10,6 +10,7 @@ pub mod graph;
 pub mod interrupt;
 pub mod model;
 pub mod ops;
+pub mod predict;
 pub mod real;
 pub mod rng;
 pub mod simd;
