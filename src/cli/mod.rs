@@ -23,7 +23,9 @@ pub mod demo;
 pub mod discover;
 pub mod evaluate;
 pub mod inspect;
+pub mod prepare;
 pub mod recipes;
+pub mod samples;
 pub mod simulate;
 pub mod train;
 pub mod weights;
@@ -63,19 +65,19 @@ struct Common {
 // verbs: one line here, one in `dispatch`.
 #[derive(Subcommand)]
 enum Verb {
-    // demo, simulate
     /// Everything on simulated data, with a closing table
     Demo(demo::Args),
     /// A small data set with planted regulation
     Simulate(simulate::Args),
-    // prepare, samples
+    /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
+    Prepare(Box<prepare::Args>),
+    /// Draws another sample set of a data set
+    Samples(samples::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
-    // evaluate
     /// How well a run matches and translates, beside trivial baselines
     Evaluate(evaluate::Args),
     // embed, translate
-    // discover
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
     /// Checkpoints to and from safetensors with the published names
@@ -92,6 +94,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
+        Verb::Prepare(args) => prepare::run(args, ctx),
+        Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),

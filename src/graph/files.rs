@@ -62,9 +62,7 @@ impl NewFolder {
             std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
-            if !parent.is_dir() {
-                return Err(Error::input(parent, "is no folder", "make it first, or give another --out"));
-            }
+            std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;
         }
         std::fs::create_dir(&path).map_err(|e| Error::io(&path, "create", e))?;
         Ok(NewFolder { path, target: target.to_path_buf(), kept: false })

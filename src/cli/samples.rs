@@ -1,0 +1,45 @@
+//! `samples`: another sample set of DATA.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Context;
+use super::prepare::Draw;
+use crate::error::Result;
+use crate::graph::{DataSet, draw_samples};
+
+/// Flags of `samples`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Data set that `prepare` made
+    #[arg(long, value_name = "DATA")]
+    pub data: PathBuf,
+    /// Name of the sample set
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// How it is drawn
+    #[command(flatten)]
+    pub draw: Draw,
+    /// Replace a sample set of that name
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Draws, stores and describes the sample set.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    let data = DataSet::open(&args.data)?;
+    let set = draw_samples(data.vocabulary(), &args.draw.config(ctx.seed))?;
+    data.save_samples(&args.name, &set, args.force)?;
+    let positives = |part: &[u32]| part.iter().filter(|&&k| set.samples[k as usize].label == 1).count();
+    let mut table = format!("{:<12} {:>10} {:>10} {:>10}\n", "part", "samples", "positives", "negatives");
+    let mut parts = serde_json::Map::new();
+    for (name, part) in [("train", &set.train), ("val", &set.val), ("test", &set.test)] {
+        let p = positives(part);
+        table += &format!("{name:<12} {:>10} {p:>10} {:>10}\n", part.len(), part.len() - p);
+        parts.insert(name.into(), json!({ "samples": part.len(), "positives": p, "negatives": part.len() - p }));
+    }
+    table += &format!("stored as {}", args.data.join("samples").join(&args.name).display());
+    ctx.result(&table, &json!({ "name": args.name, "parts": parts, "recipe": set.recipe }));
+    Ok(())
+}
