@@ -14,6 +14,9 @@ pub struct Args {
     /// A data folder, a run, or a .safetensors file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+    /// Compare every byte of a data folder with its checksums
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// Lines of `key  value` and the JSON of the same.
@@ -42,7 +45,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let path = &args.path;
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
     let report = if meta.is_dir() {
-        if path.join("run.json").exists() { inspect_run(path)? } else { inspect_data(path)? }
+        if path.join("run.json").exists() { inspect_run(path)? } else { inspect_data(path, args.verify)? }
     } else {
         match path.extension().and_then(|e| e.to_str()) {
             Some("safetensors") => inspect_checkpoint(path)?,
@@ -95,7 +98,7 @@ fn inspect_run(path: &Path) -> Result<Report> {
     Ok(r)
 }
 
-fn inspect_data(path: &Path) -> Result<Report> {
+fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
     let data = DataSet::open(path)?;
     let v = data.vocabulary();
     let f = data.features();
@@ -106,31 +109,17 @@ fn inspect_data(path: &Path) -> Result<Report> {
     r.add("peaks", v.peaks.len());
     r.add("chromosomes", v.chromosomes.len());
     r.add("cell types", v.cell_types.len());
-    r.add("gene features", f.extra());
+    r.add("gene features", data.gene_features().join(", "));
     r.add("DNA bases", f.dna_length());
-    let (mut genes, mut peaks) = (0u64, 0u64);
-    for i in 0..data.n_cells() {
-        let c = data.cell(i);
-        genes += c.genes.len() as u64;
-        peaks += c.peaks.len() as u64;
-    }
+    let (genes, peaks) = data.entries();
     let mean = |n: u64| (n as f64 / data.n_cells().max(1) as f64 * 10.0).round() / 10.0;
     r.add("genes a cell", mean(genes));
     r.add("peaks a cell", mean(peaks));
-    let dir = path.join("samples");
-    let mut names = Vec::new();
-    if dir.is_dir() {
-        for entry in std::fs::read_dir(&dir).map_err(|e| Error::io(&dir, "read", e))? {
-            let entry = entry.map_err(|e| Error::io(&dir, "read", e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                names.push(name.split('.').next().unwrap_or(&name).to_string());
-            }
-        }
+    if verify {
+        data.verify()?;
+        r.add("verified", "all checksums match");
     }
-    names.sort();
-    names.dedup();
-    for name in names {
+    for name in data.sample_sets()? {
         let s = data.samples(&name)?;
         let split = s.recipe.get("split").and_then(|x| x.as_str()).unwrap_or("?");
         r.add(

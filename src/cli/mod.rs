@@ -21,6 +21,7 @@ pub mod table;
 // verbs: modules
 pub mod demo;
 pub mod discover;
+pub mod embed;
 pub mod evaluate;
 pub mod inspect;
 pub mod prepare;
@@ -28,6 +29,7 @@ pub mod recipes;
 pub mod samples;
 pub mod simulate;
 pub mod train;
+pub mod translate;
 pub mod weights;
 
 /// Seed where none is given.
@@ -77,7 +79,10 @@ enum Verb {
     Train(Box<train::Args>),
     /// How well a run matches and translates, beside trivial baselines
     Evaluate(evaluate::Args),
-    // embed, translate
+    /// Write the joint embedding of every cell as .h5ad
+    Embed(embed::Args),
+    /// Write the RNA predicted from ATAC as .h5ad
+    Translate(translate::Args),
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
     /// Checkpoints to and from safetensors with the published names
@@ -92,11 +97,13 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
         Verb::Demo(args) => demo::run(args, ctx),
         Verb::Simulate(args) => simulate::run(args, ctx),
-        Verb::Evaluate(args) => evaluate::run(args, ctx),
-        Verb::Discover(args) => discover::run(args, ctx),
         Verb::Prepare(args) => prepare::run(args, ctx),
         Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
+        Verb::Evaluate(args) => evaluate::run(args, ctx),
+        Verb::Embed(args) => embed::run(args, ctx),
+        Verb::Translate(args) => translate::run(args, ctx),
+        Verb::Discover(args) => discover::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 
 use super::{Context, Device, output_dir};
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleSet};
+use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
 
 /// Flags of `train`.
@@ -141,7 +141,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         }
         let config = args.over(run.config.clone(), ctx);
         config.validate()?;
-        let data = DataSet::open(args.data.as_deref().unwrap_or(run.data_dir()))?;
+        let data = run.open_data(args.data.as_deref())?;
         let set = data.samples(&config.samples)?;
         train::resume(&data, &set, &config, &args.out, &mut console)
     } else {
@@ -149,8 +149,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
-        let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
         output_dir(&args.out, args.force)?;
+        let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
         train::train(&data, &set, &config, &args.out, &mut console)
     };
     console.close();
@@ -172,24 +172,47 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// The name of the set that is drawn for a recipe that asks for a split that the default set does not have.
+const DRAWN: &str = "published";
+
 /// The sample set of `config`; one of the split that the recipe asks for is drawn where there is none.
 fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> Result<(TrainConfig, SampleSet)> {
+    let split_of = |set: &SampleSet| set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown").to_string();
     let set = data.samples(&config.samples)?;
-    let split = set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown");
-    match &config.split {
-        Some(wanted) if split != wanted => {
-            let _ = ctx;
-            Err(Error::usage(format!(
-                "recipe {} needs samples split by {wanted}, and `{}` is split by {split}: draw one with `sccrossrec \
-                 samples --data {} --name published --split {wanted}` and give --samples published{}",
-                config.recipe,
-                config.samples,
-                data.dir().display(),
-                if named { "" } else { " (or use another recipe)" },
-            )))
-        }
-        _ => Ok((config, set)),
+    let wanted = match &config.split {
+        Some(wanted) if split_of(&set) != *wanted => wanted.clone(),
+        _ => return Ok((config, set)),
+    };
+    if named {
+        return Err(Error::usage(format!(
+            "--samples {}: is split by {} where recipe {} needs a split by {wanted}; leave --samples out, and one is drawn",
+            config.samples,
+            split_of(&set),
+            config.recipe
+        )));
     }
+    let drawn = if data.sample_sets()?.iter().any(|n| n == DRAWN) {
+        let drawn = data.samples(DRAWN)?;
+        if split_of(&drawn) != wanted {
+            return Err(Error::usage(format!(
+                "{}: the sample set `{DRAWN}` is split by {} where recipe {} needs a split by {wanted}; give another with --samples",
+                data.dir().display(),
+                split_of(&drawn),
+                config.recipe
+            )));
+        }
+        drawn
+    } else {
+        let split = serde_json::from_value(serde_json::Value::from(wanted.as_str()))
+            .map_err(|e| Error::Internal(format!("split {wanted}: {e}")))?;
+        // As the set it replaces was drawn, but for the split.
+        let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
+        let drawn = draw_samples(data.vocabulary(), &SampleConfig { split, seed: config.seed, ..like })?;
+        data.save_samples(DRAWN, &drawn, false)?;
+        ctx.say(&format!("sample set `{DRAWN}`, split by {wanted}, drawn for recipe {}", config.recipe));
+        drawn
+    };
+    Ok((TrainConfig { samples: DRAWN.into(), ..config }, drawn))
 }
 
 fn number(x: Option<f64>) -> String {

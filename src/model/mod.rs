@@ -2,6 +2,7 @@
 
 mod batch;
 mod config;
+mod flops;
 mod params;
 mod pass;
 pub mod reference;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use batch::{Batch, Csr, Features};
 pub use config::ModelConfig;
+pub use flops::Flops;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
 pub use pass::{Decisions, Run};
 

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
+use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// Constants of the attention.
@@ -427,14 +428,14 @@ fn accumulate<T: Real>(
                 let head = usize::from(pairs.head[p]);
                 let g = pairs.dlogit[p];
                 let o = &other[other_row[p] as usize * h + head * slice..][..slice];
-                d[head * slice..(head + 1) * slice].iter_mut().zip(o).for_each(|(d, &x)| *d += g * x);
+                axpy(&mut d[head * slice..(head + 1) * slice], g, o);
                 sums[head][0] += g * other_value[p];
                 sums[head][1] += g * other_value[p] * own_value[p];
             }
             for head in 0..heads {
                 let c = sums[head][0];
                 let range = head * slice..(head + 1) * slice;
-                d[range.clone()].iter_mut().zip(&u_other[range]).for_each(|(d, &u)| *d += c * u);
+                axpy(&mut d[range.clone()], c, &u_other[range]);
             }
         }
     });

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::ops::nodes::{NodeSet, split_rows};
 use crate::ops::project::Side;
 use crate::real::Real;
+use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// What the rows are weighted with.
@@ -62,11 +63,11 @@ pub fn pool<'p, T: Real>(
                 continue;
             }
             let i = nodes.rows[nodes.local[e] as usize] as usize;
-            dense.iter_mut().zip(&ev[i * d..(i + 1) * d]).for_each(|(o, &x)| *o += w * x);
+            axpy(dense, w, &ev[i * d..(i + 1) * d]);
             tail[0] += w * nodes.values[e];
             tail[1 + side.chrom[i] as usize] += w;
             side.extras_into(i, &mut bases);
-            tail[1 + side.chromosomes..].iter_mut().zip(&bases).for_each(|(o, &x)| *o += w * x);
+            axpy(&mut tail[1 + side.chromosomes..1 + side.chromosomes + side.extra_width], w, &bases);
             tail[width - d] += w;
         }
     });
@@ -91,7 +92,7 @@ pub fn pool<'p, T: Real>(
                             continue;
                         }
                         let g = &grad[(head * b + sample) * (width + 1)..][..d];
-                        out.iter_mut().zip(g).for_each(|(o, &g)| *o += w * g);
+                        axpy(out, w, g);
                     }
                 }
             }

@@ -188,10 +188,20 @@ fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
 }
 
 /// Masks of all columns for the genes of one block: bit g of `masks[u]` is [q_g·k_u > limit].
-fn block_masks<T: Real>(q: &[T], genes: usize, ke: &[T], h: usize, head: usize, slice: usize, limit: T) -> Vec<Mask> {
+#[allow(clippy::too_many_arguments)]
+fn block_masks<T: Real>(
+    q: &[T],
+    genes: usize,
+    ke: &[T],
+    packed: Option<&kernel::PackedKeys>,
+    h: usize,
+    head: usize,
+    slice: usize,
+    limit: T,
+) -> Vec<Mask> {
     let n = ke.len() / h;
     let mut masks = vec![[0u64; WORDS]; n];
-    if kernel::masks(q, genes, ke, h, head, slice, limit, &mut masks) {
+    if kernel::masks(packed, q, genes, h, head, limit, &mut masks) {
         return masks;
     }
     const COLS: usize = 128;
@@ -228,6 +238,7 @@ fn for_blocks<T: Real, R: Send>(
     let h = uq.len();
     let (genes, slice) = (q.len() / h, h / spec.heads);
     let ke = keys(k, uk, cols);
+    let packed: Vec<_> = (0..spec.heads).map(|head| kernel::PackedKeys::new(&ke, h, head, slice)).collect();
     (0..genes.div_ceil(BLOCK))
         .into_par_iter()
         .map(|block| {
@@ -236,7 +247,8 @@ fn for_blocks<T: Real, R: Send>(
             effective(q, uq, (from..to).map(|g| (g, T::of(1.0))), &mut qe);
             let mut out = Vec::new();
             for head in 0..spec.heads {
-                let masks = block_masks(&qe, to - from, &ke, h, head, slice, logit_limit(spec.tau));
+                let masks =
+                    block_masks(&qe, to - from, &ke, packed[head].as_ref(), h, head, slice, logit_limit(spec.tau));
                 for s in 0..cols.samples() {
                     let mut counters = start(s);
                     for (i, &c) in cols.col[cols.indptr[s]..cols.indptr[s + 1]].iter().enumerate() {
@@ -347,6 +359,47 @@ pub fn translate<'p, T: Real>(
     pred
 }
 
+/// How the backward pass goes about its work, chosen by counted cost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// All genes with a gradient in any sample × the distinct columns of the batch.
+    Distinct {
+        /// Those genes, ascending.
+        genes: Vec<u32>,
+        /// Gene–column pairs.
+        pairs: u64,
+    },
+    /// Each sample's own genes with a gradient × its own columns.
+    CellByCell {
+        /// Gene–column pairs.
+        pairs: u64,
+    },
+}
+
+impl Plan {
+    /// `active` lists, for each sample, the genes whose gradient is not 0.
+    pub fn new<T: Real>(genes: usize, cols: &Columns<T>, active: &[Vec<u32>]) -> Self {
+        let mut any = vec![false; genes];
+        active.iter().flatten().for_each(|&i| any[i as usize] = true);
+        let union: Vec<u32> = (0u32..).zip(&any).filter(|x| *x.1).map(|x| x.0).collect();
+        let distinct = union.len() as u64 * cols.len() as u64;
+        let own = |i: usize| active[i].len() as u64 * (cols.indptr[i + 1] - cols.indptr[i]) as u64;
+        let compact = (0..active.len()).map(own).sum();
+        if distinct <= compact {
+            Plan::Distinct { genes: union, pairs: distinct }
+        } else {
+            Plan::CellByCell { pairs: compact }
+        }
+    }
+
+    /// Gene–column pairs to recompute.
+    pub fn pairs(&self) -> u64 {
+        match self {
+            Plan::Distinct { pairs, .. } | Plan::CellByCell { pairs } => *pairs,
+        }
+    }
+}
+
 /// The backward pass of one head.
 struct Backward<'a, T> {
     q: &'a [T],
@@ -378,19 +431,17 @@ impl<T: Real> Backward<'_, T> {
             .into_par_iter()
             .map(|i| (0u32..).zip(g(i)).filter(|x| *x.1 != zero).map(|x| x.0).collect())
             .collect();
-        let mut any = vec![false; self.q.len() / self.h];
-        active.iter().flatten().for_each(|&i| any[i as usize] = true);
-        let union: Vec<u32> = (0u32..).zip(&any).filter(|x| *x.1).map(|x| x.0).collect();
-        let distinct = union.len() as u64 * cols.len() as u64;
-        let compact: u64 = (0..n).map(|i| active[i].len() as u64 * (cols.indptr[i + 1] - cols.indptr[i]) as u64).sum();
-        if distinct <= compact {
-            let all: Vec<u32> = (0..cols.len() as u32).collect();
-            let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
-            self.block(&union, &all, samples, &g, dq, duq, dke);
-        } else {
-            for (i, active) in active.iter().enumerate() {
-                let own = [i as u32];
-                self.block(active, &cols.col[cols.indptr[i]..cols.indptr[i + 1]], |_| &own, &g, dq, duq, dke);
+        match Plan::new(self.q.len() / self.h, cols, &active) {
+            Plan::Distinct { genes, .. } => {
+                let all: Vec<u32> = (0..cols.len() as u32).collect();
+                let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
+                self.block(&genes, &all, samples, &g, dq, duq, dke);
+            }
+            Plan::CellByCell { .. } => {
+                for (i, active) in active.iter().enumerate() {
+                    let own = [i as u32];
+                    self.block(active, &cols.col[cols.indptr[i]..cols.indptr[i + 1]], |_| &own, &g, dq, duq, dke);
+                }
             }
         }
     }
@@ -483,7 +534,7 @@ fn sums<'g, 's, T: Real>(
             let row = g(s as usize);
             if contiguous {
                 let row = &row[genes[0] as usize..][..n];
-                out.iter_mut().zip(row).for_each(|(o, &x)| *o += x);
+                crate::simd::add(out, row);
             } else {
                 out.iter_mut().zip(genes).for_each(|(o, &i)| *o += row[i as usize]);
             }
