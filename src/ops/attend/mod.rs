@@ -121,10 +121,8 @@ fn gather<T: Real>(table: &[T], u: &[T], nodes: &NodeSet<T>, from: usize, to: us
     out.resize((to - from) * h, T::of(0.0));
     for (o, e) in out.chunks_exact_mut(h).zip(from..to) {
         let row = &table[nodes.local[e] as usize * h..][..h];
-        let v = nodes.values[e];
-        for ((o, &x), &u) in o.iter_mut().zip(row).zip(u) {
-            *o = x + v * u;
-        }
+        o.copy_from_slice(row);
+        axpy(o, nodes.values[e], u);
     }
 }
 
