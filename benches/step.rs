@@ -81,8 +81,10 @@ fn main() {
     let one = cells.batch(&trainer.model, 1, |_| 1);
     let negative = cells.batch(&trainer.model, 1, |_| 0);
     let large = cells.batch(&trainer.model, 256, |i| (i % 2 == 0).into());
-    let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
-    if filter != "share" {
+    // `share [NAME]`: only the shares, or one of them.
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let only = words.get(1).cloned().unwrap_or_default();
+    if words.first().is_none_or(|w| w != "share") {
         let mut c = Criterion::default().configure_from_args();
         let mut group = c.benchmark_group("step");
         group.sample_size(10).measurement_time(Duration::from_secs(5));
@@ -92,8 +94,9 @@ fn main() {
         group.finish();
     }
     if !std::env::args().any(|a| a == "--test") {
-        share("batch 1, positive", &mut trainer, &one, 7);
-        share("batch 1, negative", &mut trainer, &negative, 7);
-        share("batch 256", &mut trainer, &large, 3);
+        let shares = [("batch 1, positive", &one, 7), ("batch 1, negative", &negative, 7), ("batch 256", &large, 2)];
+        for (name, batch, rounds) in shares.into_iter().filter(|s| s.0.contains(&only)) {
+            share(name, &mut trainer, batch, rounds);
+        }
     }
 }

@@ -46,6 +46,10 @@ fn truth_agrees_with_the_plan() {
     assert_eq!(s.genes().iter().map(|g| g.chrom).collect::<HashSet<_>>().len(), 8);
     assert_eq!(s.peaks().iter().map(|p| &p.name).collect::<HashSet<_>>().len(), 2500);
     assert!(s.genes().is_sorted_by_key(|g| (g.chrom, g.tss)));
+    for g in s.genes() {
+        let [start, end] = g.body();
+        assert!(start >= 0 && end - start == g.length && g.tss == if g.forward { start } else { end - 1 });
+    }
     assert!(s.peaks().windows(2).all(|w| w[0].chrom < w[1].chrom || w[0].end < w[1].start));
     assert!(s.peaks().iter().all(|p| p.start >= 0 && p.name == format!("chr{}-{}-{}", p.chrom + 1, p.start, p.end)));
 

@@ -153,10 +153,20 @@ pub struct SimulatedGene {
     pub chrom: usize,
     /// Transcription start, 0-based.
     pub tss: i64,
+    /// Length of the gene body in bases.
+    pub length: i64,
     /// On the forward strand?
     pub forward: bool,
     /// `[cell_types]` share of the cell's expression, before links.
     level: Vec<f64>,
+}
+
+impl SimulatedGene {
+    /// Start (0-based) and end (exclusive) of the gene body; its TSS is the first base, or the last on the reverse
+    /// strand.
+    pub fn body(&self) -> [i64; 2] {
+        if self.forward { [self.tss, self.tss + self.length] } else { [self.tss + 1 - self.length, self.tss + 1] }
+    }
 }
 
 /// A simulated peak.
@@ -287,13 +297,14 @@ impl Simulation {
             tss.sort_unstable();
             for tss in tss {
                 let forward = rng.below(2) == 1;
+                let length = (20_000.0 * (1.2 * rng.normal()).exp()).clamp(500.0, 5e5) as i64;
                 let base = 1.2 * rng.normal();
                 let marker_of = if rng.uniform() < 0.4 { Some(rng.below(c.cell_types)) } else { None };
                 let raised = 1.0 + rng.uniform();
                 let level =
                     (0..c.cell_types).map(|t| (base + if marker_of == Some(t) { raised } else { 0.0 }).exp()).collect();
                 let name = format!("SIM{:05}", genes.len() + 1);
-                genes.push(SimulatedGene { name, chrom: k, tss, forward, level });
+                genes.push(SimulatedGene { name, chrom: k, tss, length, forward, level });
             }
         }
         // Levels become shares of the cell: each type's sum to 1, so that `rna_depth` is the depth.
@@ -446,6 +457,8 @@ impl Simulation {
             columns: vec![
                 ("chrom".into(), strings(&mut g.iter().map(|g| chrom(g.chrom)))),
                 ("strand".into(), strings(&mut g.iter().map(|g| if g.forward { "+" } else { "-" }.to_string()))),
+                ("chromStart".into(), Column::Ints(g.iter().map(|g| g.body()[0]).collect())),
+                ("chromEnd".into(), Column::Ints(g.iter().map(|g| g.body()[1]).collect())),
                 ("tss".into(), Column::Ints(g.iter().map(|g| g.tss).collect())),
             ],
         };

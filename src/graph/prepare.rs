@@ -550,12 +550,11 @@ fn number_column(data: &AnnData, axis: Axis, name: &str) -> Result<Option<Vec<f6
 
 type Places<'a> = [Option<&'a GeneLocation>];
 
+/// Chromosome and TSS of each gene.
+type GenePlaces = (Vec<Option<String>>, Vec<Option<i64>>);
+
 /// Chromosome and TSS of every gene: from `var`, else from the GTF.
-fn locate_genes(
-    rna: &AnnData,
-    places: Option<&Places<'_>>,
-    n: usize,
-) -> Result<(Vec<Option<String>>, Vec<Option<i64>>)> {
+fn locate_genes(rna: &AnnData, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
     let column = text_column(rna, Axis::Var, "chrom")?;
     if column.is_none() && places.is_none() {
         return Err(Error::input(

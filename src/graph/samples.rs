@@ -178,7 +178,8 @@ impl Pool {
     }
 }
 
-/// Draws the negatives of one part: `n` of them, without repeating a pair as long as there are others.
+/// Draws the negatives of one part: `n` of them. A pair that was drawn before is drawn again, up to 64 times, so that
+/// pairs repeat only where hardly any other is left.
 fn negatives(pool: &Pool, kind: Negatives, n: usize, part: &str, rng: &mut Rng) -> Result<Vec<Sample>> {
     let easy = match kind {
         Negatives::Easy => n,

@@ -122,6 +122,10 @@ impl<T: Real> Model<T> {
         if beyond(&features.gene_chrom) || beyond(&features.peak_chrom) {
             return Err(Error::usage("features: a chromosome number lies beyond the vocabulary"));
         }
+        if let Some(i) = features.peak_dna.iter().position(|&b| b > 4) {
+            let (code, peak) = (features.peak_dna[i], i / config.dna_length.max(1));
+            return Err(Error::usage(format!("features: base code {code} of peak {peak}; codes are 0 to 4")));
+        }
         let params = Params::init(Arc::new(Layout::new(&config)), init, seed);
         Ok(Model { config, features, params })
     }

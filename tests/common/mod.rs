@@ -2,3 +2,4 @@
 #![allow(dead_code)] // each test program uses its own part
 
 pub mod python;
+pub mod toy;

@@ -87,7 +87,7 @@ impl AnnData {
         let at = axis.name();
         let group = match self.frame(axis)? {
             Some(group) => group,
-            None => return self.legacy_names(at),
+            None => return Err(self.legacy(at)),
         };
         let column = match self.attr_text(&group, "_index")? {
             Some(name) => name,
@@ -241,11 +241,6 @@ impl AnnData {
         )
     }
 
-    /// The member `index` of a compound frame, where it is text of a fixed length.
-    fn legacy_names(&self, at: &str) -> Result<Vec<String>> {
-        Err(self.legacy(at))
-    }
-
     fn column_in(&self, group: &Group, at: &str, name: &str) -> Result<Option<Column>> {
         if name.is_empty() || name.contains('/') || !group.link_exists(name) {
             return Ok(None);
@@ -255,12 +250,13 @@ impl AnnData {
             let set = group.dataset(name).at(&self.path, || format!("open `{field}`"))?;
             let column = self.array(&set, &field)?;
             // Layout 0.7: numbers here, categories beside the columns.
-            if let (Column::Ints(codes), Ok(all)) = (&column, group.group("__categories")) {
-                if set.attr("categories").is_ok() && all.link_exists(name) {
-                    let set = all.dataset(name).at(&self.path, || format!("open `{at}/__categories/{name}`"))?;
-                    let categories = self.categories(&set, &format!("{at}/__categories/{name}"))?;
-                    return self.categorical(&field, codes, categories).map(Some);
-                }
+            if let (Column::Ints(codes), Ok(all)) = (&column, group.group("__categories"))
+                && set.attr("categories").is_ok()
+                && all.link_exists(name)
+            {
+                let set = all.dataset(name).at(&self.path, || format!("open `{at}/__categories/{name}`"))?;
+                let categories = self.categories(&set, &format!("{at}/__categories/{name}"))?;
+                return self.categorical(&field, codes, categories).map(Some);
             }
             return Ok(Some(column));
         }

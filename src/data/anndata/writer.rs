@@ -150,11 +150,9 @@ impl AnnDataWriter {
         }
         let (parent, name) = self.place(at)?;
         let mut builder = parent.new_dataset::<f32>();
-        if !values.is_empty() {
-            if let Some(level) = self.gzip {
-                let block = (CHUNK / cols.max(1)).clamp(1, rows);
-                builder = builder.chunk((block, cols)).deflate(level);
-            }
+        if let (Some(level), false) = (self.gzip, values.is_empty()) {
+            let block = (CHUNK / cols.max(1)).clamp(1, rows);
+            builder = builder.chunk((block, cols)).deflate(level);
         }
         let set = builder.shape((rows, cols)).create(name).at(&self.target, || format!("create `{at}`"))?;
         set.write_raw(values).at(&self.target, || format!("write `{at}`"))?;
@@ -484,10 +482,8 @@ impl CsrSink {
 
 fn write_array<T: H5Type>(group: &Group, name: &str, values: &[T], gzip: Option<u8>) -> hdf5::Result<Dataset> {
     let mut builder = group.new_dataset::<T>();
-    if !values.is_empty() {
-        if let Some(level) = gzip {
-            builder = builder.chunk(values.len().min(CHUNK)).deflate(level);
-        }
+    if let (Some(level), false) = (gzip, values.is_empty()) {
+        builder = builder.chunk(values.len().min(CHUNK)).deflate(level);
     }
     let set = builder.shape(values.len()).create(name)?;
     if !values.is_empty() {

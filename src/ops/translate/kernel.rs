@@ -135,7 +135,8 @@ vectorized! {
         for (x, &g) in tile.iter_mut().zip(gs) {
             // s (1 − s) = e / (1 + e)², e = exp(−|x|); exp by 2^n × a polynomial of the rest, |rest| ≤ ln 2 / 2.
             let a = -x.abs().min(87.0);
-            let n = (a * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+            let shifted = a * std::f32::consts::LOG2_E + 12_582_912.0; // rounds; n sits in the low bits
+            let n = shifted - 12_582_912.0;
             let r = (a - n * 0.693_359_4) + n * 2.121_944_4e-4;
             let p = 1.987_569_1e-4;
             let p = p * r + 1.398_199_9e-3;
@@ -144,7 +145,7 @@ vectorized! {
             let p = p * r + 0.166_666_66;
             let p = p * r + 0.5;
             let p = p * (r * r) + r + 1.0;
-            let e = p * f32::from_bits(((n as i32 + 127) << 23) as u32);
+            let e = p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
             let d = 1.0 + e;
             // NaN stays NaN: min() above would hide it.
             *x = if x.is_nan() { *x } else { e / (d * d) * g };

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
+use crate::simd::vectorized;
 use crate::tape::{Tape, Var};
 
 /// Constants of the translation.
@@ -136,20 +137,6 @@ impl Counters {
         Counters { planes: vec![[0; WORDS]; (usize::BITS - most.leading_zeros()) as usize], over: [0; WORDS] }
     }
 
-    fn add(&mut self, mask: &Mask) {
-        let mut carry = *mask;
-        for plane in &mut self.planes {
-            for w in 0..WORDS {
-                let c = plane[w] & carry[w];
-                plane[w] ^= carry[w];
-                carry[w] = c;
-            }
-        }
-        for w in 0..WORDS {
-            self.over[w] |= carry[w];
-        }
-    }
-
     fn full(&self) -> bool {
         self.over.iter().all(|&w| w == u64::MAX)
     }
@@ -160,6 +147,23 @@ impl Counters {
 
     fn count(&self, gene: usize) -> u32 {
         self.planes.iter().enumerate().map(|(i, p)| ((p[gene / 64] >> (gene % 64) & 1) as u32) << i).sum()
+    }
+}
+
+vectorized! {
+    /// Adds the masks of some columns to the counters, 512 genes at a time: a ripple of carries through the planes.
+    fn add_masks(counters: &mut Counters, masks: &[Mask], columns: &[u32]) {
+        for &c in columns {
+            let mut carry = masks[c as usize];
+            for plane in &mut counters.planes {
+                for (p, c) in plane.iter_mut().zip(&mut carry) {
+                    (*p, *c) = (*p ^ *c, *p & *c);
+                }
+            }
+            for (o, c) in counters.over.iter_mut().zip(&carry) {
+                *o |= c;
+            }
+        }
     }
 }
 
@@ -246,14 +250,13 @@ fn for_blocks<T: Real, R: Send>(
             let mut qe = Vec::new();
             effective(q, uq, (from..to).map(|g| (g, T::of(1.0))), &mut qe);
             let mut out = Vec::new();
-            for head in 0..spec.heads {
-                let masks =
-                    block_masks(&qe, to - from, &ke, packed[head].as_ref(), h, head, slice, logit_limit(spec.tau));
+            for (head, packed) in packed.iter().enumerate() {
+                let masks = block_masks(&qe, to - from, &ke, packed.as_ref(), h, head, slice, logit_limit(spec.tau));
                 for s in 0..cols.samples() {
                     let mut counters = start(s);
-                    for (i, &c) in cols.col[cols.indptr[s]..cols.indptr[s + 1]].iter().enumerate() {
-                        counters.add(&masks[c as usize]);
-                        if i % 64 == 63 && counters.full() {
+                    for some in cols.col[cols.indptr[s]..cols.indptr[s + 1]].chunks(64) {
+                        add_masks(&mut counters, &masks, some);
+                        if counters.full() {
                             break;
                         }
                     }
@@ -516,15 +519,13 @@ impl<T: Real> Backward<'_, T> {
 }
 
 /// `out[c, i] = Σ over samples s of column c of g(s)[gene i]`, `[columns, genes]`.
-fn sums<'g, 's, T: Real>(
+fn sums<'g, 's, T: Real + 'g>(
     genes: &[u32],
     columns: &[u32],
     samples: &impl Fn(u32) -> &'s [u32],
     g: &impl Fn(usize) -> &'g [T],
     out: &mut Vec<T>,
-) where
-    T: 'g,
-{
+) {
     let n = genes.len();
     out.clear();
     out.resize(columns.len() * n, T::of(0.0));
