@@ -10,8 +10,10 @@ pub mod graph;
 pub mod interrupt;
 pub mod model;
 pub mod ops;
+pub mod predict;
 pub mod real;
 pub mod rng;
+pub mod simd;
 pub mod tape;
 pub mod train;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
-use std::ops::{AddAssign, MulAssign, SubAssign};
+use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 
 /// f32 or f64.
 pub trait Real:
@@ -11,6 +11,7 @@ pub trait Real:
     + AddAssign
     + SubAssign
     + MulAssign
+    + DivAssign
     + Sum
     + Default
     + Debug
@@ -21,6 +22,8 @@ pub trait Real:
 {
     /// Rounds (or widens) an f64.
     fn of(x: f64) -> Self;
+    /// A small integer, exactly.
+    fn small(x: u8) -> Self;
     /// Widens to f64.
     fn f64(self) -> f64;
     /// The slices as f32 if that is what they are: the door to the SIMD kernels.
@@ -30,30 +33,46 @@ pub trait Real:
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn of(x: f64) -> Self {
         x as f32
     }
+    #[inline(always)]
+    fn small(x: u8) -> Self {
+        f32::from(x)
+    }
+    #[inline(always)]
     fn f64(self) -> f64 {
         f64::from(self)
     }
+    #[inline(always)]
     fn as_f32(x: &[Self]) -> Option<&[f32]> {
         Some(x)
     }
+    #[inline(always)]
     fn as_f32_mut(x: &mut [Self]) -> Option<&mut [f32]> {
         Some(x)
     }
 }
 
 impl Real for f64 {
+    #[inline(always)]
     fn of(x: f64) -> Self {
         x
     }
+    #[inline(always)]
+    fn small(x: u8) -> Self {
+        f64::from(x)
+    }
+    #[inline(always)]
     fn f64(self) -> f64 {
         self
     }
+    #[inline(always)]
     fn as_f32(_: &[Self]) -> Option<&[f32]> {
         None
     }
+    #[inline(always)]
     fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }

@@ -16,11 +16,21 @@ use crate::error::{Error, Result};
 
 mod config;
 
+pub mod table;
+
 // verbs: modules
+pub mod demo;
+pub mod discover;
+pub mod embed;
+pub mod evaluate;
+pub mod inspect;
 pub mod prepare;
 pub mod recipes;
 pub mod samples;
+pub mod simulate;
 pub mod train;
+pub mod translate;
+pub mod weights;
 
 /// Seed where none is given.
 pub const DEFAULT_SEED: u64 = 906;
@@ -57,26 +67,45 @@ struct Common {
 // verbs: one line here, one in `dispatch`.
 #[derive(Subcommand)]
 enum Verb {
-    // demo, simulate
+    /// Everything on simulated data, with a closing table
+    Demo(demo::Args),
+    /// A small data set with planted regulation
+    Simulate(simulate::Args),
     /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
     Prepare(Box<prepare::Args>),
     /// Draws another sample set of a data set
     Samples(samples::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
-    // evaluate
-    // embed, translate
-    // discover
-    // weights, inspect
+    /// How well a run matches and translates, beside trivial baselines
+    Evaluate(evaluate::Args),
+    /// Write the joint embedding of every cell as .h5ad
+    Embed(embed::Args),
+    /// Write the RNA predicted from ATAC as .h5ad
+    Translate(translate::Args),
+    /// Regulation read back: attention of every cell, links of every cell type
+    Discover(discover::Args),
+    /// Checkpoints to and from safetensors with the published names
+    Weights(weights::Args),
+    /// What a data folder, a run or a checkpoint holds
+    Inspect(inspect::Args),
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
 }
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
+        Verb::Demo(args) => demo::run(args, ctx),
+        Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Prepare(args) => prepare::run(args, ctx),
         Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
+        Verb::Evaluate(args) => evaluate::run(args, ctx),
+        Verb::Embed(args) => embed::run(args, ctx),
+        Verb::Translate(args) => translate::run(args, ctx),
+        Verb::Discover(args) => discover::run(args, ctx),
+        Verb::Weights(args) => weights::run(args, ctx),
+        Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
     }
 }
@@ -172,16 +201,16 @@ impl Context {
 /// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
 /// checked, so that nothing is left behind by a mistake in them.
 pub fn output_dir(path: &Path, force: bool) -> Result<()> {
+    check_output_dir(path, force)?;
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
+}
+
+/// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
+pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
-        Ok(mut entries) => {
-            if entries.next().is_some() && !force {
-                return Err(exists(path, "the folder is not empty"));
-            }
-            Ok(())
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
-        }
+        Ok(mut entries) if entries.next().is_some() && !force => Err(exists(path, "the folder is not empty")),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
             Err(Error::input(path, "is a file, not a folder", "choose another --out"))
         }

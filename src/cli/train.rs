@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::{Context, Device, output_dir};
+use super::{Context, Device, check_output_dir};
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleSet};
+use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
 
 /// Flags of `train`.
@@ -46,25 +46,25 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub eval_batch_size: Option<usize>,
     /// Learning rate
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Adam's decay of the first moment
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta1: Option<f64>,
     /// Adam's decay of the second moment
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta2: Option<f64>,
     /// Adam's epsilon
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub eps: Option<f64>,
     /// L2, added to the gradient
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
     /// Weight of the translation loss
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub alpha: Option<f64>,
     /// Dropout of the matching head
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
     /// Attention heads
     #[arg(long, value_name = "N")]
@@ -76,13 +76,13 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub embedding_dim: Option<usize>,
     /// Standard deviation of the id embeddings at the start
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub embedding_std: Option<f64>,
     /// Checkpoint every N steps, besides the one after each epoch
     #[arg(long, value_name = "N")]
     pub checkpoint_steps: Option<u64>,
     /// Checkpoint when this many minutes have passed since the last one
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub checkpoint_minutes: Option<f64>,
     /// At a step that is not finite
     #[arg(long, value_name = "stop|skip")]
@@ -141,7 +141,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         }
         let config = args.over(run.config.clone(), ctx);
         config.validate()?;
-        let data = DataSet::open(args.data.as_deref().unwrap_or(run.data_dir()))?;
+        let data = run.open_data(args.data.as_deref())?;
         let set = data.samples(&config.samples)?;
         train::resume(&data, &set, &config, &args.out, &mut console)
     } else {
@@ -149,8 +149,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
+        check_output_dir(&args.out, args.force)?;
         let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
-        output_dir(&args.out, args.force)?;
         train::train(&data, &set, &config, &args.out, &mut console)
     };
     console.close();
@@ -172,24 +172,47 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// The name of the set that is drawn for a recipe that asks for a split that the default set does not have.
+const DRAWN: &str = "published";
+
 /// The sample set of `config`; one of the split that the recipe asks for is drawn where there is none.
 fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> Result<(TrainConfig, SampleSet)> {
+    let split_of = |set: &SampleSet| set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown").to_string();
     let set = data.samples(&config.samples)?;
-    let split = set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown");
-    match &config.split {
-        Some(wanted) if split != wanted => {
-            let _ = ctx;
-            Err(Error::usage(format!(
-                "recipe {} needs samples split by {wanted}, and `{}` is split by {split}: draw one with `sccrossrec \
-                 samples --data {} --name published --split {wanted}` and give --samples published{}",
-                config.recipe,
-                config.samples,
-                data.dir().display(),
-                if named { "" } else { " (or use another recipe)" },
-            )))
-        }
-        _ => Ok((config, set)),
+    let wanted = match &config.split {
+        Some(wanted) if split_of(&set) != *wanted => wanted.clone(),
+        _ => return Ok((config, set)),
+    };
+    if named {
+        return Err(Error::usage(format!(
+            "--samples {}: is split by {} where recipe {} needs a split by {wanted}; leave --samples out, and one is drawn",
+            config.samples,
+            split_of(&set),
+            config.recipe
+        )));
     }
+    let drawn = if data.sample_sets()?.iter().any(|n| n == DRAWN) {
+        let drawn = data.samples(DRAWN)?;
+        if split_of(&drawn) != wanted {
+            return Err(Error::usage(format!(
+                "{}: the sample set `{DRAWN}` is split by {} where recipe {} needs a split by {wanted}; give another with --samples",
+                data.dir().display(),
+                split_of(&drawn),
+                config.recipe
+            )));
+        }
+        drawn
+    } else {
+        let split = serde_json::from_value(serde_json::Value::from(wanted.as_str()))
+            .map_err(|e| Error::Internal(format!("split {wanted}: {e}")))?;
+        // As the set it replaces was drawn, but for the split.
+        let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
+        let drawn = draw_samples(data.vocabulary(), &SampleConfig { split, seed: config.seed, ..like })?;
+        data.save_samples(DRAWN, &drawn, false)?;
+        ctx.say(&format!("sample set `{DRAWN}`, split by {wanted}, drawn for recipe {}", config.recipe));
+        drawn
+    };
+    Ok((TrainConfig { samples: DRAWN.into(), ..config }, drawn))
 }
 
 fn number(x: Option<f64>) -> String {

@@ -4,3 +4,4 @@ pub mod anndata;
 pub mod fasta;
 pub mod gtf;
 pub mod region;
+pub mod simulate;

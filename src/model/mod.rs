@@ -2,6 +2,7 @@
 
 mod batch;
 mod config;
+mod flops;
 mod params;
 mod pass;
 pub mod reference;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use batch::{Batch, Csr, Features};
 pub use config::ModelConfig;
+pub use flops::Flops;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
 pub use pass::{Decisions, Run};
 
@@ -119,6 +121,10 @@ impl<T: Real> Model<T> {
         let beyond = |c: &[u32]| c.iter().any(|&c| c as usize >= config.chromosomes);
         if beyond(&features.gene_chrom) || beyond(&features.peak_chrom) {
             return Err(Error::usage("features: a chromosome number lies beyond the vocabulary"));
+        }
+        if let Some(i) = features.peak_dna.iter().position(|&b| b > 4) {
+            let (code, peak) = (features.peak_dna[i], i / config.dna_length.max(1));
+            return Err(Error::usage(format!("features: base code {code} of peak {peak}; codes are 0 to 4")));
         }
         let params = Params::init(Arc::new(Layout::new(&config)), init, seed);
         Ok(Model { config, features, params })

@@ -40,12 +40,21 @@ pub fn step<T: Real>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &Ada
         .zip(g.par_chunks_mut(CHUNK))
         .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
         .for_each(|((p, g), (m, v))| {
-            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                let d = *g + wd * *p;
-                *m = b1 * *m + r1 * d;
-                *v = b2 * *v + r2 * d * d;
-                *p -= size * *m / (num_traits::Float::sqrt(*v) * root + eps);
-                *g = T::of(0.0);
-            }
+            chunk(p, g, m, v, b1, r1, b2, r2, size, root, eps, wd);
         });
+}
+
+crate::simd::vectorized! {
+    fn chunk<T: Real>(
+        p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T],
+        b1: T, r1: T, b2: T, r2: T, size: T, root: T, eps: T, wd: T,
+    ) {
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let d = *g + wd * *p;
+            *m = b1 * *m + r1 * d;
+            *v = b2 * *v + r2 * d * d;
+            *p -= size * *m / (num_traits::Float::sqrt(*v) * root + eps);
+            *g = T::of(0.0);
+        }
+    }
 }

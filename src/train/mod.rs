@@ -2,11 +2,12 @@
 
 pub mod checkpoint;
 mod config;
-mod files;
+pub(crate) mod files;
 mod fit;
 mod observe;
 mod run;
 mod state;
+pub mod weights;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
 pub use fit::{Outcome, resume, train};

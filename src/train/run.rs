@@ -62,7 +62,9 @@ pub(crate) struct RunFile {
     pub gene_rows: usize,
     pub peak_rows: usize,
     pub parameters: usize,
+    /// Columns of the one-hot, in order, and of the gene features after it.
     pub chromosomes: Vec<String>,
+    pub gene_features: Vec<String>,
     /// `trained` or `imported`.
     pub origin: String,
     /// Samples in train, val and test; 0 for imported weights.
@@ -133,7 +135,11 @@ impl Run {
         }
         let genes = read_names(&dir.join("genes.txt"), m.genes)?;
         let peaks = read_names(&dir.join("peaks.txt"), m.peaks)?;
-        if file.gene_rows < genes.len() || file.peak_rows < peaks.len() || file.chromosomes.len() != m.chromosomes {
+        if file.gene_rows < genes.len()
+            || file.peak_rows < peaks.len()
+            || file.chromosomes.len() != m.chromosomes
+            || file.gene_features.len() != m.gene_extra
+        {
             return Err(Error::input(
                 &path,
                 "its sizes contradict each other",
@@ -191,6 +197,19 @@ impl Run {
         self.file.parameters
     }
 
+    /// Opens `dir`, or the data set it was trained on.
+    pub fn open_data(&self, dir: Option<&Path>) -> Result<DataSet> {
+        match dir {
+            Some(dir) => DataSet::open(dir),
+            None if !self.data_dir().exists() => Err(Error::input(
+                self.data_dir(),
+                "the data set of the run is not there any more",
+                "give its place, or another data set, with --data",
+            )),
+            None => DataSet::open(self.data_dir()),
+        }
+    }
+
     /// The model with the parameters of `which`, for the genes and peaks of `data`, which are met by name: reordered
     /// is fine, missing or unknown names are counted and refused unless `allow_missing`.
     ///
@@ -224,13 +243,22 @@ impl Run {
         let vocabulary = data.vocabulary();
         let features = data.features();
         let (at, fix) = (data.dir(), "prepare the data with --like the run's data set");
-        for (what, found, wanted) in [
-            ("gene features", features.extra(), self.sizes.gene_extra),
-            ("bases of DNA a peak", features.dna_length(), self.sizes.dna_length),
-        ] {
-            if found != wanted {
-                return Err(Error::input(at, format!("has {found} {what} where the run has {wanted}"), fix));
-            }
+        if data.gene_features() != self.file.gene_features {
+            let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(", ") };
+            let found = format!(
+                "has the gene features {} where the run has {}",
+                list(data.gene_features()),
+                list(&self.file.gene_features)
+            );
+            return Err(Error::input(at, found, fix));
+        }
+        if features.dna_length() != self.sizes.dna_length {
+            let found = format!(
+                "has {} bases of DNA a peak where the run has {}",
+                features.dna_length(),
+                self.sizes.dna_length
+            );
+            return Err(Error::input(at, found, fix));
         }
         let genes = self.rows(data, "gene", &self.genes, vocabulary.genes.iter().map(|g| g.name.as_str()).collect())?;
         let peaks = self.rows(data, "peak", &self.peaks, vocabulary.peaks.iter().map(|p| p.name.as_str()).collect())?;
@@ -429,6 +457,7 @@ pub(crate) fn new_run_file(data: &DataSet, config: &TrainConfig, model: &ModelCo
         peak_rows: model.peaks,
         parameters: Layout::new(model).len(),
         chromosomes: data.vocabulary().chromosomes.clone(),
+        gene_features: data.gene_features().to_vec(),
         origin: "trained".into(),
         sample_counts: [0; 3],
         samples_hash: String::new(),

@@ -9,7 +9,7 @@ use std::path::Path;
 pub use matrix::{Matrix, MatrixKind, Streaming};
 pub(crate) use reader::list;
 pub use reader::{AnnData, Axis};
-pub use writer::{AnnDataWriter, CsrSink};
+pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
 
 use crate::error::{Error, Result};
 

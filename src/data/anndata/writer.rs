@@ -161,25 +161,49 @@ impl AnnDataWriter {
 
     /// Writes text at `uns/PATH`; groups on the way are made as needed.
     pub fn uns_string(&mut self, path: &str, value: &str) -> Result<()> {
+        let (group, name) = self.uns_place(path)?;
+        let set =
+            group.new_dataset::<VarLenUnicode>().create(name).at(&self.target, || format!("create `uns/{path}`"))?;
+        set.write_scalar(&text(&self.target, value)?).at(&self.target, || format!("write `uns/{path}`"))?;
+        self.encoding(&set, "string", "0.2.0")
+    }
+
+    /// Writes an array at `uns/PATH`.
+    pub fn uns_array(&mut self, path: &str, values: &UnsArray<'_>) -> Result<()> {
+        let (group, name) = self.uns_place(path)?;
+        match values {
+            UnsArray::Ints(v) => self.array(&group, name, v, "array"),
+            UnsArray::Strings(v) => self.strings(&group, name, v),
+        }
+    }
+
+    /// Starts a dense row-major matrix of `cols` columns at `uns/PATH`; its rows follow through [`DenseSink::append`].
+    pub fn uns_matrix(&mut self, path: &str, cols: usize) -> Result<DenseSink> {
+        let (group, name) = self.uns_place(path)?;
+        let mut builder = group.new_dataset::<f32>().chunk(((CHUNK / cols.max(1)).max(1), cols.max(1)));
+        if let Some(level) = self.gzip {
+            builder = builder.deflate(level);
+        }
+        let set = builder.shape((0.., cols)).create(name).at(&self.target, || format!("create `uns/{path}`"))?;
+        self.encoding(&set, "array", "0.2.0")?;
+        Ok(DenseSink { target: self.target.clone(), at: format!("uns/{path}"), set, rows: 0, cols })
+    }
+
+    /// The group of `uns/PATH`, made as needed, and the last part of its name.
+    fn uns_place<'n>(&self, path: &'n str) -> Result<(Group, &'n str)> {
         let mut group = self.root()?.group("uns").at(&self.target, || "open `uns`".into())?;
-        let mut parts = path.split('/').peekable();
-        while let Some(part) = parts.next() {
+        let mut rest = path;
+        while let Some((part, tail)) = rest.split_once('/') {
             check_name(&self.target, part)?;
-            if parts.peek().is_none() {
-                let set = group
-                    .new_dataset::<VarLenUnicode>()
-                    .create(part)
-                    .at(&self.target, || format!("create `uns/{path}`"))?;
-                set.write_scalar(&text(&self.target, value)?).at(&self.target, || format!("write `uns/{path}`"))?;
-                return self.encoding(&set, "string", "0.2.0");
-            }
             group = if group.link_exists(part) {
                 group.group(part).at(&self.target, || format!("open `uns/{path}`"))?
             } else {
                 self.dict(&group, part)?
             };
+            rest = tail;
         }
-        Err(Error::usage("a name under `uns` is needed"))
+        check_name(&self.target, rest)?;
+        Ok((group, rest))
     }
 
     /// Completes the file: flushes it to the disk and renames it to the target. Every sink must be finished.
@@ -344,6 +368,47 @@ impl Drop for AnnDataWriter {
 /// Counts one open sink for as long as it lives.
 #[derive(Debug)]
 struct OpenSink(Arc<AtomicUsize>);
+
+/// An array for `uns`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum UnsArray<'a> {
+    /// Whole numbers.
+    Ints(&'a [i64]),
+    /// Text.
+    Strings(&'a [String]),
+}
+
+/// A dense matrix in `uns` being written, rows by rows. It is complete after every [`DenseSink::append`].
+#[derive(Debug)]
+pub struct DenseSink {
+    target: PathBuf,
+    at: String,
+    set: Dataset,
+    rows: usize,
+    cols: usize,
+}
+
+impl DenseSink {
+    /// Appends rows: `[rows, cols]`, row-major.
+    pub fn append(&mut self, values: &[f32]) -> Result<()> {
+        if self.cols == 0 || !values.len().is_multiple_of(self.cols) {
+            return Err(Error::Internal(format!("`{}`: {} numbers in rows of {}", self.at, values.len(), self.cols)));
+        }
+        let n = values.len() / self.cols;
+        if n == 0 {
+            return Ok(());
+        }
+        let (from, to) = (self.rows, self.rows + n);
+        let block = ndarray::ArrayView2::from_shape((n, self.cols), values)
+            .map_err(|e| Error::Internal(format!("`{}`: {e}", self.at)))?;
+        self.set
+            .resize((to, self.cols))
+            .and_then(|()| self.set.write_slice(block, (from..to, 0..self.cols)))
+            .at(&self.target, || format!("write `{}`", self.at))?;
+        self.rows = to;
+        Ok(())
+    }
+}
 
 /// A sparse matrix being written, block of rows by block of rows.
 #[derive(Debug)]

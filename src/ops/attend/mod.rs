@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
+use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// Constants of the attention.
@@ -52,6 +53,9 @@ struct Candidate<T> {
     index: u32,
     entry: u32,
 }
+
+/// Logit of a member and, unless it is masked, its peak entry and the side of the threshold it was told to take.
+type Member<T> = (T, Option<(u32, Option<bool>)>);
 
 const MASKED: u32 = u32::MAX;
 const GENES: usize = 64;
@@ -120,10 +124,8 @@ fn gather<T: Real>(table: &[T], u: &[T], nodes: &NodeSet<T>, from: usize, to: us
     out.resize((to - from) * h, T::of(0.0));
     for (o, e) in out.chunks_exact_mut(h).zip(from..to) {
         let row = &table[nodes.local[e] as usize * h..][..h];
-        let v = nodes.values[e];
-        for ((o, &x), &u) in o.iter_mut().zip(row).zip(u) {
-            *o = x + v * u;
-        }
+        o.copy_from_slice(row);
+        axpy(o, nodes.values[e], u);
     }
 }
 
@@ -195,7 +197,7 @@ impl<T: Real> Inputs<'_, T> {
         for (r, &(head, entry)) in given.rows.iter().enumerate() {
             gather(self.q, self.uq, self.genes, entry as usize, entry as usize + 1, &mut q);
             let own = given.start[r] as usize..given.start[r + 1] as usize;
-            let mut members: Vec<(T, Option<(u32, Option<bool>)>)> = Vec::new();
+            let mut members: Vec<Member<T>> = Vec::new();
             for m in own {
                 let p = given.peak[m];
                 gather(self.k, self.uk, self.peaks, p as usize, p as usize + 1, &mut k);
@@ -212,13 +214,7 @@ impl<T: Real> Inputs<'_, T> {
 
 impl<T: Real> Selection<T> {
     /// Adds a gene if one of its members passes: softmax over all members, masked ones included, then the threshold.
-    fn push_row(
-        &mut self,
-        head: u8,
-        entry: u32,
-        members: impl Iterator<Item = (T, Option<(u32, Option<bool>)>)> + Clone,
-        tau: f64,
-    ) {
+    fn push_row(&mut self, head: u8, entry: u32, members: impl Iterator<Item = Member<T>> + Clone, tau: f64) {
         let tau = T::of(tau);
         let scored = members.map(|(logit, who)| (sigmoid(logit), who));
         let passes = |s: T, forced: Option<bool>| forced.unwrap_or(s > tau);
@@ -427,14 +423,13 @@ fn accumulate<T: Real>(
                 let head = usize::from(pairs.head[p]);
                 let g = pairs.dlogit[p];
                 let o = &other[other_row[p] as usize * h + head * slice..][..slice];
-                d[head * slice..(head + 1) * slice].iter_mut().zip(o).for_each(|(d, &x)| *d += g * x);
+                axpy(&mut d[head * slice..(head + 1) * slice], g, o);
                 sums[head][0] += g * other_value[p];
                 sums[head][1] += g * other_value[p] * own_value[p];
             }
-            for head in 0..heads {
-                let c = sums[head][0];
+            for (head, &mut [c, _]) in sums.iter_mut().enumerate() {
                 let range = head * slice..(head + 1) * slice;
-                d[range.clone()].iter_mut().zip(&u_other[range]).for_each(|(d, &u)| *d += c * u);
+                axpy(&mut d[range.clone()], c, &u_other[range]);
             }
         }
     });

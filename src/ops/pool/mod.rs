@@ -9,8 +9,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::ops::nodes::{NodeSet, split_rows};
-use crate::ops::project::Side;
+use crate::ops::project::{Extra, Side};
 use crate::real::Real;
+use crate::simd::{axpy, vectorized};
 use crate::tape::{Tape, Var};
 
 /// What the rows are weighted with.
@@ -56,17 +57,30 @@ pub fn pool<'p, T: Real>(
         let mean = T::of(1.0 / range.len().max(1) as f64);
         let (dense, tail) = out.split_at_mut(d);
         let mut bases = vec![T::of(0.0); side.extra_width];
+        // The mean of base codes is a sum of small integers: exact, and 64 to a vector.
+        let integers = match (side.extra, wv) {
+            (Extra::Dna(codes), None) => {
+                let rows = nodes.local[range.clone()].iter().map(|&r| nodes.rows[r as usize] as usize);
+                for (o, n) in tail[1 + side.chromosomes..].iter_mut().zip(sum_codes(codes, side.extra_width, rows)) {
+                    *o = T::of(0.25 * f64::from(n)) * mean;
+                }
+                true
+            }
+            _ => false,
+        };
         for e in range {
             let w = wv.map_or(mean, |w| w[head * nnz + e]);
             if w == T::of(0.0) {
                 continue;
             }
             let i = nodes.rows[nodes.local[e] as usize] as usize;
-            dense.iter_mut().zip(&ev[i * d..(i + 1) * d]).for_each(|(o, &x)| *o += w * x);
+            axpy(dense, w, &ev[i * d..(i + 1) * d]);
             tail[0] += w * nodes.values[e];
             tail[1 + side.chrom[i] as usize] += w;
-            side.extras_into(i, &mut bases);
-            tail[1 + side.chromosomes..].iter_mut().zip(&bases).for_each(|(o, &x)| *o += w * x);
+            if !integers {
+                side.extras_into(i, &mut bases);
+                axpy(&mut tail[1 + side.chromosomes..1 + side.chromosomes + side.extra_width], w, &bases);
+            }
             tail[width - d] += w;
         }
     });
@@ -91,7 +105,7 @@ pub fn pool<'p, T: Real>(
                             continue;
                         }
                         let g = &grad[(head * b + sample) * (width + 1)..][..d];
-                        out.iter_mut().zip(g).for_each(|(o, &g)| *o += w * g);
+                        axpy(out, w, g);
                     }
                 }
             }
@@ -124,6 +138,32 @@ pub fn pool<'p, T: Real>(
         }
     });
     out
+}
+
+/// Column sums of some rows of `[N, width]` base codes (each at most 4, so that 63 rows fit a byte).
+pub fn sum_codes(codes: &[u8], width: usize, rows: impl Iterator<Item = usize>) -> Vec<u32> {
+    let (mut sums, mut bytes) = (vec![0u32; width], vec![0u8; width]);
+    let mut flush = |bytes: &mut [u8]| {
+        for (s, b) in sums.iter_mut().zip(bytes) {
+            *s += u32::from(std::mem::take(b));
+        }
+    };
+    for (n, row) in rows.enumerate() {
+        add_bytes(&mut bytes, &codes[row * width..(row + 1) * width]);
+        if n % 63 == 62 {
+            flush(&mut bytes);
+        }
+    }
+    flush(&mut bytes);
+    sums
+}
+
+vectorized! {
+    fn add_bytes(sums: &mut [u8], x: &[u8]) {
+        for (s, &x) in sums.iter_mut().zip(x) {
+            *s = s.wrapping_add(x);
+        }
+    }
 }
 
 /// Dot product in 16 fixed lanes, so that the compiler may use vectors and the order is the same everywhere.

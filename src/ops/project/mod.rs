@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::split_rows;
 use crate::real::Real;
+use crate::simd::vectorized;
 use crate::tape::{Tape, Var};
 
 /// Constant features after the chromosome one-hot.
@@ -56,12 +57,7 @@ impl<T: Real> Side<'_, T> {
         let range = i * self.extra_width..(i + 1) * self.extra_width;
         match self.extra {
             Extra::Dense(x) => out.copy_from_slice(&x[range]),
-            Extra::Dna(x) => {
-                let table = [0.0, 0.25, 0.5, 0.75, 1.0, 0.0, 0.0, 0.0].map(T::of);
-                for (o, &b) in out.iter_mut().zip(&x[range]) {
-                    *o = table[usize::from(b & 7)];
-                }
-            }
+            Extra::Dna(x) => bases(out, &x[range]),
         }
     }
 
@@ -73,6 +69,15 @@ impl<T: Real> Side<'_, T> {
             let i = i as usize;
             o[..self.dim].copy_from_slice(&emb[i * self.dim..(i + 1) * self.dim]);
             self.extras_into(i, &mut o[self.dim..]);
+        }
+    }
+}
+
+vectorized! {
+    /// Base codes × 0.25.
+    fn bases<T: Real>(out: &mut [T], codes: &[u8]) {
+        for (o, &b) in out.iter_mut().zip(codes) {
+            *o = T::small(b) * T::of(0.25);
         }
     }
 }

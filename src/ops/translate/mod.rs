@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
+use crate::simd::vectorized;
 use crate::tape::{Tape, Var};
 
 /// Constants of the translation.
@@ -136,20 +137,6 @@ impl Counters {
         Counters { planes: vec![[0; WORDS]; (usize::BITS - most.leading_zeros()) as usize], over: [0; WORDS] }
     }
 
-    fn add(&mut self, mask: &Mask) {
-        let mut carry = *mask;
-        for plane in &mut self.planes {
-            for w in 0..WORDS {
-                let c = plane[w] & carry[w];
-                plane[w] ^= carry[w];
-                carry[w] = c;
-            }
-        }
-        for w in 0..WORDS {
-            self.over[w] |= carry[w];
-        }
-    }
-
     fn full(&self) -> bool {
         self.over.iter().all(|&w| w == u64::MAX)
     }
@@ -160,6 +147,23 @@ impl Counters {
 
     fn count(&self, gene: usize) -> u32 {
         self.planes.iter().enumerate().map(|(i, p)| ((p[gene / 64] >> (gene % 64) & 1) as u32) << i).sum()
+    }
+}
+
+vectorized! {
+    /// Adds the masks of some columns to the counters, 512 genes at a time: a ripple of carries through the planes.
+    fn add_masks(counters: &mut Counters, masks: &[Mask], columns: &[u32]) {
+        for &c in columns {
+            let mut carry = masks[c as usize];
+            for plane in &mut counters.planes {
+                for (p, c) in plane.iter_mut().zip(&mut carry) {
+                    (*p, *c) = (*p ^ *c, *p & *c);
+                }
+            }
+            for (o, c) in counters.over.iter_mut().zip(&carry) {
+                *o |= c;
+            }
+        }
     }
 }
 
@@ -188,10 +192,20 @@ fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
 }
 
 /// Masks of all columns for the genes of one block: bit g of `masks[u]` is [q_g·k_u > limit].
-fn block_masks<T: Real>(q: &[T], genes: usize, ke: &[T], h: usize, head: usize, slice: usize, limit: T) -> Vec<Mask> {
+#[allow(clippy::too_many_arguments)]
+fn block_masks<T: Real>(
+    q: &[T],
+    genes: usize,
+    ke: &[T],
+    packed: Option<&kernel::PackedKeys>,
+    h: usize,
+    head: usize,
+    slice: usize,
+    limit: T,
+) -> Vec<Mask> {
     let n = ke.len() / h;
     let mut masks = vec![[0u64; WORDS]; n];
-    if kernel::masks(q, genes, ke, h, head, slice, limit, &mut masks) {
+    if kernel::masks(packed, q, genes, h, head, limit, &mut masks) {
         return masks;
     }
     const COLS: usize = 128;
@@ -228,6 +242,7 @@ fn for_blocks<T: Real, R: Send>(
     let h = uq.len();
     let (genes, slice) = (q.len() / h, h / spec.heads);
     let ke = keys(k, uk, cols);
+    let packed: Vec<_> = (0..spec.heads).map(|head| kernel::PackedKeys::new(&ke, h, head, slice)).collect();
     (0..genes.div_ceil(BLOCK))
         .into_par_iter()
         .map(|block| {
@@ -235,13 +250,13 @@ fn for_blocks<T: Real, R: Send>(
             let mut qe = Vec::new();
             effective(q, uq, (from..to).map(|g| (g, T::of(1.0))), &mut qe);
             let mut out = Vec::new();
-            for head in 0..spec.heads {
-                let masks = block_masks(&qe, to - from, &ke, h, head, slice, logit_limit(spec.tau));
+            for (head, packed) in packed.iter().enumerate() {
+                let masks = block_masks(&qe, to - from, &ke, packed.as_ref(), h, head, slice, logit_limit(spec.tau));
                 for s in 0..cols.samples() {
                     let mut counters = start(s);
-                    for (i, &c) in cols.col[cols.indptr[s]..cols.indptr[s + 1]].iter().enumerate() {
-                        counters.add(&masks[c as usize]);
-                        if i % 64 == 63 && counters.full() {
+                    for some in cols.col[cols.indptr[s]..cols.indptr[s + 1]].chunks(64) {
+                        add_masks(&mut counters, &masks, some);
+                        if counters.full() {
                             break;
                         }
                     }
@@ -347,6 +362,47 @@ pub fn translate<'p, T: Real>(
     pred
 }
 
+/// How the backward pass goes about its work, chosen by counted cost.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// All genes with a gradient in any sample × the distinct columns of the batch.
+    Distinct {
+        /// Those genes, ascending.
+        genes: Vec<u32>,
+        /// Gene–column pairs.
+        pairs: u64,
+    },
+    /// Each sample's own genes with a gradient × its own columns.
+    CellByCell {
+        /// Gene–column pairs.
+        pairs: u64,
+    },
+}
+
+impl Plan {
+    /// `active` lists, for each sample, the genes whose gradient is not 0.
+    pub fn new<T: Real>(genes: usize, cols: &Columns<T>, active: &[Vec<u32>]) -> Self {
+        let mut any = vec![false; genes];
+        active.iter().flatten().for_each(|&i| any[i as usize] = true);
+        let union: Vec<u32> = (0u32..).zip(&any).filter(|x| *x.1).map(|x| x.0).collect();
+        let distinct = union.len() as u64 * cols.len() as u64;
+        let own = |i: usize| active[i].len() as u64 * (cols.indptr[i + 1] - cols.indptr[i]) as u64;
+        let compact = (0..active.len()).map(own).sum();
+        if distinct <= compact {
+            Plan::Distinct { genes: union, pairs: distinct }
+        } else {
+            Plan::CellByCell { pairs: compact }
+        }
+    }
+
+    /// Gene–column pairs to recompute.
+    pub fn pairs(&self) -> u64 {
+        match self {
+            Plan::Distinct { pairs, .. } | Plan::CellByCell { pairs } => *pairs,
+        }
+    }
+}
+
 /// The backward pass of one head.
 struct Backward<'a, T> {
     q: &'a [T],
@@ -378,19 +434,17 @@ impl<T: Real> Backward<'_, T> {
             .into_par_iter()
             .map(|i| (0u32..).zip(g(i)).filter(|x| *x.1 != zero).map(|x| x.0).collect())
             .collect();
-        let mut any = vec![false; self.q.len() / self.h];
-        active.iter().flatten().for_each(|&i| any[i as usize] = true);
-        let union: Vec<u32> = (0u32..).zip(&any).filter(|x| *x.1).map(|x| x.0).collect();
-        let distinct = union.len() as u64 * cols.len() as u64;
-        let compact: u64 = (0..n).map(|i| active[i].len() as u64 * (cols.indptr[i + 1] - cols.indptr[i]) as u64).sum();
-        if distinct <= compact {
-            let all: Vec<u32> = (0..cols.len() as u32).collect();
-            let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
-            self.block(&union, &all, samples, &g, dq, duq, dke);
-        } else {
-            for (i, active) in active.iter().enumerate() {
-                let own = [i as u32];
-                self.block(active, &cols.col[cols.indptr[i]..cols.indptr[i + 1]], |_| &own, &g, dq, duq, dke);
+        match Plan::new(self.q.len() / self.h, cols, &active) {
+            Plan::Distinct { genes, .. } => {
+                let all: Vec<u32> = (0..cols.len() as u32).collect();
+                let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
+                self.block(&genes, &all, samples, &g, dq, duq, dke);
+            }
+            Plan::CellByCell { .. } => {
+                for (i, active) in active.iter().enumerate() {
+                    let own = [i as u32];
+                    self.block(active, &cols.col[cols.indptr[i]..cols.indptr[i + 1]], |_| &own, &g, dq, duq, dke);
+                }
             }
         }
     }
@@ -465,15 +519,13 @@ impl<T: Real> Backward<'_, T> {
 }
 
 /// `out[c, i] = Σ over samples s of column c of g(s)[gene i]`, `[columns, genes]`.
-fn sums<'g, 's, T: Real>(
+fn sums<'g, 's, T: Real + 'g>(
     genes: &[u32],
     columns: &[u32],
     samples: &impl Fn(u32) -> &'s [u32],
     g: &impl Fn(usize) -> &'g [T],
     out: &mut Vec<T>,
-) where
-    T: 'g,
-{
+) {
     let n = genes.len();
     out.clear();
     out.resize(columns.len() * n, T::of(0.0));
@@ -483,7 +535,7 @@ fn sums<'g, 's, T: Real>(
             let row = g(s as usize);
             if contiguous {
                 let row = &row[genes[0] as usize..][..n];
-                out.iter_mut().zip(row).for_each(|(o, &x)| *o += x);
+                crate::simd::add(out, row);
             } else {
                 out.iter_mut().zip(genes).for_each(|(o, &i)| *o += row[i as usize]);
             }

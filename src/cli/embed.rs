@@ -1,0 +1,85 @@
+//! `embed`: the joint embedding of every cell.
+
+use std::path::PathBuf;
+
+use super::{Context, Device, output_file};
+use crate::error::{Error, Result};
+use crate::graph::DataSet;
+use crate::model::Model;
+use crate::predict::{self, Options};
+use crate::train::{Checkpoint, Run};
+
+/// Flags of `embed` and `translate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run
+    #[arg(long, value_name = "RUN")]
+    pub run: PathBuf,
+    /// The data set [default: the run's]
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
+    /// Which checkpoint
+    #[arg(long, value_name = "best|last", default_value = "best")]
+    pub checkpoint: Checkpoint,
+    /// Meet data whose gene or peak names differ from the run's
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Add node-level outputs r_i and p_j, in uns/sccrossrec/nodes
+    #[arg(long)]
+    pub nodes: bool,
+    /// Barcodes that --nodes is for [default: all cells]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', requires = "nodes")]
+    pub cells: Vec<String>,
+    /// Cells a forward pass
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// The file to write
+    #[arg(long, value_name = "F.h5ad")]
+    pub out: PathBuf,
+    /// Replace --out
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: Device,
+}
+
+/// What both verbs need: run, data, model, and the cells of `--nodes`.
+pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f32>, Vec<u32>)> {
+    args.device.check()?;
+    let mut run = Run::open(&args.run)?;
+    run.allow_missing = args.allow_missing;
+    output_file(&args.out, args.force)?;
+    let data = run.open_data(args.data.as_deref())?;
+    if data.hash() != run.data_hash() {
+        ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
+    }
+    let model = run.model(&data, args.checkpoint)?;
+    let nodes = match (args.nodes, args.cells.is_empty()) {
+        (false, _) => Vec::new(),
+        (true, true) => {
+            let n = u32::try_from(data.n_cells())
+                .map_err(|_| Error::usage(format!("--nodes: {} cells are too many; choose --cells", data.n_cells())))?;
+            (0..n).collect()
+        }
+        (true, false) => predict::cells_by_name(&data, &args.cells)?,
+    };
+    Ok((run, data, model, nodes))
+}
+
+/// Writes the embeddings.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    let (run, data, model, nodes) = open(args, ctx)?;
+    let bar = ctx.progress(data.n_cells() as u64, "embed");
+    let progress = |n| bar.set_position(n);
+    let options = Options { batch_size: args.batch_size as usize, nodes: &nodes, progress: &progress };
+    let done = predict::embed(&run, &model, &data, &args.out, &options);
+    bar.finish_and_clear();
+    done?;
+    let (n, width) = (data.n_cells(), 2 * model.config.hidden);
+    ctx.result(
+        &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),
+        &serde_json::json!({ "out": args.out, "cells": n, "dimensions": width, "node_cells": nodes.len() }),
+    );
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! `evaluate`: how well a run matches and translates, beside trivial baselines.
+
+use std::path::PathBuf;
+
+use super::{Context, Device, output_file};
+use crate::error::{Error, Result};
+use crate::evaluate::{Part, evaluate};
+use crate::graph::DataSet;
+use crate::train::files::write_text;
+use crate::train::{Checkpoint, Run};
+
+/// Flags of `evaluate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run: the --out folder of `train`
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// Other data than the run was trained on: the --out folder of `prepare`
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// The samples to look at
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    part: Part,
+    /// The sample set [default: the one the run was trained on]
+    #[arg(long, value_name = "NAME")]
+    samples: Option<String>,
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    allow_missing: bool,
+    /// Samples a forward pass
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Write the result here as JSON, too
+    #[arg(long, value_name = "F.json")]
+    out: Option<PathBuf>,
+    /// Replace --out if it exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// Opens the data that a verb is to work on: those given, or those the run was trained on.
+pub(super) fn open_data(run: &Run, data: Option<&PathBuf>, ctx: &Context) -> Result<DataSet> {
+    let dir = data.map_or(run.data_dir(), PathBuf::as_path);
+    if data.is_none() && !dir.exists() {
+        return Err(Error::input(
+            dir,
+            format!("the data that {} was trained on are no longer there", run.dir().display()),
+            "say with --data where they are",
+        ));
+    }
+    let opened = DataSet::open(dir)?;
+    if data.is_none() && opened.hash() != run.data_hash() {
+        ctx.say(&format!("note: {} has changed since the run was trained on it", dir.display()));
+    }
+    Ok(opened)
+}
+
+/// Evaluates and prints.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    args.device.check()?;
+    if let Some(out) = &args.out {
+        output_file(out, args.force)?;
+    }
+    let mut run = Run::open(&args.run)?;
+    run.allow_missing = args.allow_missing;
+    let data = open_data(&run, args.data.as_ref(), ctx)?;
+    let name = args.samples.as_ref().unwrap_or(&run.config.samples);
+    let set = data.samples(name)?;
+    let model = run.model(&data, args.checkpoint)?;
+    let bar = ctx.progress(args.part.numbers(&set).len() as u64, "evaluate");
+    let result = evaluate(&model, &data, &set, args.part, args.batch_size as usize, &mut |n| bar.set_position(n));
+    bar.finish_and_clear();
+    let result = result?;
+    let mut json = serde_json::to_value(&result).map_err(|e| Error::Internal(format!("evaluation: {e}")))?;
+    json["run"] = args.run.display().to_string().into();
+    json["data"] = data.dir().display().to_string().into();
+    json["samples"] = name.as_str().into();
+    json["checkpoint"] = args.checkpoint.file_name().into();
+    if let Some(out) = &args.out {
+        write_text(out, &format!("{json:#}\n"))?;
+    }
+    ctx.result(&result.table(), &json);
+    Ok(())
+}

@@ -1,0 +1,414 @@
+//! Link recovery: how well scores of gene–peak pairs find known links, over all pairs of equal chromosome.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::links::Link;
+use crate::error::{Error, Result};
+use crate::evaluate::{Ranking, RankingMetrics};
+use crate::graph::{CellView, Vocabulary};
+use crate::rng::philox;
+
+/// Pairs scored at a time, a thread.
+const BLOCK: usize = 1 << 20;
+
+/// Known links, as indices of a data set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Truth {
+    /// (gene, peak), sorted, distinct, of equal chromosome.
+    pub links: Vec<(u32, u32)>,
+    /// Distinct links of the file whose gene or peak the data set lacks.
+    pub missing: u64,
+    /// Distinct links of the file whose gene and peak are not on one (known) chromosome.
+    pub off_chromosome: u64,
+}
+
+impl Truth {
+    /// Reads a tab-separated file with a header that names the columns `gene` and `peak`; others are ignored. Fails
+    /// where no link remains.
+    pub fn read(path: &Path, v: &Vocabulary) -> Result<Truth> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
+        let mut lines = text.lines().enumerate();
+        let header: Vec<&str> = lines.next().map_or(vec![], |(_, l)| l.split('\t').collect());
+        let column = |name: &str| {
+            header.iter().position(|&h| h == name).ok_or_else(|| {
+                Error::input(
+                    path,
+                    format!("its header has no column `{name}`"),
+                    "give a tab-separated table with the columns gene and peak",
+                )
+            })
+        };
+        let (gene_at, peak_at) = (column("gene")?, column("peak")?);
+        let genes: HashMap<&str, u32> = v.genes.iter().enumerate().map(|(i, g)| (g.name.as_str(), i as u32)).collect();
+        let peaks: HashMap<&str, u32> = v.peaks.iter().enumerate().map(|(i, p)| (p.name.as_str(), i as u32)).collect();
+        let mut truth = Truth::default();
+        let mut seen = HashSet::new();
+        for (number, line) in lines.filter(|(_, l)| !l.is_empty()) {
+            let field: Vec<&str> = line.split('\t').collect();
+            let (Some(&gene), Some(&peak)) = (field.get(gene_at), field.get(peak_at)) else {
+                return Err(Error::input(
+                    path,
+                    format!("line {} has {} columns of {}", number + 1, field.len(), header.len()),
+                    "mend or remove that line",
+                ));
+            };
+            if !seen.insert((gene, peak)) {
+                continue;
+            }
+            match (genes.get(gene), peaks.get(peak)) {
+                (Some(&g), Some(&p)) => {
+                    let chrom = v.genes[g as usize].chrom;
+                    if chrom == v.peaks[p as usize].chrom && Some(chrom) != v.unknown {
+                        truth.links.push((g, p));
+                    } else {
+                        truth.off_chromosome += 1;
+                    }
+                }
+                _ => truth.missing += 1,
+            }
+        }
+        if truth.links.is_empty() {
+            return Err(Error::input(
+                path,
+                format!(
+                    "none of its {} links can be used ({} name a gene or peak that the data lack, {} are between \
+                     chromosomes)",
+                    seen.len(),
+                    truth.missing,
+                    truth.off_chromosome
+                ),
+                "name genes and peaks as in the var_names of the data",
+            ));
+        }
+        truth.links.sort_unstable();
+        truth.links.dedup(); // two names of one gene or peak cannot be, but the counts must hold
+        Ok(truth)
+    }
+}
+
+/// Scores pairs of one chromosome, block by block.
+pub trait PairScorer: Sync {
+    /// Name in tables and JSON.
+    fn name(&self) -> &'static str;
+    /// Scores of `genes` × `peaks`, row-major, into `out`. Both are ascending and of one chromosome; `genes` are
+    /// neighbours among the genes of that chromosome. Higher means: rather a link.
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]);
+}
+
+/// Summed attention; 0 where there is none.
+#[derive(Debug)]
+pub struct BySum<'a>(
+    /// Sorted by (gene, peak).
+    pub &'a [Link],
+);
+
+impl PairScorer for BySum<'_> {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
+            row.fill(0.0);
+            let start = self.0.partition_point(|l| l.gene < g);
+            let mut at = 0;
+            for l in self.0[start..].iter().take_while(|l| l.gene == g) {
+                at += peaks[at..].partition_point(|&p| p < l.peak);
+                if peaks.get(at) == Some(&l.peak) {
+                    row[at] = l.weight;
+                }
+            }
+        }
+    }
+}
+
+/// −|TSS − peak midpoint|; −∞ where either is unknown.
+#[derive(Debug)]
+pub struct ByDistance<'a>(
+    /// Names and coordinates.
+    pub &'a Vocabulary,
+);
+
+/// |TSS − peak midpoint| in bases, halves included; `None` where either is unknown.
+pub fn distance(v: &Vocabulary, gene: u32, peak: u32) -> Option<f64> {
+    let (g, p) = (v.genes.get(gene as usize)?, v.peaks.get(peak as usize)?);
+    let tss = g.tss?;
+    (p.start >= 0 && p.end >= 0).then(|| (tss as f64 - (p.start as f64 + p.end as f64) / 2.0).abs())
+}
+
+impl PairScorer for ByDistance<'_> {
+    fn name(&self) -> &'static str {
+        "distance"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
+            for (&p, x) in peaks.iter().zip(row) {
+                *x = distance(self.0, g, p).map_or(f64::NEG_INFINITY, |d| -d);
+            }
+        }
+    }
+}
+
+/// A number of (seed, gene, peak).
+#[derive(Debug)]
+pub struct ByChance {
+    /// Seed.
+    pub seed: u64,
+}
+
+impl PairScorer for ByChance {
+    fn name(&self) -> &'static str {
+        "random"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        let key = [self.seed as u32, (self.seed >> 32) as u32];
+        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
+            for (&p, x) in peaks.iter().zip(row) {
+                let r = philox([g, p, 0x7061_6972, 0], key);
+                *x = f64::from(r[0]) * 2f64.powi(32) + f64::from(r[1]);
+            }
+        }
+    }
+}
+
+/// Pearson correlation of expression and accessibility over cells; 0 where either is constant.
+pub struct ByCorrelation<'a> {
+    cell: &'a (dyn Fn(u32) -> CellView<'a> + Sync),
+    cells: &'a [u32],
+    gene_chrom: Vec<u32>,
+    peak_chrom: Vec<u32>,
+    /// `[G]` place of the gene among those of its chromosome.
+    gene_place: Vec<u32>,
+    /// `[P]` place of the peak among those of its chromosome.
+    peak_place: Vec<u32>,
+    /// `[G]` sum and sum of squares.
+    gene_sums: Vec<[f64; 2]>,
+    /// `[P]` sum and sum of squares.
+    peak_sums: Vec<[f64; 2]>,
+}
+
+/// Place of each item among those of its chromosome.
+fn places(chrom: &[u32], chromosomes: usize) -> Vec<u32> {
+    let mut next = vec![0; chromosomes];
+    let place = |&c: &u32| {
+        next[c as usize] += 1;
+        next[c as usize] - 1
+    };
+    chrom.iter().map(place).collect()
+}
+
+impl<'a> ByCorrelation<'a> {
+    /// Over `cells`, read through `cell`: a pass over them for the sums of genes and peaks.
+    pub fn new(v: &Vocabulary, cells: &'a [u32], cell: &'a (dyn Fn(u32) -> CellView<'a> + Sync)) -> Self {
+        let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
+        let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
+        let (mut gene_sums, mut peak_sums) = (vec![[0.0; 2]; gene_chrom.len()], vec![[0.0; 2]; peak_chrom.len()]);
+        for &c in cells {
+            let view = cell(c);
+            for (index, values, sums) in
+                [(view.genes, view.expr, &mut gene_sums), (view.peaks, view.acc, &mut peak_sums)]
+            {
+                for (i, &k) in index.iter().enumerate() {
+                    let x = f64::from(values.get(i));
+                    sums[k as usize][0] += x;
+                    sums[k as usize][1] += x * x;
+                }
+            }
+        }
+        ByCorrelation {
+            cell,
+            cells,
+            gene_place: places(&gene_chrom, v.chromosomes.len()),
+            peak_place: places(&peak_chrom, v.chromosomes.len()),
+            gene_chrom,
+            peak_chrom,
+            gene_sums,
+            peak_sums,
+        }
+    }
+}
+
+impl PairScorer for ByCorrelation<'_> {
+    fn name(&self) -> &'static str {
+        "correlation"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        out.fill(0.0);
+        let (Some(&first), Some(&last), Some(&any)) = (genes.first(), genes.last(), peaks.first()) else { return };
+        let (chrom, width) = (self.gene_chrom[first as usize], peaks.len());
+        debug_assert_eq!(chrom, self.peak_chrom[any as usize]);
+        let base = self.gene_place[first as usize];
+        for &c in self.cells {
+            let view = (self.cell)(c);
+            let gene_key = |g: u32| (self.gene_chrom[g as usize], g);
+            let from = view.genes.partition_point(|&g| gene_key(g) < (chrom, first));
+            let to = view.genes.partition_point(|&g| gene_key(g) <= (chrom, last));
+            let low = view.peaks.partition_point(|&p| self.peak_chrom[p as usize] < chrom);
+            let high = view.peaks.partition_point(|&p| self.peak_chrom[p as usize] <= chrom);
+            for i in from..to {
+                let e = f64::from(view.expr.get(i));
+                let row = (self.gene_place[view.genes[i] as usize] - base) as usize * width;
+                for j in low..high {
+                    out[row + self.peak_place[view.peaks[j] as usize] as usize] += e * f64::from(view.acc.get(j));
+                }
+            }
+        }
+        let n = self.cells.len() as f64;
+        // Variances times n; what rounding leaves of a constant counts as none.
+        let spread = |[s, q]: [f64; 2]| Some(q - s * s / n).filter(|&v| v > 1e-12 * q).map(f64::sqrt);
+        for (&g, row) in genes.iter().zip(out.chunks_mut(width)) {
+            let sums = self.gene_sums[g as usize];
+            let of_gene = spread(sums);
+            for (&p, x) in peaks.iter().zip(row) {
+                let other = self.peak_sums[p as usize];
+                *x = match (of_gene, spread(other)) {
+                    (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
+                    _ => 0.0,
+                };
+            }
+        }
+    }
+}
+
+/// How well one score finds the links.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// The score.
+    pub score: String,
+    /// Area under the ROC curve, ties by average rank.
+    pub auroc: Option<f64>,
+    /// Average precision.
+    pub auprc: Option<f64>,
+    /// AUPRC over its chance level.
+    pub auprc_over_chance: Option<f64>,
+}
+
+/// Link recovery of several scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Gene–peak pairs of equal chromosome.
+    pub pairs: u64,
+    /// Known links among them.
+    pub links: u64,
+    /// AUPRC of a random order: links / pairs.
+    pub chance: Option<f64>,
+    /// Known links left out: the data lack their gene or peak.
+    pub links_missing: u64,
+    /// Known links left out: not on one chromosome.
+    pub links_off_chromosome: u64,
+    /// One entry a score.
+    pub scores: Vec<Recovered>,
+}
+
+/// Genes and peaks of each chromosome that matches itself, with the blocks of genes to score at a time.
+struct Blocks {
+    chroms: Vec<(Vec<u32>, Vec<u32>)>,
+    blocks: Vec<(usize, Range<usize>)>,
+}
+
+impl Blocks {
+    fn new(v: &Vocabulary, block: usize) -> Self {
+        let mut chroms = vec![(Vec::new(), Vec::new()); v.chromosomes.len()];
+        v.genes.iter().enumerate().for_each(|(i, g)| chroms[g.chrom as usize].0.push(i as u32));
+        v.peaks.iter().enumerate().for_each(|(i, p)| chroms[p.chrom as usize].1.push(i as u32));
+        let mut blocks = Vec::new();
+        for (c, (genes, peaks)) in chroms.iter().enumerate() {
+            if Some(c as u32) == v.unknown || peaks.is_empty() {
+                continue;
+            }
+            let step = (block / peaks.len()).max(1);
+            blocks.extend((0..genes.len()).step_by(step).map(|i| (c, i..(i + step).min(genes.len()))));
+        }
+        Blocks { chroms, blocks }
+    }
+
+    fn parts(&self, block: &(usize, Range<usize>)) -> (&[u32], &[u32]) {
+        let (genes, peaks) = &self.chroms[block.0];
+        (&genes[block.1.clone()], peaks)
+    }
+}
+
+/// Scores of the known links of a block.
+fn known(truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
+        let start = truth.partition_point(|t| t.0 < g);
+        for &(_, p) in truth[start..].iter().take_while(|t| t.0 == g) {
+            if let Ok(at) = peaks.binary_search(&p) {
+                out.push(row[at]);
+            }
+        }
+    }
+    out
+}
+
+/// Ranks all pairs of equal chromosome by each score. Two passes over the pairs, in blocks of about a million, so
+/// memory does not grow with their number; the result does not depend on the number of threads.
+pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Recovery {
+    let blocks = Blocks::new(v, BLOCK);
+    let links = &truth.links;
+    let mut scores = Vec::new();
+    let mut total = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
+    for scorer in scorers {
+        let score = |block: &(usize, Range<usize>)| {
+            let (genes, peaks) = blocks.parts(block);
+            let mut out = vec![0.0; genes.len() * peaks.len()];
+            scorer.block(genes, peaks, &mut out);
+            out
+        };
+        let positives: Vec<Vec<f64>> = blocks
+            .blocks
+            .par_iter()
+            .map(|b| {
+                let (genes, peaks) = blocks.parts(b);
+                let any = genes.iter().any(|g| links.binary_search_by_key(g, |t| t.0).is_ok());
+                if any { known(links, genes, peaks, &score(b)) } else { Vec::new() }
+            })
+            .collect();
+        let start = Ranking::new(positives.concat());
+        let mut ranking = blocks
+            .blocks
+            .par_iter()
+            .fold(
+                || start.fork(),
+                |mut r, b| {
+                    let (genes, peaks) = blocks.parts(b);
+                    let scores = score(b);
+                    scores.iter().for_each(|&x| r.add_negative(x));
+                    known(links, genes, peaks, &scores).into_iter().for_each(|x| r.remove_negative(x));
+                    r
+                },
+            )
+            .reduce(
+                || start.fork(),
+                |mut a, b| {
+                    a.merge(&b);
+                    a
+                },
+            );
+        ranking.merge(&start);
+        total = ranking.finish();
+        scores.push(Recovered {
+            score: scorer.name().to_string(),
+            auroc: total.auroc,
+            auprc: total.auprc,
+            auprc_over_chance: total.lift(),
+        });
+    }
+    Recovery {
+        pairs: total.positives + total.negatives,
+        links: total.positives,
+        chance: total.chance(),
+        links_missing: truth.missing,
+        links_off_chromosome: truth.off_chromosome,
+        scores,
+    }
+}

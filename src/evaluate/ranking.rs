@@ -1,0 +1,151 @@
+//! Ranking metrics over any number of scored items: AUROC and AUPRC with ties, exact, streaming.
+//!
+//! Only the scores of the positives are kept. All other items are counted into the gaps between them, so billions of
+//! items (all gene–peak pairs of equal chromosome) need memory in proportion to the positives alone.
+
+use serde::{Deserialize, Serialize};
+
+/// What [`Ranking::finish`] brings back.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RankingMetrics {
+    /// Area under the ROC curve, ties by average rank; `None` without positives or without negatives.
+    pub auroc: Option<f64>,
+    /// Average precision, all items of one score entering together; `None` without positives.
+    pub auprc: Option<f64>,
+    /// Items labelled positive.
+    pub positives: u64,
+    /// All other items.
+    pub negatives: u64,
+}
+
+impl RankingMetrics {
+    /// The AUPRC of a random order: the share of positives. `None` without items.
+    pub fn chance(&self) -> Option<f64> {
+        let n = self.positives + self.negatives;
+        (n > 0).then(|| self.positives as f64 / n as f64)
+    }
+
+    /// AUPRC over its chance level.
+    pub fn lift(&self) -> Option<f64> {
+        Some(self.auprc? / self.chance().filter(|&c| c > 0.0)?)
+    }
+}
+
+/// Counts items against a fixed set of positives. Higher scores should be positive.
+///
+/// NaN ranks below every number, all NaN tied. The result does not depend on the order of additions, so counts made
+/// in parallel may be merged in any order.
+///
+/// ```
+/// use sccrossrec::evaluate::Ranking;
+/// let mut r = Ranking::new(vec![0.9, 0.4]);
+/// for negative in [0.5, 0.1] {
+///     r.add_negative(negative);
+/// }
+/// let m = r.finish();
+/// assert_eq!(m.auroc, Some(0.75));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    /// Distinct scores of positives, ascending.
+    level: Vec<f64>,
+    /// Positives at each level.
+    positives: Vec<u64>,
+    /// Negatives at `2 i + 1` equal to level i, at `2 i` below it (and above level i − 1).
+    negatives: Vec<u64>,
+}
+
+/// NaN as the lowest number and -0 as 0, so that `total_cmp` is the order wanted.
+fn key(x: f64) -> f64 {
+    if x.is_nan() { f64::NEG_INFINITY } else { x + 0.0 }
+}
+
+impl Ranking {
+    /// Starts from the scores of all positives.
+    pub fn new(mut scores: Vec<f64>) -> Self {
+        scores.iter_mut().for_each(|x| *x = key(*x));
+        scores.sort_unstable_by(f64::total_cmp);
+        let (mut level, mut positives) = (Vec::new(), Vec::new());
+        for s in scores {
+            if level.last() == Some(&s) {
+                if let Some(n) = positives.last_mut() {
+                    *n += 1;
+                }
+            } else {
+                level.push(s);
+                positives.push(1);
+            }
+        }
+        let negatives = vec![0; 2 * level.len() + 1];
+        Ranking { level, positives, negatives }
+    }
+
+    /// The place of a score in `negatives`.
+    fn slot(&self, score: f64) -> usize {
+        let s = key(score);
+        let i = self.level.partition_point(|&l| l < s);
+        if self.level.get(i) == Some(&s) { 2 * i + 1 } else { 2 * i }
+    }
+
+    /// Counts one negative.
+    pub fn add_negative(&mut self, score: f64) {
+        let slot = self.slot(score);
+        self.negatives[slot] += 1;
+    }
+
+    /// Counts `n` negatives of one score.
+    pub fn add_negatives(&mut self, score: f64, n: u64) {
+        let slot = self.slot(score);
+        self.negatives[slot] += n;
+    }
+
+    /// Takes out one negative that was counted with this score: for whoever streams all items, positives among them.
+    /// The caller answers for its having been counted; a count never falls below zero.
+    pub fn remove_negative(&mut self, score: f64) {
+        let slot = self.slot(score);
+        self.negatives[slot] = self.negatives[slot].saturating_sub(1);
+    }
+
+    /// A counter of the same positives with no negatives yet, to be filled elsewhere and merged.
+    pub fn fork(&self) -> Self {
+        Ranking { negatives: vec![0; self.negatives.len()], ..self.clone() }
+    }
+
+    /// Adds the negatives of a counter made with [`Ranking::fork`].
+    pub fn merge(&mut self, other: &Ranking) {
+        self.negatives.iter_mut().zip(&other.negatives).for_each(|(a, b)| *a += b);
+    }
+
+    /// AUROC and AUPRC of what was counted.
+    pub fn finish(&self) -> RankingMetrics {
+        let positives: u64 = self.positives.iter().sum();
+        let negatives: u64 = self.negatives.iter().sum();
+        // Twice the number of (positive, negative) pairs in the right order, ties counting one half.
+        let (mut below, mut twice) = (0u64, 0u128);
+        for (i, &n) in self.positives.iter().enumerate() {
+            below += self.negatives[2 * i];
+            let tied = self.negatives[2 * i + 1];
+            twice += u128::from(n) * (2 * u128::from(below) + u128::from(tied));
+            below += tied;
+        }
+        let auroc = (positives > 0 && negatives > 0)
+            .then(|| twice as f64 / (2 * u128::from(positives) * u128::from(negatives)) as f64);
+        let (mut hits, mut misses, mut ap) = (0u64, self.negatives.last().copied().unwrap_or(0), 0.0);
+        for (i, &n) in self.positives.iter().enumerate().rev() {
+            hits += n;
+            misses += self.negatives[2 * i + 1];
+            ap += n as f64 * (hits as f64 / (hits + misses) as f64);
+            misses += self.negatives[2 * i];
+        }
+        let auprc = (positives > 0).then(|| ap / positives as f64);
+        RankingMetrics { auroc, auprc, positives, negatives }
+    }
+}
+
+/// AUROC and AUPRC of scores with labels (non-zero is positive). Both slices have one entry an item.
+pub fn ranking(scores: &[f64], labels: &[u8]) -> RankingMetrics {
+    let of = |positive: bool| scores.iter().zip(labels).filter(move |&(_, &l)| (l != 0) == positive).map(|(&s, _)| s);
+    let mut r = Ranking::new(of(true).collect());
+    of(false).for_each(|s| r.add_negative(s));
+    r.finish()
+}

@@ -1,0 +1,210 @@
+//! Predictions for all cells of a data set, written as AnnData: embeddings, translated RNA, node-level outputs.
+//!
+//! Node-level outputs (`nodes`) lie in `uns/sccrossrec/nodes`, for the chosen cells in the order of `cells`:
+//!
+//! | field | shape | what |
+//! | --- | --- | --- |
+//! | `cells` | `[n]` | row of the cell in `obs` |
+//! | `rna/names`, `atac/names` | `[G]`, `[P]` | names that `indices` count |
+//! | `rna/indptr`, `atac/indptr` | `[n + 1]` | where the nodes of a cell begin and end |
+//! | `rna/indices`, `atac/indices` | `[nnz]` | the gene (peak) of a node |
+//! | `rna/values` | `[nnz, H]` | r_i |
+//! | `atac/values` | `[nnz, H]` | p_j |
+
+use std::path::Path;
+
+use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
+use crate::error::{Error, Result};
+use crate::graph::DataSet;
+use crate::model::{Batch, Csr, Model, Output, Want};
+use crate::train::Run;
+
+/// What is written besides the predictions, and how.
+pub struct Options<'a> {
+    /// Cells a forward pass.
+    pub batch_size: usize,
+    /// Cells (numbers in the data set) whose node-level outputs are written; none: no node group.
+    pub nodes: &'a [u32],
+    /// Told the cells done.
+    pub progress: &'a dyn Fn(u64),
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options { batch_size: 64, nodes: &[], progress: &|_| {} }
+    }
+}
+
+/// Cells (numbers in the data set) by barcode.
+pub fn cells_by_name(data: &DataSet, names: &[String]) -> Result<Vec<u32>> {
+    let cells = &data.vocabulary().cells;
+    let index: std::collections::HashMap<&str, u32> =
+        cells.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+    names
+        .iter()
+        .map(|n| {
+            index.get(n.as_str()).copied().ok_or_else(|| {
+                Error::input(data.dir(), format!("has no cell named {n:?}"), "give barcodes of its cells")
+            })
+        })
+        .collect()
+}
+
+fn obs(data: &DataSet) -> Frame {
+    let v = data.vocabulary();
+    let mut columns = Vec::new();
+    if !v.cell_types.is_empty() {
+        let codes = v.cell_type.iter().map(|&c| c as i32).collect();
+        columns.push(("cell_type".to_string(), Column::Categorical { codes, categories: v.cell_types.clone() }));
+    }
+    Frame { index: v.cells.clone(), columns }
+}
+
+fn origin(writer: &mut AnnDataWriter, run: &Run, data: &DataSet) -> Result<()> {
+    let json = |e: serde_json::Error| Error::Internal(e.to_string());
+    writer.uns_string("sccrossrec/version", env!("CARGO_PKG_VERSION"))?;
+    writer.uns_string("sccrossrec/config", &serde_json::to_string(&run.config).map_err(json)?)?;
+    writer.uns_string("sccrossrec/model", &serde_json::to_string(&run.sizes).map_err(json)?)?;
+    writer.uns_string("sccrossrec/data_hash", data.hash())?;
+    writer.uns_string("sccrossrec/training_data_hash", run.data_hash())
+}
+
+/// One side of the node group.
+struct Side {
+    name: &'static str,
+    values: DenseSink,
+    indptr: Vec<i64>,
+    indices: Vec<i64>,
+}
+
+impl Side {
+    fn new(writer: &mut AnnDataWriter, name: &'static str, names: Vec<String>, hidden: usize) -> Result<Self> {
+        writer.uns_array(&format!("sccrossrec/nodes/{name}/names"), &UnsArray::Strings(&names))?;
+        let values = writer.uns_matrix(&format!("sccrossrec/nodes/{name}/values"), hidden)?;
+        Ok(Side { name, values, indptr: vec![0], indices: Vec::new() })
+    }
+
+    fn add(&mut self, index: &[u32], values: &[f32]) -> Result<()> {
+        self.indices.extend(index.iter().map(|&i| i64::from(i)));
+        self.indptr.push(self.indices.len() as i64);
+        self.values.append(values)
+    }
+
+    fn finish(self, writer: &mut AnnDataWriter) -> Result<()> {
+        let at = |field: &str| format!("sccrossrec/nodes/{}/{field}", self.name);
+        writer.uns_array(&at("indptr"), &UnsArray::Ints(&self.indptr))?;
+        writer.uns_array(&at("indices"), &UnsArray::Ints(&self.indices))
+    }
+}
+
+/// Writes the node group for `cells`.
+fn write_nodes(
+    writer: &mut AnnDataWriter,
+    model: &Model<f32>,
+    data: &DataSet,
+    cells: &[u32],
+    size: usize,
+) -> Result<()> {
+    let v = data.vocabulary();
+    let hidden = model.config.hidden;
+    let rows: Vec<i64> = cells.iter().map(|&c| i64::from(c)).collect();
+    writer.uns_array("sccrossrec/nodes/cells", &UnsArray::Ints(&rows))?;
+    let mut rna = Side::new(writer, "rna", v.genes.iter().map(|g| g.name.clone()).collect(), hidden)?;
+    let mut atac = Side::new(writer, "atac", v.peaks.iter().map(|p| p.name.clone()).collect(), hidden)?;
+    for chunk in cells.chunks(size) {
+        crate::interrupt::check("nothing was written")?;
+        let (batch, out) = pass(model, data, chunk, Want { nodes: true, ..Want::default() }, 0)?;
+        for (i, nodes) in out.nodes.iter().enumerate() {
+            rna.add(batch.rna.row(i).0, &nodes.gene)?;
+            atac.add(batch.atac.row(i).0, &nodes.peak)?;
+        }
+    }
+    rna.finish(writer)?;
+    atac.finish(writer)
+}
+
+/// A forward pass over cells, each with itself. Label 0 spares the translation, which only positives have.
+fn pass(model: &Model<f32>, data: &DataSet, cells: &[u32], want: Want, label: u8) -> Result<(Batch<f32>, Output<f32>)> {
+    let mut batch = data.batch_of_cells(cells);
+    batch.label.fill(label);
+    let out = model.forward(&batch, want)?;
+    Ok((batch, out))
+}
+
+fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
+    let n = u32::try_from(data.n_cells())
+        .map_err(|_| Error::input(data.dir(), format!("has {} cells", data.n_cells()), "split it"))?;
+    Ok((0..n).collect())
+}
+
+/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each.
+pub fn embeddings(model: &Model<f32>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    let width = 2 * model.config.hidden;
+    let mut z = Vec::with_capacity(data.n_cells() * width);
+    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
+        crate::interrupt::check("nothing was written")?;
+        z.extend(pass(model, data, chunk, Want::default(), 0)?.1.embedding);
+        (options.progress)((z.len() / width) as u64);
+    }
+    Ok(z)
+}
+
+/// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
+/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`; no `X`, no `var`.
+pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
+    let n = data.n_cells();
+    let h = model.config.hidden;
+    let z = embeddings(model, data, options)?;
+    let mut writer = AnnDataWriter::create(out, &obs(data), &Frame::default())?;
+    origin(&mut writer, run, data)?;
+    writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
+    for (name, from) in [("rna", 0), ("atac", h)] {
+        let half: Vec<f32> = z.chunks_exact(2 * h).flat_map(|z| &z[from..from + h]).copied().collect();
+        writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
+    }
+    if !options.nodes.is_empty() {
+        write_nodes(&mut writer, model, data, options.nodes, options.batch_size.max(1))?;
+    }
+    writer.finish()
+}
+
+/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced): layer `count` holds n_i, with more heads
+/// their mean; `X` is 1 where that is above the model's `min_peaks`, else absent.
+pub fn translate(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
+    let v = data.vocabulary();
+    let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();
+    let var = Frame {
+        index: v.genes.iter().map(|g| g.name.clone()).collect(),
+        columns: vec![("chrom".into(), Column::Strings(v.genes.iter().map(|g| chromosome(g.chrom)).collect()))],
+    };
+    let genes = v.genes.len();
+    let mut writer = AnnDataWriter::create(out, &obs(data), &var)?;
+    origin(&mut writer, run, data)?;
+    let mut x = writer.csr("X", genes)?;
+    let mut layer = writer.csr("layers/count", genes)?;
+    let limit = model.config.min_peaks as f64;
+    let mut done = 0;
+    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
+        crate::interrupt::check("nothing was written")?;
+        let (_, output) = pass(model, data, chunk, Want { counts: true, ..Want::default() }, 1)?;
+        let (mut predicted, mut counts) = (Csr::new(), Csr::new());
+        for heads in &output.counts {
+            let n = (heads.len() / genes).max(1) as f64;
+            let mean = |g: usize| heads.iter().skip(g).step_by(genes).map(|&c| f64::from(c)).sum::<f64>() / n;
+            let means: Vec<f64> = (0..genes).map(mean).collect();
+            let entries = || means.iter().enumerate();
+            predicted.push_row(entries().filter(|(_, m)| **m > limit).map(|(g, _)| (g as u32, 1.0)));
+            counts.push_row(entries().filter(|(_, m)| **m > 0.0).map(|(g, m)| (g as u32, *m as f32)));
+        }
+        x.append(&predicted)?;
+        layer.append(&counts)?;
+        done += chunk.len() as u64;
+        (options.progress)(done);
+    }
+    x.finish()?;
+    layer.finish()?;
+    if !options.nodes.is_empty() {
+        write_nodes(&mut writer, model, data, options.nodes, options.batch_size.max(1))?;
+    }
+    writer.finish()
+}

@@ -1,0 +1,96 @@
+//! Run-time dispatch of plain loops: the same body compiled for AVX-512, AVX2 and the baseline.
+//!
+//! Bodies use separate multiplies and adds in a fixed order (no contraction), so every version gives the same bits.
+
+/// Instruction sets the kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// What every machine has.
+    Scalar,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+/// The best instruction set of this machine; `SCCROSSREC_ISA` (`scalar`, `avx2`, `avx512`) may ask for a lesser one.
+pub fn isa() -> Isa {
+    static ISA: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+    *ISA.get_or_init(|| {
+        let best = detect();
+        let asked = match std::env::var("SCCROSSREC_ISA").as_deref() {
+            Ok("scalar") => Isa::Scalar,
+            Ok("avx2") => Isa::Avx2,
+            _ => Isa::Avx512,
+        };
+        best.min(asked)
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Isa {
+    let wide = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    match (wide && avx2, avx2) {
+        (true, _) => Isa::Avx512,
+        (_, true) => Isa::Avx2,
+        _ => Isa::Scalar,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Isa {
+    Isa::Scalar
+}
+
+/// Defines a function whose body is compiled three times and chosen at run time.
+macro_rules! vectorized {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<$t:ident : $bound:path>)? ($($arg:ident : $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        #[inline]
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $vis fn $name $(<$t: $bound>)? ($($arg: $ty),*) {
+            #[inline(always)]
+            fn body $(<$t: $bound>)? ($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
+            fn avx512 $(<$t: $bound>)? ($($arg: $ty),*) { body($($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2 $(<$t: $bound>)? ($($arg: $ty),*) { body($($arg),*) }
+            match $crate::simd::isa() {
+                // SAFETY: `isa()` found these features on this machine.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use vectorized;
+
+use crate::real::Real;
+
+vectorized! {
+    /// `out += w × x`, number by number.
+    pub fn axpy<T: Real>(out: &mut [T], w: T, x: &[T]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o += w * x;
+        }
+    }
+}
+
+vectorized! {
+    /// `out += x`, number by number.
+    pub fn add<T: Real>(out: &mut [T], x: &[T]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o += x;
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Every op's backward pass against central differences, in f64, at points where no choice switches. Straight-through
+//! ops are checked against the surrogate that defines their gradient.
+
+use std::sync::Arc;
+
+use sccrossrec::model::Csr;
+use sccrossrec::ops::attend::{AttendSpec, Selection, attend};
+use sccrossrec::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
+use sccrossrec::ops::nodes::NodeSet;
+use sccrossrec::ops::pool::{Weights, pool};
+use sccrossrec::ops::project::{Extra, Side, project};
+use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
+use sccrossrec::rng::Rng;
+use sccrossrec::tape::{Grads, Tape, Var};
+
+type Input = (Vec<f64>, [usize; 2]);
+
+fn random(rng: &mut Rng, rows: usize, cols: usize) -> Input {
+    ((0..rows * cols).map(|_| rng.normal()).collect(), [rows, cols])
+}
+
+/// Joins values into one row, so that an op with several outputs has one to weigh.
+fn join<'p>(tape: &mut Tape<'p, f64>, parts: &[Var]) -> Var {
+    let data: Vec<f64> = parts.iter().flat_map(|&v| tape.get(v).to_vec()).collect();
+    let n = data.len();
+    let out = tape.value(data, [1, n]);
+    let parts = parts.to_vec();
+    tape.record("join", &[out], move |s| {
+        let g = s.take(out);
+        let mut at = 0;
+        for &p in &parts {
+            let mut d = s.take(p);
+            d.iter_mut().enumerate().for_each(|(i, d)| *d += g[at + i]);
+            at += d.len();
+            s.put(p, d);
+        }
+    });
+    out
+}
+
+fn weights(n: usize) -> Vec<f64> {
+    let mut rng = Rng::new(77, 1);
+    (0..n).map(|_| rng.normal()).collect()
+}
+
+/// Gradients of Σ weight × output with respect to all inputs, by the tape.
+fn analytic(inputs: &[Input], build: &impl Fn(&mut Tape<'_, f64>, &[Var]) -> Var) -> Vec<Vec<f64>> {
+    let mut tape = Tape::recording();
+    let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, (d, s))| tape.param(i, d, *s)).collect();
+    let out = build(&mut tape, &vars);
+    let seed = weights(tape.get(out).len());
+    let mut grads: Vec<Vec<f64>> = inputs.iter().map(|i| vec![0.0; i.0.len()]).collect();
+    tape.backward(out, &seed, Grads::new(grads.iter_mut().map(|g| &mut g[..]).collect())).unwrap();
+    grads
+}
+
+/// Central differences of `f` against `grads`, number by number.
+fn compare(name: &str, inputs: &[Input], grads: &[Vec<f64>], f: impl Fn(&[Input]) -> f64) {
+    const STEP: f64 = 1e-5;
+    let mut inputs = inputs.to_vec();
+    let mut nonzero = 0;
+    for i in 0..inputs.len() {
+        let scale = grads[i].iter().fold(1.0f64, |m, g| m.max(g.abs()));
+        for j in 0..inputs[i].0.len() {
+            let x = inputs[i].0[j];
+            inputs[i].0[j] = x + STEP;
+            let up = f(&inputs);
+            inputs[i].0[j] = x - STEP;
+            let down = f(&inputs);
+            inputs[i].0[j] = x;
+            let want = (up - down) / (2.0 * STEP);
+            let got = grads[i][j];
+            assert!((want - got).abs() <= 2e-7 * scale.max(want.abs()), "{name}: input {i}[{j}]: {got} against {want}");
+            nonzero += usize::from(got != 0.0);
+        }
+    }
+    assert!(nonzero > 0, "{name}: all gradients are 0; the check says nothing");
+}
+
+/// Checks an op against its own forward pass.
+fn check(name: &str, inputs: Vec<Input>, build: impl Fn(&mut Tape<'_, f64>, &[Var]) -> Var) {
+    let grads = analytic(&inputs, &build);
+    compare(name, &inputs, &grads, |x| {
+        let mut tape = Tape::inference();
+        let vars: Vec<Var> = x.iter().enumerate().map(|(i, (d, s))| tape.param(i, d, *s)).collect();
+        let out = build(&mut tape, &vars);
+        let w = weights(tape.get(out).len());
+        tape.get(out).iter().zip(w).map(|(&o, w)| o * w).sum()
+    });
+}
+
+#[test]
+fn small_maps() {
+    let mut r = Rng::new(1, 0);
+    let x = random(&mut r, 5, 7);
+    let (w, b) = (random(&mut r, 6, 7), random(&mut r, 1, 6));
+    check("linear", vec![x.clone(), w, b], |t, v| linear(t, v[0], v[1], v[2]));
+    check("relu", vec![x.clone()], |t, v| relu(t, v[0]));
+    check("concat", vec![x.clone(), random(&mut r, 5, 3)], |t, v| concat(t, v[0], v[1]));
+    check("dropout", vec![x.clone()], |t, v| {
+        let mask = dropout_mask(0.4, 906, 3, &[1, 2, 3, 4, 9], 0, 7);
+        dropout(t, v[0], mask)
+    });
+    check("cross_entropy", vec![random(&mut r, 5, 2)], |t, v| cross_entropy(t, v[0], &[0, 1, 1, 0, 1]));
+    check("mse", vec![x], |t, v| mse(t, v[0], 0.3, |row, out: &mut [f64]| out[row] = 1.5));
+    let (a, b) = (random(&mut r, 1, 1), random(&mut r, 1, 1));
+    check("weighted_sum", vec![a, b], |t, v| weighted_sum(t, v[0], v[1], 0.7));
+    for heads in [1, 2] {
+        let bag = random(&mut r, heads * 3, 6);
+        let (w, b) = (random(&mut r, 4, 5), random(&mut r, 1, 4));
+        check("pooled", vec![bag, w, b], move |t, v| pooled(t, v[0], v[1], v[2], heads, vec![0.5, 1.0, 2.0]));
+    }
+}
+
+const CHROM: [u32; 9] = [0, 1, 1, 2, 0, 2, 1, 0, 2];
+
+fn nodes(all: bool) -> Arc<NodeSet<f64>> {
+    let mut csr = Csr::new();
+    // Sorted by (chromosome, index); indices repeat over samples.
+    csr.push_row([(0, 1.5), (4, 0.5), (1, 2.0), (3, 1.0)]);
+    csr.push_row([(7, 1.0), (2, 3.0), (6, 0.7)]);
+    csr.push_row([(0, 0.2), (5, 1.1), (8, 0.4)]);
+    Arc::new(NodeSet::new(&csr, &CHROM, all))
+}
+
+/// Constants that live as long as the program, so that one closure serves every tape.
+fn leak<T>(v: Vec<T>) -> &'static [T] {
+    Box::leak(v.into_boxed_slice())
+}
+
+fn sides(r: &mut Rng) -> [Side<'static, f64>; 2] {
+    let extra = leak((0..18).map(|_| r.normal()).collect());
+    let dna = leak((0..9 * 5).map(|i| (i * 7 % 5) as u8).collect());
+    let side = |extra, extra_width| Side { chrom: leak(CHROM.to_vec()), chromosomes: 3, extra, extra_width, dim: 4 };
+    [side(Extra::Dense(extra), 2), side(Extra::Dna(dna), 5)]
+}
+
+#[test]
+fn project_dense_and_dna() {
+    let mut r = Rng::new(2, 0);
+    for all in [false, true] {
+        let rows = Arc::new(nodes(all).rows.clone());
+        for side in sides(&mut r) {
+            let inputs = vec![random(&mut r, 9, 4), random(&mut r, 6, side.width()), random(&mut r, 1, 6)];
+            let rows = rows.clone();
+            check("project", inputs, move |t, v| {
+                let (table, u) = project(t, side, rows.clone(), v[0], v[1], v[2]);
+                join(t, &[table, u])
+            });
+        }
+    }
+}
+
+#[test]
+fn pool_means_and_bags() {
+    let mut r = Rng::new(3, 0);
+    for side in sides(&mut r) {
+        for all in [false, true] {
+            let set = nodes(all);
+            let emb = random(&mut r, 9, 4);
+            let s = set.clone();
+            check("pool mean", vec![emb.clone()], move |t, v| pool(t, side, s.clone(), v[0], Weights::Mean));
+            for heads in [1, 2] {
+                let w = random(&mut r, heads, set.nnz());
+                let s = set.clone();
+                check("pool bag", vec![emb.clone(), w], move |t, v| {
+                    pool(t, side, s.clone(), v[0], Weights::Var { var: v[1], heads })
+                });
+            }
+        }
+    }
+}
+
+fn members(s: &[Selection<f64>]) -> Vec<(Vec<(u8, u32)>, Vec<u32>, Vec<bool>)> {
+    s.iter().map(|s| (s.rows.clone(), s.peak.clone(), s.kept.clone())).collect()
+}
+
+#[test]
+fn attend_sums() {
+    let mut r = Rng::new(4, 0);
+    // Peaks: 24 of them on two of the three chromosomes, genes as above.
+    let chrom: Vec<u32> = (0..24).map(|i| [0, 2][i % 2]).collect();
+    let mut csr = Csr::new();
+    for b in 0..3u32 {
+        let mut row: Vec<(u32, f64)> =
+            (0..24).filter(|i| (i + b) % 3 != 0).map(|i| (i, 1.0 + f64::from(i % 2))).collect();
+        row.sort_by_key(|x| (chrom[x.0 as usize], x.0));
+        csr.push_row(row);
+    }
+    let peaks = Arc::new(NodeSet::new(&csr, &chrom, false));
+    let mut below = 0;
+    for (heads, top_k, unknown) in [(1, 3, None), (2, 3, None), (2, 10, None), (1, 3, Some(2))] {
+        let spec = AttendSpec { heads, top_k, tau: 0.9, unknown };
+        let genes = nodes(heads == 1);
+        let inputs = vec![
+            random(&mut r, genes.rows.len(), 4),
+            random(&mut r, 1, 4),
+            random(&mut r, peaks.rows.len(), 4),
+            random(&mut r, 1, 4),
+        ];
+        let run = |t: &mut Tape<'_, f64>, v: &[Var]| {
+            attend(t, spec, genes.clone(), peaks.clone(), (v[0], v[1]), (v[2], v[3]), None)
+        };
+        // No choice may switch within the step of the differences: every single nudge keeps all members.
+        let choose = |x: &[Input]| {
+            let mut t = Tape::inference();
+            let v: Vec<Var> = x.iter().enumerate().map(|(i, (d, s))| t.param(i, d, *s)).collect();
+            members(&run(&mut t, &v).selections)
+        };
+        let here = choose(&inputs);
+        assert!(here.iter().any(|s| s.2.contains(&true)), "no pair passes: the case is too easy");
+        below += here.iter().flat_map(|s| &s.2).filter(|&&kept| !kept).count();
+        let mut near = inputs.clone();
+        for i in 0..near.len() {
+            for j in 0..near[i].0.len() {
+                for step in [2e-5, -4e-5] {
+                    near[i].0[j] += step;
+                    assert_eq!(choose(&near), here, "a choice switches near this point; take another seed");
+                }
+                near[i].0[j] = inputs[i].0[j];
+            }
+        }
+        check("attend", inputs, |t, v| {
+            let a = run(t, v);
+            join(t, &[a.row_sums, a.col_sums])
+        });
+    }
+    assert!(below > 0, "no member below the threshold: the softmax over all members goes untested");
+}
+
+/// dL/dlogit of `translate` is that of Σ g Σ_j sigmoid(q·k): identity through both indicators.
+#[test]
+fn translate_against_its_surrogate() {
+    let mut r = Rng::new(5, 0);
+    let genes = 70;
+    let chrom = vec![0u32; 30];
+    // One case that is cheaper over distinct columns (the same peaks in all samples, all g alive), one that is cheaper
+    // cell by cell (disjoint peaks, disjoint genes with a gradient).
+    for (shared, heads) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
+        let mut csr = Csr::new();
+        for b in 0..3u32 {
+            let range = if shared { 0..10 } else { 10 * b..10 * b + 10 };
+            csr.push_row(range.map(|i| (i, if shared && i == 3 { 1.0 + f64::from(b % 2) } else { 1.0 })));
+        }
+        let peaks = NodeSet::new(&csr, &chrom, false);
+        let cols = Arc::new(Columns::new(&peaks, &[0, 1, 2]));
+        assert_eq!(cols.len(), if shared { 11 } else { 30 });
+        let spec = TranslateSpec { heads, tau: 0.55, min_peaks: 4 };
+        let inputs = vec![
+            random(&mut r, genes, 4),
+            random(&mut r, 1, 4),
+            random(&mut r, peaks.rows.len(), 4),
+            random(&mut r, 1, 4),
+        ];
+        let mut g = vec![0.0; 3 * heads * genes];
+        for (row, g) in g.chunks_mut(genes).enumerate() {
+            let range = if shared { 0..genes } else { 20 * (row / heads)..20 * (row / heads) + 20 };
+            g[range].iter_mut().for_each(|g| *g = r.normal());
+        }
+        let mut grads: Vec<Vec<f64>> = inputs.iter().map(|i| vec![0.0; i.0.len()]).collect();
+        let mut tape = Tape::recording();
+        let v: Vec<Var> = inputs.iter().enumerate().map(|(i, (d, s))| tape.param(i, d, *s)).collect();
+        let pred = translate(&mut tape, spec, cols.clone(), (v[0], v[1]), (v[2], v[3]), None);
+        let on = tape.get(pred).iter().filter(|&&p| p == 1.0).count();
+        assert!(on > 0 && on < tape.get(pred).len(), "all or none predicted on: the case is too easy");
+        tape.backward(pred, &g, Grads::new(grads.iter_mut().map(|g| &mut g[..]).collect())).unwrap();
+        compare("translate", &inputs, &grads, |x| {
+            let slice = 4 / heads;
+            let mut sum = 0.0;
+            for s in 0..3 {
+                for &c in &cols.col[cols.indptr[s]..cols.indptr[s + 1]] {
+                    let (row, a) = (cols.row[c as usize] as usize, cols.value[c as usize]);
+                    for head in 0..heads {
+                        for i in 0..genes {
+                            let w = g[(s * heads + head) * genes + i];
+                            let logit: f64 = (head * slice..(head + 1) * slice)
+                                .map(|t| (x[0].0[i * 4 + t] + x[1].0[t]) * (x[2].0[row * 4 + t] + a * x[3].0[t]))
+                                .sum();
+                            sum += w / (1.0 + (-logit).exp());
+                        }
+                    }
+                }
+            }
+            sum
+        });
+    }
+}
+
+/// Dropout masks: right rate, and a function of (seed, step, sample, layer) alone.
+#[test]
+fn dropout_masks_are_keyed() {
+    let samples: Vec<u64> = (0..500).collect();
+    let mask = |seed, step, layer| dropout_mask::<f64>(0.1, seed, step, &samples, layer, 128);
+    let a = mask(906, 1, 0);
+    let dropped = a.iter().filter(|&&m| m == 0.0).count() as f64 / a.len() as f64;
+    assert!((dropped - 0.1).abs() < 0.004, "{dropped}");
+    assert!(a.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-15));
+    let alone = dropout_mask::<f64>(0.1, 906, 1, &[7], 0, 128);
+    assert_eq!(alone, a[7 * 128..8 * 128], "a sample's mask does not depend on its batch");
+    for other in [mask(907, 1, 0), mask(906, 2, 0), mask(906, 1, 1)] {
+        assert_ne!(a, other);
+    }
+}

@@ -1,0 +1,222 @@
+//! Interrupted and resumed training gives, bit for bit, what never stopping gives; so does any number of threads.
+
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sccrossrec::Error;
+use sccrossrec::graph::DataSet;
+use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Run, Step, TrainConfig};
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        epochs: 3,
+        batch_size: 8,
+        hidden: 16,
+        embedding_dim: 12,
+        heads: 2,
+        checkpoint_minutes: None,
+        ..train::recipe("default").unwrap()
+    }
+}
+
+/// Asks to stop after this many of its steps.
+struct StopAfter(u64);
+
+impl Observer for StopAfter {
+    fn step(&mut self, _: &Step) {
+        self.0 = self.0.saturating_sub(1);
+    }
+    fn stop(&mut self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Everything of a run that must be equal: all files, the log without the times, `run.json` without nothing.
+fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for f in ["genes.txt", "peaks.txt", "run.json"] {
+        files.insert(f.to_string(), std::fs::read(run.join(f)).unwrap());
+    }
+    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
+    }
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    for (i, line) in log.lines().enumerate() {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for time in ["seconds", "samples_per_second"] {
+            assert!(record.as_object_mut().unwrap().remove(time).is_some());
+        }
+        files.insert(format!("log {i}"), record.to_string().into_bytes());
+    }
+    files
+}
+
+fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>, what: &str) {
+    assert!(a.keys().eq(b.keys()), "{what}: {:?} against {:?}", a.keys(), b.keys());
+    for (name, bytes) in a {
+        assert!(bytes == &b[name], "{what}: {name} differs");
+    }
+}
+
+fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String, Vec<u8>> {
+    let set = data.samples("default").unwrap();
+    train::train(data, &set, config, out, &mut ()).unwrap();
+    contents(out)
+}
+
+#[test]
+fn resumed_equals_uninterrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let config = config();
+    let steps_an_epoch = set.train.len().div_ceil(config.batch_size) as u64;
+    assert!(steps_an_epoch >= 8, "too small a data set for stops within an epoch");
+    let want = straight(&data, &dir.path().join("straight"), &config);
+    assert!(want.contains_key("log 2") && want.contains_key("best.safetensors"));
+
+    // Stops in the middle of an epoch, at its very end, in the next one; each resumption is stopped again.
+    for stops in [vec![10], vec![3, 1, 5], vec![steps_an_epoch], vec![steps_an_epoch + 2, 3]] {
+        let out = dir.path().join(format!("{stops:?}"));
+        for (i, &n) in stops.iter().enumerate() {
+            let mut observer = StopAfter(n);
+            let result = if i == 0 {
+                train::train(&data, &set, &config, &out, &mut observer)
+            } else {
+                train::resume(&data, &set, &config, &out, &mut observer)
+            };
+            match result {
+                Err(Error::Interrupted { code: 130, saved }) => assert!(saved.contains("--resume"), "{saved}"),
+                other => panic!("stop {i} of {stops:?}: {other:?}"),
+            }
+        }
+        train::resume(&data, &set, &config, &out, &mut ()).unwrap();
+        assert_same(&want, &contents(&out), &format!("stops {stops:?}"));
+    }
+}
+
+#[test]
+fn more_epochs_on_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let want = straight(&data, &dir.path().join("straight"), &config());
+    let out = dir.path().join("extended");
+    let short = TrainConfig { epochs: 1, ..config() };
+    train::train(&data, &set, &short, &out, &mut ()).unwrap();
+    let outcome = train::resume(&data, &set, &config(), &out, &mut ()).unwrap();
+    assert_eq!(outcome.epochs, 3);
+    assert_same(&want, &contents(&out), "1 + 2 epochs");
+    // nothing left to do: nothing changes
+    train::resume(&data, &set, &config(), &out, &mut ()).unwrap();
+    assert_same(&want, &contents(&out), "0 more epochs");
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let mut runs = Vec::new();
+    for threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let out = dir.path().join(format!("t{threads}"));
+        runs.push((threads, pool.install(|| straight(&data, &out, &config()))));
+    }
+    for (threads, run) in &runs[1..] {
+        assert_same(&runs[0].1, run, &format!("{threads} threads"));
+    }
+}
+
+#[test]
+fn seeds_do_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let one = TrainConfig { epochs: 1, ..config() };
+    let a = straight(&data, &dir.path().join("a"), &one);
+    let b = straight(&data, &dir.path().join("b"), &TrainConfig { seed: 7, ..one });
+    assert!(a["last.safetensors"] != b["last.safetensors"]);
+}
+
+#[test]
+fn only_what_keeps_the_steps_may_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let out = dir.path().join("run");
+    train::train(&data, &set, &TrainConfig { epochs: 1, ..config() }, &out, &mut ()).unwrap();
+    let other = TrainConfig { batch_size: 4, ..config() };
+    let e = train::resume(&data, &set, &other, &out, &mut ()).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("other settings"), "{e}");
+    let mut set = set;
+    set.train.swap(0, 1);
+    let e = train::resume(&data, &set, &config(), &out, &mut ()).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("sample set"), "{e}");
+}
+
+#[test]
+fn not_finite_stops_and_can_be_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    // The first step overflows the parameters; the next loss or gradient is not finite.
+    let mut wild = TrainConfig { epochs: 1, ..config() };
+    wild.adam.lr = 1e38;
+    let out = dir.path().join("wild");
+    let e = train::train(&data, &set, &wild, &out, &mut ()).unwrap_err();
+    let text = e.to_string();
+    assert!(e.exit_code() == 2 && text.contains("step 2") && text.contains("RNA of cell"), "{text}");
+    let skip = TrainConfig { on_nan: OnNan::Skip, ..wild };
+    let outcome = train::resume(&data, &set, &skip, &out, &mut ()).unwrap();
+    let last = outcome.last.unwrap();
+    assert_eq!(last.samples, 8);
+    assert_eq!(last.samples + last.skipped, set.train.len() as u64);
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let one = TrainConfig { epochs: 1, ..config() };
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    train::train(&data, &set, &one, &a, &mut ()).unwrap();
+    train::train(&data, &set, &TrainConfig { hidden: 8, ..one.clone() }, &b, &mut ()).unwrap();
+    let best = a.join("checkpoints/best.safetensors");
+    let good = std::fs::read(&best).unwrap();
+    let open = || Run::open(&a).unwrap().model(&data, Checkpoint::Best);
+    open().unwrap();
+
+    // of other sizes
+    std::fs::copy(b.join("checkpoints/best.safetensors"), &best).unwrap();
+    let e = open().unwrap_err();
+    let text = e.to_string();
+    assert_eq!(e.exit_code(), 2);
+    assert!(text.contains("best.safetensors") && text.contains("rna_query.weight"), "{text}");
+    assert!(text.contains("[8, 16]") && text.contains("[16, 16]"), "{text}");
+
+    // cut short anywhere, or with a header that lies
+    for n in [0, 7, 8, 100, good.len() / 2, good.len() - 1] {
+        std::fs::write(&best, &good[..n]).unwrap();
+        let e = open().unwrap_err();
+        assert!(e.exit_code() == 2 && e.to_string().contains("not a safetensors file"), "{n} bytes: {e}");
+    }
+    let mut lying = good.clone();
+    lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    std::fs::write(&best, &lying).unwrap();
+    assert_eq!(open().unwrap_err().exit_code(), 2);
+
+    // a state of other sizes
+    std::fs::copy(b.join("checkpoints/state.safetensors"), a.join("checkpoints/state.safetensors")).unwrap();
+    let more = TrainConfig { epochs: 2, ..one };
+    let e = train::resume(&data, &set, &more, &a, &mut ()).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("state.safetensors"), "{e}");
+
+    // none
+    std::fs::remove_file(&best).unwrap();
+    let e = open().unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("--checkpoint last"), "{e}");
+}
