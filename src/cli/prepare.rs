@@ -219,7 +219,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     table += &row("bytes on disk", r.bytes.to_string());
     table += &row("seconds", format!("{seconds:.1}"));
     let json = json!({
-        "out": args.out, "hash": r.hash,
+        "out": args.out.display().to_string(), "hash": r.hash,
         "cells": r.cells, "cell_types": r.cell_types, "genes": r.genes, "peaks": r.peaks,
         "chromosomes": r.chromosomes, "genes_in_gtf": r.genes_in_gtf,
         "genes_without_chromosome": r.genes_unknown, "peaks_without_chromosome": r.peaks_unknown,
