@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sccrossrec::Error;
+use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::DataSet;
 use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Run, Step, TrainConfig};
 
@@ -223,4 +224,50 @@ fn checkpoints_that_do_not_fit_are_named() {
     std::fs::remove_file(&best).unwrap();
     let e = open().unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("--checkpoint last"), "{e}");
+}
+
+/// The log's validation figures are those that `evaluate` finds for the same parameters.
+#[test]
+fn validation_is_what_evaluation_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let out = dir.path().join("run");
+    let config = TrainConfig { epochs: 2, eval_batch_size: 5, ..config() };
+    let record = train::train(&data, &set, &config, &out, &mut ()).unwrap().last.unwrap();
+    let model = Run::open(&out).unwrap().model(&data, Checkpoint::Last).unwrap();
+    let found = evaluate(&model, &data, &set, Part::Val, 64, &mut |_| {}).unwrap();
+    let near = |a: Option<f64>, b: Option<f64>, what: &str| {
+        assert!((a.unwrap() - b.unwrap()).abs() < 1e-12, "{what}: {a:?} against {b:?}");
+    };
+    let translation = found.translation.unwrap().model;
+    near(record.val_accuracy, found.matching.model.accuracy, "accuracy");
+    near(record.val_mae, translation.mae, "MAE");
+    near(record.val_rmse, translation.rmse, "RMSE");
+    near(record.score, Some(record.val_accuracy.unwrap() - record.val_mae.unwrap()), "score");
+    assert!(record.val_mae.unwrap() > 0.0 && record.val_mae.unwrap() < 1.0);
+}
+
+/// Early stopping is off unless asked for, never before `min_epochs`, and stays stopped.
+#[test]
+fn early_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    // Steps too small to change a prediction: the first epoch stays the best.
+    let mut still = TrainConfig { epochs: 6, ..config() };
+    still.adam.lr = 1e-30;
+    still.adam.weight_decay = 0.0;
+    let epochs = |name: &str, patience, min_epochs| {
+        let out = dir.path().join(name);
+        let config = TrainConfig { patience, min_epochs, ..still.clone() };
+        let outcome = train::train(&data, &set, &config, &out, &mut ()).unwrap();
+        assert_eq!(outcome.best.as_ref().unwrap().epoch, 1);
+        let again = train::resume(&data, &set, &config, &out, &mut ()).unwrap();
+        assert_eq!((again.epochs, again.early), (outcome.epochs, outcome.early));
+        (outcome.epochs, outcome.early)
+    };
+    assert_eq!(epochs("never", None, 0), (6, false));
+    assert_eq!(epochs("two", Some(2), 0), (3, true));
+    assert_eq!(epochs("later", Some(2), 5), (5, true));
 }

@@ -245,19 +245,18 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> i32 {
     quiet_panics();
     crate::interrupt::install();
     let argv: Vec<_> = argv.into_iter().collect();
-    match std::panic::catch_unwind(|| start(argv)) {
+    exit_code(std::panic::catch_unwind(|| start(argv)))
+}
+
+/// The exit code of what `start` came to; an error is told here, a panic has been told by the hook.
+fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
+    match ended {
         Ok(Ok(())) => 0,
         Ok(Err(e)) => {
             let _ = writeln!(std::io::stderr(), "error: {}", one_line(&e.to_string()));
             e.exit_code()
         }
-        Err(payload) => {
-            if is_broken_pipe(&*payload) {
-                0
-            } else {
-                1
-            }
-        }
+        Err(payload) => i32::from(!is_broken_pipe(&*payload)),
     }
 }
 
@@ -334,4 +333,25 @@ fn quiet_panics() {
         let text = one_line(panic_text(info.payload()));
         let _ = writeln!(std::io::stderr(), "error: internal failure: {text}{place}; please report this");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes() {
+        let panics = |text: &'static str| exit_code(std::panic::catch_unwind(|| panic!("{text}")));
+        assert_eq!(exit_code(Ok(Ok(()))), 0);
+        assert_eq!(exit_code(Ok(Err(Error::Internal("x".into())))), 1);
+        assert_eq!(panics("index out of bounds"), 1);
+        assert_eq!(exit_code(Ok(Err(Error::usage("x")))), 2);
+        assert_eq!(exit_code(Ok(Err(Error::Interrupted { code: 143, saved: String::new() }))), 143);
+        assert_eq!(panics("failed printing to stdout: Broken pipe (os error 32)"), 0);
+    }
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -294,8 +294,8 @@ struct Validation {
     match_loss: f64,
     correct: usize,
     positives: usize,
-    absolute: f64,
-    squared: f64,
+    /// Wrong 0/1 predictions of each head: absolute and squared errors are both 1.
+    wrong: Vec<u64>,
 }
 
 impl Validation {
@@ -312,21 +312,25 @@ impl Validation {
             self.positives += 1;
             let (index, values) = batch.rna.row(i);
             let heads = &output.translation[i];
-            let mut wrong = 0usize;
-            for head in heads.chunks_exact(genes) {
-                // Both are 0 or 1: what is predicted but not there, and what is there but not predicted.
+            self.wrong.resize(heads.len() / genes, 0);
+            for (head, wrong) in heads.chunks_exact(genes).zip(&mut self.wrong) {
+                // What is predicted but not there, and what is there but not predicted.
                 let predicted = head.iter().filter(|&&p| p == 1).count();
                 let (mut truth, mut both) = (0, 0);
                 for (&g, &v) in index.iter().zip(values) {
                     truth += usize::from(v > 0.0);
                     both += usize::from(v > 0.0 && head[g as usize] == 1);
                 }
-                wrong += predicted + truth - 2 * both;
+                *wrong += (predicted + truth - 2 * both) as u64;
             }
-            let mean = wrong as f64 / (heads.len() / genes).max(1) as f64;
-            self.absolute += mean;
-            self.squared += mean;
         }
+    }
+
+    /// Mean over heads of a function of the share of wrong predictions; None without positives.
+    fn over_heads(&self, genes: usize, f: impl Fn(f64) -> f64) -> Option<f64> {
+        let cells = self.positives as f64 * genes as f64;
+        let sum: f64 = self.wrong.iter().map(|&w| f(w as f64 / cells)).sum();
+        ratio(sum, self.wrong.len())
     }
 }
 
@@ -476,9 +480,9 @@ impl<S: Source> Fit<'_, S> {
     fn close_epoch(&mut self, v: &Validation, seconds: f64, samples_per_second: f64) -> Result<()> {
         let p = &mut self.place;
         let n = p.counted as usize;
-        let cells = v.positives * self.model.config.genes;
+        let genes = self.model.config.genes;
         let accuracy = ratio(v.correct as f64, v.samples);
-        let mae = ratio(v.absolute, cells);
+        let mae = v.over_heads(genes, |x| x);
         let score = accuracy.map(|a| a - mae.unwrap_or(0.0));
         let best = match (score, p.best) {
             (Some(s), Some((best, _))) => s > best.get(),
@@ -497,7 +501,7 @@ impl<S: Source> Fit<'_, S> {
             val_match_loss: ratio(v.match_loss, v.samples),
             val_accuracy: accuracy,
             val_mae: mae,
-            val_rmse: ratio(v.squared, cells).map(f64::sqrt),
+            val_rmse: v.over_heads(genes, f64::sqrt),
             score,
             best,
             seconds,

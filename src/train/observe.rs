@@ -121,7 +121,7 @@ pub struct EpochRecord {
     pub val_accuracy: Option<f64>,
     /// Mean absolute error of predicted against true expression (0/1), over positives × genes, averaged over heads.
     pub val_mae: Option<f64>,
-    /// Root mean squared error of the same.
+    /// Root mean squared error of the same, averaged over heads.
     pub val_rmse: Option<f64>,
     /// val_accuracy − val_mae: what the best model is chosen by.
     pub score: Option<f64>,
