@@ -208,8 +208,10 @@ pub fn output_dir(path: &Path, force: bool) -> Result<()> {
 /// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
 pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
-        Ok(mut entries) if entries.next().is_some() && !force => Err(exists(path, "the folder is not empty")),
-        Ok(_) => Ok(()),
+        Ok(entries) => {
+            let empty = entries.take(1).count() == 0;
+            if empty || force { Ok(()) } else { Err(exists(path, "the folder is not empty")) }
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
             Err(Error::input(path, "is a file, not a folder", "choose another --out"))
