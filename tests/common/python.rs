@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The packages, pinned: what these versions open without a warning is what we promise.
-const PACKAGES: [&str; 2] = ["anndata==0.11.4", "numpy<2.3"];
+const PACKAGES: [&str; 5] = ["anndata==0.11.4", "numpy==2.2.6", "pandas==2.3.3", "scipy==1.15.3", "h5py==3.14.0"];
 
 /// Python of an environment that has `anndata`; made once under `target/` and shared by all test programs.
 /// `None` (with a message) only where there is no `python3` at all; anything else that fails panics with the reason,

@@ -242,6 +242,10 @@ impl AnnData {
     }
 
     fn column_in(&self, group: &Group, at: &str, name: &str) -> Result<Option<Column>> {
+        self.plain_column(group, at, name, true)
+    }
+
+    fn plain_column(&self, group: &Group, at: &str, name: &str, may_be_categorical: bool) -> Result<Option<Column>> {
         if name.is_empty() || name.contains('/') || !group.link_exists(name) {
             return Ok(None);
         }
@@ -255,8 +259,8 @@ impl AnnData {
                 && all.link_exists(name)
             {
                 let set = all.dataset(name).at(&self.path, || format!("open `{at}/__categories/{name}`"))?;
-                let categories = self.categories(&set, &format!("{at}/__categories/{name}"))?;
-                return self.categorical(&field, codes, categories).map(Some);
+                let categories = self.array(&set, &format!("{at}/__categories/{name}"))?;
+                return self.categorical(&field, codes, labels(categories)).map(Some);
             }
             return Ok(Some(column));
         }
@@ -267,7 +271,7 @@ impl AnnData {
         };
         let kind = self.attr_text(&inner, "encoding-type")?.unwrap_or_default();
         match kind.as_str() {
-            "categorical" => {
+            "categorical" if may_be_categorical => {
                 let Column::Ints(codes) = part("codes")? else {
                     return Err(Error::input(
                         &self.path,
@@ -275,9 +279,12 @@ impl AnnData {
                         "write the file again",
                     ));
                 };
-                let set = inner.dataset("categories").at(&self.path, || format!("open `{field}/categories`"))?;
-                let categories = self.categories(&set, &format!("{field}/categories"))?;
-                self.categorical(&field, &codes, categories).map(Some)
+                // Categories may be nullable text (pandas 3); categories of categories are refused, as links could
+                // make such a chain endless.
+                let Some(categories) = self.plain_column(&inner, &field, "categories", false)? else {
+                    return Err(Error::input(&self.path, format!("no `{field}/categories`"), "write the file again"));
+                };
+                self.categorical(&field, &codes, labels(categories)).map(Some)
             }
             "nullable-integer" | "nullable-boolean" | "nullable-string-array" => {
                 let values = part("values")?;
@@ -299,16 +306,6 @@ impl AnnData {
                 "write the file again with a current anndata",
             )),
         }
-    }
-
-    fn categories(&self, set: &Dataset, field: &str) -> Result<Vec<String>> {
-        Ok(match self.array(set, field)? {
-            Column::Strings(v) => v,
-            Column::Ints(v) => v.iter().map(i64::to_string).collect(),
-            Column::Floats(v) => v.iter().map(f64::to_string).collect(),
-            Column::Bools(v) => v.iter().map(|b| if *b { "True" } else { "False" }.to_string()).collect(),
-            Column::Categorical { .. } => Vec::new(),
-        })
     }
 
     fn categorical(&self, field: &str, codes: &[i64], categories: Vec<String>) -> Result<Column> {
@@ -443,6 +440,17 @@ fn read_text(set: &Container, kind: &TypeDescriptor) -> hdf5::Result<Vec<Vec<u8>
         33..=128 => fixed::<128>(set, ascii),
         129..=1024 => fixed::<1024>(set, ascii),
         _ => Err(hdf5::Error::Internal(format!("text of fixed length {n}; at most 1024 is read"))),
+    }
+}
+
+/// Categories as text.
+fn labels(categories: Column) -> Vec<String> {
+    match categories {
+        Column::Strings(v) => v,
+        Column::Ints(v) => v.iter().map(i64::to_string).collect(),
+        Column::Floats(v) => v.iter().map(f64::to_string).collect(),
+        Column::Bools(v) => v.iter().map(|b| if *b { "True" } else { "False" }.to_string()).collect(),
+        Column::Categorical { .. } => Vec::new(),
     }
 }
 
