@@ -108,8 +108,12 @@ fn more_epochs_on_resume() {
     let out = dir.path().join("extended");
     let short = TrainConfig { epochs: 1, ..config() };
     train::train(&data, &set, &short, &out, &mut ()).unwrap();
+    // left by a program that was killed while it wrote; goes
+    let left = out.join("checkpoints/.state.safetensors.4711.tmp");
+    std::fs::write(&left, b"half").unwrap();
     let outcome = train::resume(&data, &set, &config(), &out, &mut ()).unwrap();
     assert_eq!(outcome.epochs, 3);
+    assert!(!left.exists());
     assert_same(&want, &contents(&out), "1 + 2 epochs");
     // nothing left to do: nothing changes
     train::resume(&data, &set, &config(), &out, &mut ()).unwrap();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Context;
+use crate::data::anndata::{AnnData, Axis};
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::train::checkpoint::Checkpoint as File;
@@ -11,7 +12,7 @@ use crate::train::{Checkpoint, EpochRecord, Run};
 /// Flags of `inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A data folder, a run, or a .safetensors file
+    /// A data folder, a run, a .safetensors or a .h5ad file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Compare every byte of a data folder with its checksums
@@ -49,11 +50,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     } else {
         match path.extension().and_then(|e| e.to_str()) {
             Some("safetensors") => inspect_checkpoint(path)?,
+            Some("h5ad") => inspect_anndata(path)?,
             _ => {
                 return Err(Error::input(
                     path,
                     "is none of the things that can be inspected",
-                    "give a data folder, a run, or a .safetensors file",
+                    "give a data folder, a run, a .safetensors or a .h5ad file",
                 ));
             }
         }
@@ -109,7 +111,8 @@ fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
     r.add("peaks", v.peaks.len());
     r.add("chromosomes", v.chromosomes.len());
     r.add("cell types", v.cell_types.len());
-    r.add("gene features", data.gene_features().join(", "));
+    let features = data.gene_features();
+    r.add("gene features", if features.is_empty() { "none".to_string() } else { features.join(", ") });
     r.add("DNA bases", f.dna_length());
     let (genes, peaks) = data.entries();
     let mean = |n: u64| (n as f64 / data.n_cells().max(1) as f64 * 10.0).round() / 10.0;
@@ -133,6 +136,17 @@ fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
             ),
         );
     }
+    Ok(r)
+}
+
+fn inspect_anndata(path: &Path) -> Result<Report> {
+    let file = AnnData::open(path)?;
+    let mut r = Report::new("anndata");
+    r.add("obs", file.names(Axis::Obs)?.len());
+    r.add("var", file.names(Axis::Var)?.len());
+    r.add("obs columns", file.columns(Axis::Obs)?.join(", "));
+    r.add("var columns", file.columns(Axis::Var)?.join(", "));
+    r.add("layers", file.layers().join(", "));
     Ok(r)
 }
 

@@ -201,16 +201,18 @@ impl Context {
 /// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
 /// checked, so that nothing is left behind by a mistake in them.
 pub fn output_dir(path: &Path, force: bool) -> Result<()> {
+    check_output_dir(path, force)?;
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
+}
+
+/// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
+pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
-        Ok(mut entries) => {
-            if entries.next().is_some() && !force {
-                return Err(exists(path, "the folder is not empty"));
-            }
-            Ok(())
+        Ok(entries) => {
+            let empty = entries.take(1).count() == 0;
+            if empty || force { Ok(()) } else { Err(exists(path, "the folder is not empty")) }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
             Err(Error::input(path, "is a file, not a folder", "choose another --out"))
         }

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "by-barcode")]
     pub pair: Pair,
     /// Smallest acceptable share of the cells of the smaller file that are in both
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.5)]
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.5, allow_negative_numbers = true)]
     pub min_common: f64,
     /// How the sample set `default` is drawn
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub struct Draw {
     #[arg(long, value_enum, default_value = "easy")]
     pub negatives: NegativesArg,
     /// Negatives a positive
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub negative_ratio: f64,
     /// What is dealt out 80/10/10: cells (no test cell is in training) or samples (as published)
     #[arg(long, value_enum, default_value = "cell")]
@@ -219,7 +219,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     table += &row("bytes on disk", r.bytes.to_string());
     table += &row("seconds", format!("{seconds:.1}"));
     let json = json!({
-        "out": args.out, "hash": r.hash,
+        "out": args.out.display().to_string(), "hash": r.hash,
         "cells": r.cells, "cell_types": r.cell_types, "genes": r.genes, "peaks": r.peaks,
         "chromosomes": r.chromosomes, "genes_in_gtf": r.genes_in_gtf,
         "genes_without_chromosome": r.genes_unknown, "peaks_without_chromosome": r.peaks_unknown,

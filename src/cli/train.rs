@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::{Context, Device, output_dir};
+use super::{Context, Device, check_output_dir};
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
@@ -46,25 +46,25 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub eval_batch_size: Option<usize>,
     /// Learning rate
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Adam's decay of the first moment
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta1: Option<f64>,
     /// Adam's decay of the second moment
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta2: Option<f64>,
     /// Adam's epsilon
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub eps: Option<f64>,
     /// L2, added to the gradient
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
     /// Weight of the translation loss
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub alpha: Option<f64>,
     /// Dropout of the matching head
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
     /// Attention heads
     #[arg(long, value_name = "N")]
@@ -76,13 +76,13 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub embedding_dim: Option<usize>,
     /// Standard deviation of the id embeddings at the start
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub embedding_std: Option<f64>,
     /// Checkpoint every N steps, besides the one after each epoch
     #[arg(long, value_name = "N")]
     pub checkpoint_steps: Option<u64>,
     /// Checkpoint when this many minutes have passed since the last one
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub checkpoint_minutes: Option<f64>,
     /// At a step that is not finite
     #[arg(long, value_name = "stop|skip")]
@@ -149,7 +149,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
-        output_dir(&args.out, args.force)?;
+        check_output_dir(&args.out, args.force)?;
         let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
         train::train(&data, &set, &config, &args.out, &mut console)
     };

@@ -218,9 +218,15 @@ impl Manifest {
         Ok(format!("{:016x}", checksum(&to_json(&bare)?)))
     }
 
+    /// The manifest as it is stored; any other bytes are not it.
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::Internal(e.to_string()))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::Internal(e.to_string()))?;
-        write_whole(&dir.join(MANIFEST), &[text.as_bytes(), b"\n"])
+        write_whole(&dir.join(MANIFEST), &[&self.bytes()?])
     }
 
     fn read(dir: &Path) -> Result<Self> {
@@ -250,7 +256,8 @@ impl Manifest {
         }
         let manifest: Manifest =
             serde_json::from_value(value).map_err(|e| Error::input(&path, format!("wrong manifest: {e}"), DAMAGED))?;
-        if manifest.sum()? != manifest.checksum || content_hash(&to_json(&manifest.content)?) != manifest.hash {
+        let hash = content_hash(&to_json(&manifest.content)?);
+        if manifest.sum()? != manifest.checksum || hash != manifest.hash || manifest.bytes()? != bytes {
             return Err(Error::input(&path, "its checksum does not match", DAMAGED));
         }
         Ok(manifest)

@@ -1,4 +1,48 @@
 //! Interaction graphs on disk: sample sets, memory-mapped shards, the preprocessor that makes them, the batch loader.
+//!
+//! ```
+//! use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
+//! use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+//! use sccrossrec::model::Csr;
+//!
+//! # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-prepare-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir)?;
+//! # let dir = dir.as_path();
+//! // Two small files: 40 cells of two types, two genes and two peaks.
+//! let names = |what: &[&str]| what.iter().map(|s| s.to_string()).collect::<Vec<String>>();
+//! let types = (0..40).map(|i| ["T", "B"][i % 2].to_string()).collect();
+//! let obs = Frame {
+//!     index: (0..40).map(|i| format!("CELL{i}-1")).collect(),
+//!     columns: vec![("cell_type".into(), Column::Strings(types))],
+//! };
+//! let genes = Frame {
+//!     index: names(&["Gad1", "Snap25"]),
+//!     columns: vec![("chrom".into(), Column::Strings(names(&["chr2", "chr1"])))],
+//! };
+//! let peaks = Frame { index: names(&["chr1-100-200", "chr2-50-90"]), columns: vec![] };
+//! for (file, var) in [("rna.h5ad", &genes), ("atac.h5ad", &peaks)] {
+//!     let mut writer = AnnDataWriter::create(&dir.join(file), &obs, var)?;
+//!     let mut block = Csr::new();
+//!     (0..40).for_each(|i| block.push_row([(i % 2, 3.0)]));
+//!     let mut x = writer.csr("X", 2)?;
+//!     x.append(&block)?;
+//!     x.finish()?;
+//!     writer.finish()?;
+//! }
+//!
+//! let config = PrepareConfig::new(dir.join("rna.h5ad"), dir.join("atac.h5ad"));
+//! let report = prepare(&config, &dir.join("data"), Hooks::default())?;
+//! assert_eq!((report.cells, report.chromosomes), (40, 2));
+//!
+//! let data = DataSet::open(&dir.join("data"))?;
+//! assert_eq!(data.cell(0).genes, [0]);
+//! assert_eq!(data.cell(0).expr.get(0), 3.0);
+//! let set = data.samples("default")?;
+//! let batch = data.batch(&set, &set.train);
+//! assert_eq!(batch.len(), 64); // 32 cells, a negative each
+//! # std::fs::remove_dir_all(dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod dataset;
 mod files;

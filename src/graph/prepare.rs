@@ -329,11 +329,12 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         parts,
         shards,
     };
+    let shown = |path: &Path| path.display().to_string(); // a path need not be text, JSON must be
     let origin = json!({
         "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
-        "rna": config.rna, "rna_matrix": rna_matrix.at(),
-        "atac": config.atac, "atac_matrix": atac_matrix.at(),
-        "gtf": config.gtf, "fasta": config.fasta,
+        "rna": shown(&config.rna), "rna_matrix": rna_matrix.at(),
+        "atac": shown(&config.atac), "atac_matrix": atac_matrix.at(),
+        "gtf": config.gtf.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
         "only_rna": unmatched.0, "only_atac": unmatched.1, "dropped_empty": empty,
         "genes_unknown": genes_unknown, "peaks_unknown": peaks_unknown,
     });

@@ -1,5 +1,6 @@
 //! The reference path: node by node and pair by pair, as SPEC section 3 reads. Dense, slow, independent of the ops;
 //! tests compare the fast path with it. It allocates n_r × n_a and G × n_a matrices freely.
+#![allow(clippy::needless_range_loop)] // indices as in the equations
 
 use super::{Batch, Model, PREFIX};
 use crate::error::Result;

@@ -58,3 +58,23 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |out| out.write_all(text.as_bytes()))
 }
+
+/// Removes what a killed program has left of a write to `path`, by any process.
+pub(crate) fn remove_leftovers(path: &Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Ok(()) };
+    let begins = format!(".{name}.");
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(folder, "read", e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(folder, "read", e))?;
+        let found = entry.file_name();
+        let process = found.to_str().and_then(|f| f.strip_prefix(&begins)).and_then(|f| f.strip_suffix(".tmp"));
+        if process.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit())) {
+            std::fs::remove_file(entry.path()).map_err(|e| Error::io(entry.path(), "remove", e))?;
+        }
+    }
+    Ok(())
+}

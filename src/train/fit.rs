@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::checkpoint;
 use super::config::{OnNan, TrainConfig};
-use super::files::{read_text, write_text};
+use super::files::{read_text, remove_leftovers, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::state::{self, Bits, Moments, Place};
@@ -68,6 +68,18 @@ impl Source for Prepared<'_> {
 /// The result is a function of the data, the sample set and `config` alone: not of the number of threads, and not of
 /// how often the run was interrupted and taken up again by [`resume`].
 ///
+/// ```no_run
+/// use sccrossrec::graph::DataSet;
+/// use sccrossrec::train::{TrainConfig, recipe, train};
+///
+/// let data = DataSet::open("DATA".as_ref())?;
+/// let set = data.samples("default")?;
+/// let config = TrainConfig { epochs: 5, ..recipe("default")? };
+/// let outcome = train(&data, &set, &config, "RUN".as_ref(), &mut ())?;
+/// println!("best: {:?}", outcome.best.map(|r| (r.epoch, r.val_accuracy)));
+/// # Ok::<(), sccrossrec::Error>(())
+/// ```
+///
 /// # Errors
 /// Settings that do not fit the data; a loss or gradient that is not finite (see [`OnNan`]); files that cannot be
 /// written; [`Error::Interrupted`], once all is saved, when the observer says stop.
@@ -91,6 +103,7 @@ pub fn train(
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
         }
     }
+    clean(out)?;
     write_run(out, &file, data.vocabulary())?;
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
     let mut fit = Fit {
@@ -168,6 +181,7 @@ pub fn resume(
             "train again, to another --out",
         ));
     }
+    clean(out)?;
     let log = read_log(&out.join("log.jsonl"), place.logged)?;
     let file = super::run::RunFile {
         config: config.clone(),
@@ -189,6 +203,17 @@ pub fn resume(
     };
     fit.write_log()?;
     fit.run(&set.train, &set.val)
+}
+
+/// Removes temporary files of a run that was killed while it wrote.
+fn clean(out: &Path) -> Result<()> {
+    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv"] {
+        remove_leftovers(&out.join(file))?;
+    }
+    for file in ["best.safetensors", "last.safetensors", "state.safetensors"] {
+        remove_leftovers(&out.join("checkpoints").join(file))?;
+    }
+    Ok(())
 }
 
 fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {

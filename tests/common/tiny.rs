@@ -19,7 +19,8 @@ pub enum Order {
     Reversed,
 }
 
-fn matrix(path: &Path, what: &str, n: usize, stream: u64, order: Order) {
+/// Writes a matrix of `n` genes or peaks.
+pub fn matrix(path: &Path, what: &str, n: usize, stream: u64, order: Order) {
     let names: Vec<String> = (0..n)
         .map(|i| {
             if what == "gene" { format!("G{i}") } else { format!("chr{}-{}-{}", i % 3 + 1, 100 * i + 1, 100 * i + 60) }

@@ -195,7 +195,14 @@ impl Matrix {
         let block = how.block.max(1);
         match &self.layout {
             Layout::Dense(set) => {
-                let step = (block / self.cols.max(1)).max(1);
+                let mut step = (block / self.cols.max(1)).max(1);
+                // Whole chunks, so that none is unpacked more than once, unless that takes much more memory.
+                if let Some(&high) = set.chunk().as_deref().and_then(<[_]>::first)
+                    && let Some(whole) = step.checked_next_multiple_of(high.max(1))
+                    && whole.saturating_mul(self.cols) <= block.saturating_mul(8)
+                {
+                    step = whole;
+                }
                 let mut from = 0;
                 while from < self.rows {
                     let to = (from + step).min(self.rows);
@@ -313,6 +320,19 @@ impl Matrix {
                 }
                 same
             });
+            if let Some(&(c, _)) = entries.iter().find(|e| !e.1.is_finite()) {
+                let name = |names: &[String], i: usize| names.get(i).cloned().unwrap_or_default();
+                return Err(Error::input(
+                    &self.path,
+                    format!(
+                        "`{}` holds duplicates at cell {}, feature {} whose sum is infinite",
+                        self.at,
+                        name(obs, row),
+                        name(var, c as usize)
+                    ),
+                    "mend it or choose another layer",
+                ));
+            }
         }
         entries.retain(|e| e.1 != 0.0);
         Ok(entries.into_iter().unzip())

@@ -54,6 +54,9 @@ struct Candidate<T> {
     entry: u32,
 }
 
+/// Logit of a member and, unless it is masked, its peak entry and the side of the threshold it was told to take.
+type Member<T> = (T, Option<(u32, Option<bool>)>);
+
 const MASKED: u32 = u32::MAX;
 const GENES: usize = 64;
 const PEAKS: usize = 512;
@@ -194,7 +197,7 @@ impl<T: Real> Inputs<'_, T> {
         for (r, &(head, entry)) in given.rows.iter().enumerate() {
             gather(self.q, self.uq, self.genes, entry as usize, entry as usize + 1, &mut q);
             let own = given.start[r] as usize..given.start[r + 1] as usize;
-            let mut members: Vec<(T, Option<(u32, Option<bool>)>)> = Vec::new();
+            let mut members: Vec<Member<T>> = Vec::new();
             for m in own {
                 let p = given.peak[m];
                 gather(self.k, self.uk, self.peaks, p as usize, p as usize + 1, &mut k);
@@ -211,13 +214,7 @@ impl<T: Real> Inputs<'_, T> {
 
 impl<T: Real> Selection<T> {
     /// Adds a gene if one of its members passes: softmax over all members, masked ones included, then the threshold.
-    fn push_row(
-        &mut self,
-        head: u8,
-        entry: u32,
-        members: impl Iterator<Item = (T, Option<(u32, Option<bool>)>)> + Clone,
-        tau: f64,
-    ) {
+    fn push_row(&mut self, head: u8, entry: u32, members: impl Iterator<Item = Member<T>> + Clone, tau: f64) {
         let tau = T::of(tau);
         let scored = members.map(|(logit, who)| (sigmoid(logit), who));
         let passes = |s: T, forced: Option<bool>| forced.unwrap_or(s > tau);
@@ -430,8 +427,7 @@ fn accumulate<T: Real>(
                 sums[head][0] += g * other_value[p];
                 sums[head][1] += g * other_value[p] * own_value[p];
             }
-            for head in 0..heads {
-                let c = sums[head][0];
+            for (head, &mut [c, _]) in sums.iter_mut().enumerate() {
                 let range = head * slice..(head + 1) * slice;
                 axpy(&mut d[range.clone()], c, &u_other[range]);
             }

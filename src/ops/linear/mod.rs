@@ -158,7 +158,7 @@ pub fn cross_entropy<T: Real>(tape: &mut Tape<'_, T>, logits: Var, label: &[u8])
         row.iter_mut().for_each(|x| *x = num_traits::Float::exp(*x - max));
         let sum: T = row.iter().copied().sum();
         loss += (num_traits::Float::ln(sum) - picked) * inv;
-        row.iter_mut().for_each(|x| *x = *x / sum);
+        row.iter_mut().for_each(|x| *x /= sum);
         row[usize::from(l)] -= T::of(1.0);
     }
     let y = tape.value(vec![loss], [1, 1]);

@@ -250,9 +250,8 @@ fn for_blocks<T: Real, R: Send>(
             let mut qe = Vec::new();
             effective(q, uq, (from..to).map(|g| (g, T::of(1.0))), &mut qe);
             let mut out = Vec::new();
-            for head in 0..spec.heads {
-                let masks =
-                    block_masks(&qe, to - from, &ke, packed[head].as_ref(), h, head, slice, logit_limit(spec.tau));
+            for (head, packed) in packed.iter().enumerate() {
+                let masks = block_masks(&qe, to - from, &ke, packed.as_ref(), h, head, slice, logit_limit(spec.tau));
                 for s in 0..cols.samples() {
                     let mut counters = start(s);
                     for some in cols.col[cols.indptr[s]..cols.indptr[s + 1]].chunks(64) {
@@ -520,15 +519,13 @@ impl<T: Real> Backward<'_, T> {
 }
 
 /// `out[c, i] = Σ over samples s of column c of g(s)[gene i]`, `[columns, genes]`.
-fn sums<'g, 's, T: Real>(
+fn sums<'g, 's, T: Real + 'g>(
     genes: &[u32],
     columns: &[u32],
     samples: &impl Fn(u32) -> &'s [u32],
     g: &impl Fn(usize) -> &'g [T],
     out: &mut Vec<T>,
-) where
-    T: 'g,
-{
+) {
     let n = genes.len();
     out.clear();
     out.resize(columns.len() * n, T::of(0.0));

@@ -1,0 +1,289 @@
+//! The command line: exit codes, one-line errors, configuration files, signals, files that Python opens.
+
+#[path = "common/python.rs"]
+mod python;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tiny::Order;
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    program().current_dir(dir).args(args).output().unwrap()
+}
+
+fn ok(dir: &Path, args: &[&str]) -> String {
+    let out = run(dir, args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Exit code 2 and one line of error with all of `parts`.
+fn refused(dir: &Path, args: &[&str], parts: &[&str]) {
+    let out = run(dir, args);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {text}");
+    assert!(out.stdout.is_empty(), "{args:?}: something on stdout");
+    let errors: Vec<_> = text.lines().filter(|l| !l.is_empty()).collect();
+    assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{args:?}: {text}");
+    for part in parts {
+        assert!(text.contains(part), "{args:?}: no {part:?} in: {text}");
+    }
+}
+
+/// Small and quick.
+const SMALL: [&str; 6] = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "8"];
+
+fn train<'a>(out: &'a str, epochs: &'a str) -> Vec<&'a str> {
+    [&["train", "--data", "data", "--out", out, "--epochs", epochs, "--quiet"], &SMALL[..]].concat()
+}
+
+#[test]
+fn wrong_usage_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    refused(d, &["train", "--data", "data", "--out", "run", "--ephocs", "3"], &["--ephocs", "--epochs"]);
+    refused(d, &["train", "--out", "run"], &["--data"]);
+    refused(d, &["trian"], &["trian", "train"]);
+    refused(d, &["train", "--data", "nowhere", "--out", "run"], &["nowhere"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--device", "cuda:0"], &["cuda:0", "CPU only", "--device cpu"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--device", "tpu"], &["tpu", "auto, cpu or cuda"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--recipe", "magic"], &["magic", "default", "published"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--lr", "-1"], &["--lr"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--hidden", "9"], &["--hidden 9", "even"]);
+    refused(d, &["recipes", "--threads", "0"], &["--threads"]);
+    refused(d, &["inspect", "nowhere"], &["nowhere"]);
+    refused(d, &["embed", "--run", ".", "--out", "e.h5ad"], &["run.json", "train"]);
+    assert!(std::fs::read_dir(d).unwrap().next().is_none(), "something was left behind");
+    assert_eq!(run(d, &[]).status.code(), Some(2));
+    assert!(ok(d, &["--help"]).contains("translate"));
+    assert!(ok(d, &["--version"]).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn existing_outputs_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    ok(d, &train("run", "1"));
+    let before = std::fs::read(d.join("run/run.json")).unwrap();
+    refused(d, &train("run", "2"), &["run", "--force"]);
+    assert_eq!(std::fs::read(d.join("run/run.json")).unwrap(), before);
+    ok(d, &[train("run", "2"), vec!["--force"]].concat());
+    ok(d, &["embed", "--run", "run", "--out", "e.h5ad"]);
+    refused(d, &["embed", "--run", "run", "--out", "e.h5ad"], &["e.h5ad", "--force"]);
+    refused(d, &["embed", "--run", "run", "--out", "no/e.h5ad"], &["no"]);
+    refused(d, &["weights", "export", "--run", "run", "--out", "e.h5ad"], &["e.h5ad", "--force"]);
+    refused(d, &["embed", "--run", "run", "--out", "n.h5ad", "--nodes", "--cells", "cell1,who"], &["who"]);
+    refused(d, &["train", "--resume", "--out", "data"], &["run.json"]);
+    refused(d, &["train", "--resume", "--out", "run", "--lr", "0.1"], &["other settings", "--epochs"]);
+    assert!(!d.join("n.h5ad").exists());
+}
+
+#[test]
+fn configuration_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    let config = |text: &str| std::fs::write(d.join("c.toml"), text).unwrap();
+    config(
+        "seed = 5\nquiet = true\n[train]\ndata = \"data\"\nout = \"run\"\nepochs = 2\nhidden = 16\nembedding-dim = 12\n\
+         lr = 0.001\n[embed]\nbatch-size = 3\n",
+    );
+    ok(d, &["train", "--config", "c.toml", "--epochs", "1", "--dropout=0.2"]);
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("run/run.json")).unwrap()).unwrap();
+    assert_eq!(run["config"]["epochs"], 1, "what is typed wins");
+    assert_eq!(run["config"]["seed"], 5);
+    assert_eq!(run["config"]["adam"]["lr"], 0.001);
+    assert_eq!(run["config"]["dropout"], 0.2);
+    assert_eq!(run["program"], env!("CARGO_PKG_VERSION"));
+    let with = |text: &str, parts: &[&str]| {
+        config(text);
+        refused(
+            d,
+            &["train", "--config", "c.toml", "--data", "data", "--out", "other"],
+            &[&["c.toml"], parts].concat(),
+        );
+    };
+    with("[train]\nephocs = 3\n", &["train.ephocs"]);
+    with("ephocs = 3\n", &["`ephocs`"]);
+    with("[trian]\nepochs = 3\n", &["[trian]"]);
+    with("[embed]\nnodez = true\n", &["embed.nodez"]);
+    with("[train]\nforce = 1\n", &["train.force", "true or false"]);
+    with("[train\n", &["line 1"]);
+    refused(d, &["train", "--config", "none.toml"], &["none.toml"]);
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["recipes"][..], &["recipes", "--json"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let out = program().current_dir(dir.path()).args(args).stdout(writer).output().unwrap();
+        assert!(out.stderr.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn results_as_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    let json = |args: &[&str]| -> serde_json::Value {
+        let text = ok(d, &[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    };
+    assert_eq!(json(&train("run", "2"))["epochs"], 2);
+    assert_eq!(json(&["inspect", "run"])["epochs"], "2 of 2");
+    assert_eq!(json(&["inspect", "data", "--verify"])["genes"], tiny::GENES);
+    assert_eq!(json(&["weights", "export", "--run", "run", "--out", "w.safetensors"])["out"], "w.safetensors");
+    assert_eq!(json(&["inspect", "w.safetensors"])["fc3.bias"], "[2]");
+    assert_eq!(json(&["weights", "import", "w.safetensors", "--data", "data", "--out", "back"])["unused_gene_rows"], 0);
+    assert_eq!(json(&["recipes"])[0]["name"], "default");
+    assert_eq!(json(&["embed", "--run", "back", "--out", "e.h5ad"])["cells"], tiny::CELLS);
+}
+
+/// The published recipe on a data set whose samples are split by cell draws a set of its own.
+#[test]
+fn published_draws_its_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    let args = ["train", "--data", "data", "--recipe", "published", "--epochs", "1", "--quiet", "--hidden", "16"];
+    refused(d, &[&args[..], &["--out", "run", "--samples", "default"]].concat(), &["default", "cell", "sample"]);
+    assert!(!d.join("run").exists(), "an empty folder was left behind");
+    ok(d, &[&args[..], &["--out", "run"]].concat());
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("run/run.json")).unwrap()).unwrap();
+    assert_eq!(run["config"]["samples"], "published");
+    assert_eq!(run["config"]["batch_size"], 1);
+    let data = sccrossrec::graph::DataSet::open(&d.join("data")).unwrap();
+    assert_eq!(data.samples("published").unwrap().recipe["split"], "sample");
+    ok(d, &[&args[..], &["--out", "again"]].concat());
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn no_temporary_files(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(!path.to_string_lossy().ends_with(".tmp"), "{} was left", path.display());
+        if path.is_dir() {
+            no_temporary_files(&path);
+        }
+    }
+}
+
+#[test]
+fn signals_save_and_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let name = format!("run-{signal}");
+        let mut child = program()
+            .current_dir(d)
+            .args(train(&name, "100000"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = d.join(&name).join("log.jsonl");
+        wait_for("the first epoch", || std::fs::read_to_string(&log).is_ok_and(|t| !t.is_empty()));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        wait_for("the end", || child.try_wait().unwrap().is_some());
+        let out = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(code), "{text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("error: interrupted; saved") && last.contains(&format!("--resume --out {name}")),
+            "{text}"
+        );
+        no_temporary_files(d);
+        // Goes on, and ends as if nothing had happened.
+        let done = std::fs::read_to_string(&log).unwrap().lines().count();
+        let epochs = (done + 1).to_string();
+        ok(d, &["train", "--resume", "--out", &name, "--epochs", &epochs, "--quiet"]);
+        let straight = format!("straight-{signal}");
+        ok(d, &train(&straight, &epochs));
+        for file in [
+            "run.json",
+            "checkpoints/best.safetensors",
+            "checkpoints/last.safetensors",
+            "checkpoints/state.safetensors",
+        ] {
+            assert!(
+                std::fs::read(d.join(&name).join(file)).unwrap()
+                    == std::fs::read(d.join(&straight).join(file)).unwrap(),
+                "{file} differs after {signal}"
+            );
+        }
+    }
+}
+
+const READ_EMBEDDING: &str = r#"
+import sys, json, numpy as np, anndata
+e = anndata.read_h5ad(sys.argv[1])
+assert e.shape == (60, 0), e.shape
+z = e.obsm["X_sccrossrec"]
+assert z.shape == (60, 32) and z.dtype == np.float32 and np.isfinite(z).all()
+assert (z[:, :16] == e.obsm["X_sccrossrec_rna"]).all() and (z[:, 16:] == e.obsm["X_sccrossrec_atac"]).all()
+assert list(e.obs["cell_type"].cat.categories) == ["A", "B", "C"]
+u = e.uns["sccrossrec"]
+assert json.loads(u["config"])["hidden"] == 16 and len(u["data_hash"]) > 8 and u["version"]
+n = u["nodes"]
+cells = n["cells"]
+assert [e.obs_names[c] for c in cells] == ["cell4", "cell0"], cells
+for side, total, half in (("rna", 30, 0), ("atac", 80, 16)):
+    s = n[side]
+    assert len(s["names"]) == total
+    assert s["indptr"][0] == 0 and s["indptr"][-1] == len(s["indices"]) == len(s["values"]) and s["values"].shape[1] == 16
+    # z is the mean over the nodes
+    for i, c in enumerate(cells):
+        rows = s["values"][s["indptr"][i]:s["indptr"][i + 1]]
+        assert len(rows) > 0 and np.allclose(rows.mean(0), z[c, half:half + 16], atol=1e-5), (side, c)
+"#;
+
+const READ_TRANSLATION: &str = r#"
+import sys, numpy as np, anndata, scipy.sparse as sp
+t = anndata.read_h5ad(sys.argv[1])
+assert t.shape == (60, 30), t.shape
+assert sp.issparse(t.X) and sp.issparse(t.layers["count"])
+x, n = t.X.toarray(), t.layers["count"].toarray()
+assert set(np.unique(x)) <= {0.0, 1.0} and ((n > 9) == (x == 1)).all()
+assert 0 < x.sum() < x.size, x.sum()
+assert (t.var["chrom"].iloc[1] == "chr2") and t.var_names[1] == "G1"
+assert "nodes" not in t.uns["sccrossrec"]
+print(int(x.sum()))
+"#;
+
+#[test]
+fn python_opens_embeddings_and_translations() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    ok(d, &train("run", "1"));
+    ok(d, &["embed", "--run", "run", "--out", "e.h5ad", "--nodes", "--cells", "cell4,cell0"]);
+    ok(d, &["translate", "--run", "run", "--out", "t.h5ad"]);
+    no_temporary_files(d);
+    let Some(python) = python::python_with_anndata() else { return };
+    python::run_python(&python, READ_EMBEDDING, &[&d.join("e.h5ad")]);
+    let ones: usize = python::run_python(&python, READ_TRANSLATION, &[&d.join("t.h5ad")]).trim().parse().unwrap();
+    assert!(ones > 0);
+}
