@@ -45,17 +45,9 @@ pub struct Args {
 
 /// Opens the data that a verb is to work on: those given, or those the run was trained on.
 pub(super) fn open_data(run: &Run, data: Option<&PathBuf>, ctx: &Context) -> Result<DataSet> {
-    let dir = data.map_or(run.data_dir(), PathBuf::as_path);
-    if data.is_none() && !dir.exists() {
-        return Err(Error::input(
-            dir,
-            format!("the data that {} was trained on are no longer there", run.dir().display()),
-            "say with --data where they are",
-        ));
-    }
-    let opened = DataSet::open(dir)?;
-    if data.is_none() && opened.hash() != run.data_hash() {
-        ctx.say(&format!("note: {} has changed since the run was trained on it", dir.display()));
+    let opened = run.open_data(data.map(PathBuf::as_path))?;
+    if opened.hash() != run.data_hash() {
+        ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
     }
     Ok(opened)
 }

@@ -238,6 +238,9 @@ pub struct Simulated {
     pub atac_entries: u64,
 }
 
+/// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
+type Draft = (usize, i64, i64, Option<(usize, f64)>);
+
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
@@ -320,7 +323,7 @@ impl Simulation {
         order.truncate((c.linked_genes * c.genes as f64).round() as usize);
         let mut left: Vec<usize> = (0..c.chromosomes).map(|k| of_chrom(c.peaks, k)).collect();
         let mut spare: Vec<usize> = left.iter().map(|n| n / 2).collect();
-        let mut drafts: Vec<(usize, i64, i64, Option<(usize, f64)>)> = Vec::with_capacity(c.peaks);
+        let mut drafts: Vec<Draft> = Vec::with_capacity(c.peaks);
         let mut draft = |rng: &mut Rng, k: usize, middle: i64, link| {
             let width = 400 + rng.below(601) as i64;
             drafts.push((k, middle - width / 2, width, link));
