@@ -1,6 +1,6 @@
 //! `attention.h5`: the sparse attention of every cell in one file, written as a stream.
 //!
-//! HDF5, all datasets one-dimensional and chunked; `N` rows (cells), `nnz` pairs:
+//! HDF5, all datasets one-dimensional and chunked; `N` rows (cells, by cell type and then by number), `nnz` pairs:
 //!
 //! | name | type | length | meaning |
 //! | --- | --- | --- | --- |

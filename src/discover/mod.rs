@@ -1,6 +1,6 @@
 //! Regulation read back: the attention of every cell, its sums over cell types, and how well it finds known links.
 
-mod attention;
+pub mod attention;
 mod links;
 mod recovery;
 
@@ -182,7 +182,7 @@ fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cel
 }
 
 /// Reads the attention of a model back, into the folder `out`, which must exist:
-/// * `attention.h5`, the attention of every cell (for its format see the source of this module's `attention`);
+/// * `attention.h5`, the attention of every cell (its format: [`attention`]);
 /// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type;
 /// * with known links, how well they are found by attention and by three baselines, returned.
 ///
