@@ -59,9 +59,9 @@ fn compare(name: &str, inputs: &[Input], grads: &[Vec<f64>], f: impl Fn(&[Input]
     const STEP: f64 = 1e-5;
     let mut inputs = inputs.to_vec();
     let mut nonzero = 0;
-    for i in 0..inputs.len() {
-        let scale = grads[i].iter().fold(1.0f64, |m, g| m.max(g.abs()));
-        for j in 0..inputs[i].0.len() {
+    for (i, grads) in grads.iter().enumerate() {
+        let scale = grads.iter().fold(1.0f64, |m, g| m.max(g.abs()));
+        for (j, &got) in grads.iter().enumerate() {
             let x = inputs[i].0[j];
             inputs[i].0[j] = x + STEP;
             let up = f(&inputs);
@@ -69,7 +69,6 @@ fn compare(name: &str, inputs: &[Input], grads: &[Vec<f64>], f: impl Fn(&[Input]
             let down = f(&inputs);
             inputs[i].0[j] = x;
             let want = (up - down) / (2.0 * STEP);
-            let got = grads[i][j];
             assert!((want - got).abs() <= 2e-7 * scale.max(want.abs()), "{name}: input {i}[{j}]: {got} against {want}");
             nonzero += usize::from(got != 0.0);
         }
@@ -171,7 +170,9 @@ fn pool_means_and_bags() {
     }
 }
 
-fn members(s: &[Selection<f64>]) -> Vec<(Vec<(u8, u32)>, Vec<u32>, Vec<bool>)> {
+type Choice = (Vec<(u8, u32)>, Vec<u32>, Vec<bool>);
+
+fn members(s: &[Selection<f64>]) -> Vec<Choice> {
     s.iter().map(|s| (s.rows.clone(), s.peak.clone(), s.kept.clone())).collect()
 }
 
