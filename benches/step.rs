@@ -94,7 +94,7 @@ fn main() {
         group.finish();
     }
     if !std::env::args().any(|a| a == "--test") {
-        let shares = [("batch 1, positive", &one, 7), ("batch 1, negative", &negative, 7), ("batch 256", &large, 2)];
+        let shares = [("batch 1, positive", &one, 7), ("batch 1, negative", &negative, 7), ("batch 256", &large, 3)];
         for (name, batch, rounds) in shares.into_iter().filter(|s| s.0.contains(&only)) {
             share(name, &mut trainer, batch, rounds);
         }

@@ -87,10 +87,25 @@ vectorized! {
 }
 
 vectorized! {
-    /// `out += x`, number by number.
-    pub fn add<T: Real>(out: &mut [T], x: &[T]) {
-        for (o, &x) in out.iter_mut().zip(x) {
-            *o += x;
+    /// `out = Σ rows`, number by number, rows in order. Each row is as long as `out`.
+    pub fn sum_rows<T: Real>(out: &mut [T], rows: &[&[T]]) {
+        out.fill(T::of(0.0));
+        for row in rows {
+            for (o, &x) in out.iter_mut().zip(*row) {
+                *o += x;
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `out += Σ w[i] × table[rows[i]]`, rows of the length of `out`, in order.
+    pub fn gather_sum<T: Real>(out: &mut [T], w: &[T], table: &[T], stride: usize, rows: &[u32]) {
+        for (&w, &r) in w.iter().zip(rows) {
+            let row = &table[r as usize * stride..][..out.len()];
+            for (o, &x) in out.iter_mut().zip(row) {
+                *o += w * x;
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
-use crate::simd::axpy;
+use crate::simd::{axpy, gather_sum};
 use crate::tape::{Tape, Var};
 
 /// Constants of the attention.
@@ -65,38 +65,59 @@ fn better<T: Real>(a: &Candidate<T>, b: &Candidate<T>) -> bool {
     a.logit > b.logit || (a.logit == b.logit && a.index < b.index)
 }
 
-/// The best `cap` candidates seen so far, best first.
-#[derive(Debug, Clone)]
-struct Top<T> {
+/// The best `cap` candidates of each of some genes (and heads), best first, in one buffer.
+struct Tops<T> {
     list: Vec<Candidate<T>>,
+    len: Vec<usize>,
+    cap: usize,
 }
 
-impl<T: Real> Top<T> {
-    fn offer(&mut self, c: Candidate<T>, cap: usize) {
-        if self.list.len() == cap {
-            match self.list.last() {
-                Some(worst) if better(&c, worst) => {
-                    self.list.pop();
-                }
-                _ => return,
-            }
+impl<T: Real> Tops<T> {
+    /// `n` lists that start with the masked pairs.
+    fn new(n: usize, cap: usize, pads: &[Candidate<T>]) -> Self {
+        let blank = Candidate { logit: T::of(0.0), index: MASKED, entry: MASKED };
+        let mut list = vec![blank; n * cap];
+        for own in list.chunks_exact_mut(cap) {
+            own[..pads.len()].copy_from_slice(pads);
         }
-        let at = self.list.partition_point(|x| better(x, &c));
-        self.list.insert(at, c);
+        Tops { list, len: vec![pads.len(); n], cap }
     }
 
-    /// Offers a run of logits, skipping those that cannot get in, sixteen at a time.
-    fn offer_run(&mut self, logits: &[T], index: impl Fn(usize) -> u32, first_entry: usize, cap: usize) {
+    fn of(&self, i: usize) -> &[Candidate<T>] {
+        &self.list[i * self.cap..][..self.len[i]]
+    }
+
+    /// Offers list `i` a run of logits, skipping those that cannot get in, sixteen at a time.
+    fn offer_run(&mut self, i: usize, logits: &[T], index: impl Fn(usize) -> u32, first_entry: usize) {
+        let cap = self.cap;
+        let own = &mut self.list[i * cap..(i + 1) * cap];
+        let len = &mut self.len[i];
         for (c, chunk) in logits.chunks(16).enumerate() {
-            if self.list.len() == cap
-                && let Some(worst) = self.list.last().map(|w| w.logit)
-                && !chunk.iter().fold(false, |any, &l| any | (l >= worst))
-            {
-                continue;
+            if *len == cap {
+                let worst = own[cap - 1].logit;
+                if !chunk.iter().fold(false, |any, &l| any | (l >= worst)) {
+                    continue;
+                }
             }
-            for (i, &logit) in chunk.iter().enumerate() {
-                let j = c * 16 + i;
-                self.offer(Candidate { logit, index: index(j), entry: (first_entry + j) as u32 }, cap);
+            for (j, &logit) in chunk.iter().enumerate() {
+                if *len == cap && !(logit >= own[cap - 1].logit) {
+                    continue;
+                }
+                let at = c * 16 + j;
+                let new = Candidate { logit, index: index(at), entry: (first_entry + at) as u32 };
+                let mut place = if *len < cap {
+                    *len += 1;
+                    *len - 1
+                } else if better(&new, &own[cap - 1]) {
+                    cap - 1
+                } else {
+                    continue;
+                };
+                while place > 0 && better(&new, &own[place - 1]) {
+                    own[place] = own[place - 1];
+                    place -= 1;
+                }
+                own[place] = new;
             }
         }
     }
@@ -162,7 +183,7 @@ impl<T: Real> Inputs<'_, T> {
             for from in (g0..g1).step_by(GENES) {
                 let to = (from + GENES).min(g1);
                 gather(self.q, self.uq, self.genes, from, to, &mut q);
-                let mut tops = vec![Top { list: pads.clone() }; (to - from) * spec.heads];
+                let mut tops = Tops::new((to - from) * spec.heads, cap, &pads);
                 for pf in (p0..p1).step_by(PEAKS) {
                     let pt = (pf + PEAKS).min(p1);
                     gather(self.k, self.uk, self.peaks, pf, pt, &mut k);
@@ -173,13 +194,13 @@ impl<T: Real> Inputs<'_, T> {
                         let ks = View::strided(&k[head * slice..], width, slice, h);
                         product_into(&mut tile, width, qs, ks.t(), false);
                         for (i, row) in tile.chunks_exact(width).enumerate() {
-                            tops[i * spec.heads + head].offer_run(row, |j| index_of(pf + j), pf, cap);
+                            tops.offer_run(i * spec.heads + head, row, |j| index_of(pf + j), pf);
                         }
                     }
                 }
-                for (i, top) in tops.iter().enumerate() {
+                for i in 0..(to - from) * spec.heads {
                     let (head, entry) = ((i % spec.heads) as u8, (from + i / spec.heads) as u32);
-                    let members = top.list.iter().map(|c| (c.logit, (c.entry != MASKED).then_some((c.entry, None))));
+                    let members = tops.of(i).iter().map(|c| (c.logit, (c.entry != MASKED).then_some((c.entry, None))));
                     out.push_row(head, entry, members, spec.tau);
                 }
             }
@@ -415,24 +436,32 @@ fn accumulate<T: Real>(
     // Σ dlogit v_j and Σ dlogit v_j v_i for each own row and head.
     let mut sums = vec![[T::of(0.0); 2]; own.len() / h * heads];
     const ROWS: usize = 64;
-    d_own.par_chunks_mut(ROWS * h).zip(sums.par_chunks_mut(ROWS * heads)).enumerate().for_each(|(chunk, (d, sums))| {
-        for (i, (d, sums)) in d.chunks_exact_mut(h).zip(sums.chunks_exact_mut(heads)).enumerate() {
-            let row = chunk * ROWS + i;
-            for &p in &order[ptr[row]..ptr[row + 1]] {
-                let p = p as usize;
-                let head = usize::from(pairs.head[p]);
-                let g = pairs.dlogit[p];
-                let o = &other[other_row[p] as usize * h + head * slice..][..slice];
-                axpy(&mut d[head * slice..(head + 1) * slice], g, o);
-                sums[head][0] += g * other_value[p];
-                sums[head][1] += g * other_value[p] * own_value[p];
+    d_own.par_chunks_mut(ROWS * h).zip(sums.par_chunks_mut(ROWS * heads)).enumerate().for_each_init(
+        Default::default,
+        |(weights, rows): &mut (Vec<T>, Vec<u32>), (chunk, (d, sums))| {
+            for (i, (d, sums)) in d.chunks_exact_mut(h).zip(sums.chunks_exact_mut(heads)).enumerate() {
+                let row = chunk * ROWS + i;
+                let own = &order[ptr[row]..ptr[row + 1]];
+                for (head, sums) in sums.iter_mut().enumerate() {
+                    let mine = own.iter().map(|&p| p as usize).filter(|&p| usize::from(pairs.head[p]) == head);
+                    weights.clear();
+                    rows.clear();
+                    for p in mine {
+                        let g = pairs.dlogit[p];
+                        weights.push(g);
+                        rows.push(other_row[p]);
+                        sums[0] += g * other_value[p];
+                        sums[1] += g * other_value[p] * own_value[p];
+                    }
+                    gather_sum(&mut d[head * slice..(head + 1) * slice], weights, &other[head * slice..], h, rows);
+                }
+                for (head, &mut [c, _]) in sums.iter_mut().enumerate() {
+                    let range = head * slice..(head + 1) * slice;
+                    axpy(&mut d[range.clone()], c, &u_other[range]);
+                }
             }
-            for (head, &mut [c, _]) in sums.iter_mut().enumerate() {
-                let range = head * slice..(head + 1) * slice;
-                axpy(&mut d[range.clone()], c, &u_other[range]);
-            }
-        }
-    });
+        },
+    );
     for (row, sums) in sums.chunks_exact(heads).enumerate() {
         for (head, &[c, cc]) in sums.iter().enumerate() {
             if c != T::of(0.0) || cc != T::of(0.0) {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::ops::nodes::{NodeSet, split_rows};
 use crate::ops::project::{Extra, Side};
 use crate::real::Real;
-use crate::simd::{axpy, vectorized};
+use crate::simd::{axpy, gather_sum, vectorized};
 use crate::tape::{Tape, Var};
 
 /// What the rows are weighted with.
@@ -92,24 +92,30 @@ pub fn pool<'p, T: Real>(
             Weights::Mean => None,
             Weights::Var { var, .. } => Some(s.value(var)),
         };
-        split_rows(&mut de, &nodes.rows, d, 64).into_par_iter().for_each(|(start, first, piece)| {
-            for r in start..(start + 64).min(nodes.rows.len()) {
-                let at = (nodes.rows[r] as usize - first) * d;
-                let out = &mut piece[at..at + d];
-                for &e in &nodes.by_row[nodes.row_ptr[r]..nodes.row_ptr[r + 1]] {
-                    let e = e as usize;
-                    let sample = nodes.sample[e] as usize;
+        split_rows(&mut de, &nodes.rows, d, 64).into_par_iter().for_each_init(
+            Default::default,
+            |(scale, from): &mut (Vec<T>, Vec<u32>), (start, first, piece)| {
+                for r in start..(start + 64).min(nodes.rows.len()) {
+                    let at = (nodes.rows[r] as usize - first) * d;
+                    let out = &mut piece[at..at + d];
+                    let own = &nodes.by_row[nodes.row_ptr[r]..nodes.row_ptr[r + 1]];
                     for head in 0..heads {
-                        let w = wv.map_or_else(|| T::of(1.0 / nodes.count(sample) as f64), |w| w[head * nnz + e]);
-                        if w == T::of(0.0) {
-                            continue;
+                        scale.clear();
+                        from.clear();
+                        for &e in own {
+                            let sample = nodes.sample[e as usize];
+                            let count = nodes.count(sample as usize);
+                            let w = wv.map_or_else(|| T::of(1.0 / count as f64), |w| w[head * nnz + e as usize]);
+                            if w != T::of(0.0) {
+                                scale.push(w);
+                                from.push((head * b) as u32 + sample);
+                            }
                         }
-                        let g = &grad[(head * b + sample) * (width + 1)..][..d];
-                        axpy(out, w, g);
+                        gather_sum(out, scale, &grad, width + 1, from);
                     }
                 }
-            }
-        });
+            },
+        );
         s.put(emb, de);
         if let Weights::Var { var, .. } = weights {
             let mut dw = s.take(var);

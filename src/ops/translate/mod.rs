@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
-use crate::simd::vectorized;
+use crate::simd::{sum_rows, vectorized};
 use crate::tape::{Tape, Var};
 
 /// Constants of the translation.
@@ -438,12 +438,12 @@ impl<T: Real> Backward<'_, T> {
             Plan::Distinct { genes, .. } => {
                 let all: Vec<u32> = (0..cols.len() as u32).collect();
                 let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
-                self.block(&genes, &all, samples, &g, dq, duq, dke);
+                self.block(&genes, &all, samples, &compact(&genes, n, &g), dq, duq, dke);
             }
             Plan::CellByCell { .. } => {
                 for (i, active) in active.iter().enumerate() {
-                    let own = [i as u32];
-                    self.block(active, &cols.col[cols.indptr[i]..cols.indptr[i + 1]], |_| &own, &g, dq, duq, dke);
+                    let own = &cols.col[cols.indptr[i]..cols.indptr[i + 1]];
+                    self.block(active, own, |_| &[0], &compact(active, 1, &|_| g(i)), dq, duq, dke);
                 }
             }
         }
@@ -452,18 +452,16 @@ impl<T: Real> Backward<'_, T> {
     /// Some genes × some columns. Column ranges of a fixed size run in parallel, each with its own partial of dq;
     /// partials are summed in order.
     #[allow(clippy::too_many_arguments)]
-    fn block<'g, 's>(
+    fn block<'s>(
         &self,
         genes: &[u32],
         columns: &[u32],
         samples: impl Fn(u32) -> &'s [u32] + Sync,
-        g: &(impl Fn(usize) -> &'g [T] + Sync),
+        g: &[T],
         dq: &mut [T],
         duq: &mut [T],
         dke: &mut [T],
-    ) where
-        T: 'g,
-    {
+    ) {
         if genes.is_empty() || columns.is_empty() {
             return;
         }
@@ -488,9 +486,8 @@ impl<T: Real> Backward<'_, T> {
                     }
                     let kv = View::new(&ks, columns.len(), slice);
                     for (b, (qb, dqb)) in qe.chunks(TILE * slice).zip(dqe.chunks_mut(TILE * slice)).enumerate() {
-                        let genes = &genes[b * TILE..(b * TILE + qb.len() / slice)];
-                        let (m, n) = (columns.len(), genes.len());
-                        sums(genes, columns, &samples, g, &mut gs);
+                        let (m, n) = (columns.len(), qb.len() / slice);
+                        sums(columns, &samples, g, genes.len(), b * TILE, n, &mut gs);
                         tile.resize(m * n, T::of(0.0));
                         let qv = View::new(qb, n, slice);
                         product_into(&mut tile, n, kv, qv.t(), false);
@@ -518,28 +515,32 @@ impl<T: Real> Backward<'_, T> {
     }
 }
 
-/// `out[c, i] = Σ over samples s of column c of g(s)[gene i]`, `[columns, genes]`.
-fn sums<'g, 's, T: Real + 'g>(
-    genes: &[u32],
+/// The gradients of some genes only, contiguous: `[n, genes]`.
+fn compact<'g, T: Real + 'g>(genes: &[u32], n: usize, g: &(impl Fn(usize) -> &'g [T] + Sync)) -> Vec<T> {
+    let mut out = vec![T::of(0.0); n * genes.len()];
+    out.par_chunks_mut(genes.len().max(1)).enumerate().for_each(|(i, out)| {
+        let row = g(i);
+        out.iter_mut().zip(genes).for_each(|(o, &gene)| *o = row[gene as usize]);
+    });
+    out
+}
+
+/// `out[c, i] = Σ over samples s of column c of g[s, from + i]`, `[columns, n]`; g has rows of `width`.
+fn sums<'s, T: Real>(
     columns: &[u32],
     samples: &impl Fn(u32) -> &'s [u32],
-    g: &impl Fn(usize) -> &'g [T],
+    g: &[T],
+    width: usize,
+    from: usize,
+    n: usize,
     out: &mut Vec<T>,
 ) {
-    let n = genes.len();
-    out.clear();
     out.resize(columns.len() * n, T::of(0.0));
-    let contiguous = (genes[n - 1] - genes[0]) as usize == n - 1;
+    let mut rows: Vec<&[T]> = Vec::new();
     for (&c, out) in columns.iter().zip(out.chunks_exact_mut(n)) {
-        for &s in samples(c) {
-            let row = g(s as usize);
-            if contiguous {
-                let row = &row[genes[0] as usize..][..n];
-                crate::simd::add(out, row);
-            } else {
-                out.iter_mut().zip(genes).for_each(|(o, &i)| *o += row[i as usize]);
-            }
-        }
+        rows.clear();
+        rows.extend(samples(c).iter().map(|&s| &g[s as usize * width + from..][..n]));
+        sum_rows(out, &rows);
     }
 }
 
