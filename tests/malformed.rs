@@ -53,6 +53,16 @@ fn set_names(path: &Path, at: &str, names: &[String]) {
     });
 }
 
+/// Puts a column of text in place of what is there, if anything is.
+fn set_column(path: &Path, at: &str, values: &[String]) {
+    edit(path, |file| {
+        if !file.link_exists(at) {
+            file.new_dataset::<VarLenUnicode>().shape(1).create(at).unwrap();
+        }
+    });
+    set_names(path, at, values);
+}
+
 /// What is done to a good pair, and what the line must then hold.
 const CASES: &[(&str, Change, &[&str])] = &[
     ("no file", |rna, _| std::fs::remove_file(rna).unwrap(), &["rna.h5ad", "cannot read"]),
@@ -173,6 +183,29 @@ const CASES: &[(&str, Change, &[&str])] = &[
             })
         },
         &["rna.h5ad", "`obs/cell_type`", "code 7"],
+    ),
+    (
+        "a short column of peaks",
+        |_, a| set_column(a, "var/chrom", &["chr1".to_string(), "chr2".to_string()]),
+        &["atac.h5ad", "`var/chrom` has 2 values where `var` has 40 rows"],
+    ),
+    (
+        "a short column of labels",
+        |rna, _| set_column(rna, "obs/cell_type", &["T".to_string()]),
+        &["rna.h5ad", "`obs/cell_type` has 1 values where `obs` has 60 rows"],
+    ),
+    (
+        "a short strand",
+        |rna, _| {
+            edit(rna, |f| {
+                let var = f.group("var").unwrap();
+                for (name, n) in [("chromStart", 25), ("chromEnd", 24)] {
+                    let set = var.new_dataset::<i64>().shape(n).create(name).unwrap();
+                    set.write_raw(&vec![7i64; n]).unwrap();
+                }
+            })
+        },
+        &["rna.h5ad", "`var/chromEnd` has 24 values where `var` has 25 rows"],
     ),
 ];
 

@@ -89,20 +89,7 @@ impl AnnData {
             Some(group) => group,
             None => return Err(self.legacy(at)),
         };
-        let column = match self.attr_text(&group, "_index")? {
-            Some(name) => name,
-            None => ["_index", "index"]
-                .into_iter()
-                .find(|n| group.link_exists(n))
-                .ok_or_else(|| {
-                    Error::input(
-                        &self.path,
-                        format!("`{at}` has no attribute `_index` and no column `_index`"),
-                        "write the file again with a current anndata",
-                    )
-                })?
-                .to_string(),
-        };
+        let column = self.index_name(&group, at)?;
         match self.column_in(&group, at, &column)? {
             Some(Column::Strings(v)) => Ok(v),
             Some(Column::Categorical { codes, categories }) => codes
@@ -116,12 +103,45 @@ impl AnnData {
                 format!("the names in `{at}/{column}` are not text"),
                 "write the file again with names as text",
             )),
-            None => Err(Error::input(
-                &self.path,
-                format!("`{at}` names its index `{column}`, which is not there"),
-                "write the file again with a current anndata",
-            )),
+            None => Err(self.no_index(at, &column)),
         }
+    }
+
+    /// Name of the column that holds the names of the rows.
+    fn index_name(&self, group: &Group, at: &str) -> Result<String> {
+        if let Some(name) = self.attr_text(group, "_index")? {
+            return Ok(name);
+        }
+        let found = ["_index", "index"].into_iter().find(|n| group.link_exists(n));
+        found.map(String::from).ok_or_else(|| {
+            Error::input(
+                &self.path,
+                format!("`{at}` has no attribute `_index` and no column `_index`"),
+                "write the file again with a current anndata",
+            )
+        })
+    }
+
+    fn no_index(&self, at: &str, column: &str) -> Error {
+        Error::input(
+            &self.path,
+            format!("`{at}` names its index `{column}`, which is not there"),
+            "write the file again with a current anndata",
+        )
+    }
+
+    /// Rows of a frame: the length of its index, which is not read for it.
+    fn rows_of(&self, group: &Group, at: &str) -> Result<usize> {
+        let name = self.index_name(group, at)?;
+        let open = || format!("open `{at}/{name}`");
+        if name.contains('/') || !group.link_exists(&name) {
+            return Err(self.no_index(at, &name));
+        }
+        let set = match group.loc_type_by_name(&name).at(&self.path, open)? {
+            LocationType::Dataset => group.dataset(&name),
+            _ => group.group(&name).and_then(|g| g.dataset(if g.link_exists("codes") { "codes" } else { "values" })),
+        };
+        Ok(set.at(&self.path, open)?.size())
     }
 
     /// Names of the columns of `obs` or `var` (without the index), sorted.
@@ -132,12 +152,23 @@ impl AnnData {
         Ok(names.into_iter().filter(|n| *n != index && n != "__categories").collect())
     }
 
-    /// A column of `obs` or `var`; `None` where there is no such column.
+    /// A column of `obs` or `var`, one value a row of the frame; `None` where there is no such column.
+    ///
+    /// # Errors
+    /// A column that cannot be read, or is shorter or longer than the index of its frame.
     pub fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
-        match self.frame(axis)? {
-            Some(group) => self.column_in(&group, axis.name(), name),
-            None => Err(self.legacy(axis.name())),
+        let at = axis.name();
+        let Some(group) = self.frame(axis)? else { return Err(self.legacy(at)) };
+        let Some(column) = self.column_in(&group, at, name)? else { return Ok(None) };
+        let rows = self.rows_of(&group, at)?;
+        if column.len() != rows {
+            return Err(Error::input(
+                &self.path,
+                format!("`{at}/{name}` has {} values where `{at}` has {rows} rows", column.len()),
+                "the file is damaged; make or fetch it again",
+            ));
         }
+        Ok(Some(column))
     }
 
     /// Names of the layers.
