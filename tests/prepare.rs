@@ -246,6 +246,8 @@ fn chromosomes_names_and_unknowns() {
     toy.peaks[2] = "no place".into();
     toy.peaks[5] = "GL000205.2-5-9".into();
     toy.genes[7] = toy.genes[6].clone();
+    toy.peaks[11] = toy.peaks[10].clone();
+    toy.peaks[12] = "chrUnknown-5-9".into();
     let (rna, atac) = toy.write(dir.path());
     let data = go(&PrepareConfig::new(rna, atac), &dir.path().join("data"));
     let v = data.vocabulary();
@@ -254,6 +256,10 @@ fn chromosomes_names_and_unknowns() {
     assert_eq!(v.chromosomes[v.peaks[5].chrom as usize], "GL000205.2");
     assert_eq!(data.features().unknown, Some(0));
     assert_eq!(v.genes[7].name, "gene6-1", "a second gene of one name");
+    let place = |i: usize| (v.peaks[i].chrom, v.peaks[i].start, v.peaks[i].end);
+    assert_eq!(place(11), place(10), "a second peak of one name lies where the first does");
+    assert_eq!(v.peaks[11].name, format!("{}-1", v.peaks[10].name));
+    assert_eq!(place(12), (0, -1, -1), "what is unknown matches nothing");
 }
 
 #[test]

@@ -202,8 +202,10 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let rna_matrix = rna.matrix(config.rna_layer.as_deref(), "--rna-layer")?;
     let atac_matrix = atac.matrix(config.atac_layer.as_deref(), "--atac-layer")?;
     let (rna_cells, atac_cells) = (rna.names(Axis::Obs)?, atac.names(Axis::Obs)?);
-    let gene_names = unique_names(rna.names(Axis::Var)?, &config.rna, "gene", say)?;
-    let peak_names = unique_names(atac.names(Axis::Var)?, &config.atac, "peak", say)?;
+    // Annotation goes by the names in the files: what makes a name distinct would lead it astray.
+    let (genes_named, peaks_named) = (rna.names(Axis::Var)?, atac.names(Axis::Var)?);
+    let gene_names = unique_names(genes_named.clone(), &config.rna, "gene", say)?;
+    let peak_names = unique_names(peaks_named.clone(), &config.atac, "peak", say)?;
     let pairs = pair_cells(config, &rna_cells, &atac_cells)?;
     let unmatched = (rna_cells.len() - pairs.len(), atac_cells.len() - pairs.len());
     if unmatched != (0, 0) {
@@ -220,7 +222,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         Some(gtf) => {
             let ids = text_column(&rna, Axis::Var, "gene_ids")?
                 .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
-            let places = gtf.locate(&gene_names, ids.as_deref())?;
+            let places = gtf.locate(&genes_named, ids.as_deref())?;
             let found = places.iter().flatten().count();
             say(&format!("genes in the GTF: {found} of {}", gene_names.len()));
             Some(places)
@@ -229,7 +231,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     };
     let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
     let (gene_chroms, tss) = locate_genes(&rna, places.as_deref(), gene_names.len())?;
-    let regions = locate_peaks(&atac, &peak_names)?;
+    let regions = locate_peaks(&atac, &peaks_named)?;
     let mut vocabulary = build_vocabulary(config, gene_names, &gene_chroms, tss, peak_names, &regions)?;
     let unknown = vocabulary.unknown;
     let genes_unknown = vocabulary.genes.iter().filter(|g| Some(g.chrom) == unknown).count();
@@ -645,7 +647,7 @@ fn locate_peaks(atac: &AnnData, names: &[String]) -> Result<Vec<PeakPlace>> {
         .iter()
         .enumerate()
         .map(|(i, name)| {
-            let named = parse_region(name);
+            let named = parse_region(name).filter(|r| r.chrom != UNKNOWN);
             let chrom = match &chroms {
                 Some(chroms) => chroms[i].clone().filter(|c| c != UNKNOWN),
                 None => None,
