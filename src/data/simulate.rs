@@ -16,7 +16,6 @@
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -26,6 +25,7 @@ use super::anndata::{AnnDataWriter, Column, Frame};
 use crate::error::{Error, Result};
 use crate::model::Csr;
 use crate::rng::Rng;
+use crate::train::files::write_text;
 
 /// Bases of chromosome a gene.
 const GENE_SPACING: f64 = 150_000.0;
@@ -558,10 +558,7 @@ impl Simulation {
         }
         rna.finish()?;
         atac.finish()?;
-        let mut file = std::fs::File::create(&made.truth).map_err(|e| Error::io(&made.truth, "create", e))?;
-        file.write_all(self.truth_tsv().as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io(&made.truth, "write", e))?;
+        write_text(&made.truth, &self.truth_tsv())?;
         Ok(made)
     }
 }

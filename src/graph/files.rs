@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::error::{Error, Result};
+use crate::train::files::write_atomic;
 
 /// Checksum of `bytes` (XXH3, 64 bits).
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
@@ -18,22 +19,9 @@ pub(crate) fn content_hash(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }
 
-/// Writes `bytes` under a temporary name beside `path`, flushes them to the disk and renames.
+/// Writes `parts`, one after another, as the file `path`: whole or not at all.
 pub(crate) fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<()> {
-    let temporary = beside(path, "tmp")?;
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&temporary);
-        Error::io(path, "write", e)
-    })
+    write_atomic(path, |out| parts.iter().try_for_each(|part| out.write_all(part)))
 }
 
 /// A hidden name in the same folder, of this process.

@@ -45,7 +45,7 @@
 //! ```
 
 mod dataset;
-mod files;
+pub(crate) mod files;
 mod mmap;
 mod prepare;
 mod rows;

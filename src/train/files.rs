@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::graph::files::beside;
 
 /// Removes the temporary file unless it was renamed away.
 struct Temporary(PathBuf);
@@ -18,13 +19,7 @@ impl Drop for Temporary {
 
 /// Writes `path` through `fill`. After an error or a crash the old file, if any, is as it was.
 pub(crate) fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::input(path, "is not the name of a file", "give a file name"));
-    };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Temporary(path.with_file_name(hidden));
+    let temporary = Temporary(beside(path, "tmp")?);
     let file = File::create(&temporary.0).map_err(|e| Error::io(path, "create", e))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     fill(&mut out).map_err(|e| Error::io(path, "write", e))?;
