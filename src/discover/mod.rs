@@ -157,12 +157,14 @@ fn file_names(types: &[String]) -> Vec<String> {
 /// cell_type, tss, distance (|TSS − peak midpoint|), peak. Coordinates are 0-based, half-open; unknown ones are `.`.
 fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cells: u64) -> Result<()> {
     let known = |x: i64| if x < 0 { ".".to_string() } else { x.to_string() };
-    let cell_type = cell_type.replace(['\t', '\n', '\r'], " ");
+    // A name is one field, whatever it holds.
+    let plain = |name: &str| name.replace(['\t', '\n', '\r'], " ");
+    let cell_type = plain(cell_type);
     write_atomic(path, |out| {
         writeln!(out, "chrom\tstart\tend\tgene\tweight\tcells\tmean\tcell_type\ttss\tdistance\tpeak")?;
         for l in links {
             let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
-            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".", String::as_str);
+            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".".into(), |c| plain(c));
             let tss = g.tss.map_or(".".into(), |t| t.to_string());
             let distance = distance(v, l.gene, l.peak).map_or(".".into(), |d| format!("{d:.0}"));
             writeln!(
@@ -170,11 +172,11 @@ fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cel
                 "{chrom}\t{}\t{}\t{}\t{:.9e}\t{}\t{:.9e}\t{cell_type}\t{tss}\t{distance}\t{}",
                 known(p.start),
                 known(p.end),
-                g.name,
+                plain(&g.name),
                 l.weight,
                 l.cells,
                 l.weight / cells as f64,
-                p.name,
+                plain(&p.name),
             )?;
         }
         Ok(())
@@ -268,6 +270,29 @@ mod tests {
     fn types_become_file_names() {
         let types: Vec<String> = ["CD4+ T", "CD4+_T", "a/b", "", "..", "cd4+_t"].map(String::from).to_vec();
         assert_eq!(file_names(&types), ["CD4+_T", "CD4+_T_2", "a_b", "_2", "_3", "cd4+_t_3"]);
+    }
+
+    #[test]
+    fn a_name_is_one_field() {
+        let gene = |name: &str| crate::graph::Gene { name: name.into(), chrom: 0, tss: Some(5) };
+        let v = Vocabulary {
+            chromosomes: vec!["chr\t1".into()],
+            genes: vec![gene("a\tb"), gene("c\nd")],
+            peaks: vec![crate::graph::Peak { name: "p\rq".into(), chrom: 0, start: 10, end: 20 }],
+            ..Vocabulary::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("links.tsv");
+        let link = |gene, weight| Link { gene, peak: 0, weight, cells: 2 };
+        write_links(&path, &v, &[link(0, 2.0), link(1, 1.0)], "T\tcell", 4).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(
+            rows[1],
+            ["chr 1", "10", "20", "a b", "2.000000000e0", "2", "5.000000000e-1", "T cell", "5", "10", "p q"]
+        );
+        assert_eq!((rows[2][3], rows[2].len()), ("c d", 11));
     }
 
     #[test]
