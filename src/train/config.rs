@@ -124,6 +124,15 @@ impl TrainConfig {
                 return bad(flag, "0".into(), "it must be at least 1");
             }
         }
+        for (flag, n, most) in [
+            ("heads", self.heads, 256),
+            ("hidden", self.hidden, 1 << 20),
+            ("embedding-dim", self.embedding_dim, 1 << 20),
+        ] {
+            if n > most {
+                return bad(flag, n.to_string(), &format!("it must be at most {most}"));
+            }
+        }
         if self.patience == Some(0) {
             return bad("patience", "0".into(), "it must be at least 1 epoch; leave it out for no early stopping");
         }
@@ -184,5 +193,24 @@ impl TrainConfig {
     /// How the parameters start.
     pub fn init(&self) -> Init {
         Init::PyTorch { embedding_std: self.embedding_std }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_without_end_are_refused() {
+        let good = recipe("default").unwrap();
+        good.validate().unwrap();
+        for (flag, config) in [
+            ("--heads", TrainConfig { heads: 512, hidden: 512, ..good.clone() }),
+            ("--hidden", TrainConfig { hidden: usize::MAX - 1, ..good.clone() }),
+            ("--embedding-dim", TrainConfig { embedding_dim: usize::MAX, ..good.clone() }),
+        ] {
+            let e = config.validate().unwrap_err().to_string();
+            assert!(e.starts_with(flag) && e.contains("at most"), "{e}");
+        }
     }
 }
