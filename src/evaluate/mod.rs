@@ -112,8 +112,10 @@ fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> (Vec<f64>, Vec<f
 }
 
 /// Evaluates a model on a part of a sample set, `batch_size` samples at a time. `progress` is told the samples done.
-/// Memory: a batch, and two bits a gene and positive sample. Fails where the part has no samples, or the model brings
-/// back a number that is none.
+/// Memory: a batch, nine bytes a sample, and a bit a gene and positive sample for the truth and for each head.
+///
+/// # Errors
+/// No samples in the part; a set that does not fit the data ([`SampleSet::check`]); logits that are not numbers.
 pub fn evaluate(
     model: &Model<f32>,
     data: &DataSet,
@@ -129,6 +131,7 @@ pub fn evaluate(
             part.name()
         )));
     }
+    set.check(data)?;
     let (genes, heads) = (model.config.genes, model.config.heads);
     let (rate, mean, training_cells) = gene_means(data, set, genes);
 

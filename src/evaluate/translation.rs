@@ -111,7 +111,7 @@ pub struct Translation {
     fneg: u64,
 }
 
-/// Pearson correlation from sums over n pairs around a shift, or `None` where a side is constant.
+/// Pearson correlation from plain sums over n pairs, or `None` where a side is constant.
 fn pearson(n: f64, sx: f64, sy: f64, sxx: f64, syy: f64, sxy: f64) -> Option<f64> {
     let (vx, vy) = (sxx - sx * sx / n, syy - sy * sy / n);
     // Rounding leaves a constant side a variance of up to a few ulp of its sum of squares.

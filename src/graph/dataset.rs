@@ -126,6 +126,24 @@ pub struct SampleSet {
     pub recipe: serde_json::Value,
 }
 
+impl SampleSet {
+    /// Checks a set that was made by hand for `data` (those that [`DataSet::samples`] and
+    /// [`draw_samples`](super::draw_samples) bring back are sound).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where a sample names a cell that `data` lacks, or a part a sample that the set lacks.
+    pub fn check(&self, data: &DataSet) -> Result<()> {
+        let (cells, n) = (data.n_cells(), self.samples.len());
+        if let Some(i) = self.samples.iter().position(|s| s.rna as usize >= cells || s.atac as usize >= cells) {
+            return Err(Error::usage(format!("sample set: sample {i} names a cell beyond the {cells} of the data")));
+        }
+        match self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
+            Some(k) => Err(Error::usage(format!("sample set: a part names sample {k} of {n}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A prepared data set (the folder that `prepare` makes), opened read-only.
 ///
 /// # The folder
@@ -400,7 +418,7 @@ impl DataSet {
         let (file, header) = CELLS;
         let type_of: HashMap<&str, u32> =
             c.cell_types.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
-        let (mut cells, mut cell_type) = (Vec::with_capacity(c.cells), Vec::new());
+        let (mut cells, mut cell_type) = (Vec::new(), Vec::new());
         for mut r in from_tsv(&at(file), &read_part(dir, &manifest, file)?, &header, c.cells)? {
             if !c.cell_types.is_empty() {
                 let t = type_of.get(r[1].as_str());
@@ -440,8 +458,8 @@ impl DataSet {
             if entry.first != next || entry.cells == 0 || entry.file.contains("..") || entry.file.starts_with('/') {
                 return Err(bad(MANIFEST, format!("shard {i} does not follow the one before")));
             }
-            next += entry.cells;
             shards.push(Shard::open(dir, entry, i, sizes, &features.gene_chrom, &features.peak_chrom)?);
+            next += entry.cells; // which fit the file
         }
         if next != c.cells as u64 {
             return Err(bad(MANIFEST, format!("its shards hold {next} of {} cells", c.cells)));
@@ -586,5 +604,40 @@ impl DataSet {
             index.iter().enumerate().map(move |(i, &k)| (k, values.get(i)))
         }
         batch.push(label, number, entries(rna.genes, rna.expr), entries(atac.peaks, atac.acc));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::simulate::{SimulateConfig, Simulation};
+    use crate::graph::{Hooks, PrepareConfig, prepare};
+
+    #[test]
+    fn sizes_of_a_manifest_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            SimulateConfig { cells: 12, genes: 4, peaks: 8, chromosomes: 2, cell_types: 2, ..Default::default() };
+        let made = Simulation::new(config).unwrap().write(dir.path(), &|_| {}).unwrap();
+        let mut config = PrepareConfig::new(&made.rna, &made.atac);
+        config.samples.negative_ratio = 0.0;
+        let at = dir.path().join("data");
+        prepare(&config, &at, Hooks::default()).unwrap();
+        let good = Manifest::read(&at).unwrap();
+        let wrong: [fn(&mut Content); 4] = [
+            |c| c.cells = usize::MAX,
+            |c| c.genes = usize::MAX,
+            |c| c.dna_length = usize::MAX,
+            |c| c.shards[0].cells = u64::MAX,
+        ];
+        for change in wrong {
+            let mut content = good.content.clone();
+            change(&mut content);
+            Manifest::new(content, good.origin.clone()).unwrap().write(&at).unwrap();
+            let e = DataSet::open(&at).unwrap_err();
+            assert!(e.exit_code() == 2 && e.to_string().contains("damaged"), "{e}");
+        }
+        good.write(&at).unwrap();
+        DataSet::open(&at).unwrap();
     }
 }

@@ -224,7 +224,7 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
             "draw another with `sccrossrec samples`",
         ));
     }
-    Ok(())
+    set.check(data)
 }
 
 fn hash(set: &SampleSet) -> String {
@@ -304,8 +304,8 @@ impl Validation {
         self.loss += f64::from(output.loss) * batch.len() as f64;
         self.match_loss += f64::from(output.match_loss) * batch.len() as f64;
         for (i, (&label, l)) in batch.label.iter().zip(output.logits.chunks_exact(2)).enumerate() {
-            // argmax; equal logits: the first
-            self.correct += usize::from(u8::from(l[1] > l[0]) == label);
+            // argmax; equal logits: the first; what is no number decides nothing
+            self.correct += usize::from(u8::from(l[1] > l[0]) == label && !l.iter().any(|x| x.is_nan()));
             if label != 1 {
                 continue;
             }
@@ -662,5 +662,33 @@ impl Steps<'_> {
             samples_per_second: if seconds > 0.0 { (p.position - from) as f64 / seconds } else { 0.0 },
         });
         Ok(!self.observer.stop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_that_are_no_numbers_are_never_right() {
+        let mut batch = Batch::new();
+        for (i, label) in [0, 0, 0].into_iter().enumerate() {
+            batch.push(label, i as u64, [(0, 1.0)], [(0, 1.0)]);
+        }
+        let output = Output {
+            loss: f32::NAN,
+            match_loss: f32::NAN,
+            translation_loss: 0.0,
+            logits: vec![f32::NAN, f32::NAN, 0.0, f32::NAN, 1.0, 0.0],
+            embedding: vec![],
+            attention: vec![],
+            translation: vec![vec![]; 3],
+            counts: vec![],
+            nodes: vec![],
+            decisions: None,
+        };
+        let mut sums = Validation::default();
+        sums.add(&batch, &output, 1);
+        assert_eq!((sums.samples, sums.correct), (3, 1));
     }
 }
