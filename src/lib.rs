@@ -1,4 +1,103 @@
 //! Masked sparse gene–peak attention for paired single-cell RNA + ATAC data.
+//!
+//! # A tour, in the order of the work
+//! 1. [`data`] reads and writes AnnData, GTF and FASTA, and simulates data with planted gene–peak regulation.
+//! 2. [`graph`] makes of two AnnData files a data set: cells in memory-mapped shards, vocabularies, constant features,
+//!    and sample sets (positives, negatives, parts), from which it assembles batches.
+//! 3. [`tape`] records operations and runs their derivatives backwards.
+//! 4. [`ops`] holds the operations, each with a forward and a backward pass, and the optimiser ([`ops::adam`]).
+//! 5. [`model`] puts them together: sizes, parameters in one arena under the published names, the forward and backward
+//!    pass over a batch, and a plain pair-by-pair reference path.
+//! 6. [`train`] runs the epochs and keeps a RUN: settings, checkpoints, log, and all that resuming needs.
+//! 7. [`evaluate`] measures matching and translation, each beside trivial baselines; [`predict`] writes embeddings and
+//!    translated RNA.
+//! 8. [`discover`] reads the attention back as gene–peak links, cell by cell and summed over cell types.
+//!
+//! Beside them: [`error`] (one line for every failure, with its exit code), [`rng`] (counter-based random numbers, so
+//! that no result depends on the number of threads), [`real`] (f32 and f64), [`simd`], [`interrupt`] (Ctrl-C), and
+//! [`cli`] (the program itself).
+//!
+//! # From files to links
+//! ```
+//! use sccrossrec::data::simulate::{SimulateConfig, Simulation};
+//! use sccrossrec::discover::{DiscoverOptions, discover};
+//! use sccrossrec::evaluate::{Part, evaluate};
+//! use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+//! use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
+//!
+//! # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-tour-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir)?;
+//! // Two small AnnData files and the links planted in them.
+//! let small = SimulateConfig { cells: 120, genes: 24, peaks: 96, chromosomes: 3, cell_types: 3, ..Default::default() };
+//! let files = Simulation::new(small)?.write(&dir, &|_| {})?;
+//!
+//! // A data set with its sample set `default`: 80/10/10 of the cells, a negative a positive.
+//! let report = prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), Hooks::default())?;
+//! let data = DataSet::open(&dir.join("data"))?;
+//! let set = data.samples("default")?;
+//! assert_eq!(set.samples.len(), 2 * report.cells);
+//!
+//! // A run of one epoch.
+//! let config = TrainConfig { epochs: 1, hidden: 16, embedding_dim: 8, batch_size: 32, ..recipe("default")? };
+//! let outcome = train(&data, &set, &config, &dir.join("run"), &mut ())?;
+//! assert_eq!(outcome.steps, set.train.len().div_ceil(32) as u64);
+//!
+//! // Its best parameters, on the test samples ...
+//! let model = Run::open(&dir.join("run"))?.model(&data, Checkpoint::Best)?;
+//! let found = evaluate(&model, &data, &set, Part::Test, 64, &mut |_| {})?;
+//! assert_eq!(found.matching.model.samples, set.test.len() as u64);
+//! println!("{}", found.table());
+//!
+//! // ... and read back as links, beside three baselines.
+//! std::fs::create_dir(dir.join("links"))?;
+//! let options = DiscoverOptions { truth: Some(files.truth), ..Default::default() };
+//! let made = discover(&model, &data, &options, &dir.join("links"), &mut |_| {})?;
+//! let recovery = made.recovery.ok_or("known links were given")?;
+//! assert_eq!((made.cells, recovery.scores.len()), (report.cells as u64, 4));
+//! # std::fs::remove_dir_all(&dir)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A training loop of one's own
+//! Gradients and moments are arenas like the parameters; a batch is made of lists of (index, value), sorted by
+//! (chromosome, index), from wherever they come.
+//! ```
+//! use std::sync::Arc;
+//!
+//! use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, Want};
+//! use sccrossrec::ops::adam::{self, AdamConfig};
+//!
+//! // Two genes and four peaks on two chromosomes.
+//! let features = Features::<f32> {
+//!     gene_chrom: vec![0, 1],
+//!     peak_chrom: vec![0, 0, 1, 1],
+//!     chromosomes: 2,
+//!     unknown: None,
+//!     gene_extra: vec![],
+//!     peak_dna: vec![],
+//! };
+//! let config =
+//!     ModelConfig { genes: 2, peaks: 4, chromosomes: 2, embedding_dim: 8, hidden: 8, dropout: 0.0, ..Default::default() };
+//! let mut model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 906)?;
+//!
+//! // A positive sample and a negative one: label, number, genes, peaks.
+//! let mut batch = Batch::new();
+//! batch.push(1, 0, [(0, 2.0), (1, 1.0)], [(0, 1.0), (2, 1.0)]);
+//! batch.push(0, 1, [(0, 2.0), (1, 1.0)], [(1, 1.0), (3, 1.0)]);
+//!
+//! let n = model.params.layout().len();
+//! let (mut grads, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+//! let adam = AdamConfig { lr: 1e-2, ..Default::default() };
+//! let before = model.forward(&batch, Want::default())?.match_loss;
+//! for t in 1..=50 {
+//!     model.train_step(&batch, Some(Dropout { seed: 906, step: t }), &mut grads)?;
+//!     adam::step(model.params.as_mut_slice(), &mut grads, &mut m, &mut v, &adam, t); // leaves the gradients at 0
+//! }
+//! let after = model.forward(&batch, Want::default())?;
+//! assert!(after.match_loss < before / 2.0);
+//! assert!(after.logits[1] > after.logits[0] && after.logits[3] < after.logits[2]);
+//! # Ok::<(), sccrossrec::Error>(())
+//! ```
 #![warn(missing_docs)]
 
 pub mod cli;
