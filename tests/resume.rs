@@ -157,7 +157,10 @@ fn only_what_keeps_the_steps_may_change() {
     let e = train::resume(&data, &set, &other, &out, &mut ()).unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("other settings"), "{e}");
     let mut set = set;
+    let run = Run::open(&out).unwrap();
+    assert_eq!(run.trained_on(&data, &set), Some(true));
     set.train.swap(0, 1);
+    assert_eq!(run.trained_on(&data, &set), Some(false));
     let e = train::resume(&data, &set, &config(), &out, &mut ()).unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("sample set"), "{e}");
 }

@@ -63,6 +63,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let data = open_data(&run, args.data.as_ref(), ctx)?;
     let name = args.samples.as_ref().unwrap_or(&run.config.samples);
     let set = data.samples(name)?;
+    let trained_on = run.trained_on(&data, &set);
+    if trained_on == Some(false) && data.hash() == run.data_hash() {
+        ctx.say(&format!(
+            "warning: sample set `{name}` is not the one that the run was trained on: training may have seen its cells"
+        ));
+    }
     let model = run.model(&data, args.checkpoint)?;
     let bar = ctx.progress(args.part.numbers(&set).len() as u64, "evaluate");
     let result = evaluate(&model, &data, &set, args.part, args.batch_size as usize, &mut |n| bar.set_position(n));
@@ -72,6 +78,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     json["run"] = args.run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();
     json["samples"] = name.as_str().into();
+    json["trained_on_samples"] = trained_on.into();
     json["checkpoint"] = args.checkpoint.file_name().into();
     if let Some(out) = &args.out {
         write_text(out, &format!("{json:#}\n"))?;

@@ -227,7 +227,8 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
     set.check(data)
 }
 
-fn hash(set: &SampleSet) -> String {
+/// Hash of a sample set: of its samples and parts, in their order.
+pub(crate) fn hash(set: &SampleSet) -> String {
     let mut h = xxhash_rust::xxh3::Xxh3::new();
     for s in &set.samples {
         h.update(&s.rna.to_le_bytes());

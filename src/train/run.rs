@@ -18,7 +18,7 @@ use super::checkpoint::Checkpoint as File;
 use super::config::TrainConfig;
 use super::files::{read_text, write_text};
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, Vocabulary};
+use crate::graph::{DataSet, SampleSet, Vocabulary};
 use crate::model::{Layout, Model, ModelConfig, PREFIX, Params};
 
 /// `format` of `run.json`.
@@ -170,6 +170,13 @@ impl Run {
     /// [`DataSet::hash`] of that data set when it was trained.
     pub fn data_hash(&self) -> &str {
         &self.file.data.hash
+    }
+
+    /// Is `set` of `data` the sample set that the run was trained on? If not, cells of its test part may have been seen
+    /// in training. `None` for imported weights, of which that is not known.
+    pub fn trained_on(&self, data: &DataSet, set: &SampleSet) -> Option<bool> {
+        let known = &self.file.samples_hash;
+        (!known.is_empty()).then(|| self.data_hash() == data.hash() && *known == super::fit::hash(set))
     }
 
     /// Version of the program that made the run.
