@@ -168,6 +168,14 @@ fn published_draws_its_samples() {
     let data = sccrossrec::graph::DataSet::open(&d.join("data")).unwrap();
     assert_eq!(data.samples("published").unwrap().recipe["split"], "sample");
     ok(d, &[&args[..], &["--out", "again"]].concat());
+    // What an earlier run drew never stands in for what this one asks for.
+    ok(d, &[&args[..], &["--out", "seeded", "--seed", "7"]].concat());
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("seeded/run.json")).unwrap()).unwrap();
+    assert_eq!(run["config"]["samples"], "published-7");
+    assert_ne!(data.samples("published-7").unwrap().samples, data.samples("published").unwrap().samples);
+    ok(d, &["samples", "--data", "data", "--name", "default", "--negative-ratio", "2", "--force"]);
+    refused(d, &[&args[..], &["--out", "ratio"]].concat(), &["`published`", "like `default`", "--force"]);
+    assert!(!d.join("ratio").exists());
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {

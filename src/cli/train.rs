@@ -172,7 +172,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The name of the set that is drawn for a recipe that asks for a split that the default set does not have.
+/// The name of the set that is drawn for a recipe that asks for a split that the default set does not have; with a seed
+/// other than the usual one, the seed follows.
 const DRAWN: &str = "published";
 
 /// The sample set of `config`; one of the split that the recipe asks for is drawn where there is none.
@@ -191,28 +192,32 @@ fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> R
             config.recipe
         )));
     }
-    let drawn = if data.sample_sets()?.iter().any(|n| n == DRAWN) {
-        let drawn = data.samples(DRAWN)?;
-        if split_of(&drawn) != wanted {
+    let split = serde_json::from_value(serde_json::Value::from(wanted.as_str()))
+        .map_err(|e| Error::Internal(format!("split {wanted}: {e}")))?;
+    // As the set it replaces was drawn, but for the split.
+    let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
+    let how = SampleConfig { split, seed: config.seed, ..like };
+    let name = if config.seed == super::DEFAULT_SEED { DRAWN.into() } else { format!("{DRAWN}-{}", config.seed) };
+    let drawn = if data.sample_sets()?.contains(&name) {
+        let drawn = data.samples(&name)?;
+        if serde_json::from_value(drawn.recipe.clone()).ok().as_ref() != Some(&how) {
             return Err(Error::usage(format!(
-                "{}: the sample set `{DRAWN}` is split by {} where recipe {} needs a split by {wanted}; give another with --samples",
+                "{}: the sample set `{name}` was not drawn as recipe {} needs it (split by {wanted}, seed {}, else like \
+                 `{}`); use it nevertheless with --samples {name}, or draw it again with `sccrossrec samples --force`",
                 data.dir().display(),
-                split_of(&drawn),
-                config.recipe
+                config.recipe,
+                config.seed,
+                config.samples
             )));
         }
         drawn
     } else {
-        let split = serde_json::from_value(serde_json::Value::from(wanted.as_str()))
-            .map_err(|e| Error::Internal(format!("split {wanted}: {e}")))?;
-        // As the set it replaces was drawn, but for the split.
-        let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
-        let drawn = draw_samples(data.vocabulary(), &SampleConfig { split, seed: config.seed, ..like })?;
-        data.save_samples(DRAWN, &drawn, false)?;
-        ctx.say(&format!("sample set `{DRAWN}`, split by {wanted}, drawn for recipe {}", config.recipe));
+        let drawn = draw_samples(data.vocabulary(), &how)?;
+        data.save_samples(&name, &drawn, false)?;
+        ctx.say(&format!("sample set `{name}`, split by {wanted}, drawn for recipe {}", config.recipe));
         drawn
     };
-    Ok((TrainConfig { samples: DRAWN.into(), ..config }, drawn))
+    Ok((TrainConfig { samples: name, ..config }, drawn))
 }
 
 fn number(x: Option<f64>) -> String {

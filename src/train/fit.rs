@@ -63,7 +63,7 @@ impl Source for Prepared<'_> {
     }
 }
 
-/// Trains a new run in the folder `out`, which exists and is empty (or holds a run that is to be replaced).
+/// Trains a new run in the folder `out`, which is made if need be (a run in it is replaced).
 ///
 /// The result is a function of the data, the sample set and `config` alone: not of the number of threads, and not of
 /// how often the run was interrupted and taken up again by [`resume`].
