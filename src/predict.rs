@@ -35,7 +35,10 @@ impl Default for Options<'_> {
     }
 }
 
-/// Cells (numbers in the data set) by barcode.
+/// Cells (numbers in the data set) by barcode, in the order of `names`.
+///
+/// # Errors
+/// A barcode that the data set lacks; the message names it.
 pub fn cells_by_name(data: &DataSet, names: &[String]) -> Result<Vec<u32>> {
     let cells = &data.vocabulary().cells;
     let index: std::collections::HashMap<&str, u32> =
@@ -137,7 +140,11 @@ fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
     Ok((0..n).collect())
 }
 
-/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each.
+/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each. Both halves have seen both modalities, through
+/// the attention: how near they are to each other says nothing of matching.
+///
+/// # Errors
+/// A batch that does not fit the model; [`Error::Interrupted`].
 pub fn embeddings(model: &Model<f32>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
     let width = 2 * model.config.hidden;
     let mut z = Vec::with_capacity(data.n_cells() * width);
@@ -150,7 +157,10 @@ pub fn embeddings(model: &Model<f32>, data: &DataSet, options: &Options<'_>) -> 
 }
 
 /// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
-/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`; no `X`, no `var`.
+/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`; no `X`, no `var`. Memory: 12 H bytes a cell besides a batch.
+///
+/// # Errors
+/// As [`embeddings`]; a file that cannot be written, of which nothing is then left.
 pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
     let n = data.n_cells();
     let h = model.config.hidden;
@@ -169,7 +179,10 @@ pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options:
 }
 
 /// Writes the RNA predicted from the ATAC of every cell to `out` (replaced): layer `count` holds n_i, with more heads
-/// their mean; `X` is 1 where that is above the model's `min_peaks`, else absent.
+/// their mean; `X` is 1 where that is above the model's `min_peaks`, else absent. Memory: a batch.
+///
+/// # Errors
+/// As [`embed`].
 pub fn translate(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
     let v = data.vocabulary();
     let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();

@@ -166,6 +166,32 @@ fn only_what_keeps_the_steps_may_change() {
 }
 
 #[test]
+fn sample_sets_made_by_hand_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let good = data.samples("default").unwrap();
+    let model = sccrossrec::model::Model::new(config().model(&data), data.features(), config().init(), 1).unwrap();
+    let n = good.samples.len() as u32;
+    for (part, change) in [
+        ("a cell beyond", (|s| s.samples[3].atac = tiny::CELLS as u32) as fn(&mut sccrossrec::graph::SampleSet)),
+        ("has label 2", |s| s.samples[3].label = 2),
+        ("names sample", |s| s.val[0] = u32::MAX),
+    ] {
+        let mut set = good.clone();
+        change(&mut set);
+        let out = dir.path().join("run");
+        let errors = [
+            train::train(&data, &set, &config(), &out, &mut ()).unwrap_err(),
+            evaluate(&model, &data, &set, Part::All, 8, &mut |_| {}).unwrap_err(),
+        ];
+        for e in errors {
+            assert!(e.exit_code() == 2 && e.to_string().contains(part), "{part}: {e}");
+        }
+        assert!(!out.exists(), "nothing is written for a set of {n} samples that cannot be used");
+    }
+}
+
+#[test]
 fn not_finite_stops_and_can_be_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());

@@ -189,7 +189,11 @@ fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cel
 /// * with known links, how well they are found by attention and by three baselines, returned.
 ///
 /// `progress` is told the cells done. Memory: a batch, the links of one cell type, and those of all together. The
-/// files do not depend on the number of threads or on `batch_size`.
+/// tables do not depend on the number of threads or on `batch_size`.
+///
+/// # Errors
+/// Cell types that the data lack; known links of which none can be used; files that cannot be written;
+/// [`Error::Interrupted`]. Tables finished by then stay in `out`, each whole; the attention file does not.
 pub fn discover(
     model: &Model<f32>,
     data: &DataSet,

@@ -131,11 +131,18 @@ impl SampleSet {
     /// [`draw_samples`](super::draw_samples) bring back are sound).
     ///
     /// # Errors
-    /// [`Error::Usage`] where a sample names a cell that `data` lacks, or a part a sample that the set lacks.
+    /// [`Error::Usage`] where a sample names a cell that `data` lacks or has a label other than 0 and 1, or a part names
+    /// a sample that the set lacks.
     pub fn check(&self, data: &DataSet) -> Result<()> {
         let (cells, n) = (data.n_cells(), self.samples.len());
         if let Some(i) = self.samples.iter().position(|s| s.rna as usize >= cells || s.atac as usize >= cells) {
             return Err(Error::usage(format!("sample set: sample {i} names a cell beyond the {cells} of the data")));
+        }
+        if let Some(i) = self.samples.iter().position(|s| s.label > 1) {
+            return Err(Error::usage(format!(
+                "sample set: sample {i} has label {}, not 0 or 1",
+                self.samples[i].label
+            )));
         }
         match self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
             Some(k) => Err(Error::usage(format!("sample set: a part names sample {k} of {n}"))),
