@@ -208,8 +208,8 @@ proptest! {
         let (d, dna) = (model.config.embedding_dim, model.config.dna_length);
         let mut f = (*model.features).clone();
         let mut renamed = model.clone();
-        for i in 0..n {
-            let t = to[i] as usize;
+        for (i, &t) in to.iter().enumerate() {
+            let t = t as usize;
             f.peak_chrom[t] = model.features.peak_chrom[i];
             f.peak_dna[t * dna..(t + 1) * dna].copy_from_slice(&model.features.peak_dna[i * dna..(i + 1) * dna]);
             let row = model.params.get("atac_idembedding.weight").unwrap()[i * d..(i + 1) * d].to_vec();
@@ -230,8 +230,8 @@ proptest! {
         close("embedding", &b.embedding, &a.embedding)?;
         prop_assert_eq!(&a.translation, &b.translation);
         let table = model.params.layout().find("atac_idembedding.weight").unwrap().range.clone();
-        for i in 0..n {
-            let (x, y) = (table.start + i * d, table.start + to[i] as usize * d);
+        for (i, &t) in to.iter().enumerate() {
+            let (x, y) = (table.start + i * d, table.start + t as usize * d);
             close("id gradient", &gb[y..y + d], &ga[x..x + d])?;
         }
     }

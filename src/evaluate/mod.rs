@@ -71,7 +71,7 @@ pub struct TranslationReport {
     pub heads: Vec<TranslationMetrics>,
     /// No gene is expressed.
     pub all_zeros: TranslationMetrics,
-    /// Each gene as its mean over the training cells: of [expression > 0], and of the expression as stored for the
+    /// Each gene as its mean over the training cells: of `[expression > 0]`, and of the expression as stored for the
     /// metrics named `_expression`. `None` without training cells.
     pub gene_mean: Option<TranslationMetrics>,
     /// Each gene expressed in all cells or in none, as in most training cells. `None` without training cells.
@@ -91,7 +91,7 @@ pub struct Evaluation {
     pub translation: Option<TranslationReport>,
 }
 
-/// Per-gene means over the training cells: of [expression > 0] and of the expression, and the number of cells.
+/// Per-gene means over the training cells: of `[expression > 0]` and of the expression, and the number of cells.
 fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> (Vec<f64>, Vec<f64>, u64) {
     let mut cells: Vec<u32> =
         set.train.iter().map(|&s| set.samples[s as usize]).filter(|s| s.label == 1).map(|s| s.rna).collect();

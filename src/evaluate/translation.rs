@@ -1,6 +1,6 @@
 //! Translation (ATAC → RNA): predicted against measured expression, accumulated cell by cell.
 //!
-//! SPEC section 3 sets the truth of RMSE, MAE, detection, Pearson and FOSCTTM to [expression > 0], as the prediction is
+//! SPEC section 3 sets the truth of RMSE, MAE, detection, Pearson and FOSCTTM to `[expression > 0]`, as the prediction is
 //! an indicator too; RMSE, MAE and Pearson against the expression as stored (what the loss sees) stand beside them
 //! under names that end in `_expression`.
 
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 pub struct TranslationMetrics {
     /// Cells.
     pub cells: u64,
-    /// Root mean squared error against [expression > 0].
+    /// Root mean squared error against `[expression > 0]`.
     pub rmse: Option<f64>,
-    /// Mean absolute error against [expression > 0].
+    /// Mean absolute error against `[expression > 0]`.
     pub mae: Option<f64>,
     /// Of the entries predicted expressed (prediction > 0.5), the share that is.
     pub precision: Option<f64>,
@@ -25,7 +25,7 @@ pub struct TranslationMetrics {
     pub recall: Option<f64>,
     /// 2 TP / (2 TP + FP + FN).
     pub f1: Option<f64>,
-    /// Mean over cells of the Pearson correlation over genes with [expression > 0].
+    /// Mean over cells of the Pearson correlation over genes with `[expression > 0]`.
     pub pearson: Option<f64>,
     /// Cells that `pearson` leaves out: prediction or truth is the same for every gene.
     pub pearson_undefined: u64,
