@@ -53,7 +53,7 @@ pub struct Args {
 }
 
 /// Training of the demo: what fits two minutes on two cores.
-const EPOCHS: u32 = 20;
+const EPOCHS: u32 = 16;
 
 /// Runs the stages and prints the closing table.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {

@@ -77,7 +77,7 @@ pub struct SimulateConfig {
 impl Default for SimulateConfig {
     fn default() -> Self {
         SimulateConfig {
-            cells: 1_500,
+            cells: 4_000,
             genes: 500,
             peaks: 2_500,
             chromosomes: 8,

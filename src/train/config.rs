@@ -93,12 +93,14 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
     };
     match name {
         "published" => Ok(published),
+        // Batch and rate by a first measurement, matching accuracy on held-out cells of SNARE-seq mouse cortex after 66,000
+        // samples: 0.716 (64, 1e-3), 0.654 (64, 2e-3), 0.685 (128, 1e-3); 0.746 at 32, 1e-3, in 1.4 times the time.
         "default" => Ok(TrainConfig {
             recipe: "default".into(),
             split: None,
             epochs: 20,
             batch_size: 64,
-            adam: AdamConfig { lr: 2e-3, ..published.adam },
+            adam: AdamConfig { lr: 1e-3, ..published.adam },
             ..published
         }),
         other => {
