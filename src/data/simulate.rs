@@ -16,7 +16,6 @@
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -558,10 +557,7 @@ impl Simulation {
         }
         rna.finish()?;
         atac.finish()?;
-        let mut file = std::fs::File::create(&made.truth).map_err(|e| Error::io(&made.truth, "create", e))?;
-        file.write_all(self.truth_tsv().as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|e| Error::io(&made.truth, "write", e))?;
+        crate::train::files::write_text(&made.truth, &self.truth_tsv())?;
         Ok(made)
     }
 }
