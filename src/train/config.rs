@@ -108,6 +108,9 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
     }
 }
 
+/// Largest hidden size, size of the id embeddings and number of heads.
+const MAX_SIZE: usize = 1 << 20;
+
 impl TrainConfig {
     /// Checks ranges. The message names the flag.
     pub fn validate(&self) -> Result<()> {
@@ -122,6 +125,11 @@ impl TrainConfig {
         ] {
             if n == 0 {
                 return bad(flag, "0".into(), "it must be at least 1");
+            }
+        }
+        for (flag, n) in [("heads", self.heads), ("hidden", self.hidden), ("embedding-dim", self.embedding_dim)] {
+            if n > MAX_SIZE {
+                return bad(flag, n.to_string(), &format!("it must be at most {MAX_SIZE}"));
             }
         }
         if self.patience == Some(0) {
