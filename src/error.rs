@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// The operating system refused. Exit code 2 where the path was the user's to give, which is always.
-    #[error("{}: cannot {doing}: {source}", path.display())]
+    #[error("{}: cannot {doing}: {source}{}", path.display(), advice(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -42,6 +42,23 @@ pub enum Error {
     /// A bug of ours. Exit code 1.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+/// What to do about an error of the system, where that can be told.
+fn advice(e: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{
+        InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,
+    };
+    match e.kind() {
+        NotFound => "; check the path",
+        NotADirectory => "; check the path: a part of it is a file",
+        IsADirectory => "; give a file, not a folder",
+        PermissionDenied => "; change its permissions or choose another place",
+        ReadOnlyFilesystem => "; choose a place that can be written to",
+        StorageFull => "; free some space or choose another place",
+        InvalidData => "; give a text file in UTF-8",
+        _ => "",
+    }
 }
 
 impl Error {

@@ -1,5 +1,7 @@
-//! Ctrl-C and SIGTERM: the first asks long work to save and stop, the second leaves at once.
+//! Ctrl-C and SIGTERM: the first asks long work to save and stop, the second leaves at once. The first is acknowledged
+//! on a terminal only, so that elsewhere the error is the one line.
 
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::error::{Error, Result};
@@ -18,7 +20,11 @@ pub fn install() {
             if CODE.swap(128 + signal, Ordering::SeqCst) != 0 {
                 std::process::exit(128 + signal);
             }
-            eprintln!("\ninterrupted: finishing the current step (again to leave at once)");
+            let mut out = std::io::stderr();
+            if out.is_terminal() {
+                // a terminal that has gone is nobody's loss
+                let _ = writeln!(out, "\ninterrupted: finishing the current step (again to leave at once)");
+            }
         }
     });
 }

@@ -99,6 +99,7 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 #![warn(missing_docs)]
+#![deny(unsafe_code)]
 
 pub mod cli;
 pub mod data;

@@ -58,8 +58,12 @@ fn wrong_usage_is_one_line() {
     refused(d, &["train", "--data", "d", "--out", "r", "--recipe", "magic"], &["magic", "default", "published"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--lr", "-1"], &["--lr"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--hidden", "9"], &["--hidden 9", "even"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--seed", "-1"], &["--seed"]);
+    refused(d, &["simulate", "--out", "s", "--cells", "-5"], &["--cells"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--hidden", "2000000000"], &["--hidden 2000000000", "at most"]);
+    refused(d, &["train", "--data", "d", "--out", "r", "--embedding-dim", "99999999999"], &["--embedding-dim"]);
     refused(d, &["recipes", "--threads", "0"], &["--threads"]);
-    refused(d, &["inspect", "nowhere"], &["nowhere"]);
+    refused(d, &["inspect", "nowhere"], &["nowhere", "check the path"]);
     refused(d, &["embed", "--run", ".", "--out", "e.h5ad"], &["run.json", "train"]);
     assert!(std::fs::read_dir(d).unwrap().next().is_none(), "something was left behind");
     assert_eq!(run(d, &[]).status.code(), Some(2));
@@ -85,6 +89,37 @@ fn existing_outputs_are_refused() {
     refused(d, &["train", "--resume", "--out", "data"], &["run.json"]);
     refused(d, &["train", "--resume", "--out", "run", "--lr", "0.1"], &["other settings", "--epochs"]);
     assert!(!d.join("n.h5ad").exists());
+}
+
+/// More parameters than any memory holds: said before they are asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn models_beyond_the_memory_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    let size = (1 << 20).to_string();
+    let args = ["train", "--data", "data", "--out", "run", "--hidden", &size, "--embedding-dim", &size];
+    refused(d, &args, &["--embedding-dim", "--hidden", "memory", "smaller"]);
+    assert!(!d.join("run").exists());
+}
+
+/// A socket, a pipe or a device is not replaced by a file of results, --force or not.
+#[test]
+fn only_files_are_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    ok(d, &train("run", "1"));
+    let _socket = std::os::unix::net::UnixListener::bind(d.join("s")).unwrap();
+    std::os::unix::fs::symlink("s", d.join("link")).unwrap();
+    for out in ["s", "link"] {
+        for verb in ["embed", "translate", "evaluate"] {
+            refused(d, &[verb, "--run", "run", "--out", out, "--force"], &[out, "no regular file"]);
+        }
+    }
+    assert!(d.join("s").symlink_metadata().unwrap().file_type().is_socket());
 }
 
 #[test]
@@ -130,6 +165,21 @@ fn a_closed_pipe_is_quiet() {
         let out = program().current_dir(dir.path()).args(args).stdout(writer).output().unwrap();
         assert!(out.stderr.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
         assert_eq!(out.status.code(), Some(0), "{args:?}");
+    }
+}
+
+/// A result that could not be written is no success.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["recipes"][..], &["recipes", "--json"], &["--help"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let out = program().current_dir(dir.path()).args(args).stdout(full).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.starts_with("error: standard output: cannot write: No space"), "{args:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
     }
 }
 
@@ -218,6 +268,7 @@ fn signals_save_and_resume() {
         let out = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(code), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
         let last = text.lines().last().unwrap_or_default();
         assert!(
             last.starts_with("error: interrupted; saved") && last.contains(&format!("--resume --out {name}")),
@@ -242,6 +293,29 @@ fn signals_save_and_resume() {
                 "{file} differs after {signal}"
             );
         }
+    }
+}
+
+/// Nothing is left of what had only begun, not even its folders, and there is one line.
+#[test]
+fn signals_leave_nothing_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    for (verb, watched, signal, code) in
+        [("simulate", "deep/out", "INT", 130), ("demo", "deep/out/simulated", "TERM", 143)]
+    {
+        let args = [verb, "--out", "deep/out", "--cells", "500000", "--genes", "50", "--peaks", "50", "--quiet"];
+        let mut child = program().current_dir(d).args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = || std::fs::read_dir(d.join(watched)).is_ok_and(|mut e| e.next().is_some());
+        wait_for("the first file", begun);
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+        );
+        wait_for("the end", || child.try_wait().unwrap().is_some());
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "{verb}");
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "error: interrupted; nothing was written\n", "{verb}");
+        assert!(!d.join("deep").exists(), "{verb} left a folder");
     }
 }
 

@@ -12,7 +12,7 @@ use super::train::Console;
 use super::{Context, Device, output_dir};
 use crate::data::simulate::{SimulateConfig, Simulation};
 use crate::discover::{DiscoverOptions, discover};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
 use crate::graph::{DataSet, Hooks, PrepareConfig, SplitBy, prepare};
 use crate::train::files::write_text;
@@ -57,6 +57,17 @@ const EPOCHS: u32 = 16;
 
 /// Runs the stages and prints the closing table.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    stages(args, ctx).map_err(|e| match e {
+        Error::Interrupted { code, saved } if args.out.exists() => {
+            let again = format!("{} holds the finished stages; run the demo again with --force", args.out.display());
+            let saved = if saved.starts_with("saved") { format!("{saved}; {again}") } else { again };
+            Error::Interrupted { code, saved }
+        }
+        e => e,
+    })
+}
+
+fn stages(args: &Args, ctx: &Context) -> Result<()> {
     args.device.check()?;
     let mut config = recipe(&args.recipe)?;
     config.epochs = args.epochs;
@@ -71,13 +82,14 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         seed: ctx.seed,
         ..SimulateConfig::default()
     })?;
-    output_dir(&args.out, args.force)?;
+    let _made = output_dir(&args.out, args.force)?;
     let place = |name: &str| args.out.join(name);
     let (simulated, data_dir, run_dir, found_dir) =
         (place("simulated"), place("data"), place("run"), place("discover"));
-    for dir in [&simulated, &run_dir, &found_dir] {
-        output_dir(dir, args.force)?;
-    }
+    let _stages = [&simulated, &run_dir, &found_dir]
+        .map(|dir| output_dir(dir, args.force))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
     let mut seconds: Vec<(&str, f64)> = Vec::new();
     let mut clock = Instant::now();
     let mut lap = |name| {

@@ -62,7 +62,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         seed: ctx.seed,
     };
     options.check(&data)?;
-    output_dir(&args.out, args.force)?;
+    let _made = output_dir(&args.out, args.force)?;
     let bar = ctx.progress(options.cells(&data)?, "discover");
     let made = discover(&model, &data, &options, &args.out, &mut |n| bar.set_position(n));
     bar.finish_and_clear();

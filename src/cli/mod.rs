@@ -47,8 +47,8 @@ struct Cli {
 /// Flags of every verb.
 #[derive(Args)]
 struct Common {
-    /// Worker threads [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Worker threads, at most 1024 [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Seed of everything random [default: 906]
     #[arg(long, global = true, value_name = "N")]
@@ -190,19 +190,42 @@ impl Context {
     pub fn result(&self, table: &str, json: &serde_json::Value) {
         let text = if self.json { json.to_string() } else { table.trim_end().to_string() };
         let mut out = std::io::stdout().lock();
-        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => {}
             // The reader has gone (`| head`): what it wanted, it has.
-            std::process::exit(0);
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) => {
+                let e = Error::io("standard output", "write", e);
+                let _ = writeln!(std::io::stderr(), "error: {e}");
+                std::process::exit(e.exit_code());
+            }
         }
     }
 }
 
 /// A folder for results: made where it is not there, accepted where it is empty, refused where it holds anything,
 /// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
-/// checked, so that nothing is left behind by a mistake in them.
-pub fn output_dir(path: &Path, force: bool) -> Result<()> {
+/// checked, and keep what it returns until the results are written: what was made and is still empty then goes again.
+pub fn output_dir(path: &Path, force: bool) -> Result<MadeFolders> {
     check_output_dir(path, force)?;
-    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))
+    let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+    let made = MadeFolders(path.ancestors().take_while(missing).map(Path::to_path_buf).collect());
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
+    Ok(made)
+}
+
+/// Folders that [`output_dir`] made, the innermost first; those that are still empty are removed when this goes.
+#[derive(Debug)]
+#[must_use = "the folders go again with this while they are empty"]
+pub struct MadeFolders(Vec<PathBuf>);
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Fails for a folder that holds something, which is to stay.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 /// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
@@ -225,8 +248,14 @@ pub fn output_file(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         return Err(Error::input(path, "is a folder, not a file", "give --out a file name in it"));
     }
-    if path.symlink_metadata().is_ok() && !force {
-        return Err(exists(path, "the file exists"));
+    if let Ok(there) = path.symlink_metadata() {
+        // A rename would put a file in the place of a device or a pipe.
+        if !there.is_file() && !there.is_symlink() || path.metadata().is_ok_and(|m| !m.is_file()) {
+            return Err(Error::input(path, "is no regular file", "give --out the name of a file"));
+        }
+        if !force {
+            return Err(exists(path, "the file exists"));
+        }
     }
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() && !p.is_dir() => {
@@ -261,7 +290,7 @@ fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
 }
 
 fn start(argv: Vec<OsString>) -> Result<()> {
-    let command = Cli::command();
+    let command = negative_values(Cli::command());
     let argv = config::expand(argv, &command)?;
     let cli = match command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
@@ -271,10 +300,9 @@ fn start(argv: Vec<OsString>) -> Result<()> {
         Some(n) => usize::from(n),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_global()
-        .map_err(|e| Error::Internal(format!("cannot start {threads} threads: {e}")))?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
+        Error::usage(format!("--threads {threads}: the system does not start so many ({e}); take fewer"))
+    })?;
     let ctx = Context {
         threads,
         seed: cli.common.seed.unwrap_or(DEFAULT_SEED),
@@ -285,12 +313,23 @@ fn start(argv: Vec<OsString>) -> Result<()> {
     dispatch(&cli.verb, &ctx)
 }
 
+/// `-1` after a flag that takes a value is its value, so that the message names the flag.
+fn negative_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(
+            |a| if a.get_action().takes_values() && !a.is_positional() { a.allow_negative_numbers(true) } else { a },
+        )
+        .mut_subcommands(negative_values)
+}
+
 /// Help and version are printed; anything else becomes one line.
 fn usage(e: &clap::Error) -> Result<()> {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = write!(std::io::stdout(), "{e}");
-            Ok(())
+            match write!(std::io::stdout(), "{e}").and_then(|()| std::io::stdout().flush()) {
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", e)),
+                _ => Ok(()),
+            }
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = write!(std::io::stderr(), "{e}");
@@ -352,6 +391,6 @@ mod tests {
 
     #[test]
     fn flags_are_consistent() {
-        Cli::command().debug_assert();
+        negative_values(Cli::command()).debug_assert();
     }
 }

@@ -43,7 +43,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         seed: ctx.seed,
         ..SimulateConfig::default()
     })?;
-    output_dir(&args.out, args.force)?;
+    let _made = output_dir(&args.out, args.force)?;
     let bar = ctx.progress(args.cells as u64, "simulate");
     let made = simulation.write(&args.out, &|n| bar.set_position(n));
     bar.finish_and_clear();

@@ -150,6 +150,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
         check_output_dir(&args.out, args.force)?;
+        check_memory(&config, &data)?;
         let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
         train::train(&data, &set, &config, &args.out, &mut console)
     };
@@ -320,9 +321,30 @@ impl Observer for Console<'_> {
     }
 }
 
+/// Refuses a model that no way of training fits into this machine's memory.
+fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
+    let Some(memory) = memory("MemTotal:") else { return Ok(()) };
+    let parameters = crate::model::Layout::new(&config.model(data)).len() as u64;
+    // parameters, gradients and two moments, of four bytes each
+    if parameters > memory / 16 {
+        return Err(Error::usage(format!(
+            "--embedding-dim {}, --hidden {}: {parameters} parameters take more than the {} MiB of memory there are; \
+             take smaller sizes",
+            config.embedding_dim,
+            config.hidden,
+            memory >> 20
+        )));
+    }
+    Ok(())
+}
+
 /// Bytes that can be had without swapping, where the system says.
 fn available_memory() -> Option<u64> {
+    memory("MemAvailable:")
+}
+
+fn memory(what: &str) -> Option<u64> {
     let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|l| l.strip_prefix(what))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -79,7 +79,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         Way::Import(a) => {
             let data = DataSet::open(&a.data)?;
             let imported = Imported::read(&a.file, &data, &Constants { heads: a.heads, alpha: a.alpha })?;
-            output_dir(&a.out, a.force)?;
+            let _made = output_dir(&a.out, a.force)?;
             imported.write(&data, &a.out)?;
             let [genes, peaks] = imported.unused_rows();
             let n = Layout::new(imported.config()).len();

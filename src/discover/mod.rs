@@ -211,14 +211,14 @@ pub fn discover(
     let mut done = 0;
     let names = file_names(&groups.iter().filter_map(|g| g.0.clone()).collect::<Vec<_>>());
     let folder = out.join("links");
-    if !names.is_empty() {
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-    }
     let want = Want { attention: true, ..Want::default() };
     for (i, (cell_type, cells)) in groups.iter().enumerate() {
         let mut table = LinkTable::new();
         for chunk in cells.chunks(options.batch_size.max(1)) {
-            crate::interrupt::check("the link tables finished so far are complete, the attention file is not kept")?;
+            crate::interrupt::check(match cell_types.len() {
+                0 => "nothing was written",
+                _ => "the link tables finished so far are complete, the attention file is not kept",
+            })?;
             let batch = data.batch_of_cells(chunk);
             let attended = model.forward(&batch, want)?.attention;
             if attended.len() != chunk.len() {
@@ -236,6 +236,7 @@ pub fn discover(
             progress(done);
         }
         if let Some(cell_type) = cell_type {
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
             let (file, n) = (folder.join(format!("{}.tsv", names[i])), cells.len() as u64);
             write_links(&file, v, &table.ranked(), cell_type, n)?;
             let links = table.links().len() as u64;

@@ -110,6 +110,9 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
     }
 }
 
+/// Largest hidden size and size of the id embeddings.
+const MAX_SIZE: usize = 1 << 20;
+
 impl TrainConfig {
     /// Checks ranges. The message names the flag.
     pub fn validate(&self) -> Result<()> {
@@ -128,8 +131,8 @@ impl TrainConfig {
         }
         for (flag, n, most) in [
             ("heads", self.heads, 256),
-            ("hidden", self.hidden, 1 << 20),
-            ("embedding-dim", self.embedding_dim, 1 << 20),
+            ("hidden", self.hidden, MAX_SIZE),
+            ("embedding-dim", self.embedding_dim, MAX_SIZE),
         ] {
             if n > most {
                 return bad(flag, n.to_string(), &format!("it must be at most {most}"));

@@ -322,7 +322,7 @@ impl Run {
             return Err(Error::input(
                 data.dir(),
                 format!("has no {what} name in common with the run {}", self.dir.display()),
-                "give the data set of this run, or one prepared with --like it",
+                "give the data set of this run, or one with the same genes and peaks",
             ));
         }
         if unknown + missing > 0 && !self.allow_missing {

@@ -100,6 +100,9 @@ impl Imported {
             }
         }
         let d = ModelConfig::default();
+        if let Some(a) = constants.alpha.filter(|a| !(a.is_finite() && *a >= 0.0)) {
+            return Err(Error::usage(format!("--alpha {a}: it must be 0 or more")));
+        }
         let config = ModelConfig {
             genes: f.genes(),
             peaks: f.peaks(),

@@ -190,7 +190,10 @@ impl AnnData {
             Error::input(
                 &self.path,
                 format!("no matrix at `{at}`; layers there are: {}", list(&layers)),
-                format!("choose one with {hint}"),
+                match layers.is_empty() {
+                    true => "give an AnnData file (.h5ad) of one modality, with its matrix in X".into(),
+                    false => format!("choose one with {hint}"),
+                },
             )
         };
         let (parent, name) = match at.split_once('/') {
