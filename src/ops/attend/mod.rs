@@ -100,7 +100,7 @@ impl<T: Real> Tops<T> {
                 }
             }
             for (j, &logit) in chunk.iter().enumerate() {
-                if *len == cap && !(logit >= own[cap - 1].logit) {
+                if *len == cap && logit < own[cap - 1].logit {
                     continue;
                 }
                 let at = c * 16 + j;
