@@ -48,7 +48,7 @@ struct Cli {
 #[derive(Args)]
 struct Common {
     /// Worker threads [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Seed of everything random [default: 906]
     #[arg(long, global = true, value_name = "N")]
