@@ -63,6 +63,7 @@ fn wrong_usage_is_one_line() {
     refused(d, &["train", "--data", "d", "--out", "r", "--hidden", "2000000000"], &["--hidden 2000000000", "at most"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--embedding-dim", "99999999999"], &["--embedding-dim"]);
     refused(d, &["recipes", "--threads", "0"], &["--threads"]);
+    refused(d, &["recipes", "--threads", "60000"], &["--threads", "1024"]);
     refused(d, &["inspect", "nowhere"], &["nowhere", "check the path"]);
     refused(d, &["embed", "--run", ".", "--out", "e.h5ad"], &["run.json", "train"]);
     assert!(std::fs::read_dir(d).unwrap().next().is_none(), "something was left behind");

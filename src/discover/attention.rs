@@ -82,7 +82,7 @@ impl AttentionWriter {
         hidden.push(path.file_name().ok_or_else(|| Error::input(path, "is not the name of a file", "give one"))?);
         hidden.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(hidden);
-        std::fs::File::create(&temporary).map_err(|e| Error::io(&temporary, "create", e))?;
+        std::fs::File::create(&temporary).map_err(|e| Error::io(path, "create", e))?;
         let made = (|| {
             let file = File::with_options().with_fapl(|p| p.file_locking(false)).create(&temporary)?;
             fn growing<T: H5Type>(file: &File, name: &str) -> hdf5::Result<Dataset> {

@@ -52,7 +52,7 @@ impl NewFolder {
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;
         }
-        std::fs::create_dir(&path).map_err(|e| Error::io(&path, "create", e))?;
+        std::fs::create_dir(&path).map_err(|e| Error::io(target, "create", e))?;
         Ok(NewFolder { path, target: target.to_path_buf(), kept: false })
     }
 

@@ -89,6 +89,9 @@ impl ModelConfig {
                 self.hidden, self.heads
             ));
         }
+        if self.heads > 256 {
+            return bad(format!("`heads` is {}; it must be at most 256", self.heads));
+        }
         if !(0.5..1.0).contains(&self.tau) {
             return bad(format!("`tau` is {}; it must lie in [0.5, 1), as masked pairs score 0.5", self.tau));
         }

@@ -191,7 +191,9 @@ impl AnnData {
                 &self.path,
                 format!("no matrix at `{at}`; layers there are: {}", list(&layers)),
                 match layers.is_empty() {
-                    true => "give an AnnData file (.h5ad) of one modality, with its matrix in X".into(),
+                    true => {
+                        format!("give an AnnData file (.h5ad) with its matrix in X, or in a layer named with {hint}")
+                    }
                     false => format!("choose one with {hint}"),
                 },
             )

@@ -76,7 +76,7 @@ impl AnnDataWriter {
             return Err(Error::input(path, "is a folder", "give the name of a file that ends in .h5ad"));
         }
         // The system's own word on a folder that is missing or closed is clearer than HDF5's.
-        std::fs::File::create(&temporary).map_err(|e| Error::io(&temporary, "create", e))?;
+        std::fs::File::create(&temporary).map_err(|e| Error::io(path, "create", e))?;
         let file = File::with_options()
             .with_fapl(|p| p.file_locking(false))
             .create(&temporary)
