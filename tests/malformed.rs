@@ -67,6 +67,16 @@ fn set_column(path: &Path, at: &str, values: &[String]) {
 const CASES: &[(&str, Change, &[&str])] = &[
     ("no file", |rna, _| std::fs::remove_file(rna).unwrap(), &["rna.h5ad", "cannot read"]),
     ("empty file", |_, atac| std::fs::write(atac, b"").unwrap(), &["atac.h5ad", "not a whole HDF5 file"]),
+    (
+        "files swapped",
+        |rna, atac| {
+            let other = rna.with_extension("other");
+            std::fs::rename(rna, &other).unwrap();
+            std::fs::rename(atac, rna).unwrap();
+            std::fs::rename(other, atac).unwrap();
+        },
+        &["rna.h5ad", "named like peaks", "chr1-0-50", "--atac"],
+    ),
     ("text", |rna, _| std::fs::write(rna, "gene\tcell\n").unwrap(), &["rna.h5ad", "not a whole HDF5 file"]),
     (
         "a folder",

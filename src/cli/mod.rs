@@ -113,8 +113,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
 /// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::check`] first.
 #[derive(Debug, Clone, Args)]
 pub struct Device {
-    /// Where to compute: auto, cpu or cuda[:N]
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// Where to compute: `auto`, `cpu` or `cuda[:N]`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help = "Where to compute: auto, cpu or cuda[:N]")]
     pub device: String,
 }
 

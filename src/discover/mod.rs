@@ -153,6 +153,20 @@ fn file_names(types: &[String]) -> Vec<String> {
     names
 }
 
+/// Removes the tables of cell types that an earlier run left in `folder` and this one did not make: beside the new
+/// ones they would pass for results of the same model.
+fn remove_others(folder: &Path, made: &[LinkFile]) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io(folder, "read", e))?.path();
+        let table = path.extension().is_some_and(|e| e == "tsv");
+        if table && !made.iter().any(|m| m.file == path) {
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes links by falling weight: chrom, start, end, gene, weight, cells, mean (weight / cells of the type),
 /// cell_type, tss, distance (|TSS − peak midpoint|), peak. Coordinates are 0-based, half-open; unknown ones are `.`.
 fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cells: u64) -> Result<()> {
@@ -244,6 +258,7 @@ pub fn discover(
         }
         all.merge(&mut table);
     }
+    remove_others(&folder, &cell_types)?;
     let pairs = writer.pairs();
     let file = out.join("links.tsv");
     write_links(&file, v, &all.ranked(), "all", done)?;
@@ -298,6 +313,21 @@ mod tests {
             ["chr 1", "10", "20", "a b", "2.000000000e0", "2", "5.000000000e-1", "T cell", "5", "10", "p q"]
         );
         assert_eq!((rows[2][3], rows[2].len()), ("c d", 11));
+    }
+
+    #[test]
+    fn tables_of_an_earlier_run_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            path
+        };
+        let (new, old, note) = (file("B.tsv"), file("T.tsv"), file("note.txt"));
+        let made = LinkFile { cell_type: "B".into(), cells: 1, links: 1, file: new.clone() };
+        remove_others(dir.path(), &[made]).unwrap();
+        assert!(new.exists() && note.exists() && !old.exists());
+        remove_others(&dir.path().join("absent"), &[]).unwrap();
     }
 
     #[test]

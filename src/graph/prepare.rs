@@ -204,6 +204,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let (rna_cells, atac_cells) = (rna.names(Axis::Obs)?, atac.names(Axis::Obs)?);
     // Annotation goes by the names in the files: what makes a name distinct would lead it astray.
     let (genes_named, peaks_named) = (rna.names(Axis::Var)?, atac.names(Axis::Var)?);
+    refuse_swapped(&config.rna, &genes_named)?;
     let gene_names = unique_names(genes_named.clone(), &config.rna, "gene", say)?;
     let peak_names = unique_names(peaks_named.clone(), &config.atac, "peak", say)?;
     let pairs = pair_cells(config, &rna_cells, &atac_cells)?;
@@ -400,6 +401,19 @@ fn check_target(out: &Path, force: bool) -> Result<()> {
             "give another --out (it is not removed, --force or not)",
         )),
     }
+}
+
+/// Genes that are all named like peaks are the ATAC file given as RNA.
+fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
+    let regions = genes.iter().filter(|n| parse_region(n).is_some()).count();
+    if genes.is_empty() || regions < genes.len() {
+        return Ok(());
+    }
+    Err(Error::input(
+        rna,
+        format!("--rna: all {regions} features are named like peaks, such as {}", genes[0]),
+        "give the RNA file to --rna and the ATAC file to --atac",
+    ))
 }
 
 /// Names made distinct by `-1`, `-2`, …; an empty list is an error.

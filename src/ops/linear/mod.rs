@@ -26,7 +26,7 @@ pub fn linear<T: Real>(tape: &mut Tape<'_, T>, x: Var, w: Var, b: Var) -> Var {
     y
 }
 
-/// A linear map applied after pooling: y[b, slice h] = scale[b] (W[slice h] bag[h, b] + b[slice h] Σw[h, b]).
+/// A linear map applied after pooling: `y[b, slice h] = scale[b] (W[slice h] bag[h, b] + b[slice h] Σw[h, b])`.
 ///
 /// `bag` `[heads × B, in + 1]` from `pool`, its last column Σw; w `[out, in]`, b `[1, out]`, `scale` `[B]` → `[B, out]`.
 /// Head h owns `out / heads` rows of w.

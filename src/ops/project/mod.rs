@@ -1,7 +1,7 @@
 //! `project`: the projection tables of queries or keys (SPEC section 4, point 1).
 //!
 //! `table = E[rows] W_Eᵀ + W_C[:, chromosome] + extras W_Fᵀ + b`, `[R, H]`, and `u`, the column of `W` that the value
-//! (expression or accessibility) multiplies, `[1, H]`: q_i = table[i] + e_i u. One row a distinct gene or peak of the
+//! (expression or accessibility) multiplies, `[1, H]`: `q_i = table[i] + e_i u`. One row a distinct gene or peak of the
 //! batch, not one a node. DNA stays one byte a base until a block of rows is multiplied.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! `translate`: from a cell's peaks to the expression of every gene (SPEC section 3; section 4, points 4 and 6).
 //!
-//! n_i = Σ_j [sigmoid(q_i·k_j) > tau] over the cell's peaks; predicted = [n_i > min_peaks]. A column of the score
+//! `n_i = Σ_j [sigmoid(q_i·k_j) > tau]` over the cell's peaks; `predicted = [n_i > min_peaks]`. A column of the score
 //! matrix depends only on (peak, accessibility), so scores are computed for the *distinct* columns of a batch, in
 //! tiles that end as bit masks over genes; counting is bit-sliced: a word adds 64 genes at once. Both indicators are
 //! straight-through: backward dlogit_ij = g_i s_ij (1 − s_ij) for every pair, recomputed tile by tile, skipping genes
@@ -191,7 +191,7 @@ fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
     out
 }
 
-/// Masks of all columns for the genes of one block: bit g of `masks[u]` is [q_g·k_u > limit].
+/// Masks of all columns for the genes of one block: bit g of `masks[u]` is `[q_g·k_u > limit]`.
 #[allow(clippy::too_many_arguments)]
 fn block_masks<T: Real>(
     q: &[T],
