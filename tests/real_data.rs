@@ -111,10 +111,10 @@ fn snare_cortex() {
         peaks: 25_734,
         genes_in_gtf: 1_597,
         cell_types: 15,
-        train: &["--epochs", "2", "--batch-size", "128"],
+        train: &["--epochs", "4"],
     };
     let e = through(&root, &k);
     // 1,031 positives and as many negatives: chance is 0.5 ± 0.011.
     let accuracy = e["matching"]["model"]["accuracy"].as_f64().unwrap();
-    assert!(accuracy > 0.55, "two epochs should learn something: {accuracy}");
+    assert!(accuracy > 0.6, "four epochs of the default recipe reach 0.7 on held-out cells: {accuracy}");
 }
