@@ -188,11 +188,17 @@ impl<T: Real> Model<T> {
         if translating {
             let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
             let cols = Arc::new(Columns::new(&peaks, &positives));
-            let given = run.given.map(|d| d.translate.as_slice());
-            let pred = translate(&mut tape, spec, cols.clone(), q, k, given);
-            if run.want.counts {
+            // Where the counts are wanted, they are the decisions too: the scores are computed once.
+            let counted = run.want.counts.then(|| {
                 let v = |x| tape.get(x);
-                out.counts = spread(&positives, n, counts(spec, v(q.0), v(q.1), v(k.0), v(k.1), &cols));
+                counts(spec, v(q.0), v(q.1), v(k.0), v(k.1), &cols)
+            });
+            let on = |n: &u32| u8::from(*n as usize > c.min_peaks);
+            let by_count = counted.as_ref().map(|c| c.iter().flatten().map(on).collect::<Vec<u8>>());
+            let given = run.given.map(|d| d.translate.as_slice()).or(by_count.as_deref());
+            let pred = translate(&mut tape, spec, cols.clone(), q, k, given);
+            if let Some(counted) = counted {
+                out.counts = spread(&positives, n, counted);
             }
             predicted = tape.get(pred).iter().map(|&x| u8::from(x > T::of(0.0))).collect();
             let rna = &batch.rna;

@@ -182,7 +182,6 @@ impl<T: Real> Model<T> {
     /// Loss, outputs and gradients of a batch, pair by pair, without dropout.
     pub fn reference(&self, batch: &Batch<T>) -> Result<ReferenceOutput<T>> {
         batch.validate(&self.features)?;
-        let c = &self.config;
         let n = batch.len();
         let mut grads = vec![T::of(0.0); self.params.layout().len()];
         let mut loss = T::of(0.0);
@@ -198,7 +197,6 @@ impl<T: Real> Model<T> {
             loss += l;
             samples.push(out);
         }
-        let _ = c;
         Ok(ReferenceOutput { loss, samples, grads })
     }
 

@@ -123,7 +123,8 @@ impl<T: Real> Tops<T> {
     }
 }
 
-fn sigmoid<T: Real>(x: T) -> T {
+/// 1 / (1 + exp(−x)).
+pub(crate) fn sigmoid<T: Real>(x: T) -> T {
     T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-x))
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use crate::ops::attend::sigmoid;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::real::Real;
@@ -550,7 +551,7 @@ fn slope<T: Real>(tile: &mut [T], gs: &[T]) {
         return;
     }
     for (x, &g) in tile.iter_mut().zip(gs) {
-        let s = T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-*x));
+        let s = sigmoid(*x);
         *x = s * (T::of(1.0) - s) * g;
     }
 }
