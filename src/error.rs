@@ -39,6 +39,31 @@ pub enum Error {
         /// What is on disk now.
         saved: String,
     },
+    /// The device has not so much memory. Exit code 2.
+    #[error(
+        "out of device memory: {what} needs {} MiB and {} MiB are free; take a smaller --batch-size, or --device cpu",
+        bytes.div_ceil(1 << 20), free >> 20
+    )]
+    OutOfMemory {
+        /// What the memory was for, and the batch size that would fit where that can be told.
+        what: String,
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// The driver or the device failed. Exit code 1.
+    #[error("the device failed to {doing}: {name} ({text}); the run can be taken up again from its last checkpoint")]
+    Device {
+        /// What was asked of it.
+        doing: String,
+        /// The driver's number of the error.
+        code: u32,
+        /// The driver's name of the error.
+        name: String,
+        /// The driver's text.
+        text: String,
+    },
     /// A bug of ours. Exit code 1.
     #[error("internal failure: {0}")]
     Internal(String),
@@ -80,9 +105,9 @@ impl Error {
     /// The process exit code: 1 internal failure, 2 wrong usage or bad input, 130/143 interrupted.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Error::Input { .. } | Error::Usage(_) | Error::Io { .. } => 2,
+            Error::Input { .. } | Error::Usage(_) | Error::Io { .. } | Error::OutOfMemory { .. } => 2,
             Error::Interrupted { code, .. } => *code,
-            Error::Internal(_) => 1,
+            Error::Internal(_) | Error::Device { .. } => 1,
         }
     }
 }

@@ -14,6 +14,7 @@ pub use config::ModelConfig;
 pub use flops::Flops;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
 pub use pass::{Decisions, Run};
+pub(crate) use pass::{sparse, spread};
 
 use crate::error::{Error, Result};
 use crate::real::Real;

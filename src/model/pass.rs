@@ -324,7 +324,7 @@ impl<T: Real> Model<T> {
 }
 
 /// Results of the positives among all samples; empty for negatives.
-fn spread<R>(positives: &[usize], n: usize, rows: Vec<Vec<R>>) -> Vec<Vec<R>> {
+pub(crate) fn spread<R>(positives: &[usize], n: usize, rows: Vec<Vec<R>>) -> Vec<Vec<R>> {
     let mut out: Vec<Vec<R>> = (0..n).map(|_| Vec::new()).collect();
     for (&i, r) in positives.iter().zip(rows) {
         out[i] = r;
@@ -333,7 +333,7 @@ fn spread<R>(positives: &[usize], n: usize, rows: Vec<Vec<R>>) -> Vec<Vec<R>> {
 }
 
 /// The kept pairs of a selection, sorted by head, gene row, peak row; entries become rows of the sample.
-fn sparse<T: Real>(s: &Selection<T>, gene0: usize, peak0: usize) -> Attention<T> {
+pub(crate) fn sparse<T: Real>(s: &Selection<T>, gene0: usize, peak0: usize) -> Attention<T> {
     let mut order: Vec<(u8, u32, u32, usize)> = Vec::new();
     for (r, &(head, entry)) in s.rows.iter().enumerate() {
         let kept = s.members(r).filter(|&m| s.kept[m]);

@@ -1,5 +1,7 @@
 //! `adam`: one pass over a flat arena. L2 decay is added to the gradient, as published (not AdamW).
 
+pub(crate) mod cuda;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

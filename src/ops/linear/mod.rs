@@ -1,5 +1,7 @@
 //! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, `cross_entropy`, `mse`.
 
+pub(crate) mod cuda;
+
 use crate::ops::matmul::{View, product, product_into};
 use crate::real::Real;
 use crate::rng::philox;

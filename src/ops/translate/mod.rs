@@ -6,6 +6,7 @@
 //! straight-through: backward dlogit_ij = g_i s_ij (1 − s_ij) for every pair, recomputed tile by tile, skipping genes
 //! whose g is exactly 0, over the distinct columns or cell by cell, whichever costs less.
 
+pub(crate) mod cuda;
 mod kernel;
 
 use std::sync::Arc;
@@ -110,6 +111,16 @@ impl<T: Real> Columns<T> {
     /// n.
     pub fn samples(&self) -> usize {
         self.indptr.len() - 1
+    }
+
+    /// `[U + 1]` where the samples of each column start in [`Columns::by_sample`].
+    pub fn by_ptr(&self) -> &[usize] {
+        &self.by_ptr
+    }
+
+    /// `[nnz]` samples (numbered as in `indptr`) of each column, ascending.
+    pub fn by_sample(&self) -> &[u32] {
+        &self.by_sample
     }
 }
 
@@ -224,7 +235,7 @@ fn block_masks<T: Real>(
 }
 
 /// ln(tau / (1 − tau)): sigmoid(x) > tau is x > this.
-fn logit_limit<T: Real>(tau: f64) -> T {
+pub(crate) fn logit_limit<T: Real>(tau: f64) -> T {
     T::of((tau / (1.0 - tau)).ln())
 }
 

@@ -1,0 +1,614 @@
+//! The model on a device: parameters, gradients, moments and features live there; batches are uploaded while the one
+//! before is computed; a step is a recorded program, replayed or launched as a CUDA graph.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::CudaGraph;
+
+use super::abi::{self, Control, NORM_PARTS, Ptr, StepRecord};
+use super::arena::{Arena, Layout as Plan, Span};
+use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
+use super::pack::{Arranged, Packed, Packer, Sizes};
+use super::tape::{Pass, Program, Tape};
+use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
+use crate::error::{Error, Result};
+use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output, Want, sparse, spread};
+use crate::ops::adam::AdamConfig;
+use crate::ops::attend::Selection;
+use crate::ops::{adam, attend, linear, pool, project, translate};
+
+/// How matrices are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As accurate as f32 (three TF32 products on tensor cores).
+    #[default]
+    F32,
+    /// bf16 products, f32 sums. Devices only.
+    Bf16,
+}
+
+impl Precision {
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Precision::F32 => "_f32",
+            Precision::Bf16 => "_bf16",
+        }
+    }
+}
+
+/// Numbers between the starts of two tensors on the device are a multiple of this: 256 bytes.
+const TENSOR_ALIGN: usize = 64;
+
+/// Programs kept, with their graphs; when there are so many, all are recorded anew.
+const PROGRAMS: usize = 128;
+
+/// Batches on their way: one is uploaded while another is computed and a third is being packed.
+pub(crate) const BUFFERS: usize = 4;
+
+/// Parameters, gradients, moments, features and records: what outlives a step.
+#[derive(Debug)]
+struct State {
+    arena: Arena,
+    /// Arena numbers where each tensor of the layout starts, in its order.
+    starts: Vec<usize>,
+    /// Numbers in each of the four arenas.
+    len: usize,
+    p: Span<f32>,
+    g: Span<f32>,
+    m: Span<f32>,
+    v: Span<f32>,
+    gene_chrom: Span<u32>,
+    peak_chrom: Span<u32>,
+    gene_extra: Span<f32>,
+    peak_dna: Span<u8>,
+    norm_part: Span<f32>,
+    control: Span<Control>,
+    records: Span<StepRecord>,
+}
+
+impl State {
+    fn plan(config: &ModelConfig, layout: &Layout) -> (Plan, impl FnOnce(Arena) -> State + use<>) {
+        let mut starts = Vec::new();
+        let mut len = 0usize;
+        for e in layout.entries() {
+            starts.push(len);
+            len += e.range.len().next_multiple_of(TENSOR_ALIGN);
+        }
+        let mut l = Plan::default();
+        let (p, g) = (l.add("parameters", len), l.add("gradients", len));
+        let (m, v) = (l.add("first moments", len), l.add("second moments", len));
+        let gene_chrom = l.add("gene chromosomes", config.genes);
+        let peak_chrom = l.add("peak chromosomes", config.peaks);
+        let gene_extra = l.add("gene features", config.genes * config.gene_extra);
+        let peak_dna = l.add("sequences", config.peaks * config.dna_length);
+        let norm_part = l.add("norm", NORM_PARTS as usize);
+        let control = l.add("control", 1);
+        let records = l.add("records", SLOTS);
+        let build = move |arena| State {
+            arena,
+            starts,
+            len,
+            p,
+            g,
+            m,
+            v,
+            gene_chrom,
+            peak_chrom,
+            gene_extra,
+            peak_dna,
+            norm_part,
+            control,
+            records,
+        };
+        (l, build)
+    }
+}
+
+/// Which program: how far it goes, and what it is made for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    last: Pass,
+    sizes: Sizes,
+    slot: usize,
+    dropout: Option<u64>,
+    counts: bool,
+}
+
+/// A program, and the graph it was captured into.
+struct Recorded {
+    program: Program,
+    graph: Option<CudaGraph>,
+    met: bool,
+}
+
+/// One of the two slots: its events and where its record lands.
+#[derive(Debug)]
+struct Slot {
+    uploaded: Event,
+    computed: Event,
+    record: Pinned,
+    /// The batch under way.
+    flight: Option<Packed>,
+}
+
+/// A model on a device.
+pub struct Engine {
+    gpu: Arc<Gpu>,
+    kernels: Kernels,
+    precision: Precision,
+    layout: Arc<Layout>,
+    packer: Packer,
+    adam: AdamConfig,
+    state: State,
+    work: Option<Workspace>,
+    programs: HashMap<Key, Recorded>,
+    use_graphs: bool,
+    slots: [Slot; SLOTS],
+    /// The slot of the next step.
+    next: usize,
+    buffers: Vec<Pinned>,
+}
+
+// SAFETY: a graph is used by the engine alone, which is not shared (`&mut self`), so that moving it to another thread is
+// all that can happen; the driver allows that.
+#[allow(unsafe_code)]
+unsafe impl Send for Engine {}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine on {} ({:?})", self.gpu.name(), self.precision)
+    }
+}
+
+impl Engine {
+    /// Puts a model on a device. Moments start at zero.
+    ///
+    /// # Errors
+    /// A model that the kernels do not take (more than 32 places a gene); too little device memory.
+    pub fn new(gpu: Arc<Gpu>, kernels: Kernels, model: &Model<f32>, precision: Precision) -> Result<Self> {
+        let config = &model.config;
+        if config.top_k > abi::MAX_TOP_K as usize {
+            return Err(Error::usage(format!(
+                "--device cuda: the model gives a gene {} places (top_k); kernels have {}; use --device cpu",
+                config.top_k,
+                abi::MAX_TOP_K
+            )));
+        }
+        let layout = model.params.layout().clone();
+        let (plan, build) = State::plan(config, &layout);
+        if plan.bytes() / 4 > u32::MAX as usize * 16 {
+            return Err(Error::usage("--device cuda: the model has too many parameters; use --device cpu"));
+        }
+        let state = build(Arena::new(&gpu, &plan, "the parameters, gradients and moments of the model")?);
+        let f = &model.features;
+        state.arena.write(state.gene_chrom, &f.gene_chrom)?;
+        state.arena.write(state.peak_chrom, &f.peak_chrom)?;
+        state.arena.write(state.gene_extra, &f.gene_extra)?;
+        state.arena.write(state.peak_dna, &f.peak_dna)?;
+        let slot = || {
+            Ok::<_, Error>(Slot {
+                uploaded: gpu.event(false)?,
+                computed: gpu.event(false)?,
+                record: Pinned::new(&gpu, size_of::<StepRecord>())?,
+                flight: None,
+            })
+        };
+        let slots = [slot()?, slot()?];
+        let packer = Packer { config: config.clone(), features: model.features.clone() };
+        let adam = AdamConfig::default();
+        let mut engine = Engine {
+            gpu,
+            kernels,
+            precision,
+            layout,
+            packer,
+            adam,
+            state,
+            work: None,
+            programs: HashMap::new(),
+            use_graphs: true,
+            slots,
+            next: 0,
+            buffers: Vec::new(),
+        };
+        for span in [engine.state.p, engine.state.g, engine.state.m, engine.state.v] {
+            engine.state.arena.zero(span)?;
+        }
+        engine.state.arena.zero(engine.state.records)?;
+        engine.set_control(0, false)?;
+        engine.set_params(model.params.as_slice())?;
+        Ok(engine)
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Sizes and constants of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.packer.config
+    }
+
+    /// How matrices are multiplied.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Constants of the optimiser of later steps.
+    pub fn set_adam(&mut self, adam: AdamConfig) {
+        if self.adam != adam {
+            self.forget_programs();
+            self.adam = adam;
+        }
+    }
+
+    /// Capture programs into CUDA graphs (on at first)?
+    pub fn set_graphs(&mut self, on: bool) {
+        self.use_graphs = on;
+    }
+
+    fn forget_programs(&mut self) {
+        self.programs.clear();
+    }
+
+    fn scatter(&self, span: Span<f32>, data: &[f32]) -> Result<()> {
+        let mut all = vec![0f32; self.state.len];
+        for (e, &at) in self.layout.entries().iter().zip(&self.state.starts) {
+            all[at..at + e.range.len()].copy_from_slice(&data[e.range.clone()]);
+        }
+        self.state.arena.write(span, &all)
+    }
+
+    fn gather(&self, span: Span<f32>) -> Result<Vec<f32>> {
+        let all = self.state.arena.read(span, self.state.len)?;
+        let mut out = vec![0f32; self.layout.len()];
+        for (e, &at) in self.layout.entries().iter().zip(&self.state.starts) {
+            out[e.range.clone()].copy_from_slice(&all[at..at + e.range.len()]);
+        }
+        Ok(out)
+    }
+
+    /// Replaces the parameters: an arena of the model's layout.
+    pub fn set_params(&mut self, params: &[f32]) -> Result<()> {
+        self.scatter(self.state.p, params)
+    }
+
+    /// The parameters, as an arena of the model's layout.
+    pub fn params(&self) -> Result<Vec<f32>> {
+        self.gather(self.state.p)
+    }
+
+    /// The gradients, as an arena of the model's layout.
+    pub fn grads(&self) -> Result<Vec<f32>> {
+        self.gather(self.state.g)
+    }
+
+    /// Sets all gradients to zero.
+    pub fn zero_grads(&mut self) -> Result<()> {
+        self.state.arena.zero(self.state.g)
+    }
+
+    /// Replaces the moments, arenas of the model's layout, and the number of steps they are the result of.
+    pub fn set_moments(&mut self, m: &[f32], v: &[f32], updates: u64, stop_on_nan: bool) -> Result<()> {
+        self.scatter(self.state.m, m)?;
+        self.scatter(self.state.v, v)?;
+        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
+        self.set_control(updates, stop_on_nan)
+    }
+
+    /// The moments, arenas of the model's layout.
+    pub fn moments(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        Ok((self.gather(self.state.m)?, self.gather(self.state.v)?))
+    }
+
+    fn set_control(&mut self, updates: u32, stop_on_nan: bool) -> Result<()> {
+        let control = Control { updates, stop_on_nan: u32::from(stop_on_nan), ..Control::default() };
+        self.state.arena.write(self.state.control, &[control])
+    }
+
+    /// Bytes of a workspace for batches of these sizes.
+    pub fn workspace_bytes(&self, room: &Sizes) -> Result<usize> {
+        Ok(WorkPlan::new(self.config(), &self.kernels, *room)?.bytes())
+    }
+
+    /// Plans and allocates the workspace, so that batches of up to these sizes take no further allocation. A workspace
+    /// that is large enough already stays. `fits` names the batch size that would fit, for the message, given the bytes
+    /// that are free.
+    pub fn reserve(&mut self, room: &Sizes, fits: impl Fn(&Engine, u64) -> Option<usize>) -> Result<()> {
+        if self.work.as_ref().is_some_and(|w| w.plan.room.holds(room)) {
+            return Ok(());
+        }
+        let room = self.work.as_ref().map_or(*room, |w| w.plan.room.max(room));
+        let plan = WorkPlan::new(self.config(), &self.kernels, room)?;
+        self.gpu.synchronize()?;
+        self.forget_programs();
+        self.work = None;
+        self.buffers.clear();
+        let slot_bytes = plan.slot.layout.bytes();
+        let work = Workspace::new(&self.gpu, plan, "").map_err(|e| match e {
+            Error::OutOfMemory { bytes, free, .. } => {
+                let size = fits(self, free).map_or(String::new(), |n| format!(" (a batch size of {n} would fit)"));
+                Error::OutOfMemory { what: format!("the workspace of a batch of {}{size}", room.samples), bytes, free }
+            }
+            e => e,
+        })?;
+        self.buffers = (0..BUFFERS).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
+        self.work = Some(work);
+        Ok(())
+    }
+
+    /// What the plan gives memory to, the largest parts first, and the sum: bytes.
+    pub fn memory_plan(&self) -> (Vec<(&'static str, usize)>, usize) {
+        let state = State::plan(self.config(), &self.layout).0;
+        let mut parts = state.largest();
+        let mut total = state.bytes();
+        if let Some(w) = &self.work {
+            parts.extend(w.plan.layout.largest());
+            total += w.plan.bytes();
+        }
+        parts.sort_by_key(|p| std::cmp::Reverse(p.1));
+        (parts, total)
+    }
+
+    fn workspace(&self) -> Result<&Workspace> {
+        self.work.as_ref().ok_or_else(|| Error::Internal("no workspace was reserved".into()))
+    }
+
+    /// The recorded program for a bucket.
+    fn record(&self, key: &Key) -> Result<Program> {
+        let work = self.workspace()?;
+        let (config, state, f) = (self.config(), &self.state, &self.packer.features);
+        let param = |arena: Span<f32>, name: &str| {
+            let at = self.layout.entries().iter().position(|e| e.name == name);
+            let at = at.ok_or_else(|| Error::Internal(format!("no parameter {name}")))?;
+            Ok(state.arena.ptr(arena).add(state.starts[at]))
+        };
+        let side = |chrom, dense, bases, count: usize, extra: usize| abi::Side {
+            chrom: state.arena.ptr(chrom),
+            dense,
+            bases,
+            count: count as u32,
+            chromosomes: config.chromosomes as u32,
+            extra: extra as u32,
+            dim: config.embedding_dim as u32,
+        };
+        let dense = if config.gene_extra > 0 { state.arena.ptr(state.gene_extra) } else { Ptr::NULL };
+        let bases = if config.dna_length > 0 { state.arena.ptr(state.peak_dna) } else { Ptr::NULL };
+        let frame = Frame {
+            kernels: &self.kernels,
+            config,
+            suffix: self.precision.suffix(),
+            sizes: key.sizes,
+            batch: work.batch(key.slot),
+            w: work.ptrs,
+            gene_side: side(state.gene_chrom, dense, Ptr::NULL, f.genes(), config.gene_extra),
+            peak_side: side(state.peak_chrom, Ptr::NULL, bases, f.peaks(), config.dna_length),
+            param: &|name| param(state.p, name),
+            grad: &|name| param(state.g, name),
+            record: state.arena.ptr(state.records).add(key.slot),
+            dropout: key.dropout,
+            counts: key.counts,
+        };
+        let mut tape = Tape::default();
+        project::cuda::record(&mut tape, &frame)?;
+        translate::cuda::record(&mut tape, &frame)?;
+        attend::cuda::record(&mut tape, &frame)?;
+        pool::cuda::record(&mut tape, &frame)?;
+        linear::cuda::record(&mut tape, &frame)?;
+        let arenas = adam::cuda::Arenas {
+            p: state.arena.ptr(state.p),
+            g: state.arena.ptr(state.g),
+            m: state.arena.ptr(state.m),
+            v: state.arena.ptr(state.v),
+            n: state.len,
+            part: state.arena.ptr(state.norm_part),
+            control: state.arena.ptr(state.control),
+        };
+        adam::cuda::record(&mut tape, &frame, &arenas, &self.adam)?;
+        Ok(tape.program(key.last))
+    }
+
+    /// Runs the program of `key`. The first run of a bucket is launched kernel by kernel, the second is captured into a
+    /// graph, so that a bucket that is met once costs no capture.
+    fn execute(&mut self, key: &Key) -> Result<()> {
+        if !self.programs.contains_key(key) {
+            if self.programs.len() >= PROGRAMS {
+                self.programs.clear();
+            }
+            let program = self.record(key)?;
+            self.programs.insert(key.clone(), Recorded { program, graph: None, met: false });
+        }
+        let Some(r) = self.programs.get_mut(key) else {
+            return Err(Error::Internal("a program was not kept".into()));
+        };
+        if self.use_graphs && r.met && r.graph.is_none() {
+            r.graph = Some(capture(&self.gpu, || r.program.run(&self.gpu))?);
+        }
+        r.met = true;
+        match &r.graph {
+            Some(graph) if self.use_graphs => graph.launch().map_err(driver("launch a captured step")),
+            _ => r.program.run(&self.gpu),
+        }
+    }
+
+    /// Gives a packed batch to the device: upload on the copy stream, the program behind it on the compute stream. Waits
+    /// only where both slots are under way.
+    fn start(&mut self, packed: Packed, last: Pass, dropout: Option<u64>, counts: bool) -> Result<usize> {
+        let slot = self.next;
+        self.next = (slot + 1) % SLOTS;
+        if self.slots[slot].flight.is_some() {
+            return Err(Error::Internal("a slot was used before its step was collected".into()));
+        }
+        let work = self.workspace()?;
+        let room = work.plan.room;
+        if !room.holds(&packed.sizes) {
+            return Err(Error::Internal("a batch that is larger than the workspace".into()));
+        }
+        self.gpu.context().bind_to_thread().map_err(driver("take the context"))?;
+        let copy = self.gpu.copy().clone();
+        let base = work.slot_offset(slot);
+        self.slots[slot].computed.hold(&copy)?;
+        for &(at, bytes) in &packed.ranges {
+            work.arena.memory().upload(base + at, &packed.pinned, at, bytes, &copy)?;
+        }
+        self.slots[slot].uploaded.record(&copy)?;
+        self.slots[slot].uploaded.hold(self.gpu.compute())?;
+        let key = Key { last, sizes: packed.sizes.bucket(&room), slot, dropout, counts };
+        self.execute(&key)?;
+        let offset = self.state.records.offset + slot * size_of::<StepRecord>();
+        let (gpu, state) = (&self.gpu, &self.state);
+        let s = &mut self.slots[slot];
+        state.arena.memory().download(offset, &mut s.record, 0, size_of::<StepRecord>(), gpu.compute())?;
+        s.computed.record(gpu.compute())?;
+        s.flight = Some(packed);
+        Ok(slot)
+    }
+
+    /// Waits for the step in `slot` and takes its record; the pinned buffer goes back to the pool.
+    fn collect(&mut self, slot: usize) -> Result<(StepRecord, Pinned)> {
+        let s = &mut self.slots[slot];
+        let Some(packed) = s.flight.take() else {
+            return Err(Error::Internal("nothing is under way in this slot".into()));
+        };
+        s.computed.synchronize()?;
+        let record = bytemuck::pod_read_unaligned(&s.record.bytes()[..size_of::<StepRecord>()]);
+        Ok((record, packed.pinned))
+    }
+
+    /// Arranges a batch and makes room for it.
+    fn arrange(&mut self, batch: &Batch<f32>, translating: bool) -> Result<(Arranged, Pinned)> {
+        let arranged = self.packer.arrange(batch, translating)?;
+        self.reserve(&arranged.sizes, |_, _| None)?;
+        let buffer = self.buffers.pop().ok_or_else(|| Error::Internal("all pinned buffers are under way".into()))?;
+        Ok((arranged, buffer))
+    }
+
+    /// Runs one batch up to `last` and waits for it.
+    fn once(
+        &mut self,
+        batch: &Batch<f32>,
+        translating: bool,
+        last: Pass,
+        dropout: Option<Dropout>,
+        counts: bool,
+    ) -> Result<(StepRecord, Arranged)> {
+        let (arranged, buffer) = self.arrange(batch, translating)?;
+        let genes = self.config().genes;
+        let slot_layout = &self.workspace()?.plan.slot;
+        let packed = arranged.pack(slot_layout, genes, dropout.map_or(0, |d| d.step), buffer);
+        let slot = self.start(packed, last, dropout.map(|d| d.seed), counts)?;
+        let (record, buffer) = self.collect(slot)?;
+        self.buffers.push(buffer);
+        Ok((record, arranged))
+    }
+
+    /// A forward pass without dropout, as [`Model::forward`]. Node-level outputs are the CPU's to compute.
+    pub fn forward(&mut self, batch: &Batch<f32>, want: Want) -> Result<Output<f32>> {
+        let translating = want.translation || want.counts;
+        let (record, arranged) = self.once(batch, translating, Pass::Forward, None, want.counts)?;
+        self.output(&record, &arranged, want)
+    }
+
+    /// A forward and backward pass; gradients are added to the device's ([`Engine::grads`], [`Engine::zero_grads`]).
+    pub fn gradients(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>, want: Want) -> Result<Output<f32>> {
+        let (record, arranged) = self.once(batch, true, Pass::Backward, dropout, want.counts)?;
+        self.output(&record, &arranged, want)
+    }
+
+    /// A whole step: forward, backward, and the parameters moved. Losses of the batch before the move.
+    pub fn train_step(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<StepRecord> {
+        Ok(self.once(batch, true, Pass::Update, dropout, false)?.0)
+    }
+
+    /// What a pass brings back, read from the workspace.
+    fn output(&self, record: &StepRecord, a: &Arranged, want: Want) -> Result<Output<f32>> {
+        let c = self.config();
+        let work = self.workspace()?;
+        let (n, spans) = (a.sizes.samples as usize, &work.plan.spans);
+        let mut out = Output {
+            loss: record.loss,
+            match_loss: record.match_loss,
+            translation_loss: record.translation_loss,
+            logits: work.arena.read(spans.logits, 2 * n)?,
+            embedding: work.arena.read(spans.z, 2 * c.hidden * n)?,
+            attention: Vec::new(),
+            translation: Vec::new(),
+            counts: Vec::new(),
+            nodes: Vec::new(),
+            decisions: None,
+        };
+        let predicted = if (want.translation || want.counts || want.decisions) && !a.positives.is_empty() {
+            self.predicted(a)?
+        } else {
+            Vec::new()
+        };
+        let per = c.heads * c.genes;
+        if want.translation || want.counts {
+            out.translation = spread(&a.positives, n, predicted.chunks_exact(per).map(<[u8]>::to_vec).collect());
+        }
+        if want.counts {
+            let counts = work.arena.read(spans.count, a.positives.len() * per)?;
+            out.counts = spread(&a.positives, n, counts.chunks_exact(per).map(<[u32]>::to_vec).collect());
+        }
+        if want.attention || want.decisions {
+            let selections = self.selections(a)?;
+            if want.attention {
+                out.attention = (0..n).map(|b| sparse(&selections[b], a.genes.indptr[b], a.peaks.indptr[b])).collect();
+            }
+            if want.decisions {
+                out.decisions = Some(Decisions { attend: selections, translate: predicted });
+            }
+        }
+        Ok(out)
+    }
+
+    /// `[positives × heads × G]` of 0 and 1.
+    fn predicted(&self, a: &Arranged) -> Result<Vec<u8>> {
+        let c = self.config();
+        let work = self.workspace()?;
+        let words = mask_words(c.genes);
+        let bits = work.arena.read(work.plan.spans.predicted, a.positives.len() * c.heads * words)?;
+        let mut out = Vec::with_capacity(a.positives.len() * c.heads * c.genes);
+        for row in bits.chunks_exact(words) {
+            out.extend((0..c.genes).map(|g| (row[g / 32] >> (g % 32) & 1) as u8));
+        }
+        Ok(out)
+    }
+
+    /// The members that the attention chose, sample by sample.
+    fn selections(&self, a: &Arranged) -> Result<Vec<Selection<f32>>> {
+        let c = self.config();
+        let work = self.workspace()?;
+        let (spans, k) = (&work.plan.spans, c.top_k);
+        let len = a.sizes.gene_entries as usize * c.heads * k;
+        let member = work.arena.read(spans.member, len)?;
+        let weight = work.arena.read(spans.weight, len)?;
+        let score = work.arena.read(spans.score, len)?;
+        let tau = c.tau as f32;
+        let one = |b: usize| {
+            let mut s = Selection { start: vec![0], ..Selection::default() };
+            for e in a.genes.indptr[b]..a.genes.indptr[b + 1] {
+                for head in 0..c.heads {
+                    let slots = (e * c.heads + head) * k..(e * c.heads + head + 1) * k;
+                    let there = slots.clone().take_while(|&m| member[m] != abi::NONE).count();
+                    if there == 0 {
+                        continue;
+                    }
+                    for m in slots.take(there) {
+                        s.peak.push(member[m]);
+                        s.weight.push(weight[m]);
+                        s.score.push(score[m]);
+                        s.kept.push(score[m] > tau);
+                    }
+                    s.rows.push((head as u8, e as u32));
+                    s.start.push(s.peak.len() as u32);
+                }
+            }
+            s
+        };
+        Ok((0..a.genes.samples()).map(one).collect())
+    }
+}

@@ -1,0 +1,551 @@
+//! A batch on its way to the device: node lists, columns and work lists, laid out in pinned memory as the kernels read
+//! them (`kernels/common/abi.h`).
+
+use std::sync::Arc;
+
+use super::abi::{ATTEND_GENES, AttendBlock, AttendTile, Columns, Nodes, POOL_ENTRIES, PoolChunk, Ptr};
+use super::arena::{Layout, Span};
+use super::gpu::Pinned;
+use crate::error::{Error, Result};
+use crate::model::{Batch, Features, ModelConfig};
+use crate::ops::nodes::NodeSet;
+use crate::ops::translate;
+
+/// How much of everything a batch has; also how much a workspace has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Sizes {
+    /// B.
+    pub samples: u32,
+    /// Samples of label 1, of which translation is computed.
+    pub positives: u32,
+    /// Gene nodes of all samples.
+    pub gene_entries: u32,
+    /// Peak nodes of all samples.
+    pub peak_entries: u32,
+    /// Distinct genes (all of the data set where translation is computed).
+    pub gene_rows: u32,
+    /// Distinct peaks.
+    pub peak_rows: u32,
+    /// Distinct (peak, accessibility) columns of the positives.
+    pub columns: u32,
+    /// Peak nodes of the positives.
+    pub column_entries: u32,
+    /// Work items of `attend_forward`.
+    pub tiles: u32,
+    /// Work items of `attend_columns`.
+    pub blocks: u32,
+    /// Masked peaks that may take a place.
+    pub pads: u32,
+    /// Work items of `pool_forward`, genes.
+    pub gene_chunks: u32,
+    /// Work items of `pool_forward`, peaks.
+    pub peak_chunks: u32,
+}
+
+impl Sizes {
+    fn fields(&self) -> [u32; 13] {
+        [
+            self.samples,
+            self.positives,
+            self.gene_entries,
+            self.peak_entries,
+            self.gene_rows,
+            self.peak_rows,
+            self.columns,
+            self.column_entries,
+            self.tiles,
+            self.blocks,
+            self.pads,
+            self.gene_chunks,
+            self.peak_chunks,
+        ]
+    }
+
+    fn from_fields(f: [u32; 13]) -> Self {
+        Sizes {
+            samples: f[0],
+            positives: f[1],
+            gene_entries: f[2],
+            peak_entries: f[3],
+            gene_rows: f[4],
+            peak_rows: f[5],
+            columns: f[6],
+            column_entries: f[7],
+            tiles: f[8],
+            blocks: f[9],
+            pads: f[10],
+            gene_chunks: f[11],
+            peak_chunks: f[12],
+        }
+    }
+
+    /// Has a workspace of these sizes room for a batch of those?
+    pub fn holds(&self, batch: &Sizes) -> bool {
+        self.fields().iter().zip(batch.fields()).all(|(room, need)| *room >= need)
+    }
+
+    /// Room for both.
+    pub fn max(&self, other: &Sizes) -> Sizes {
+        let (a, b) = (self.fields(), other.fields());
+        Sizes::from_fields(std::array::from_fn(|i| a[i].max(b[i])))
+    }
+
+    fn min(&self, other: &Sizes) -> Sizes {
+        let (a, b) = (self.fields(), other.fields());
+        Sizes::from_fields(std::array::from_fn(|i| a[i].min(b[i])))
+    }
+
+    /// The bucket of these sizes within a workspace: each rounded up to one of four steps an octave (and no further than
+    /// the room). Batches of one bucket are launched with the same grids, so that one captured graph serves them all.
+    pub fn bucket(&self, room: &Sizes) -> Sizes {
+        let round = |n: u32| match n {
+            0 => 0,
+            1..=8 => n.next_power_of_two(),
+            _ => n.next_multiple_of(1 << (n.ilog2() - 2)),
+        };
+        Sizes::from_fields(self.fields().map(round)).min(room)
+    }
+
+    /// Room for any batch of `samples` whose cells have at most `genes` and `peaks` nodes, with `values` distinct
+    /// accessibilities (0: not known).
+    pub fn bound(config: &ModelConfig, samples: usize, genes: usize, peaks: usize, values: usize) -> Result<Sizes> {
+        let (gene_entries, peak_entries) = (samples * genes, samples * peaks);
+        let distinct = if values == 0 { usize::MAX } else { config.peaks.saturating_mul(values) };
+        let segments = samples * config.chromosomes.min(peaks.max(genes));
+        let places = gene_entries.saturating_mul(config.heads * config.top_k);
+        if peak_entries.max(places).max(peak_entries.saturating_mul(2 * config.heads)) >= u32::MAX as usize {
+            return Err(Error::usage(format!(
+                "--batch-size {samples}: cells of {genes} genes and {peaks} peaks are too many for one step on a device; \
+                 take a smaller one"
+            )));
+        }
+        let f = |n: usize| n as u32;
+        Ok(Sizes {
+            samples: f(samples),
+            positives: f(samples),
+            gene_entries: f(gene_entries),
+            peak_entries: f(peak_entries),
+            gene_rows: f(config.genes),
+            peak_rows: f(config.peaks.min(peak_entries)),
+            columns: f(peak_entries.min(distinct)),
+            column_entries: f(peak_entries),
+            tiles: f(gene_entries / ATTEND_GENES as usize + segments),
+            blocks: f(segments),
+            pads: f(segments * config.top_k),
+            gene_chunks: f(gene_entries / POOL_ENTRIES as usize + samples),
+            peak_chunks: f(peak_entries / POOL_ENTRIES as usize + samples),
+        })
+    }
+}
+
+/// Words of the header: counts that kernels read from device memory.
+mod word {
+    pub const SAMPLES: usize = 0;
+    pub const POSITIVES: usize = 1;
+    pub const GENE_ENTRIES: usize = 2;
+    pub const PEAK_ENTRIES: usize = 3;
+    pub const GENE_ROWS: usize = 4;
+    pub const PEAK_ROWS: usize = 5;
+    pub const COLUMNS: usize = 6;
+    pub const TILES: usize = 7;
+    pub const BLOCKS: usize = 8;
+    pub const GENE_CHUNKS: usize = 9;
+    pub const PEAK_CHUNKS: usize = 10;
+    /// All genes: what `n_items` of the gene side of translation points at.
+    pub const GENES: usize = 11;
+    /// Two words.
+    pub const STEP: usize = 12;
+    pub const COUNT: usize = 16;
+}
+
+/// Where the node lists of one side lie.
+#[derive(Debug, Clone, Copy)]
+struct NodeSpans {
+    indptr: Span<u32>,
+    local: Span<u32>,
+    sample: Span<u32>,
+    value: Span<f32>,
+    row: Span<u32>,
+    row_ptr: Span<u32>,
+    by_row: Span<u32>,
+    chunk: Span<PoolChunk>,
+    chunk_ptr: Span<u32>,
+}
+
+/// Where the parts of a batch lie in its slot.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotLayout {
+    pub layout: Layout,
+    header: Span<u32>,
+    label: Span<u32>,
+    sample_key: Span<u32>,
+    genes: NodeSpans,
+    peaks: NodeSpans,
+    tile: Span<AttendTile>,
+    block: Span<AttendBlock>,
+    pad: Span<u32>,
+    column_row: Span<u32>,
+    column_value: Span<f32>,
+    column_indptr: Span<u32>,
+    column_col: Span<u32>,
+    column_by_ptr: Span<u32>,
+    column_by_sample: Span<u32>,
+    column_row_ptr: Span<u32>,
+    positive: Span<u32>,
+}
+
+impl SlotLayout {
+    pub fn new(room: &Sizes) -> Self {
+        let mut l = Layout::default();
+        let n = |x: u32| x as usize;
+        let header = l.add("header", word::COUNT);
+        let label = l.add("label", n(room.samples));
+        let sample_key = l.add("sample_key", 2 * n(room.samples));
+        let mut nodes = |entries: u32, rows: u32, chunks: u32| NodeSpans {
+            indptr: l.add("indptr", n(room.samples) + 1),
+            local: l.add("local", n(entries)),
+            sample: l.add("sample", n(entries)),
+            value: l.add("value", n(entries)),
+            row: l.add("row", n(rows)),
+            row_ptr: l.add("row_ptr", n(rows) + 1),
+            by_row: l.add("by_row", n(entries)),
+            chunk: l.add("chunk", n(chunks)),
+            chunk_ptr: l.add("chunk_ptr", n(room.samples) + 1),
+        };
+        let genes = nodes(room.gene_entries, room.gene_rows, room.gene_chunks);
+        let peaks = nodes(room.peak_entries, room.peak_rows, room.peak_chunks);
+        SlotLayout {
+            header,
+            label,
+            sample_key,
+            genes,
+            peaks,
+            tile: l.add("tile", n(room.tiles)),
+            block: l.add("block", n(room.blocks)),
+            pad: l.add("pad", n(room.pads)),
+            column_row: l.add("column_row", n(room.columns)),
+            column_value: l.add("column_value", n(room.columns)),
+            column_indptr: l.add("column_indptr", n(room.positives) + 1),
+            column_col: l.add("column_col", n(room.column_entries)),
+            column_by_ptr: l.add("column_by_ptr", n(room.columns) + 1),
+            column_by_sample: l.add("column_by_sample", n(room.column_entries)),
+            column_row_ptr: l.add("column_row_ptr", n(room.peak_rows) + 1),
+            positive: l.add("positive", n(room.positives)),
+            layout: l,
+        }
+    }
+}
+
+/// A batch's parts on the device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchPtrs {
+    pub genes: Nodes,
+    pub peaks: Nodes,
+    pub columns: Columns,
+    pub n_samples: Ptr<u32>,
+    pub n_genes: Ptr<u32>,
+    pub step_key: Ptr<u32>,
+    pub sample_key: Ptr<u32>,
+    pub label: Ptr<u32>,
+    pub n_tiles: Ptr<u32>,
+    pub tile: Ptr<AttendTile>,
+    pub pad: Ptr<u32>,
+    pub n_blocks: Ptr<u32>,
+    pub block: Ptr<AttendBlock>,
+    pub gene_chunks: (Ptr<u32>, Ptr<PoolChunk>, Ptr<u32>),
+    pub peak_chunks: (Ptr<u32>, Ptr<PoolChunk>, Ptr<u32>),
+}
+
+impl BatchPtrs {
+    /// The parts of a slot that starts at `base`.
+    pub fn new(s: &SlotLayout, base: u64) -> Self {
+        fn at<T>(base: u64, span: Span<T>) -> Ptr<T> {
+            Ptr::new(base + span.offset as u64)
+        }
+        let count = |word: usize| at(base, s.header).add(word);
+        let nodes = |n: &NodeSpans, entries: usize, rows: usize| Nodes {
+            n_samples: count(word::SAMPLES),
+            n_entries: count(entries),
+            n_rows: count(rows),
+            indptr: at(base, n.indptr),
+            local: at(base, n.local),
+            sample: at(base, n.sample),
+            value: at(base, n.value),
+            row: at(base, n.row),
+            row_ptr: at(base, n.row_ptr),
+            by_row: at(base, n.by_row),
+        };
+        let chunks = |n: &NodeSpans, word: usize| (count(word), at(base, n.chunk), at(base, n.chunk_ptr));
+        BatchPtrs {
+            genes: nodes(&s.genes, word::GENE_ENTRIES, word::GENE_ROWS),
+            peaks: nodes(&s.peaks, word::PEAK_ENTRIES, word::PEAK_ROWS),
+            columns: Columns {
+                n_columns: count(word::COLUMNS),
+                n_positives: count(word::POSITIVES),
+                row: at(base, s.column_row),
+                value: at(base, s.column_value),
+                indptr: at(base, s.column_indptr),
+                col: at(base, s.column_col),
+                by_ptr: at(base, s.column_by_ptr),
+                by_sample: at(base, s.column_by_sample),
+                row_ptr: at(base, s.column_row_ptr),
+                positive: at(base, s.positive),
+            },
+            n_samples: count(word::SAMPLES),
+            n_genes: count(word::GENES),
+            step_key: count(word::STEP),
+            sample_key: at(base, s.sample_key),
+            label: at(base, s.label),
+            n_tiles: count(word::TILES),
+            tile: at(base, s.tile),
+            pad: at(base, s.pad),
+            n_blocks: count(word::BLOCKS),
+            block: at(base, s.block),
+            gene_chunks: chunks(&s.genes, word::GENE_CHUNKS),
+            peak_chunks: chunks(&s.peaks, word::PEAK_CHUNKS),
+        }
+    }
+}
+
+/// A batch arranged for the device, still in ordinary memory.
+#[derive(Debug)]
+pub(crate) struct Arranged {
+    pub sizes: Sizes,
+    pub positives: Vec<usize>,
+    pub genes: NodeSet<f32>,
+    pub peaks: NodeSet<f32>,
+    columns: Option<translate::Columns<f32>>,
+    tiles: Vec<AttendTile>,
+    blocks: Vec<AttendBlock>,
+    pads: Vec<u32>,
+    gene_chunks: (Vec<PoolChunk>, Vec<u32>),
+    peak_chunks: (Vec<PoolChunk>, Vec<u32>),
+    label: Vec<u32>,
+    sample: Vec<u64>,
+}
+
+/// Arranges batches of a model.
+#[derive(Debug, Clone)]
+pub(crate) struct Packer {
+    pub config: ModelConfig,
+    pub features: Arc<Features<f32>>,
+}
+
+impl Packer {
+    /// Node lists, columns and work lists of a batch; `translating` where it has positives that are to be translated.
+    pub fn arrange(&self, batch: &Batch<f32>, translating: bool) -> Result<Arranged> {
+        batch.validate(&self.features)?;
+        let positives: Vec<usize> =
+            if translating { (0..batch.len()).filter(|&i| batch.label[i] == 1).collect() } else { Vec::new() };
+        let all = !positives.is_empty();
+        let ((genes, gene_chunks), (peaks, peak_chunks, columns)) = rayon::join(
+            || {
+                let genes = NodeSet::new(&batch.rna, &self.features.gene_chrom, all);
+                let chunks = chunks(&genes);
+                (genes, chunks)
+            },
+            || {
+                let peaks = NodeSet::new(&batch.atac, &self.features.peak_chrom, false);
+                let chunks = chunks(&peaks);
+                let columns = all.then(|| translate::Columns::new(&peaks, &positives));
+                (peaks, chunks, columns)
+            },
+        );
+        let (tiles, blocks, pads) = self.work(&genes, &peaks);
+        let sizes = Sizes {
+            samples: fits(batch.len(), "samples")?,
+            positives: fits(positives.len(), "positives")?,
+            gene_entries: fits(genes.nnz() * self.config.heads * self.config.top_k, "members")
+                .and_then(|_| fits(genes.nnz(), "gene nodes"))?,
+            peak_entries: fits(2 * peaks.nnz() * self.config.heads, "peak nodes")
+                .and_then(|_| fits(peaks.nnz(), "peak nodes"))?,
+            gene_rows: fits(genes.rows.len(), "genes")?,
+            peak_rows: fits(peaks.rows.len(), "peaks")?,
+            columns: columns.as_ref().map_or(0, |c| c.len() as u32),
+            column_entries: columns.as_ref().map_or(0, |c| c.col.len() as u32),
+            tiles: fits(tiles.len(), "tiles")?,
+            blocks: fits(blocks.len(), "blocks")?,
+            pads: fits(pads.len(), "pads")?,
+            gene_chunks: fits(gene_chunks.0.len(), "chunks")?,
+            peak_chunks: fits(peak_chunks.0.len(), "chunks")?,
+        };
+        Ok(Arranged {
+            sizes,
+            positives,
+            genes,
+            peaks,
+            columns,
+            tiles,
+            blocks,
+            pads,
+            gene_chunks,
+            peak_chunks,
+            label: batch.label.iter().map(|&l| u32::from(l)).collect(),
+            sample: batch.sample.clone(),
+        })
+    }
+
+    /// Work items of the attention: gene tiles with their peaks and pads, and peak blocks with their genes.
+    fn work(&self, genes: &NodeSet<f32>, peaks: &NodeSet<f32>) -> (Vec<AttendTile>, Vec<AttendBlock>, Vec<u32>) {
+        let (mut tiles, mut blocks, mut pads) = (Vec::new(), Vec::new(), Vec::new());
+        let top_k = self.config.top_k;
+        let known = |c: u32| self.features.unknown != Some(c);
+        let find = |list: &[(u32, usize, usize)], c: u32| {
+            let at = list.binary_search_by_key(&c, |s| s.0).ok().filter(|_| known(c));
+            at.map_or((0, 0), |i| (list[i].1 as u32, list[i].2 as u32))
+        };
+        let mut lowest: Vec<(u32, u32)> = Vec::new();
+        for b in 0..genes.samples() {
+            let places = top_k.min(peaks.count(b));
+            // The lowest data set indices of each chromosome: among them are the first masked peaks of any gene.
+            lowest.clear();
+            for &(c, from, to) in &peaks.segments[b] {
+                let index = |e: usize| peaks.rows[peaks.local[e] as usize];
+                lowest.extend((from..to.min(from + top_k)).map(|e| (index(e), c)));
+            }
+            lowest.sort_unstable();
+            for &(c, g0, g1) in &genes.segments[b] {
+                let (p0, p1) = find(&peaks.segments[b], c);
+                let first_pad = pads.len() as u32;
+                if p0 < p1 {
+                    let masked = peaks.count(b) - (p1 - p0) as usize;
+                    pads.extend(lowest.iter().filter(|x| x.1 != c).take(places.min(masked)).map(|x| x.0));
+                }
+                for from in (g0..g1).step_by(ATTEND_GENES as usize) {
+                    tiles.push(AttendTile {
+                        first_gene: from as u32,
+                        last_gene: g1.min(from + ATTEND_GENES as usize) as u32,
+                        first_peak: p0,
+                        last_peak: p1,
+                        first_pad,
+                        last_pad: pads.len() as u32,
+                        places: places as u32,
+                        zero: 0,
+                    });
+                }
+            }
+            for &(c, p0, p1) in &peaks.segments[b] {
+                let (first_gene, last_gene) = find(&genes.segments[b], c);
+                blocks.push(AttendBlock { first_gene, last_gene, first_peak: p0 as u32, last_peak: p1 as u32 });
+            }
+        }
+        (tiles, blocks, pads)
+    }
+}
+
+fn fits(n: usize, what: &str) -> Result<u32> {
+    u32::try_from(n).ok().filter(|&n| n < u32::MAX).ok_or_else(|| {
+        Error::usage(format!("a batch of {n} {what} is too large for the device; take a smaller --batch-size"))
+    })
+}
+
+/// Pieces of at most `POOL_ENTRIES` entries of one sample, and where the pieces of each sample start.
+fn chunks(nodes: &NodeSet<f32>) -> (Vec<PoolChunk>, Vec<u32>) {
+    let (mut list, mut ptr) = (Vec::new(), vec![0]);
+    for b in 0..nodes.samples() {
+        for first in (nodes.indptr[b]..nodes.indptr[b + 1]).step_by(POOL_ENTRIES as usize) {
+            let last = nodes.indptr[b + 1].min(first + POOL_ENTRIES as usize);
+            list.push(PoolChunk { sample: b as u32, first: first as u32, last: last as u32, zero: 0 });
+        }
+        ptr.push(list.len() as u32);
+    }
+    (list, ptr)
+}
+
+/// A batch in pinned memory, ready to be uploaded.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub sizes: Sizes,
+    pub pinned: Pinned,
+    /// Ranges of the slot that hold something: offset, bytes.
+    pub ranges: Vec<(usize, usize)>,
+}
+
+/// Writes parts of a slot and remembers which ranges it wrote.
+struct Writer<'a> {
+    to: &'a mut [u8],
+    ranges: Vec<(usize, usize)>,
+}
+
+impl Writer<'_> {
+    fn put<T: bytemuck::NoUninit>(&mut self, span: Span<T>, data: &[T]) {
+        self.put_from(span, data.iter().copied());
+    }
+
+    fn put_from<T: bytemuck::NoUninit>(&mut self, span: Span<T>, data: impl ExactSizeIterator<Item = T>) {
+        let (size, n) = (size_of::<T>(), data.len());
+        assert!(n <= span.len, "a batch that is larger than its slot");
+        let to = &mut self.to[span.offset..span.offset + n * size];
+        for (to, x) in to.chunks_exact_mut(size).zip(data) {
+            to.copy_from_slice(bytemuck::bytes_of(&x));
+        }
+        if n > 0 {
+            self.ranges.push((span.offset, n * size));
+        }
+    }
+
+    fn nodes(&mut self, s: &NodeSpans, n: &NodeSet<f32>, chunks: &(Vec<PoolChunk>, Vec<u32>)) {
+        self.put_from(s.indptr, n.indptr.iter().map(|&x| x as u32));
+        self.put(s.local, &n.local);
+        self.put(s.sample, &n.sample);
+        self.put(s.value, &n.values);
+        self.put(s.row, &n.rows);
+        self.put_from(s.row_ptr, n.row_ptr.iter().map(|&x| x as u32));
+        self.put(s.by_row, &n.by_row);
+        self.put(s.chunk, &chunks.0);
+        self.put(s.chunk_ptr, &chunks.1);
+    }
+}
+
+impl Arranged {
+    /// Writes the batch to a slot's image. The slot holds it: [`Sizes::holds`].
+    pub fn pack(&self, s: &SlotLayout, genes: usize, step: u64, mut pinned: Pinned) -> Packed {
+        let z = &self.sizes;
+        let mut w = Writer { to: pinned.bytes_mut(), ranges: Vec::new() };
+        let mut header = [0u32; word::COUNT];
+        for (at, n) in [
+            (word::SAMPLES, z.samples),
+            (word::POSITIVES, z.positives),
+            (word::GENE_ENTRIES, z.gene_entries),
+            (word::PEAK_ENTRIES, z.peak_entries),
+            (word::GENE_ROWS, z.gene_rows),
+            (word::PEAK_ROWS, z.peak_rows),
+            (word::COLUMNS, z.columns),
+            (word::TILES, z.tiles),
+            (word::BLOCKS, z.blocks),
+            (word::GENE_CHUNKS, z.gene_chunks),
+            (word::PEAK_CHUNKS, z.peak_chunks),
+            (word::GENES, genes as u32),
+            (word::STEP, step as u32),
+            (word::STEP + 1, (step >> 32) as u32),
+        ] {
+            header[at] = n;
+        }
+        w.put(s.header, &header);
+        w.put(s.label, &self.label);
+        let keys: Vec<u32> = self.sample.iter().flat_map(|&x| [x as u32, (x >> 32) as u32]).collect();
+        w.put(s.sample_key, &keys);
+        w.nodes(&s.genes, &self.genes, &self.gene_chunks);
+        w.nodes(&s.peaks, &self.peaks, &self.peak_chunks);
+        w.put(s.tile, &self.tiles);
+        w.put(s.block, &self.blocks);
+        w.put(s.pad, &self.pads);
+        if let Some(c) = &self.columns {
+            w.put(s.column_row, &c.row);
+            w.put(s.column_value, &c.value);
+            w.put_from(s.column_indptr, c.indptr.iter().map(|&x| x as u32));
+            w.put(s.column_col, &c.col);
+            w.put_from(s.column_by_ptr, c.by_ptr().iter().map(|&x| x as u32));
+            w.put(s.column_by_sample, c.by_sample());
+            let mut row_ptr = vec![0u32; self.peaks.rows.len() + 1];
+            c.row.iter().for_each(|&r| row_ptr[r as usize + 1] += 1);
+            for i in 1..row_ptr.len() {
+                row_ptr[i] += row_ptr[i - 1];
+            }
+            w.put(s.column_row_ptr, &row_ptr);
+            w.put_from(s.positive, self.positives.iter().map(|&i| i as u32));
+        }
+        let ranges = w.ranges;
+        Packed { sizes: *z, pinned, ranges }
+    }
+}
