@@ -22,6 +22,9 @@ use toolchain::{NVCC_FLAGS, TARGETS, include_closure, nvcc_candidates, parse_ptx
 /// Raised where the meaning of a cached file changes.
 const CACHE_VERSION: u32 = 1;
 
+/// A warning fails the build; a spill is no warning but a number in the table.
+const BUILD_FLAGS: [&str; 6] = ["-Werror", "all-warnings", "-Xptxas", "-v", "-I", "kernels"];
+
 fn main() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
@@ -78,7 +81,7 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Resul
     Ok(())
 }
 
-/// The first nvcc that runs, with its version. Last of all the one `.ci/setup` puts beside a checkout, so that a shell
+/// The first nvcc that runs and is of CUDA 12 or newer (older ones have no sm_90a), with its version. Last of all the one `.ci/setup` puts beside a checkout, so that a shell
 /// in which it was not sourced builds the same.
 fn find_nvcc(root: &Path) -> Option<(PathBuf, String)> {
     let mut candidates = nvcc_candidates(&|name| env::var_os(name));
@@ -88,8 +91,9 @@ fn find_nvcc(root: &Path) -> Option<(PathBuf, String)> {
     candidates.into_iter().find_map(|(_, path)| {
         let output = path.is_file().then(|| Command::new(&path).arg("--version").output().ok())??;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (_, version) = text.rsplit_once(", V")?;
-        Some((path, version.split_whitespace().next()?.to_string()))
+        let version = text.rsplit_once(", V")?.1.split_whitespace().next()?.to_string();
+        let major: u32 = version.split('.').next()?.parse().ok()?;
+        (major >= 12).then_some((path, version))
     })
 }
 
@@ -106,7 +110,8 @@ impl Job {
     fn new(path: &str, text: &str, headers: &[(String, String)], nvcc: &Option<(PathBuf, String)>, out: &Path) -> Self {
         let text_of = |name: &str| headers.iter().find(|(path, _)| path == name).map(|(_, text)| text.clone());
         let mut hasher = std::hash::DefaultHasher::new();
-        (CACHE_VERSION, NVCC_FLAGS, TARGETS, nvcc.as_ref().map(|(_, version)| version), path, text).hash(&mut hasher);
+        (CACHE_VERSION, NVCC_FLAGS, BUILD_FLAGS, TARGETS, nvcc.as_ref().map(|(_, version)| version), path, text)
+            .hash(&mut hasher);
         for name in include_closure(path, text, &mut |name| text_of(name)) {
             (&name, text_of(&name)).hash(&mut hasher);
         }
@@ -132,7 +137,7 @@ impl Job {
         let made = self.fatbin.with_extension("new");
         let _ = fs::remove_file(&self.key_file);
         let mut command = Command::new(nvcc);
-        command.current_dir(root).arg("-fatbin").args(NVCC_FLAGS).args(["-Xptxas", "-v", "-I", "kernels"]);
+        command.current_dir(root).arg("-fatbin").args(NVCC_FLAGS).args(BUILD_FLAGS);
         command.args(TARGETS.map(|(arch, code)| format!("-gencode=arch={arch},code={code}")));
         command.arg("-t").arg(threads.to_string()).arg("-o").arg(&made).arg(&source);
         let output = command.output().map_err(|e| format!("{}: cannot run: {e}", nvcc.display()))?;

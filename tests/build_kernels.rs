@@ -67,10 +67,10 @@ fn every_file_has_code_for_every_target() {
         names.dedup();
         assert!(!names.is_empty(), "{} has no kernel", kernel.name);
         for name in names {
-            let targets: Vec<&str> =
-                kernel.resources.iter().filter(|r| r.kernel == name).map(|r| &*r.target).collect();
+            let targets: Vec<&str> = kernel.resources.iter().filter(|r| r.kernel == name).map(|r| &*r.target).collect();
             let shape = format!("{name}_shape");
-            let real: Vec<&str> = TARGETS.iter().map(|(_, code)| *code).filter(|code| code.starts_with("sm_")).collect();
+            let real: Vec<&str> =
+                TARGETS.iter().map(|(_, code)| *code).filter(|code| code.starts_with("sm_")).collect();
             if kernel.resources.iter().any(|r| r.kernel == name && r.registers > 0) {
                 assert_eq!(targets, real, "{name}");
                 let has = fatbin.windows(shape.len()).any(|w| w == shape.as_bytes());

@@ -97,7 +97,10 @@ impl CustKernel {
         // SAFETY: the function is of a loaded module. More than 48 KiB must be asked for.
         let code = unsafe { sys::cuFuncSetAttribute(function.to_raw(), attribute, shape.shared_bytes as i32) };
         if code != sys::CUresult::CUDA_SUCCESS {
-            return Err(Error::usage(format!("kernel {name}: {} bytes of shared memory: {code:?}", shape.shared_bytes)));
+            return Err(Error::usage(format!(
+                "kernel {name}: {} bytes of shared memory: {code:?}",
+                shape.shared_bytes
+            )));
         }
         Ok(CustKernel { module, name: name.to_string(), shape, context, engine: engine.clone() })
     }

@@ -19,8 +19,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use super::nvrtc::Nvrtc;
-pub use super::toolchain::{Resource, TARGETS};
 use super::toolchain::{NVCC_FLAGS, first_error, nvcc_candidates};
+pub use super::toolchain::{Resource, TARGETS};
 use crate::error::{Error, Result};
 
 /// A kernel source file of this program, as built.
@@ -130,7 +130,7 @@ impl Toolkit {
             let places = if places.is_empty() { "nowhere, as NVCC is empty".to_string() } else { places.join(", ") };
             Error::usage(format!(
                 "no compiler for CUDA kernels: nvcc not found (looked at {places}); NVRTC not usable ({nvrtc}); set \
-                 NVCC to an nvcc of CUDA 12.4 or newer or CUDA_HOME to a CUDA toolkit, or put libnvrtc on \
+                 NVCC to an nvcc of CUDA 12 or newer or CUDA_HOME to a CUDA toolkit, or put libnvrtc on \
                  LD_LIBRARY_PATH"
             ))
         })
@@ -144,7 +144,9 @@ impl Toolkit {
         let is_ptx = match arch.split_once('_') {
             Some(("sm", digits)) if is_name(digits) => false,
             Some(("compute", digits)) if is_name(digits) => true,
-            _ => return Err(Error::usage(format!("architecture {arch:?} is none; give one like sm_90a or compute_90"))),
+            _ => {
+                return Err(Error::usage(format!("architecture {arch:?} is none; give one like sm_90a or compute_90")));
+            }
         };
         let folder = Folder::with_headers()?;
         let name = Path::new(source_name);
