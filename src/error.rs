@@ -31,6 +31,16 @@ pub enum Error {
         /// The system's own word.
         source: std::io::Error,
     },
+    /// A CUDA kernel source that does not compile. Exit code 2.
+    #[error("{name}: {found}; mend the kernel source")]
+    Kernel {
+        /// The source file.
+        name: String,
+        /// The compiler's first error line.
+        found: String,
+        /// All that the compiler said.
+        log: String,
+    },
     /// Ctrl-C or SIGTERM; the code is 130 or 143 and `saved` says what was kept.
     #[error("interrupted; {saved}")]
     Interrupted {
@@ -105,7 +115,11 @@ impl Error {
     /// The process exit code: 1 internal failure, 2 wrong usage or bad input, 130/143 interrupted.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Error::Input { .. } | Error::Usage(_) | Error::Io { .. } | Error::OutOfMemory { .. } => 2,
+            Error::Input { .. }
+            | Error::Usage(_)
+            | Error::Io { .. }
+            | Error::OutOfMemory { .. }
+            | Error::Kernel { .. } => 2,
             Error::Interrupted { code, .. } => *code,
             Error::Internal(_) | Error::Device { .. } => 1,
         }
