@@ -14,9 +14,10 @@
 use std::path::Path;
 
 use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
+use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
-use crate::model::{Batch, Csr, Model, Output, Want};
+use crate::model::{Batch, Csr, Output, Want};
 use crate::train::Run;
 
 /// What is written besides the predictions, and how.
@@ -103,20 +104,20 @@ impl Side {
 /// Writes the node group for `cells`.
 fn write_nodes(
     writer: &mut AnnDataWriter,
-    model: &Model<f32>,
+    runner: &mut Runner<'_>,
     data: &DataSet,
     cells: &[u32],
     size: usize,
 ) -> Result<()> {
     let v = data.vocabulary();
-    let hidden = model.config.hidden;
+    let hidden = runner.model().config.hidden;
     let rows: Vec<i64> = cells.iter().map(|&c| i64::from(c)).collect();
     writer.uns_array("sccrossrec/nodes/cells", &UnsArray::Ints(&rows))?;
     let mut rna = Side::new(writer, "rna", v.genes.iter().map(|g| g.name.clone()).collect(), hidden)?;
     let mut atac = Side::new(writer, "atac", v.peaks.iter().map(|p| p.name.clone()).collect(), hidden)?;
     for chunk in cells.chunks(size) {
         crate::interrupt::check("nothing was written")?;
-        let (batch, out) = pass(model, data, chunk, Want { nodes: true, ..Want::default() }, 0)?;
+        let (batch, out) = pass(runner, data, chunk, Want { nodes: true, ..Want::default() }, 0)?;
         for (i, nodes) in out.nodes.iter().enumerate() {
             rna.add(batch.rna.row(i).0, &nodes.gene)?;
             atac.add(batch.atac.row(i).0, &nodes.peak)?;
@@ -127,10 +128,16 @@ fn write_nodes(
 }
 
 /// A forward pass over cells, each with itself. Label 0 spares the translation, which only positives have.
-fn pass(model: &Model<f32>, data: &DataSet, cells: &[u32], want: Want, label: u8) -> Result<(Batch<f32>, Output<f32>)> {
+fn pass(
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    cells: &[u32],
+    want: Want,
+    label: u8,
+) -> Result<(Batch<f32>, Output<f32>)> {
     let mut batch = data.batch_of_cells(cells);
     batch.label.fill(label);
-    let out = model.forward(&batch, want)?;
+    let out = runner.forward(&batch, want)?;
     Ok((batch, out))
 }
 
@@ -145,12 +152,16 @@ fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// A batch that does not fit the model; [`Error::Interrupted`].
-pub fn embeddings(model: &Model<f32>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
-    let width = 2 * model.config.hidden;
+pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    all_embeddings(&mut model.into(), data, options)
+}
+
+fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    let width = 2 * runner.model().config.hidden;
     let mut z = Vec::with_capacity(data.n_cells() * width);
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
-        z.extend(pass(model, data, chunk, Want::default(), 0)?.1.embedding);
+        z.extend(pass(runner, data, chunk, Want::default(), 0)?.1.embedding);
         (options.progress)((z.len() / width) as u64);
     }
     Ok(z)
@@ -161,10 +172,18 @@ pub fn embeddings(model: &Model<f32>, data: &DataSet, options: &Options<'_>) -> 
 ///
 /// # Errors
 /// As [`embeddings`]; a file that cannot be written, of which nothing is then left.
-pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
+pub fn embed<'m>(
+    run: &Run,
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    out: &Path,
+    options: &Options<'_>,
+) -> Result<()> {
+    let runner = &mut model.into();
+    let model = runner.model();
     let n = data.n_cells();
     let h = model.config.hidden;
-    let z = embeddings(model, data, options)?;
+    let z = all_embeddings(runner, data, options)?;
     let mut writer = AnnDataWriter::create(out, &obs(data), &Frame::default())?;
     origin(&mut writer, run, data)?;
     writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
@@ -173,7 +192,7 @@ pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options:
         writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
     }
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, model, data, options.nodes, options.batch_size.max(1))?;
+        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
     }
     writer.finish()
 }
@@ -183,7 +202,15 @@ pub fn embed(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options:
 ///
 /// # Errors
 /// As [`embed`].
-pub fn translate(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, options: &Options<'_>) -> Result<()> {
+pub fn translate<'m>(
+    run: &Run,
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    out: &Path,
+    options: &Options<'_>,
+) -> Result<()> {
+    let runner = &mut model.into();
+    let model = runner.model();
     let v = data.vocabulary();
     let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();
     let var = Frame {
@@ -199,7 +226,7 @@ pub fn translate(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, opti
     let mut done = 0;
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
-        let (_, output) = pass(model, data, chunk, Want { counts: true, ..Want::default() }, 1)?;
+        let (_, output) = pass(runner, data, chunk, Want { counts: true, ..Want::default() }, 1)?;
         let (mut predicted, mut counts) = (Csr::new(), Csr::new());
         for heads in &output.counts {
             let n = (heads.len() / genes).max(1) as f64;
@@ -217,7 +244,7 @@ pub fn translate(run: &Run, model: &Model<f32>, data: &DataSet, out: &Path, opti
     x.finish()?;
     layer.finish()?;
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, model, data, options.nodes, options.batch_size.max(1))?;
+        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
     }
     writer.finish()
 }

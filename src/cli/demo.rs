@@ -11,12 +11,13 @@ use super::table::aligned;
 use super::train::Console;
 use super::{Context, Device, output_dir};
 use crate::data::simulate::{SimulateConfig, Simulation};
+use crate::device::Runner;
 use crate::discover::{DiscoverOptions, discover};
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
 use crate::graph::{DataSet, Hooks, PrepareConfig, SplitBy, prepare};
 use crate::train::files::write_text;
-use crate::train::{Checkpoint, Run, recipe, train};
+use crate::train::{Checkpoint, Run, recipe, train_on};
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +69,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 }
 
 fn stages(args: &Args, ctx: &Context) -> Result<()> {
-    args.device.check()?;
+    let device = args.device.choose()?;
     let mut config = recipe(&args.recipe)?;
     config.epochs = args.epochs;
     config.seed = ctx.seed;
@@ -133,7 +134,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let data = DataSet::open(&data_dir)?;
     let set = data.samples(&config.samples)?;
     let mut console = Console::new(ctx);
-    let outcome = train(&data, &set, &config, &run_dir, &mut console);
+    let outcome = train_on(&device, &data, &set, &config, &run_dir, &mut console);
     console.close();
     let outcome = outcome?;
     lap("train");
@@ -141,7 +142,10 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     ctx.say("evaluate: test samples, best epoch by validation");
     let model = Run::open(&run_dir)?.model(&data, Checkpoint::Best)?;
     let bar = ctx.progress(Part::Test.numbers(&set).len() as u64, "evaluate");
-    let evaluation = evaluate(&model, &data, &set, Part::Test, config.eval_batch_size, &mut |n| bar.set_position(n));
+    let evaluation =
+        evaluate(Runner::new(&model, &device)?, &data, &set, Part::Test, config.eval_batch_size, &mut |n| {
+            bar.set_position(n)
+        });
     bar.finish_and_clear();
     let evaluation = evaluation?;
     lap("evaluate");
@@ -149,7 +153,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     ctx.say("discover: attention of every cell, links, and how many planted ones are found");
     let options = DiscoverOptions { truth: Some(made.truth.clone()), seed: ctx.seed, ..DiscoverOptions::default() };
     let bar = ctx.progress(options.cells(&data)?, "discover");
-    let discovery = discover(&model, &data, &options, &found_dir, &mut |n| bar.set_position(n));
+    let discovery = discover(Runner::new(&model, &device)?, &data, &options, &found_dir, &mut |n| bar.set_position(n));
     bar.finish_and_clear();
     let discovery = discovery?;
     lap("discover");

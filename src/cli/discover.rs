@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::evaluate::open_data;
 use super::table::{aligned, number};
 use super::{Context, Device, output_dir};
+use crate::device::Runner;
 use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
 use crate::error::{Error, Result};
 use crate::train::files::write_text;
@@ -49,7 +50,7 @@ pub struct Args {
 
 /// Discovers, writes and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    args.device.check()?;
+    let device = args.device.choose()?;
     let mut run = Run::open(&args.run)?;
     run.allow_missing = args.allow_missing;
     let data = open_data(&run, args.data.as_ref(), ctx)?;
@@ -64,7 +65,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     options.check(&data)?;
     let _made = output_dir(&args.out, args.force)?;
     let bar = ctx.progress(options.cells(&data)?, "discover");
-    let made = discover(&model, &data, &options, &args.out, &mut |n| bar.set_position(n));
+    let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &mut |n| bar.set_position(n));
     bar.finish_and_clear();
     let made = made?;
     let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;

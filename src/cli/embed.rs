@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Device, output_file};
+use super::{Context, output_file};
+use crate::device::{Device, Runner};
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::model::Model;
@@ -41,12 +42,12 @@ pub struct Args {
     pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub device: Device,
+    pub device: super::Device,
 }
 
-/// What both verbs need: run, data, model, and the cells of `--nodes`.
-pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f32>, Vec<u32>)> {
-    args.device.check()?;
+/// What both verbs need: run, data, model, the cells of `--nodes`, device.
+pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f32>, Vec<u32>, Device)> {
+    let device = args.device.choose()?;
     let mut run = Run::open(&args.run)?;
     run.allow_missing = args.allow_missing;
     output_file(&args.out, args.force)?;
@@ -64,16 +65,17 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f3
         }
         (true, false) => predict::cells_by_name(&data, &args.cells)?,
     };
-    Ok((run, data, model, nodes))
+    Ok((run, data, model, nodes, device))
 }
 
 /// Writes the embeddings.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let (run, data, model, nodes) = open(args, ctx)?;
+    let (run, data, model, nodes, device) = open(args, ctx)?;
+    let runner = Runner::new(&model, &device)?;
     let bar = ctx.progress(data.n_cells() as u64, "embed");
     let progress = |n| bar.set_position(n);
     let options = Options { batch_size: args.batch_size as usize, nodes: &nodes, progress: &progress };
-    let done = predict::embed(&run, &model, &data, &args.out, &options);
+    let done = predict::embed(&run, runner, &data, &args.out, &options);
     bar.finish_and_clear();
     done?;
     let (n, width) = (data.n_cells(), 2 * model.config.hidden);

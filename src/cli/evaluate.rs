@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Context, Device, output_file};
+use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
 use crate::graph::DataSet;
@@ -54,7 +55,7 @@ pub(super) fn open_data(run: &Run, data: Option<&PathBuf>, ctx: &Context) -> Res
 
 /// Evaluates and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    args.device.check()?;
+    let device = args.device.choose()?;
     if let Some(out) = &args.out {
         output_file(out, args.force)?;
     }
@@ -71,7 +72,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     }
     let model = run.model(&data, args.checkpoint)?;
     let bar = ctx.progress(args.part.numbers(&set).len() as u64, "evaluate");
-    let result = evaluate(&model, &data, &set, args.part, args.batch_size as usize, &mut |n| bar.set_position(n));
+    let result = evaluate(Runner::new(&model, &device)?, &data, &set, args.part, args.batch_size as usize, &mut |n| {
+        bar.set_position(n)
+    });
     bar.finish_and_clear();
     let result = result?;
     let mut json = serde_json::to_value(&result).map_err(|e| Error::Internal(format!("evaluation: {e}")))?;

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::device::Precision;
 use crate::error::{Error, Result};
 
 mod config;
@@ -110,7 +111,7 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     }
 }
 
-/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::check`] first.
+/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::choose`] first.
 #[derive(Debug, Clone, Args)]
 pub struct Device {
     /// Where to compute: `auto`, `cpu` or `cuda[:N]`.
@@ -119,21 +120,10 @@ pub struct Device {
 }
 
 impl Device {
-    /// Refuses a device that this build does not have.
-    pub fn check(&self) -> Result<()> {
-        let cuda = self.device.strip_prefix("cuda").map(|n| n.strip_prefix(':').map_or(n.is_empty(), is_number));
-        match (self.device.as_str(), cuda) {
-            ("auto" | "cpu", _) => Ok(()),
-            (d, Some(true)) => Err(Error::usage(format!(
-                "--device {d}: this build computes on the CPU only; use --device cpu (or auto)"
-            ))),
-            (d, _) => Err(Error::usage(format!("--device {d}: not a device; use auto, cpu or cuda[:N]"))),
-        }
+    /// Opens the device, for f32 and with the kernels that come with the program.
+    pub fn choose(&self) -> Result<crate::device::Device> {
+        crate::device::Device::choose(&self.device, Precision::F32, &[])
     }
-}
-
-fn is_number(s: &str) -> bool {
-    s.parse::<u16>().is_ok()
 }
 
 /// What all verbs share: verbosity, JSON, seed, threads.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 
 use super::{Context, Device, check_output_dir};
+use crate::device::Precision;
+use crate::device::registry::Replacement;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
@@ -87,12 +89,23 @@ pub struct Args {
     /// At a step that is not finite
     #[arg(long, value_name = "stop|skip")]
     pub on_nan: Option<OnNan>,
+    /// How matrices are multiplied; bf16 only on a GPU
+    #[arg(long, value_name = "f32|bf16")]
+    pub precision: Option<Precision>,
+    /// Replace the kernels of an op on the GPU (repeatable); the file must have passed `kernels check`
+    #[arg(long, value_name = "OP=FILE")]
+    pub kernel: Vec<Replacement>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: Device,
 }
 
 impl Args {
+    /// The device, with the kernels that were asked for.
+    fn open_device(&self, config: &TrainConfig) -> Result<crate::device::Device> {
+        crate::device::Device::choose(&self.device.device, config.precision, &self.kernel)
+    }
+
     /// These flags over `base`.
     fn over(&self, base: TrainConfig, ctx: &Context) -> TrainConfig {
         let adam = crate::ops::adam::AdamConfig {
@@ -122,13 +135,13 @@ impl Args {
             checkpoint_steps: self.checkpoint_steps.or(base.checkpoint_steps),
             checkpoint_minutes: self.checkpoint_minutes.or(base.checkpoint_minutes),
             on_nan: self.on_nan.unwrap_or(base.on_nan),
+            precision: self.precision.unwrap_or(base.precision),
         }
     }
 }
 
 /// Trains, or goes on training.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    args.device.check()?;
     let mut console = Console::new(ctx);
     let outcome = if args.resume {
         let run = Run::open(&args.out)?;
@@ -143,16 +156,18 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let data = run.open_data(args.data.as_deref())?;
         let set = data.samples(&config.samples)?;
-        train::resume(&data, &set, &config, &args.out, &mut console)
+        let device = args.open_device(&config)?;
+        train::resume_on(&device, &data, &set, &config, &args.out, &mut console)
     } else {
         let config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
         config.validate()?;
+        let device = args.open_device(&config)?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
         check_output_dir(&args.out, args.force)?;
         check_memory(&config, &data)?;
         let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
-        train::train(&data, &set, &config, &args.out, &mut console)
+        train::train_on(&device, &data, &set, &config, &args.out, &mut console)
     };
     console.close();
     let outcome = outcome?;

@@ -2,16 +2,18 @@
 
 pub use super::embed::Args;
 use super::{Context, embed};
+use crate::device::Runner;
 use crate::error::Result;
 use crate::predict::{self, Options};
 
 /// Writes the predicted RNA.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let (run, data, model, nodes) = embed::open(args, ctx)?;
+    let (run, data, model, nodes, device) = embed::open(args, ctx)?;
+    let runner = Runner::new(&model, &device)?;
     let bar = ctx.progress(data.n_cells() as u64, "translate");
     let progress = |n| bar.set_position(n);
     let options = Options { batch_size: args.batch_size as usize, nodes: &nodes, progress: &progress };
-    let done = predict::translate(&run, &model, &data, &args.out, &options);
+    let done = predict::translate(&run, runner, &data, &args.out, &options);
     bar.finish_and_clear();
     done?;
     let (n, genes) = (data.n_cells(), model.config.genes);

@@ -9,7 +9,7 @@ use cudarc::driver::CudaGraph;
 use super::abi::{self, Control, NORM_PARTS, Ptr, StepRecord};
 use super::arena::{Arena, Layout as Plan, Span};
 use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
-use super::pack::{Arranged, Packed, Packer, Sizes};
+use super::pack::{Arranged, Packed, Packer, Sizes, SlotLayout};
 use super::tape::{Pass, Program, Tape};
 use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
@@ -114,6 +114,21 @@ struct Key {
     slot: usize,
     dropout: Option<u64>,
     counts: bool,
+}
+
+/// Packs batches for an engine, on a thread of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Packing {
+    packer: Packer,
+    slot: SlotLayout,
+}
+
+impl Packing {
+    /// A training batch as the device reads it; `step` keys the dropout.
+    pub fn pack(&self, batch: &Batch<f32>, step: u64, buffer: Pinned) -> Result<Packed> {
+        let arranged = self.packer.arrange(batch, true)?;
+        Ok(arranged.pack(&self.slot, self.packer.config.genes, step, buffer))
+    }
 }
 
 /// A program, and the graph it was captured into.
@@ -432,6 +447,44 @@ impl Engine {
             Some(graph) if self.use_graphs => graph.launch().map_err(driver("launch a captured step")),
             _ => r.program.run(&self.gpu),
         }
+    }
+
+    /// What a thread needs to pack batches for this engine.
+    pub(crate) fn packing(&self) -> Result<Packing> {
+        let slot = self.workspace()?.plan.slot.clone();
+        Ok(Packing { packer: self.packer.clone(), slot })
+    }
+
+    /// The pinned buffers, for a thread that packs; they come back by [`Engine::put_buffers`].
+    pub(crate) fn take_buffers(&mut self) -> Vec<Pinned> {
+        std::mem::take(&mut self.buffers)
+    }
+
+    /// Takes pinned buffers back.
+    pub(crate) fn put_buffers(&mut self, buffers: impl IntoIterator<Item = Pinned>) {
+        self.buffers.extend(buffers);
+    }
+
+    /// Steps under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.slots.iter().filter(|s| s.flight.is_some()).count()
+    }
+
+    /// Gives a training step to the device and does not wait for it; at most [`SLOTS`] are under way.
+    pub(crate) fn submit(&mut self, packed: Packed, seed: u64) -> Result<()> {
+        self.start(packed, Pass::Update, Some(seed), false).map(|_| ())
+    }
+
+    /// Waits for the oldest step under way: its record, and the pinned buffer, free again.
+    pub(crate) fn settle(&mut self) -> Result<(StepRecord, Pinned)> {
+        let oldest = if self.slots[self.next].flight.is_some() { self.next } else { (self.next + SLOTS - 1) % SLOTS };
+        self.collect(oldest)
+    }
+
+    /// Lets optimiser steps be taken again after one that was not finite.
+    pub(crate) fn release(&mut self, updates: u64, stop_on_nan: bool) -> Result<()> {
+        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
+        self.set_control(updates, stop_on_nan)
     }
 
     /// Gives a packed batch to the device: upload on the copy stream, the program behind it on the compute stream. Waits

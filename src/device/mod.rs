@@ -15,6 +15,7 @@ pub mod kernels;
 mod nvrtc;
 pub(crate) mod pack;
 pub mod registry;
+pub mod select;
 pub mod tape;
 #[allow(dead_code)] // half of it is the build script's
 mod toolchain;
@@ -23,3 +24,4 @@ pub(crate) mod workspace;
 pub use engine::{Engine, Precision};
 pub use gpu::Gpu;
 pub use pack::Sizes;
+pub use select::{CudaDevice, Device, Runner};

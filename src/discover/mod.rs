@@ -16,9 +16,10 @@ pub use recovery::{
     ByChance, ByCorrelation, ByDistance, BySum, PairScorer, Recovered, Recovery, Truth, distance, recover,
 };
 
+use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, Vocabulary};
-use crate::model::{Attention, Model, Want};
+use crate::model::{Attention, Want};
 use crate::train::files::write_atomic;
 
 /// What to discover, and how.
@@ -208,13 +209,15 @@ fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cel
 /// # Errors
 /// Cell types that the data lack; known links of which none can be used; files that cannot be written;
 /// [`Error::Interrupted`]. Tables finished by then stay in `out`, each whole; the attention file does not.
-pub fn discover(
-    model: &Model<f32>,
+pub fn discover<'m>(
+    model: impl Into<Runner<'m>>,
     data: &DataSet,
     options: &DiscoverOptions,
     out: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Discovery> {
+    let mut runner = model.into();
+    let model = runner.model();
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read(t, v)).transpose()?;
@@ -234,7 +237,7 @@ pub fn discover(
                 _ => "the link tables finished so far are complete, the attention file is not kept",
             })?;
             let batch = data.batch_of_cells(chunk);
-            let attended = model.forward(&batch, want)?.attention;
+            let attended = runner.forward(&batch, want)?.attention;
             if attended.len() != chunk.len() {
                 return Err(Error::Internal(format!("attention of {} samples for {}", attended.len(), chunk.len())));
             }

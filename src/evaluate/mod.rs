@@ -11,9 +11,10 @@ pub use ranking::{Ranking, RankingMetrics, ranking};
 pub use translation::{BitRows, Translation, TranslationMetrics, foscttm, pearson_of};
 
 use crate::cli::table::{aligned, number};
+use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
-use crate::model::{Model, Want};
+use crate::model::Want;
 
 /// The part of a sample set that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -116,8 +117,8 @@ fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> (Vec<f64>, Vec<f
 ///
 /// # Errors
 /// No samples in the part; a set that does not fit the data ([`SampleSet::check`]); logits that are not numbers.
-pub fn evaluate(
-    model: &Model<f32>,
+pub fn evaluate<'m>(
+    model: impl Into<Runner<'m>>,
     data: &DataSet,
     set: &SampleSet,
     part: Part,
@@ -132,7 +133,9 @@ pub fn evaluate(
         )));
     }
     set.check(data)?;
-    let (genes, heads) = (model.config.genes, model.config.heads);
+    let mut runner = model.into();
+    let config = &runner.model().config;
+    let (genes, heads) = (config.genes, config.heads);
     let (rate, mean, training_cells) = gene_means(data, set, genes);
 
     let mut matching = Matching::new();
@@ -145,7 +148,7 @@ pub fn evaluate(
     for chunk in numbers.chunks(batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
         let batch = data.batch(set, chunk);
-        let out = model.forward(&batch, Want { translation: true, ..Want::default() })?;
+        let out = runner.forward(&batch, Want { translation: true, ..Want::default() })?;
         for (b, &number) in chunk.iter().enumerate() {
             let logits = [f64::from(out.logits[2 * b]), f64::from(out.logits[2 * b + 1])];
             if logits.iter().any(|x| x.is_nan()) {

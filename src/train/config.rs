@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::model::{Init, ModelConfig};
@@ -60,6 +61,9 @@ pub struct TrainConfig {
     pub checkpoint_minutes: Option<f64>,
     /// What to do at a step that is not finite.
     pub on_nan: OnNan,
+    /// How matrices are multiplied; bf16 only on a GPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Names of all recipes, and what each is for.
@@ -90,6 +94,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         checkpoint_steps: None,
         checkpoint_minutes: Some(15.0),
         on_nan: OnNan::Stop,
+        precision: Precision::F32,
     };
     match name {
         "published" => Ok(published),

@@ -1,7 +1,8 @@
 //! The loop: shuffled batches, read ahead on another thread, steps, validation, checkpoints.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -12,6 +13,11 @@ use super::files::{read_text, remove_leftovers, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::state::{self, Bits, Moments, Place};
+use crate::device::engine::{Engine, Precision};
+use crate::device::gpu::Pinned;
+use crate::device::pack::Packed;
+use crate::device::workspace::SLOTS;
+use crate::device::{Device, Sizes};
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
 use crate::model::{Batch, Dropout, Model, Output, Want};
@@ -90,7 +96,20 @@ pub fn train(
     out: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    train_on(&Device::Cpu, data, set, config, out, observer)
+}
+
+/// [`train`], computing on `device`. On a GPU the settings' precision is the device's.
+pub fn train_on(
+    device: &Device,
+    data: &DataSet,
+    set: &SampleSet,
+    config: &TrainConfig,
+    out: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     config.validate()?;
+    check_precision(device, config)?;
     check_samples(data, set)?;
     let model = Model::new(config.model(data), data.features(), config.init(), config.seed)?;
     let mut file = new_run_file(data, config, &model.config)?;
@@ -104,15 +123,18 @@ pub fn train(
         }
     }
     clean(out)?;
-    write_run(out, &file, data.vocabulary())?;
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
+    let place = Place::default();
+    let engine = engine(device, data, config, &model, &moments, &place)?;
+    write_run(out, &file, data.vocabulary())?;
     let mut fit = Fit {
         source: Prepared { data, set },
         config,
         out,
         model,
         moments,
-        place: Place::default(),
+        engine,
+        place,
         log: Vec::new(),
         observer,
         resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
@@ -131,7 +153,20 @@ pub fn resume(
     out: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    resume_on(&Device::Cpu, data, set, config, out, observer)
+}
+
+/// [`resume`], computing on `device`, which need not be the one it was trained on so far.
+pub fn resume_on(
+    device: &Device,
+    data: &DataSet,
+    set: &SampleSet,
+    config: &TrainConfig,
+    out: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     config.validate()?;
+    check_precision(device, config)?;
     check_samples(data, set)?;
     let run = Run::open(out)?;
     if run.file.origin != "trained" {
@@ -190,12 +225,14 @@ pub fn resume(
         ..run.file
     };
     write_run_file(out, &file)?;
+    let engine = engine(device, data, config, &model, &moments, &place)?;
     let mut fit = Fit {
         source: Prepared { data, set },
         config,
         out,
         model,
         moments,
+        engine,
         place,
         log,
         observer,
@@ -203,6 +240,55 @@ pub fn resume(
     };
     fit.write_log()?;
     fit.run(&set.train, &set.val)
+}
+
+/// The settings' precision must be the device's: it is part of what a run is.
+fn check_precision(device: &Device, config: &TrainConfig) -> Result<()> {
+    let has = match device {
+        Device::Cpu => Precision::F32,
+        Device::Cuda(d) => d.precision,
+    };
+    if has == config.precision {
+        return Ok(());
+    }
+    let name = |p: Precision| if p == Precision::F32 { "f32" } else { "bf16" };
+    Err(Error::usage(format!(
+        "--precision {}: the {} computes in {} here; choose the same --precision, and --device cuda for bf16",
+        name(config.precision),
+        device.name(),
+        name(has)
+    )))
+}
+
+/// The engine of a device with the model and the state of its optimiser, its memory planned for all batches of the run.
+fn engine(
+    device: &Device,
+    data: &DataSet,
+    config: &TrainConfig,
+    model: &Model<f32>,
+    moments: &Moments,
+    place: &Place,
+) -> Result<Option<Box<Engine>>> {
+    let Device::Cuda(cuda) = device else { return Ok(None) };
+    let mut engine = cuda.engine(model)?;
+    engine.set_adam(config.adam);
+    engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan == OnNan::Stop)?;
+    let (genes, peaks, values) = data.extent();
+    let room = |batch| Sizes::bound(&model.config, batch, genes, peaks, values);
+    let size = config.batch_size.max(config.eval_batch_size);
+    let fits = |e: &Engine, free: u64| {
+        // Half of it, and half of that, until it fits.
+        let mut n = size / 2;
+        while n > 0 {
+            if room(n).and_then(|r| e.workspace_bytes(&r)).is_ok_and(|b| b as u64 <= free) {
+                return Some(n);
+            }
+            n /= 2;
+        }
+        None
+    };
+    engine.reserve(&room(size)?, fits)?;
+    Ok(Some(Box::new(engine)))
 }
 
 /// Removes temporary files of a run that was killed while it wrote.
@@ -281,6 +367,8 @@ struct Fit<'a, S> {
     out: &'a Path,
     model: Model<f32>,
     moments: Moments,
+    /// Where the parameters and moments are while it computes; `model` and `moments` are then what was last fetched.
+    engine: Option<Box<Engine>>,
     place: Place,
     log: Vec<EpochRecord>,
     observer: &'a mut dyn Observer,
@@ -358,6 +446,9 @@ impl<S: Source> Fit<'_, S> {
             parameters,
             memory: MemoryPlan::new(&self.model.config, parameters, &first),
         });
+        if let Some(engine) = &self.engine {
+            self.observer.note(&device_line(engine));
+        }
         drop(first);
         let mut grads = vec![0f32; parameters];
         let stopped = self.epochs(train, val, &mut grads)?;
@@ -418,6 +509,13 @@ impl<S: Source> Fit<'_, S> {
 
     /// The steps of one epoch, from the place on. False: asked to stop.
     fn epoch(&mut self, order: &[u32], grads: &mut [f32], began: Instant, saved: &mut Instant) -> Result<bool> {
+        if let Some(mut engine) = self.engine.take() {
+            let result = self.epoch_on(&mut engine, order, began, saved);
+            // A device that failed cannot be asked for its parameters; what was fetched last is what is on disk.
+            let fetched = if result.is_ok() { self.fetch(&engine) } else { Ok(()) };
+            self.engine = Some(engine);
+            return result.and_then(|go| fetched.map(|()| go));
+        }
         let from = self.place.position;
         let size = self.config.batch_size;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
@@ -462,13 +560,89 @@ impl<S: Source> Fit<'_, S> {
         })
     }
 
+    /// The same on a device: batches are packed on another thread into pinned memory and uploaded while the one before is
+    /// computed; the record of a step is read once the next one has been given to the device.
+    fn epoch_on(&mut self, engine: &mut Engine, order: &[u32], began: Instant, saved: &mut Instant) -> Result<bool> {
+        let from = self.place.position;
+        let size = self.config.batch_size;
+        let first_step = self.place.step;
+        let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        let packing = engine.packing()?;
+        let (give, take) = channel::<Pinned>();
+        for buffer in engine.take_buffers() {
+            let _ = give.send(buffer);
+        }
+        let Fit { source, config, out, model, moments, place, observer, .. } = self;
+        let source = &*source;
+        let mut steps = Steps { config, out, model, moments, place, observer: &mut **observer };
+        let (result, left) = std::thread::scope(|scope| {
+            let (send, receive) = sync_channel::<Result<Packed>>(1);
+            let reader = scope.spawn(move || {
+                for (i, numbers) in order[from..].chunks(size).enumerate() {
+                    let Ok(buffer) = take.recv() else { break };
+                    let packed = packing.pack(&source.batch(numbers), first_step + i as u64, buffer);
+                    if send.send(packed).is_err() {
+                        break; // the loop has stopped
+                    }
+                }
+                take
+            });
+            let mut device = OnDevice { engine: &mut *engine, give: &give, flights: VecDeque::new(), from, began };
+            let mut result = Ok(true);
+            for numbers in order[from..].chunks(size) {
+                result = match receive.recv() {
+                    Ok(packed) => packed.and_then(|p| device.step(&mut steps, source, p, numbers)),
+                    Err(_) => Err(Error::Internal("the thread that reads batches has stopped".into())),
+                };
+                if !matches!(result, Ok(true)) {
+                    break;
+                }
+                let due = steps
+                    .config
+                    .checkpoint_steps
+                    .is_some_and(|n| (steps.place.step + device.flights.len() as u64).is_multiple_of(n))
+                    || minutes.is_some_and(|m| saved.elapsed() >= m);
+                if due {
+                    result = device.drain(&mut steps, source);
+                    if matches!(result, Ok(true)) && steps.place.position < order.len() {
+                        result =
+                            fetch(device.engine, steps.model, steps.moments).and_then(|()| steps.save()).map(|()| true);
+                        *saved = Instant::now();
+                    }
+                    if !matches!(result, Ok(true)) {
+                        break;
+                    }
+                }
+            }
+            // What is under way is finished and counted in any case but a failure.
+            if result.is_ok() {
+                result = device.drain(&mut steps, source).map(|go| go && matches!(result, Ok(true)));
+            }
+            drop(receive);
+            let left = reader.join();
+            (result, left)
+        });
+        drop(give);
+        let take = left.map_err(|_| Error::Internal("reading a batch failed; check the data with `inspect`".into()))?;
+        engine.put_buffers(take.try_iter());
+        result
+    }
+
+    /// Brings parameters and moments back from the device.
+    fn fetch(&mut self, engine: &Engine) -> Result<()> {
+        fetch(engine, &mut self.model, &mut self.moments)
+    }
+
     /// None: asked to stop.
     fn validate(&mut self, val: &[u32]) -> Result<Option<Validation>> {
         let mut sums = Validation::default();
         let want = Want { translation: true, ..Want::default() };
         for numbers in val.chunks(self.config.eval_batch_size) {
             let batch = self.source.batch(numbers);
-            let output = self.model.forward(&batch, want)?;
+            let output = match &mut self.engine {
+                Some(engine) => engine.forward(&batch, want)?,
+                None => self.model.forward(&batch, want)?,
+            };
             sums.add(&batch, &output, self.model.config.genes);
             self.observer.validation(sums.samples, val.len());
             if self.observer.stop() {
@@ -612,44 +786,52 @@ impl Steps<'_> {
         let p = &mut *self.place;
         let dropout = Dropout { seed: self.config.seed, step: p.step };
         let output = self.model.train_step(batch, Some(dropout), grads)?;
-        let n = batch.len() as f64;
+        let losses = Losses { loss: output.loss, matching: output.match_loss, translation: output.translation_loss };
         if output.loss.is_finite() && norm(grads).is_finite() {
             let Moments { m, v } = self.moments;
             adam::step(self.model.params.as_mut_slice(), grads, m, v, &self.config.adam, p.updates + 1);
-            p.updates += 1;
-            p.loss.add(f64::from(output.loss) * n);
-            p.match_loss.add(f64::from(output.match_loss) * n);
-            p.translation_loss.add(f64::from(output.translation_loss) * n);
-            p.counted += batch.len() as u64;
+            return self.took(numbers, losses, from, began);
+        }
+        let what = if output.loss.is_finite() {
+            let layout = self.model.params.layout();
+            let tensor = layout.entries().iter().find(|e| !norm(&grads[e.range.clone()]).is_finite());
+            format!("the gradient of {} is not finite", tensor.map_or("the parameters", |e| &e.name))
         } else {
-            let what = if output.loss.is_finite() {
-                let layout = self.model.params.layout();
-                let tensor = layout.entries().iter().find(|e| !norm(&grads[e.range.clone()]).is_finite());
-                format!("the gradient of {} is not finite", tensor.map_or("the parameters", |e| &e.name))
-            } else {
-                format!("the loss is {}", output.loss)
-            };
-            let mut names: Vec<_> = numbers.iter().take(4).map(|&i| source.name(i)).collect();
-            if numbers.len() > names.len() {
-                names.push(format!("… {} in all", numbers.len()));
+            format!("the loss is {}", output.loss)
+        };
+        let line = self.complaint(source, numbers, &what);
+        match self.config.on_nan {
+            OnNan::Stop => {
+                self.save()?;
+                Err(self.not_finite(line))
             }
-            let line = format!("step {}: {what}; samples {}", p.step + 1, names.join(", "));
-            match self.config.on_nan {
-                OnNan::Stop => {
-                    self.save()?;
-                    return Err(Error::input(
-                        self.out,
-                        line,
-                        "saved before that step: resume with --on-nan skip, or train again with a smaller --lr",
-                    ));
-                }
-                OnNan::Skip => {
-                    grads.fill(0.0);
-                    p.skipped += batch.len() as u64;
-                    self.observer.note(&format!("warning: {line}; left out"));
-                }
+            OnNan::Skip => {
+                grads.fill(0.0);
+                self.left_out(numbers, &line, losses, from, began)
             }
         }
+    }
+
+    /// A step was taken. False: asked to stop.
+    fn took(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
+        let p = &mut *self.place;
+        let n = numbers.len() as f64;
+        p.updates += 1;
+        p.loss.add(f64::from(losses.loss) * n);
+        p.match_loss.add(f64::from(losses.matching) * n);
+        p.translation_loss.add(f64::from(losses.translation) * n);
+        p.counted += numbers.len() as u64;
+        self.passed(numbers, losses, from, began)
+    }
+
+    /// A step was left out, as it was not finite. False: asked to stop.
+    fn left_out(&mut self, numbers: &[u32], line: &str, losses: Losses, from: usize, began: Instant) -> Result<bool> {
+        self.place.skipped += numbers.len() as u64;
+        self.observer.note(&format!("warning: {line}; left out"));
+        self.passed(numbers, losses, from, began)
+    }
+
+    fn passed(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
         let p = &mut *self.place;
         p.step += 1;
         p.position += numbers.len();
@@ -658,11 +840,116 @@ impl Steps<'_> {
             epoch: p.epoch + 1,
             position: p.position,
             step: p.step,
-            loss: f64::from(output.loss),
+            loss: f64::from(losses.loss),
             mean_loss: if p.counted > 0 { p.loss.get() / p.counted as f64 } else { f64::NAN },
             samples_per_second: if seconds > 0.0 { (p.position - from) as f64 / seconds } else { 0.0 },
         });
         Ok(!self.observer.stop())
+    }
+
+    /// What was not finite, at which step, with which samples.
+    fn complaint(&self, source: &impl Source, numbers: &[u32], what: &str) -> String {
+        let mut names: Vec<_> = numbers.iter().take(4).map(|&i| source.name(i)).collect();
+        if numbers.len() > names.len() {
+            names.push(format!("… {} in all", numbers.len()));
+        }
+        format!("step {}: {what}; samples {}", self.place.step + 1, names.join(", "))
+    }
+
+    fn not_finite(&self, line: String) -> Error {
+        let fix = "saved before that step: resume with --on-nan skip, or train again with a smaller --lr";
+        Error::input(self.out, line, fix)
+    }
+}
+
+/// Losses of a step.
+#[derive(Debug, Clone, Copy)]
+struct Losses {
+    loss: f32,
+    matching: f32,
+    translation: f32,
+}
+
+/// Brings parameters and moments back from a device.
+fn fetch(engine: &Engine, model: &mut Model<f32>, moments: &mut Moments) -> Result<()> {
+    model.params.as_mut_slice().copy_from_slice(&engine.params()?);
+    (moments.m, moments.v) = engine.moments()?;
+    Ok(())
+}
+
+/// What a run on a device says before it starts.
+fn device_line(engine: &Engine) -> String {
+    let (parts, total) = engine.memory_plan();
+    let largest: Vec<String> = parts.iter().take(5).map(|(n, b)| format!("{n} {}", b >> 20)).collect();
+    format!(
+        "device: {}, {}; memory planned: {} MiB (largest: {})",
+        engine.gpu().name(),
+        if engine.precision() == Precision::F32 { "f32" } else { "bf16" },
+        total >> 20,
+        largest.join(", ")
+    )
+}
+
+/// Steps under way on a device, and what they are of.
+struct OnDevice<'a, 'n> {
+    engine: &'a mut Engine,
+    /// Free pinned buffers go back to the packing thread.
+    give: &'a Sender<Pinned>,
+    flights: VecDeque<&'n [u32]>,
+    from: usize,
+    began: Instant,
+}
+
+impl<'n> OnDevice<'_, 'n> {
+    /// Gives a step to the device; takes the record of the one before. False: asked to stop.
+    fn step(
+        &mut self,
+        steps: &mut Steps<'_>,
+        source: &impl Source,
+        packed: Packed,
+        numbers: &'n [u32],
+    ) -> Result<bool> {
+        self.engine.submit(packed, steps.config.seed)?;
+        self.flights.push_back(numbers);
+        if self.engine.under_way() < SLOTS { Ok(true) } else { self.settle(steps, source) }
+    }
+
+    /// Takes all records. False: asked to stop.
+    fn drain(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
+        let mut go = true;
+        while !self.flights.is_empty() {
+            go &= self.settle(steps, source)?;
+        }
+        Ok(go)
+    }
+
+    fn settle(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
+        let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
+        let (r, buffer) = self.engine.settle()?;
+        let _ = self.give.send(buffer);
+        let losses = Losses { loss: r.loss, matching: r.match_loss, translation: r.translation_loss };
+        if r.applied == 1 {
+            return steps.took(numbers, losses, self.from, self.began);
+        }
+        let what = if r.loss.is_finite() {
+            format!("the norm of the gradient is {}", r.norm)
+        } else {
+            format!("the loss is {}", r.loss)
+        };
+        let line = steps.complaint(source, numbers, &what);
+        match steps.config.on_nan {
+            OnNan::Stop => {
+                // The steps behind it were not applied either: the guard holds until it is released.
+                while self.flights.pop_front().is_some() {
+                    let _ = self.give.send(self.engine.settle()?.1);
+                }
+                self.engine.release(steps.place.updates, true)?;
+                fetch(self.engine, steps.model, steps.moments)?;
+                steps.save()?;
+                Err(steps.not_finite(line))
+            }
+            OnNan::Skip => steps.left_out(numbers, &line, losses, self.from, self.began),
+        }
     }
 }
 

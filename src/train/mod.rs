@@ -10,6 +10,6 @@ mod state;
 pub mod weights;
 
 pub use config::{OnNan, RECIPES, TrainConfig, recipe};
-pub use fit::{Outcome, resume, train};
+pub use fit::{Outcome, resume, resume_on, train, train_on};
 pub use observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 pub use run::{Checkpoint, Run};
