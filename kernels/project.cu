@@ -47,8 +47,18 @@ struct alignas(4 * sizeof(E)) Four {
   E v[4];
 };
 
-// A tile of ROWS rows of 4 * QUADS elements on its way to shared memory, in quads. get(i, row, column) gives the four
-// elements from `column` on; i is the quad's number within the thread.
+__device__ __forceinline__ float base(uint32_t code) { return 0.25f * float(code & 0xff); }
+
+// A quad of features on its way to shared memory: four numbers, or four base codes, which fill the first. Codes become
+// numbers only when they are stored, so that nothing waits for them while the tiles before are multiplied.
+__device__ __forceinline__ float4 numbers(float4 raw, bool codes) {
+  if (!codes) return raw;
+  const uint32_t c = __float_as_uint(raw.x);
+  return make_float4(base(c), base(c >> 8), base(c >> 16), base(c >> 24));
+}
+
+// A tile of ROWS rows of 4 * QUADS elements on its way to shared memory. get(i, row, column) gives the quad from `column`
+// on; i is its number within the thread.
 template <class P, int ROWS, int QUADS, int LD>
 struct Quads {
   static constexpr int kCount = ROWS * QUADS / kThreads;
@@ -62,12 +72,13 @@ struct Quads {
       v[i] = get(i, item / QUADS, item % QUADS * 4);
     }
   }
-  __device__ __forceinline__ void store(typename P::Elem* tile) const {
+  __device__ __forceinline__ void store(typename P::Elem* tile, bool codes) const {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const int item = i * kThreads + int(threadIdx.x);
+      const float4 x = numbers(v[i], codes);
       Four<typename P::Elem> f;
-      f.v[0] = P::make(v[i].x), f.v[1] = P::make(v[i].y), f.v[2] = P::make(v[i].z), f.v[3] = P::make(v[i].w);
+      f.v[0] = P::make(x.x), f.v[1] = P::make(x.y), f.v[2] = P::make(x.z), f.v[3] = P::make(x.w);
       *reinterpret_cast<Four<typename P::Elem>*>(tile + item / QUADS * LD + item % QUADS * 4) = f;
     }
   }
@@ -95,7 +106,7 @@ struct Singles {
       from += kApart * s.stride;
     }
   }
-  __device__ __forceinline__ void store(typename P::Elem* tile) const {
+  __device__ __forceinline__ void store(typename P::Elem* tile, bool) const {
     tile += threadIdx.x / COLUMNS * LD + threadIdx.x % COLUMNS;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) tile[i * kApart * LD] = P::make(v[i]);
@@ -145,21 +156,16 @@ __device__ __forceinline__ void load_b(Singles<P, ROWS, COLUMNS, LD>& stage, uin
   stage.load(get(step));
 }
 
-// c = sum over `steps` (>= 1) of A B. StageA is Quads, get_a(step, i, row, column) gives what it stages; StageB is Quads
-// with the like, or Singles with get_b(step), a Source. All threads of the block take part.
-template <class P, bool AT, bool BT, class StageA, class StageB, class GetA, class GetB>
-__device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, GetA get_a, GetB get_b) {
+// c += sum over `steps` (>= 1) of A B. StageA is Quads, get_a(step, i, row, column) gives what it stages; StageB is Quads
+// with the like, or Singles with get_b(step), a Source. codes(step): whether this thread's quads of [E | extra] are codes.
+// All threads of the block take part.
+template <class P, bool AT, bool BT, class StageA, class StageB, class GetA, class GetB, class Codes>
+__device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, GetA get_a, GetB get_b, Codes codes) {
   using L = Layout<P, AT, BT>;
   auto* const shared = reinterpret_cast<typename P::Elem*>(dynamic_shared());
   auto* const shared_b = shared + 2 * L::a;
   StageA stage_a;
   StageB stage_b;
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-#pragma unroll
-      for (int k = 0; k < 4; ++k) c[i][j][k] = 0.0f;
 #pragma unroll 1
   for (uint32_t step = 0; step <= steps; ++step) {
     const uint32_t now = step & 1;
@@ -169,16 +175,17 @@ __device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, Get
     }
     if (step > 0) multiply<P, AT, BT>(c, shared + (now ^ 1) * L::a, shared_b + (now ^ 1) * L::b);
     if (step < steps) {
-      stage_a.store(shared + now * L::a);
-      stage_b.store(shared_b + now * L::b);
+      stage_a.store(shared + now * L::a, !AT && codes(step));
+      stage_b.store(shared_b + now * L::b, AT && codes(step));
       __syncthreads();
     }
   }
 }
 
-// Calls put(row, column, x0, x1) for the pairs of accumulators, places within the block tile; column is even.
+// Calls put(row, column, x0, x1) for the pairs of accumulators, places within the block tile; column is even. What is
+// added to them is read in a pass of its own: reads that wait for writes before them would come one by one.
 template <class Put>
-__device__ __forceinline__ void each_pair(const float (&c)[2][4][4], Put put) {
+__device__ __forceinline__ void each_pair(float (&c)[2][4][4], Put put) {
   const int lane = int(threadIdx.x & 31), g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int i = 0; i < 2; ++i)
@@ -205,7 +212,7 @@ __device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
 __device__ __forceinline__ bool quad_rows(const float* p, uint32_t width) { return width % 4 == 0 && aligned(p, 16); }
 __device__ __forceinline__ bool quad_rows(const uint8_t* p, uint32_t width) { return width % 4 == 0 && aligned(p, 4); }
 
-// Numbers at..at + 3 of a row of `width`, zeros past its end. `whole`: quad_rows holds, and at is a multiple of 4.
+// The quad at..at + 3 of a row of `width`, zeros past its end. `whole`: quad_rows holds, and at is a multiple of 4.
 __device__ __forceinline__ float4 quad(const float* row, uint32_t at, uint32_t width, bool whole) {
   float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   if (whole) {
@@ -217,20 +224,15 @@ __device__ __forceinline__ float4 quad(const float* row, uint32_t at, uint32_t w
   return v;
 }
 
-__device__ __forceinline__ float base(uint32_t code) { return 0.25f * float(code & 0xff); }
-__device__ __forceinline__ float4 four_bases(uint32_t codes) {
-  return make_float4(base(codes), base(codes >> 8), base(codes >> 16), base(codes >> 24));
-}
-
 __device__ __forceinline__ float4 quad(const uint8_t* row, uint32_t at, uint32_t width, bool whole) {
-  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  uint32_t codes = 0;
   if (whole) {
-    if (at < width) v = four_bases(*reinterpret_cast<const uint32_t*>(row + at));
-    return v;
-  }
+    if (at < width) codes = *reinterpret_cast<const uint32_t*>(row + at);
+  } else {
 #pragma unroll 1
-  for (uint32_t k = at; k < at + 4; ++k) v = make_float4(v.y, v.z, v.w, k < width ? base(row[k]) : 0.0f);
-  return v;
+    for (uint32_t k = at; k < at + 4; ++k) codes = codes >> 8 | (k < width ? uint32_t(row[k]) << 24 : 0);
+  }
+  return make_float4(__uint_as_float(codes), 0.0f, 0.0f, 0.0f);
 }
 
 // [E | extra] of a side, by data set index.
@@ -274,7 +276,7 @@ struct Features {
     if (kind == kEmb) {
       v = *reinterpret_cast<const float4*>(emb + size_t(id) * dim + at);
     } else if (kind == kBases) {
-      v = four_bases(*reinterpret_cast<const uint32_t*>(bases + (size_t(id) * extra + at - dim)));
+      v.x = *reinterpret_cast<const float*>(bases + (size_t(id) * extra + at - dim));
     } else if (kind == kDense) {
       v = *reinterpret_cast<const float4*>(dense + (size_t(id) * extra + at - dim));
     } else if (kind == kSingly) {
@@ -314,7 +316,14 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
     ids[i] = r < rows ? a.row[r] : SCX_NONE;
   }
   const float* const w = a.w + size_t(column0) * width;
-  float c[2][4][4];
+  float c[2][4][4] = {};
+  each_pair(c, [&](int row, int column, float& x0, float& x1) {
+    const uint32_t r = first + row, j = column0 + column;
+    if (r >= rows || j >= h) return;
+    const uint32_t one_hot = j * width + dim + 1 + a.side.chrom[a.row[r]];
+    x0 = a.b[j] + a.w[one_hot];
+    x1 = a.b[j + 1] + a.w[one_hot + width];
+  });
   product<P, false, false, Quads<P, kM, kK / 4, L::lda>, Singles<P, kN, kK, L::ldb>>(
       c, steps,
       [&](uint32_t step, int i, int, int column) {
@@ -327,15 +336,11 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
         const bool of_emb = step < emb_steps;
         const uint32_t k = (of_emb ? step : step - emb_steps) * kK;
         return Source{w + (of_emb ? 0 : tail) + k, width, h - column0, (of_emb ? dim : extra) - k};
-      });
+      },
+      [&](uint32_t step) { return step >= emb_steps && features.bases != nullptr; });
   each_pair(c, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
-    if (r >= rows || j >= h) return;
-    const float* const w = a.w + size_t(j) * width + dim + 1 + a.side.chrom[a.row[r]];
-    float2 y;
-    y.x = x0 + (a.b[j] + w[0]);
-    y.y = x1 + (a.b[j + 1] + w[width]);
-    *reinterpret_cast<float2*>(a.table + size_t(r) * h + j) = y;
+    if (r < rows && j < h) *reinterpret_cast<float2*>(a.table + size_t(r) * h + j) = make_float2(x0, x1);
   });
 }
 
@@ -353,7 +358,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
   if (first >= rows || column0 >= dim) return;
 
   const bool whole = quad_rows(a.d_table, h);
-  float c[2][4][4];
+  float c[2][4][4] = {};
   product<P, false, true, Quads<P, kM, kK / 4, L::lda>, Singles<P, kK, kN, L::ldb>>(
       c, ceil_div(h, kK),
       [&](uint32_t step, int, int row, int column) {
@@ -364,19 +369,30 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
       [&](uint32_t step) {
         const uint32_t k = step * kK;
         return Source{a.w + size_t(k) * width + column0, width, h - k, dim - column0};
-      });
+      },
+      [](uint32_t) { return false; });
   const bool pairs = dim % 2 == 0 && aligned(a.d_emb, 8);
+  each_pair(c, [&](int row, int column, float& x0, float& x1) {
+    const uint32_t r = first + row, j = column0 + column;
+    if (r >= rows || j >= dim) return;
+    const float* const from = a.d_emb + size_t(a.row[r]) * dim + j;
+    if (pairs) {
+      const float2 y = *reinterpret_cast<const float2*>(from);
+      x0 += y.x, x1 += y.y;
+    } else {
+      x0 += from[0];
+      if (j + 1 < dim) x1 += from[1];
+    }
+  });
   each_pair(c, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r >= rows || j >= dim) return;
     float* const to = a.d_emb + size_t(a.row[r]) * dim + j;
     if (pairs) {
-      float2 y = *reinterpret_cast<float2*>(to);
-      y.x += x0, y.y += x1;
-      *reinterpret_cast<float2*>(to) = y;
+      *reinterpret_cast<float2*>(to) = make_float2(x0, x1);
     } else {
-      to[0] += x0;
-      if (j + 1 < dim) to[1] += x1;
+      to[0] = x0;
+      if (j + 1 < dim) to[1] = x1;
     }
   });
 }
@@ -403,7 +419,7 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
   const Features::Kind kind = features.kind(column0 + threadIdx.x % (kN / 4) * 4);  // of this thread's columns
   const bool whole = quad_rows(a.d_table, h);
   const float* const d_table = a.d_table + size_t(first) * h;
-  float c[2][4][4];
+  float c[2][4][4] = {};
   product<P, true, true, Quads<P, kK, kM / 4, L::lda>, Quads<P, kK, kN / 4, L::ldb>>(
       c, ceil_div(count, kK),
       [&](uint32_t step, int, int row, int column) {
@@ -415,7 +431,8 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
         const uint32_t r = step * kK + row;
         if (r >= count) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         return features.of_both(kind, ids[r], column0 + column);
-      });
+      },
+      [&](uint32_t) { return kind == Features::kBases; });
   float* const part = a.part + size_t(at.x) * h * columns;
   const bool pairs = columns % 2 == 0 && aligned(a.part, 8);
   each_pair(c, [&](int row, int column, float x0, float x1) {
