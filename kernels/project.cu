@@ -182,18 +182,23 @@ __device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, Get
   }
 }
 
-// Calls put(row, column, x0, x1) for the pairs of accumulators, places within the block tile; column is even. What is
-// added to them is read in a pass of its own: reads that wait for writes before them would come one by one.
-template <class Put>
-__device__ __forceinline__ void each_pair(float (&c)[2][4][4], Put put) {
-  const int lane = int(threadIdx.x & 31), g = lane / 4, t = lane % 4;
+// For the pairs of accumulators: add(row, column, x0, x1), which may add to them, then put(row, column, x0, x1). Places are
+// within the block tile; column is even. Sixteen rows' reads come before their writes: one that waits for a write
+// before it would wait for all of it.
+template <class Add, class Put>
+__device__ __forceinline__ void each_pair(float (&c)[2][4][4], Add add, Put put) {
+  const int lane = int(threadIdx.x & 31), m = warp_m() + lane / 4, n = warp_n() + lane % 4 * 2;
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
+  for (int i = 0; i < 2; ++i) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
+    for (int k = 0; k < 8; ++k) {
+      add(m + i * 16 + k / 4 * 8, n + k % 4 * 8, c[i][k % 4][k / 4 * 2], c[i][k % 4][k / 4 * 2 + 1]);
+    }
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        put(warp_m() + i * 16 + half * 8 + g, warp_n() + j * 8 + 2 * t, c[i][j][2 * half], c[i][j][2 * half + 1]);
+    for (int k = 0; k < 8; ++k) {
+      put(m + i * 16 + k / 4 * 8, n + k % 4 * 8, c[i][k % 4][k / 4 * 2], c[i][k % 4][k / 4 * 2 + 1]);
+    }
+  }
 }
 
 // The work of this block: the grid's (x, y), but dealt so that blocks of one x follow each other in launch order.
@@ -309,6 +314,10 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
   const Features features(a.side, a.emb);
   const uint32_t dim = a.side.dim, extra = a.side.extra, tail = dim + 1 + a.side.chromosomes;
   const uint32_t emb_steps = ceil_div(dim, kK), steps = emb_steps + ceil_div(extra, kK);
+  __shared__ uint32_t one_hot[kM];  // column of W of each row's chromosome; seen after the first barrier of `product`
+  if (threadIdx.x < uint32_t(kM) && first + threadIdx.x < rows) {
+    one_hot[threadIdx.x] = dim + 1 + a.side.chrom[a.row[first + threadIdx.x]];
+  }
   uint32_t ids[2];  // data set indices of the rows that this thread stages
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -317,13 +326,6 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
   }
   const float* const w = a.w + size_t(column0) * width;
   float c[2][4][4] = {};
-  each_pair(c, [&](int row, int column, float& x0, float& x1) {
-    const uint32_t r = first + row, j = column0 + column;
-    if (r >= rows || j >= h) return;
-    const uint32_t one_hot = j * width + dim + 1 + a.side.chrom[a.row[r]];
-    x0 = a.b[j] + a.w[one_hot];
-    x1 = a.b[j + 1] + a.w[one_hot + width];
-  });
   product<P, false, false, Quads<P, kM, kK / 4, L::lda>, Singles<P, kN, kK, L::ldb>>(
       c, steps,
       [&](uint32_t step, int i, int, int column) {
@@ -338,7 +340,14 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
         return Source{w + (of_emb ? 0 : tail) + k, width, h - column0, (of_emb ? dim : extra) - k};
       },
       [&](uint32_t step) { return step >= emb_steps && features.bases != nullptr; });
-  each_pair(c, [&](int row, int column, float x0, float x1) {
+  const auto add = [&](int row, int column, float& x0, float& x1) {
+    const uint32_t r = first + row, j = column0 + column;
+    if (r >= rows || j >= h) return;
+    const uint32_t at = j * width + one_hot[row];
+    x0 += a.b[j] + a.w[at];
+    x1 += a.b[j + 1] + a.w[at + width];
+  };
+  each_pair(c, add, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r < rows && j < h) *reinterpret_cast<float2*>(a.table + size_t(r) * h + j) = make_float2(x0, x1);
   });
@@ -372,7 +381,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
       },
       [](uint32_t) { return false; });
   const bool pairs = dim % 2 == 0 && aligned(a.d_emb, 8);
-  each_pair(c, [&](int row, int column, float& x0, float& x1) {
+  const auto add = [&](int row, int column, float& x0, float& x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r >= rows || j >= dim) return;
     const float* const from = a.d_emb + size_t(a.row[r]) * dim + j;
@@ -383,8 +392,8 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
       x0 += from[0];
       if (j + 1 < dim) x1 += from[1];
     }
-  });
-  each_pair(c, [&](int row, int column, float x0, float x1) {
+  };
+  each_pair(c, add, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r >= rows || j >= dim) return;
     float* const to = a.d_emb + size_t(a.row[r]) * dim + j;
@@ -435,7 +444,7 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
       [&](uint32_t) { return kind == Features::kBases; });
   float* const part = a.part + size_t(at.x) * h * columns;
   const bool pairs = columns % 2 == 0 && aligned(a.part, 8);
-  each_pair(c, [&](int row, int column, float x0, float x1) {
+  each_pair(c, [](int, int, float&, float&) {}, [&](int row, int column, float x0, float x1) {
     const uint32_t i = row0 + row, j = column0 + column;
     if (i >= h || j >= columns) return;
     float* const to = part + size_t(i) * columns + j;
