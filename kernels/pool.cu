@@ -1,7 +1,7 @@
 // pool: weighted sums of feature rows over the entries of each sample, and their gradients.
 //
-// A bag is sum of w [E (dim) | value (1) | one-hot chromosome | extra | 1], `width + 1` numbers: a sparse matrix product
-// over gathered rows, a KiB of E and 256 base codes an entry.
+// A bag is sum of w [E (dim) | value (1) | one-hot chromosome | extra | 1], `width + 1` numbers: a sparse matrix
+// product over gathered rows, a KiB of E and 256 base codes an entry.
 //
 // Entry points
 //   pool_forward           one chunk (up to SCX_POOL_ENTRIES entries of a sample) and head: a partial bag
@@ -31,8 +31,8 @@ __device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
 // Whether all of E and the extra features may be read in quads.
 __device__ __forceinline__ bool whole_quads(const Side& side, const float* emb) {
   const bool whole_emb = side.dim % 4 == 0 && aligned(emb, 16);
-  const bool whole_extra = side.extra % 4 == 0 && (side.bases != nullptr ? aligned(side.bases, 4) : aligned(side.dense, 16));
-  return whole_emb && whole_extra;
+  const bool whole_extra = side.bases != nullptr ? aligned(side.bases, 4) : aligned(side.dense, 16);
+  return whole_emb && side.extra % 4 == 0 && whole_extra;
 }
 
 __device__ __forceinline__ float weight_of(const Nodes& n, const float* weight, uint32_t heads, uint32_t entry,
@@ -219,8 +219,8 @@ namespace {
 constexpr uint32_t kColumns = 256;        // columns of E a warp holds at once, 8 a lane
 constexpr uint32_t kLongRow = 8 * 32;     // (entry, head) pairs from which on the whole block takes a row
 
-// Adds w * d_bag of pairs first, first + 1, ... of a row's `pairs`, in batches of 32 `apart`, in columns column0 + lane +
-// 32 i. Pairs are numbered entry by entry, heads innermost.
+// Adds w * d_bag of pairs first, first + 1, ... of a row's `pairs`, in batches of 32 `apart`, in columns column0 + lane
+// + 32 i. Pairs are numbered entry by entry, heads innermost.
 __device__ __forceinline__ void gather_row(const PoolBackwardRowsArgs& a, uint32_t row_first, uint32_t first,
                                            uint32_t pairs, uint32_t apart, uint32_t column0, float (&sum)[8]) {
   const uint32_t lane = threadIdx.x % 32, dim = a.side.dim, stride = width_of(a.side) + 1;
@@ -324,8 +324,8 @@ struct Pair {
   uint32_t bag;   // row of d_bag
 };
 
-// The gradient of this lane's pair, where dim and extra are at most 256: a lane holds eight columns of E and eight extra
-// ones of the bag's gradient, as long as the bag is the same.
+// The gradient of this lane's pair, where dim and extra are at most 256: a lane holds eight columns of E and eight
+// extra ones of the bag's gradient, as long as the bag is the same.
 template <int EXTRA, bool WHOLE>
 __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, const Pair& pair) {
   const uint32_t lane = threadIdx.x % 32, dim = a.side.dim, extra = EXTRA == kNone ? 0 : a.side.extra;

@@ -16,8 +16,8 @@
 //   project_backward_reduce                256 elements of [H, width]
 //
 // What bounds it. At 100,000 rows, k 512 and H 128 a product is 13 GFLOP over 180 MB: 3xTF32 is bound by the tensor
-// cores, bf16 by memory. The three products share one block tile, 64 x 128 with steps of 32: all of H = 128 in one tile,
-// so that gathered rows are read once, and still 16 blocks for the 1,000 genes of a single sample. 8 warps, each
+// cores, bf16 by memory. The three products share one block tile, 64 x 128 with steps of 32: all of H = 128 in one
+// tile, so that gathered rows are read once, and still 16 blocks for the 1,000 genes of a single sample. 8 warps, each
 // 32 x 32. The next step's numbers are loaded into registers while this one is multiplied, then stored in the other of
 // two shared buffers: one barrier a step; conversion to bf16 and from base codes happens on the way. Blocks that share
 // rows are neighbours in launch order (see `place`), so that the second one finds them in L2. The chromosome and reduce
@@ -57,8 +57,8 @@ __device__ __forceinline__ float4 numbers(float4 raw, bool codes) {
   return make_float4(base(c), base(c >> 8), base(c >> 16), base(c >> 24));
 }
 
-// A tile of ROWS rows of 4 * QUADS elements on its way to shared memory. get(i, row, column) gives the quad from `column`
-// on; i is its number within the thread.
+// A tile of ROWS rows of 4 * QUADS elements on its way to shared memory. get(i, row, column) gives the quad from
+// `column` on; i is its number within the thread.
 template <class P, int ROWS, int QUADS, int LD>
 struct Quads {
   static constexpr int kCount = ROWS * QUADS / kThreads;
@@ -84,8 +84,8 @@ struct Quads {
   }
 };
 
-// The same number by number, for a matrix whose rows are not aligned: a warp loads consecutive columns. get() gives where
-// they come from.
+// The same number by number, for a matrix whose rows are not aligned: a warp loads consecutive columns. get() gives
+// where they come from.
 struct Source {
   const float* from;  // the tile's first number
   uint32_t stride;    // of the matrix
@@ -156,9 +156,9 @@ __device__ __forceinline__ void load_b(Singles<P, ROWS, COLUMNS, LD>& stage, uin
   stage.load(get(step));
 }
 
-// c += sum over `steps` (>= 1) of A B. StageA is Quads, get_a(step, i, row, column) gives what it stages; StageB is Quads
-// with the like, or Singles with get_b(step), a Source. codes(step): whether this thread's quads of [E | extra] are codes.
-// All threads of the block take part.
+// c += sum over `steps` (>= 1) of A B. StageA is Quads, get_a(step, i, row, column) gives what it stages; StageB is
+// Quads with the like, or Singles with get_b(step), a Source. codes(step): whether this thread's quads of [E | extra]
+// are codes. All threads of the block take part.
 template <class P, bool AT, bool BT, class StageA, class StageB, class GetA, class GetB, class Codes>
 __device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, GetA get_a, GetB get_b, Codes codes) {
   using L = Layout<P, AT, BT>;
@@ -182,8 +182,8 @@ __device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, Get
   }
 }
 
-// For the pairs of accumulators: add(row, column, x0, x1), which may add to them, then put(row, column, x0, x1). Places are
-// within the block tile; column is even. Sixteen rows' reads come before their writes: one that waits for a write
+// For the pairs of accumulators: add(row, column, x0, x1), which may add to them, then put(row, column, x0, x1). Places
+// are within the block tile; column is even. Sixteen rows' reads come before their writes: one that waits for a write
 // before it would wait for all of it.
 template <class Add, class Put>
 __device__ __forceinline__ void each_pair(float (&c)[2][4][4], Add add, Put put) {
@@ -487,7 +487,8 @@ SCX_KERNEL(project_backward_chromosome, ProjectBackwardWeightArgs, SCX_PROJECT_C
   __shared__ uint32_t sorted[SCX_PROJECT_CHUNK];             // their chromosomes
   __shared__ uint32_t same[SCX_PROJECT_CHUNK];               // how many rows have that chromosome
   __shared__ float sums[2][kGroups][kColumns];
-  const uint32_t rows = *a.n_rows, h = a.hidden, chromosomes = a.side.chromosomes, first = blockIdx.x * SCX_PROJECT_CHUNK;
+  const uint32_t rows = *a.n_rows, first = blockIdx.x * SCX_PROJECT_CHUNK;
+  const uint32_t h = a.hidden, chromosomes = a.side.chromosomes;
   if (first >= rows) return;
   const uint32_t count = rows - first < SCX_PROJECT_CHUNK ? rows - first : SCX_PROJECT_CHUNK;
   const uint32_t me = threadIdx.x;
