@@ -1,0 +1,322 @@
+// head: the small maps around the ops, and the losses.
+//
+// Entry points
+//   linear_forward     y = act(scale (x w^T + b s)); 16 samples x 32 outputs
+//   linear_backward_x  dx = scale dy w;              16 samples x 32 inputs
+//   linear_backward_w  dw += (scale dy)^T x, db;     16 outputs x 32 inputs
+//   head_gate          backward of relu and dropout; 1,024 numbers
+//   cross_entropy      mean loss of logits [B, 2] and its gradient; one block
+//   loss_total         adds up the losses of a step; one block
+//   reduce_parts       adds partial sums; 8 columns
+//
+// What bounds it: latency. The products are B x 500 x 128, at B = 1,024 some 0.1 GFLOP, at B = 1 nothing, and an epoch
+// launches them many millions of times. So tiles are small (16 x 32: 8 to 256 blocks), and the 8 warps of a block share
+// the inner dimension: a step is 128 of it, 16 a warp, in 3xTF32 on the tensor cores; the warps' sums are added at the
+// end in order. The next step is loaded while this one is multiplied. All rows are read number by number: bags and
+// weights have odd widths.
+//
+// Dropout. Column o of sample s is dropped where number o % 4 of the Philox block with counter (o / 4, step low, s low,
+// step high) and key (seed low ^ layer * 0x9E3779B9, seed high) is below `drop_below`: a function of (seed, step,
+// sample, layer, column) alone, the same as on the CPU.
+#include "common/abi.h"
+#include "common/tile.h"
+
+namespace {
+
+using namespace scx;
+
+constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
+constexpr uint32_t kM = 16, kN = 32, kK = 16 * kWarps;  // block tile, and the step along the inner dimension
+
+// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major where AT, BT.
+template <bool AT, bool BT>
+struct Layout {
+  static constexpr int lda = AT ? kM + 8 : kK + F32::PAD;
+  static constexpr int ldb = BT ? kN + 8 : kK + F32::PAD;
+  static constexpr int a = (AT ? kK : kM) * lda;
+  static constexpr int b = (BT ? kK : kN) * ldb;
+  static constexpr int tiles = (a + b) * int(sizeof(float));
+  static constexpr int sums = kWarps * kM * kN * int(sizeof(float));
+  static constexpr int bytes = tiles > sums ? tiles : sums;
+};
+
+// Where the numbers of a tile come from: rows of a matrix, `stride` apart. What lies past `rows` or `columns` is 0.
+struct Source {
+  const float* from;
+  uint32_t stride;
+  uint32_t rows, columns;
+  const float* last;       // or null; column number `columns`: one number a row
+  const uint32_t* indptr;  // or null; from the tile's first row on: rows are divided by its steps
+};
+
+__device__ __forceinline__ float scale_of(const uint32_t* indptr, uint32_t sample) {
+  return indptr == nullptr ? 1.0f : 1.0f / float(indptr[sample + 1] - indptr[sample]);
+}
+
+// Numbers of a tile ROWS x COLUMNS on their way to shared memory; a warp has consecutive columns.
+template <int ROWS, int COLUMNS, int LD>
+struct Stage {
+  static constexpr int kCount = ROWS * COLUMNS / int(kThreads), kApart = int(kThreads) / COLUMNS;
+  float v[kCount];
+
+  __device__ __forceinline__ void load(const Source& s) {
+    const uint32_t row = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
+    const bool last = s.last != nullptr && column == s.columns;
+    const uint32_t stride = last ? 1 : s.stride, rows = last || column < s.columns ? s.rows : 0;
+    const float* from = last ? s.last + row : s.from + size_t(row) * stride + column;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      v[i] = row + i * kApart < rows ? *from : 0.0f;
+      from += kApart * stride;
+    }
+    if (s.indptr != nullptr) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (row + i * kApart < rows) v[i] *= scale_of(s.indptr, row + i * kApart);
+    }
+  }
+  __device__ __forceinline__ void store(float* tile) const {
+    tile += threadIdx.x / COLUMNS * LD + threadIdx.x % COLUMNS;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) tile[i * kApart * LD] = v[i];
+  }
+};
+
+// The block tile of A B over an inner dimension of `inner`, then put(m, n, sum) for each of its places, two a thread.
+// get_a(first) and get_b(first) give the sources of the step whose first k is `first`, rows as the shared tiles have
+// them. seen(first, tile) is called for every step with the shared tile of A. All threads of the block take part.
+template <bool AT, bool BT, class GetA, class GetB, class Seen, class Put>
+__device__ __forceinline__ void product(uint32_t inner, GetA get_a, GetB get_b, Seen seen, Put put) {
+  using L = Layout<AT, BT>;
+  float* const shared_a = reinterpret_cast<float*>(dynamic_shared());
+  float* const shared_b = shared_a + L::a;
+  Stage<AT ? kK : kM, AT ? kM : kK, L::lda> stage_a;
+  Stage<BT ? kK : kN, BT ? kN : kK, L::ldb> stage_b;
+  const int warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
+  float c[kN / 8][4] = {};
+#pragma unroll 1
+  for (uint32_t first = 0; first < inner + kK; first += kK) {  // one round more than there are steps
+    if (first < inner) {
+      stage_a.load(get_a(first));
+      stage_b.load(get_b(first));
+    }
+    if (first > 0) {
+      F32::A fa;
+      if (AT) {
+        F32::load_a_t(fa, shared_a + warp * 16 * L::lda, L::lda);
+      } else {
+        F32::load_a(fa, shared_a + warp * 16, L::lda);
+      }
+#pragma unroll
+      for (int j = 0; j < int(kN / 8); ++j) {
+        F32::B fb;
+        if (BT) {
+          F32::load_b_t(fb, shared_b + warp * 16 * L::ldb + j * 8, L::ldb);
+        } else {
+          F32::load_b(fb, shared_b + j * 8 * L::ldb + warp * 16, L::ldb);
+        }
+        F32::mma(c[j], fa, fb);
+      }
+      seen(first - kK, shared_a);
+      __syncthreads();
+    }
+    if (first >= inner) break;
+    stage_a.store(shared_a);
+    stage_b.store(shared_b);
+    __syncthreads();
+  }
+  float* const sums = shared_a;  // [warp][kM][kN]
+#pragma unroll
+  for (int j = 0; j < int(kN / 8); ++j)
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      sums[(warp * int(kM) + lane / 4 + k / 2 * 8) * int(kN) + j * 8 + lane % 4 * 2 + k % 2] = c[j][k];
+  __syncthreads();
+#pragma unroll
+  for (uint32_t i = 0; i < kM * kN / kThreads; ++i) {
+    const uint32_t item = i * kThreads + threadIdx.x;
+    float sum = sums[item];
+#pragma unroll
+    for (uint32_t w = 1; w < kWarps; ++w) sum += sums[w * kM * kN + item];
+    put(item / kN, item % kN, sum);
+  }
+}
+
+// Number `which` of the Philox 4x32-10 block of a counter and a key.
+__device__ __forceinline__ uint32_t philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1,
+                                           uint32_t which) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t x = uint64_t(c0) * 0xD2511F53u, y = uint64_t(c2) * 0xCD9E8D57u;
+    c0 = uint32_t(y >> 32) ^ c1 ^ k0;
+    c1 = uint32_t(y);
+    c2 = uint32_t(x >> 32) ^ c3 ^ k1;
+    c3 = uint32_t(x);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return which == 0 ? c0 : which == 1 ? c1 : which == 2 ? c2 : c3;
+}
+
+}  // namespace
+
+SCX_KERNEL(linear_forward, LinearForwardArgs, kThreads, (Layout<false, false>::bytes), kM, kN) {
+  const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
+  const uint32_t sample0 = blockIdx.x * kM, out0 = blockIdx.y * kN;
+  if (sample0 >= samples || out0 >= slice) return;
+  const auto row_of = [&](uint32_t sample) { return a.x + (size_t(sample) * a.heads + head) * a.ldx; };
+  product<false, false>(
+      a.in,
+      [&](uint32_t k) {
+        return Source{row_of(sample0) + k, a.heads * a.ldx, samples - sample0, a.in - k, nullptr, nullptr};
+      },
+      [&](uint32_t k) {
+        return Source{a.w + size_t(head * slice + out0) * a.in + k, a.in, slice - out0, a.in - k, nullptr, nullptr};
+      },
+      [](uint32_t, const float*) {},
+      [&](uint32_t m, uint32_t n, float sum) {
+        const uint32_t sample = sample0 + m;
+        if (sample >= samples || out0 + n >= slice) return;
+        const uint32_t o = head * slice + out0 + n;
+        float y = sum + a.b[o] * (a.bias_column ? row_of(sample)[a.in] : 1.0f);
+        y *= scale_of(a.indptr, sample);
+        if (a.relu) y = y > 0.0f ? y : 0.0f;
+        if (a.drop_below != 0) {
+          const uint32_t draw = philox(o / 4, a.step_key[0], a.sample_key[2 * sample], a.step_key[1],
+                                       a.seed_low ^ a.layer * 0x9E3779B9u, a.seed_high, o % 4);
+          y = draw < a.drop_below ? 0.0f : y * a.keep;
+        }
+        a.y[size_t(sample) * a.ldy + o] = y;
+      });
+}
+
+SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (Layout<false, true>::bytes), kM, kN) {
+  const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
+  const uint32_t sample0 = blockIdx.x * kM, in0 = blockIdx.y * kN, columns = a.in + a.bias_column;
+  if (sample0 >= samples || in0 >= columns) return;
+  product<false, true>(
+      slice,
+      [&](uint32_t k) {
+        const float* const from = a.dy + size_t(sample0) * a.ldy + head * slice + k;
+        return Source{from, a.ldy, samples - sample0, slice - k, nullptr, nullptr};
+      },
+      [&](uint32_t k) {
+        const uint32_t o = head * slice + k;
+        const float* const bias = a.bias_column ? a.b + o : nullptr;
+        return Source{a.w + size_t(o) * a.in + in0, a.in, slice - k, a.in - in0, bias, nullptr};
+      },
+      [](uint32_t, const float*) {},
+      [&](uint32_t m, uint32_t n, float sum) {
+        const uint32_t sample = sample0 + m, i = in0 + n;
+        if (sample >= samples || i >= columns) return;
+        a.dx[(size_t(sample) * a.heads + head) * a.ldx + i] = scale_of(a.indptr, sample) * sum;
+      });
+}
+
+SCX_KERNEL(linear_backward_w, LinearBackwardWArgs, kThreads, (Layout<true, true>::bytes), kM, kN) {
+  constexpr uint32_t kShares = kThreads / kM;  // threads that share the sum of one element of db
+  __shared__ float shares[kShares][kM];
+  const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
+  const uint32_t out0 = blockIdx.x * kM, in0 = blockIdx.y * kN;
+  if (out0 >= slice || in0 >= a.in || samples == 0) return;
+  const uint32_t me = threadIdx.x % kM, share = threadIdx.x / kM;
+  const auto row_of = [&](uint32_t sample) { return a.x + (size_t(sample) * a.heads + head) * a.ldx; };
+  float db = 0.0f;
+  product<true, true>(
+      samples,
+      [&](uint32_t k) {
+        const float* const from = a.dy + size_t(k) * a.ldy + head * slice + out0;
+        return Source{from, a.ldy, samples - k, slice - out0, nullptr, a.indptr == nullptr ? nullptr : a.indptr + k};
+      },
+      [&](uint32_t k) {
+        return Source{row_of(k) + in0, a.heads * a.ldx, samples - k, a.in - in0, nullptr, nullptr};
+      },
+      [&](uint32_t first, const float* tile) {
+        if (blockIdx.y != 0) return;
+        for (uint32_t k = share; k < kK && first + k < samples; k += kShares) {
+          db += tile[k * (Layout<true, true>::lda) + me] * (a.bias_column ? row_of(first + k)[a.in] : 1.0f);
+        }
+      },
+      [&](uint32_t m, uint32_t n, float sum) {
+        if (out0 + m < slice && in0 + n < a.in) a.dw[size_t(head * slice + out0 + m) * a.in + in0 + n] += sum;
+      });
+  if (blockIdx.y != 0) return;
+  shares[share][me] = db;
+  __syncthreads();
+  if (threadIdx.x < kM && out0 + me < slice) {
+    for (uint32_t i = 1; i < kShares; ++i) db += shares[i][me];
+    a.db[head * slice + out0 + me] += db;
+  }
+}
+
+SCX_KERNEL(head_gate, HeadGateArgs, kThreads, 0, 4 * kThreads, 1) {
+  const size_t count = size_t(*a.n_samples) * a.width, first = size_t(blockIdx.x) * (4 * kThreads) + threadIdx.x;
+#pragma unroll
+  for (uint32_t i = 0; i < 4; ++i) {
+    const size_t at = first + i * kThreads;
+    if (at < count) a.dy[at] = a.y[at] > 0.0f ? a.dy[at] * a.keep : 0.0f;
+  }
+}
+
+namespace {
+
+// The sum of every thread's x, in a fixed order. The whole block calls it; the result is in thread 0.
+template <uint32_t THREADS>
+__device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
+  sums[threadIdx.x] = x;
+  __syncthreads();
+  for (uint32_t half = THREADS / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    __syncthreads();
+  }
+  return sums[0];
+}
+
+}  // namespace
+
+SCX_KERNEL(cross_entropy, CrossEntropyArgs, kThreads, 0, 1, 1) {
+  __shared__ float sums[kThreads];
+  const uint32_t samples = *a.n_samples;
+  const float inverse = 1.0f / float(samples);
+  float loss = 0.0f;
+  for (uint32_t i = threadIdx.x; i < samples; i += kThreads) {
+    const float x0 = a.logits[2 * i], x1 = a.logits[2 * i + 1], most = x1 > x0 ? x1 : x0;
+    const bool one = a.label[i] != 0;
+    const float e0 = expf(x0 - most), e1 = expf(x1 - most), sum = e0 + e1;
+    loss += (logf(sum) - ((one ? x1 : x0) - most)) * inverse;
+    a.d_logits[2 * i] = inverse * (e0 / sum - (one ? 0.0f : 1.0f));
+    a.d_logits[2 * i + 1] = inverse * (e1 / sum - (one ? 1.0f : 0.0f));
+  }
+  loss = block_sum(loss, sums);
+  if (threadIdx.x == 0) a.record->match_loss = loss;
+}
+
+SCX_KERNEL(loss_total, LossTotalArgs, kThreads, 0, 1, 1) {
+  __shared__ float sums[kThreads];
+  const uint32_t parts = *a.n_parts * a.heads;
+  float loss = 0.0f;
+  for (uint32_t i = threadIdx.x; i < parts; i += kThreads) loss += a.part[i];
+  loss = block_sum(loss, sums);
+  if (threadIdx.x == 0) {
+    a.record->translation_loss = loss;
+    a.record->loss = a.record->match_loss + a.alpha * loss;
+  }
+}
+
+// 64 threads share a column: thread t of them adds parts t, t + 64, ..., then their sums are added in order.
+SCX_KERNEL(reduce_parts, ReducePartsArgs, 512, 0, 8, 1) {
+  constexpr uint32_t kColumns = 8, kShares = 512 / kColumns;
+  __shared__ float sums[512];
+  const uint32_t parts = (*a.n + a.per - 1) / a.per;
+  const uint32_t column = blockIdx.x * kColumns + threadIdx.x % kColumns, share = threadIdx.x / kColumns;
+  float sum = 0.0f;
+  if (column < a.width) {
+#pragma unroll 8
+    for (uint32_t p = share; p < parts; p += kShares) sum += a.part[size_t(p) * a.width + column];
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x >= kColumns || column >= a.width) return;
+  for (uint32_t i = 1; i < kShares; ++i) sum += sums[i * kColumns + threadIdx.x];
+  a.out[column] = a.add ? a.out[column] + sum : sum;
+}
