@@ -103,6 +103,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod discover;
 pub mod error;
 pub mod evaluate;
