@@ -575,7 +575,6 @@ SCX_KERNEL(project_backward_reduce, ProjectBackwardReduceArgs, kThreads, 0, kThr
       if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
       __syncthreads();
     }
-    if (threadIdx.x == 0) a.d_b[j] += sums[0];
-    __syncthreads();
+    if (threadIdx.x == 0) a.d_b[j] += sums[0];  // which only this thread writes
   }
 }
