@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kThreads = 256, kGroups = 2;             // groups of four elements a thread
 constexpr uint32_t kElements = 4 * kThreads * kGroups;      // a block
 
-__device__ __forceinline__ bool aligned(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+__device__ __forceinline__ bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
 __device__ __forceinline__ float square(const float4& x) { return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w; }
 

@@ -9,11 +9,11 @@
 //   loss_total         adds up the losses of a step; one block
 //   reduce_parts       adds partial sums; 8 columns
 //
-// What bounds it: latency. The products are B x 500 x 128, at B = 1,024 some 0.1 GFLOP, at B = 1 nothing, and an epoch
-// launches them many millions of times. So tiles are small (16 x 32: 8 to 256 blocks), and the 8 warps of a block share
-// the inner dimension: a step is 128 of it, 16 a warp, in 3xTF32 on the tensor cores; the warps' sums are added at the
-// end in order. The next step is loaded while this one is multiplied. All rows are read number by number: bags and
-// weights have odd widths.
+// What bounds it: latency. The products are B x 500 x 128: at B = 1,024 some 0.1 GFLOP, at B = 1 nothing, and an epoch
+// of B = 1 launches them millions of times. So tiles are small (16 x 32: 8 to 256 blocks), and the 8 warps of a block
+// share the inner dimension: a step is 128 of it, 16 a warp, in 3xTF32 on the tensor cores; the warps' sums are added
+// at the end in order. The next step is loaded while this one is multiplied. All rows are read number by number: bags
+// and weights have odd widths.
 //
 // Dropout. Column o of sample s is dropped where number o % 4 of the Philox block with counter (o / 4, step low, s low,
 // step high) and key (seed low ^ layer * 0x9E3779B9, seed high) is below `drop_below`: a function of (seed, step,
@@ -28,7 +28,7 @@ using namespace scx;
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
 constexpr uint32_t kM = 16, kN = 32, kK = 16 * kWarps;  // block tile, and the step along the inner dimension
 
-// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major where AT, BT.
+// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major (ld % 16 == 8: no bank conflicts) where AT, BT.
 template <bool AT, bool BT>
 struct Layout {
   static constexpr int lda = AT ? kM + 8 : kK + F32::PAD;

@@ -26,7 +26,7 @@ constexpr uint32_t kAll = 0xffffffffu;
 __device__ __forceinline__ uint32_t width_of(const Side& s) { return s.dim + 1 + s.chromosomes + s.extra; }
 
 __device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
-  return (reinterpret_cast<uintptr_t>(p) & (bytes - 1)) == 0;
+  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
 }
 // Whether all of E and the extra features may be read in quads.
 __device__ __forceinline__ bool whole_quads(const Side& side, const float* emb) {

@@ -32,7 +32,8 @@ using namespace scx;
 constexpr int kThreads = 256;
 constexpr int kM = 64, kN = 128, kK = 32;  // block tile, and the step along the inner dimension
 
-// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major where AT, BT. Two buffers of each.
+// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major where AT, BT. Two buffers of each. No bank
+// conflicts: F32 reads k-major tiles with ld % 32 == 8.
 template <class P, bool AT, bool BT>
 struct Layout {
   static constexpr int lda = AT ? kM + 8 : kK + P::PAD;
@@ -211,7 +212,7 @@ __device__ __forceinline__ Place place() {
 }
 
 __device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
-  return (reinterpret_cast<uintptr_t>(p) & (bytes - 1)) == 0;
+  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
 }
 // Whether rows of `width` floats (bytes) from p on may be read in quads.
 __device__ __forceinline__ bool quad_rows(const float* p, uint32_t width) { return width % 4 == 0 && aligned(p, 16); }
@@ -574,7 +575,6 @@ SCX_KERNEL(project_backward_reduce, ProjectBackwardReduceArgs, kThreads, 0, kThr
       if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
       __syncthreads();
     }
-    if (threadIdx.x == 0) a.d_b[j] += sums[0];
-    __syncthreads();
+    if (threadIdx.x == 0) a.d_b[j] += sums[0];  // which only this thread writes
   }
 }

@@ -192,6 +192,9 @@ struct State {
   uint3 block_dim, grid_dim;
   unsigned char* shared;
   Block* current;
+  unsigned char* static_shared;  // this thread's copy of the module's static shared memory, `state` within it
+  size_t static_bytes;
+  bool looked;                   // for the two above
 };
 static thread_local State state = {};
 
@@ -240,7 +243,7 @@ class Block {
   void poison_shared();
   void overrun(const char* format, ...) __attribute__((format(printf, 2, 3)));
   bool shared_intact();
-  void find_static_shared();
+  static void find_static_shared();
   void describe(char* text, size_t bytes) const;
   [[noreturn]] void give_up();
   [[noreturn]] void stuck();
@@ -262,8 +265,6 @@ class Block {
   Context main_ = {};
   Copy* copies_ = nullptr;
   uint32_t copies_capacity_ = 0, copies_free_ = kNone;
-  unsigned char* static_shared_ = nullptr;
-  size_t static_bytes_ = 0;
   uint16_t free_stacks_[kMaxThreads];
   unsigned free_stack_count_ = 0;
   uint16_t ready_[kMaxThreads];  // a ring
@@ -305,7 +306,7 @@ inline Block::Block(Launch* launch, const Worker* worker, Body body)
   state.block_dim = {launch->block[0], launch->block[1], launch->block[2]};
   state.shared = worker->shared;
   state.current = this;
-  find_static_shared();
+  if (!state.looked) find_static_shared();
 #if defined(SCX_HOST_UCONTEXT)
   ucontexts_ = static_cast<ucontext_t*>(calloc(kMaxThreads, sizeof(ucontext_t)));
   main_.saved = &main_ucontext_;
@@ -340,17 +341,18 @@ SCX_HOST_NOINLINE inline void Block::find_static_shared() {
         return 1;
       },
       &found);
-  static_shared_ = found.base;
-  static_bytes_ = found.base != nullptr && found.bytes > sizeof(State) ? found.bytes : 0;
+  state.static_shared = found.base;
+  state.static_bytes = found.base != nullptr && found.bytes > sizeof(State) ? found.bytes : 0;
 #endif
+  state.looked = true;
 }
 
 SCX_HOST_NOINLINE inline void Block::poison_shared() {
-  if (static_bytes_ != 0) {
+  if (state.static_bytes != 0) {
     const State kept = state;
-    unsigned char* base = static_shared_;
+    unsigned char* base = state.static_shared;
     __asm__ volatile("" : "+r"(base) : "r"(&state) : "memory");
-    memset(base, 0xFF, static_bytes_);
+    memset(base, 0xFF, kept.static_bytes);
     __asm__ volatile("" ::: "memory");
     state = kept;
   }
@@ -722,7 +724,7 @@ inline void Block::describe(char* text, size_t bytes) const {
       while (end + 1 < count_ && !seen[end + 1] && same(threads_[end + 1])) end++;
       for (unsigned s = k; s <= end; s++) seen[s] = true;
       if (++number <= 6) {
-        add(number == 1 ? "threads %u" : ", %u", k);
+        add(number == 1 ? "thread %u" : ", %u", k);
         if (end > k) add("-%u", end);
       } else if (number == 7) {
         add(", ...");

@@ -490,7 +490,7 @@ Result execute_kernel(const Node& n) {
   launch.args = n.args.data();
   launch.seed = setting("SCX_HOST_SEED", 0);
   const uint64_t blocks = uint64_t(n.grid[0]) * n.grid[1] * n.grid[2];
-  const uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
+  static const uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint64_t workers = f.one_worker ? 1 : std::max<uint64_t>(1, setting("SCX_HOST_THREADS", cores));
   if (!pool().run(f.launcher, launch, unsigned(std::min<uint64_t>({workers, blocks, 1024})))) return kOutOfMemory;
   if (launch.failed.load() != 0) return die(kLaunchFailed, "kernel " + f.name + ": " + launch.message);
