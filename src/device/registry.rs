@@ -65,10 +65,10 @@ entries! {
     "pool" "pool": [] ["pool_forward", "pool_finish", "pool_backward_rows", "pool_backward_weights"];
     "translate" "translate":
         ["translate_effective", "translate_masks"]
-        ["translate_count", "translate_count_exact", "translate_gradient"];
+        ["translate_count", "translate_count_exact", "translate_gradient", "translate_flags", "translate_active"];
     "translate" "translate_backward":
         ["translate_backward_keys", "translate_backward_genes"]
-        ["translate_flags", "translate_active", "translate_backward_genes_reduce", "translate_backward_columns"];
+        ["translate_backward_genes_reduce", "translate_backward_columns"];
     "head" "head":
         []
         ["linear_forward", "linear_backward_x", "linear_backward_w", "head_gate", "cross_entropy", "loss_total",
