@@ -172,7 +172,9 @@ impl HostCompiler {
         {
             flags.extend(["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]);
         }
-        if self.sanitize {
+        if !self.sanitize {
+            flags.push("-fstack-clash-protection"); // no frame steps over the guard page of a fiber's stack
+        } else {
             flags.extend(["-fsanitize=address", "-fno-omit-frame-pointer"]);
             if self.is_clang() {
                 flags.push("-shared-libasan");
