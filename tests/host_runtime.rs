@@ -1,5 +1,5 @@
-//! CUDA kernels on the host: what the stand-in driver and its header promise, through unmodified cudarc. And tests of the
-//! tester: kernels with mistakes must fail.
+//! CUDA kernels on the host: what the stand-in driver and its header promise, through unmodified cudarc. And tests of
+//! the tester: kernels with mistakes must fail.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -628,7 +628,8 @@ fn compile_errors_name_the_line() {
 #[test]
 fn kernels_include_what_they_are_given() {
     let host = Host::new();
-    let source = "#include \"common/cuda.h\"\n#include \"common/extra.h\"\nSCX_KERNEL(k, A, 32, 0, 1, 1) { if (threadIdx.x == 0) *a.x = VALUE; }\n";
+    let source = "#include \"common/cuda.h\"\n#include \"common/extra.h\"\n\
+                  SCX_KERNEL(k, A, 32, 0, 1, 1) { if (threadIdx.x == 0) *a.x = VALUE; }\n";
     for value in [3, 4] {
         let extra = format!("struct A {{ int* x; }};\n#define VALUE {value}\n");
         let includes = [("common/extra.h", extra.as_str())];

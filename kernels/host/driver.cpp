@@ -105,8 +105,10 @@ const ErrorText kErrors[] = {
     {kCaptureUnjoined, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
     {kCaptureIsolation, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
      "dependency created on uncaptured work in another stream"},
-    {kCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
-    {kCapturedEvent, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"},
+    {kCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {kCapturedEvent, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
     {kCaptureWrongThread, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
      "attempt to terminate a thread-local capture sequence from another thread"},
 };
@@ -454,7 +456,9 @@ Result find_stream(void* handle, Stream** stream) {
 
 // Whether [p, p + bytes) lies inside one allocation (or one symbol of a module).
 bool on_device(Address p, size_t bytes) {
-  auto inside = [&](Address start, size_t size) { return p >= start && p - start <= size && bytes <= size - (p - start); };
+  auto inside = [&](Address start, size_t size) {
+    return p >= start && p - start <= size && bytes <= size - (p - start);
+  };
   Driver& d = driver();
   auto after = d.device.upper_bound(p);
   if (after != d.device.begin() && inside(std::prev(after)->first, std::prev(after)->second.bytes)) return true;
