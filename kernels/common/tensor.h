@@ -50,8 +50,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 }
 
 // Four 8 x 8 matrices of 16-bit items from shared memory. Lane 8 m + i gives the address of row i of matrix m (16
-// bytes, 16-byte aligned); r[m] gets items 2t, 2t+1 of row g of matrix m: the fragment of a, if the matrices are its quarters
-// (top left, bottom left, top right, bottom right).
+// bytes, 16-byte aligned); r[m] gets items 2t, 2t+1 of row g of matrix m: the fragment of a, if the matrices are its
+// quarters (top left, bottom left, top right, bottom right).
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
