@@ -105,10 +105,35 @@ __device__ __forceinline__ float sigmoid_slope(float x) {
   return e * r * r;
 }
 
+template <class Args>
+struct IsPacked {
+  static constexpr bool value = false;
+};
+template <>
+struct IsPacked<TranslateBackwardPackedArgs> {
+  static constexpr bool value = true;
+};
+
+// Words a row of the incidence.
+__device__ __forceinline__ uint32_t incidence_words(uint32_t positives) { return ceil_div(positives, 128) * 4; }
+// Genes a row of packed d_pred.
+__device__ __forceinline__ uint32_t packed_genes(uint32_t genes) { return ceil_div(genes, BACK_GENES) * BACK_GENES; }
+
+// Two floats as PARTS pairs of bf16 whose sums they are (as near as PARTS allow).
+template <int PARTS>
+__device__ __forceinline__ void split_pair(uint32_t (&packed)[PARTS], float x, float y) {
+#pragma unroll
+  for (int part = 0; part < PARTS; ++part) {
+    packed[part] = pack_bf16(x, y);
+    x -= __uint_as_float(packed[part] << 16);
+    y -= __uint_as_float(packed[part] & 0xffff0000u);
+  }
+}
+
 // The tiles of one block. KEYS: the block owns a column tile and goes through the active genes, sums of d q by column.
 // Else it owns a tile of active genes and goes through a chunk of columns, sums of d k by gene.
-// FULL: `padded` is a multiple of BACK_K.
-template <class P, bool KEYS, bool FULL>
+// FULL: `padded` is a multiple of BACK_K. Args: TranslateBackwardArgs, or TranslateBackwardPackedArgs.
+template <class P, bool KEYS, bool FULL, class Args>
 struct Backward {
   using Elem = typename P::Elem;
   static constexpr int COLS = BackShape<P>::COLS, WORDS = BackShape<P>::WORDS, PARTS = BackShape<P>::PARTS;
@@ -123,24 +148,30 @@ struct Backward {
   static_assert(BACK_THREADS == 4 * BACK_GENES, "a thread stages every fourth pair of a gene");
 
   static constexpr int KEYS_BYTES = COLS * LD * int(sizeof(Elem)), GENES_BYTES = BACK_GENES * LD * int(sizeof(Elem));
-  static constexpr int STAGE_BYTES = 2 * STAGE * 4, BITS_BYTES = COLS * BITS_LD * 4;
+  static constexpr bool PACKED = IsPacked<Args>::value;
+  // bits a row of `bits`: of a span, of one buffer of a stage
+  static constexpr int ROW_LD = PACKED ? WORDS : BITS_LD, BITS = COLS * ROW_LD;
+  static constexpr int STAGE_BYTES = 2 * STAGE * 4, BITS_BYTES = (PACKED ? 2 : 1) * BITS * 4;
+  // d takes the place of the second buffer only, so that the first can be filled again while d is in use
+  static constexpr bool EARLY = COLS * D_LD * int(sizeof(Elem)) <= STAGE * 4;
   static constexpr int SHARED = KEYS_BYTES + GENES_BYTES + STAGE_BYTES + BITS_BYTES;
   static_assert(COLS * D_LD * int(sizeof(Elem)) <= STAGE_BYTES, "d takes the place of the staged d_pred");
   static_assert(SHARED <= 99 * 1024, "a block's shared memory on every device");
 
-  const TranslateBackwardArgs& a;
+  const Args& a;
   uint32_t head, columns, positives, genes;  // genes: active ones
   Elem *keys_tile, *genes_tile;              // [COLS][LD], [BACK_GENES][LD]
   uint32_t* stage;                           // [2][PARTS][WORDS * 16][STAGE_LD]: positives i and i + 16 of a word
   Elem* d;                                   // [COLS][D_LD], in the place of `stage`
-  uint32_t* bits;                            // [COLS][BITS_LD]: bit i % 32 of word i / 32: positive i of the span
+  uint32_t* bits;                            // [COLS][ROW_LD]: bit i % 32 of word i / 32: positive i of the span; packed:
+                                             // two buffers, of the stage
 
-  __device__ __forceinline__ explicit Backward(const TranslateBackwardArgs& args) : a(args) {
+  __device__ __forceinline__ explicit Backward(const Args& args) : a(args) {
     unsigned char* shared = dynamic_shared();
     keys_tile = reinterpret_cast<Elem*>(shared);
     genes_tile = reinterpret_cast<Elem*>(shared + KEYS_BYTES);
     stage = reinterpret_cast<uint32_t*>(shared + KEYS_BYTES + GENES_BYTES);
-    d = reinterpret_cast<Elem*>(stage);
+    d = reinterpret_cast<Elem*>(PACKED && EARLY ? stage + STAGE : stage);
     bits = stage + 2 * STAGE;
     head = KEYS ? blockIdx.y : blockIdx.z;
     columns = *a.columns.n_columns;
@@ -223,29 +254,52 @@ struct Backward {
 #pragma unroll
     for (int j = 0; j < LOADS; ++j) {
       const uint32_t pair = threadIdx.x / BACK_GENES + j * 4;
-      float rest[2] = {x[j][0], x[j][1]};
+      uint32_t packed[PARTS];
+      split_pair(packed, x[j][0], x[j][1]);
 #pragma unroll
       for (int part = 0; part < PARTS; ++part) {
-        const uint32_t packed = pack_bf16(rest[0], rest[1]);
-        buffer[(part * WORDS * 16 + pair) * STAGE_LD + threadIdx.x % BACK_GENES] = packed;
-        rest[0] -= __uint_as_float(packed << 16);
-        rest[1] -= __uint_as_float(packed & 0xffff0000u);
+        buffer[(part * WORDS * 16 + pair) * STAGE_LD + threadIdx.x % BACK_GENES] = packed[part];
       }
     }
   }
 
-  // sum += M D over the staged positives; `word`: the first of their words in `bits`. A pair of neighbouring k of a
-  // fragment is positives i and i + 16 of a word: i = t + 4 (2 step + half).
-  __device__ __forceinline__ void add_staged(float (&sum)[2][NT][4], const uint32_t* buffer, uint32_t word,
-                                             uint32_t words) const {
+  // Packed: stage `number` of a tile into buffer number % 2, asynchronous. Rows past the last word are zeros.
+  __device__ __forceinline__ void load_stage(uint32_t col0, uint32_t gene0, uint32_t number) const {
+    constexpr int PIECES = BACK_GENES / 4, PART_PIECES = WORDS * 16 * PIECES;
+    const uint32_t words = incidence_words(positives), row_genes = packed_genes(a.genes), word = number * WORDS;
+    const uint32_t left = (ceil_div(positives, 32) - word) * 16;  // rows
+    uint32_t* buffer = stage + number % 2 * STAGE;
+    const uint32_t* from = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + gene0;
+#pragma unroll
+    for (uint32_t i = threadIdx.x; i < PARTS * PART_PIECES; i += BACK_THREADS) {
+      const uint32_t part = i / PART_PIECES, row = i % PART_PIECES / PIECES, at = i % PIECES * 4;
+      const size_t index = row < left ? (size_t(part) * words * 16 + row) * row_genes + at : 0;
+      cp_async16(buffer + (part * WORDS * 16 + row) * STAGE_LD + at, from + index, row < left);
+    }
+    uint32_t* mine = bits + number % 2 * BITS;
+    for (uint32_t i = threadIdx.x; i < COLS; i += BACK_THREADS) {
+      const bool valid = col0 + i < columns;
+      const uint32_t* row = a.incidence + (valid ? size_t(col0 + i) * words + word : 0);
+      if constexpr (WORDS == 4) {
+        cp_async16(mine + i * ROW_LD, row, valid);
+      } else {
+        cp_async4(mine + i * ROW_LD, row, valid);
+      }
+    }
+  }
+
+  // sum += M D over `words` words of positives, staged in `buffer`, their bits at `columns_bits`. A pair of neighbouring k of
+  // a fragment is positives i and i + 16 of a word: i = t + 4 (2 step + half).
+  __device__ __forceinline__ void add_staged(float (&sum)[2][NT][4], const uint32_t* buffer,
+                                             const uint32_t* columns_bits, uint32_t words) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
-    const uint32_t* rows = bits + ((warp % ROWS) * 32 + g) * BITS_LD + word;
+    const uint32_t* rows = columns_bits + ((warp % ROWS) * 32 + g) * ROW_LD;
     const uint32_t* from = buffer + t * STAGE_LD + warp / ROWS * NT * 8 + g;
     uint32_t has[2][2][WORDS];
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) load_words(has[m][half], rows + (m * 16 + half * 8) * BITS_LD);
+      for (int half = 0; half < 2; ++half) load_words(has[m][half], rows + (m * 16 + half * 8) * ROW_LD);
 #pragma unroll
     for (int w = 0; w < WORDS; ++w, from += 16 * STAGE_LD) {
       if (w >= int(words)) break;
@@ -347,85 +401,123 @@ struct Backward {
         }
   }
 
+  // d of the tile from its sums; the first K chunk is in shared memory (if it is the only one).
+  __device__ __forceinline__ void make_d(const float (&sum)[2][NT][4], uint32_t col0, uint32_t gene0, uint32_t chunk,
+                                         uint32_t chunks) const {
+    const int warp = threadIdx.x >> 5, g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
+    float score[2][NT][4] = {};
+#pragma unroll 1
+    for (uint32_t i = 0; i < chunks; ++i) {
+      const uint32_t now = (chunk + 1 + i) % chunks;  // the last is `chunk`, and stays
+      if (chunks > 1) {
+        __syncthreads();
+        load_keys(col0, now);
+        load_genes(gene0, now);
+        cp_async_commit();
+        cp_async_wait<0>();
+        __syncthreads();
+      }
+      add_scores(score, now);
+    }
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float* c = &score[m][n][half * 2];
+          Elem* at = d + (warp % ROWS * 32 + m * 16 + half * 8 + g) * D_LD + (warp / ROWS * NT + n) * 8 + 2 * t;
+          store_pair(at, sigmoid_slope(c[0]) * sum[m][n][half * 2], sigmoid_slope(c[1]) * sum[m][n][half * 2 + 1]);
+        }
+  }
+
+  static __device__ __forceinline__ bool any(const float (&sum)[2][NT][4]) {
+    bool found = false;
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) found |= sum[m][n][i] != 0.0f;
+    return found;
+  }
+
   // The block's tile begins at `own` (a column, or an active gene); the others are first ... last.
   __device__ __forceinline__ void run(uint32_t own, uint32_t first, uint32_t last, float* to, uint32_t rows) const {
-    constexpr uint32_t STEP = KEYS ? BACK_GENES : COLS;
+    constexpr uint32_t STEP = KEYS ? BACK_GENES : COLS, SPAN_STAGES = BACK_SPAN / (32 * WORDS);
     const uint32_t chunks = ceil_div(a.padded, BACK_K), stages = ceil_div(positives, 32 * WORDS);
-    constexpr uint32_t SPAN_STAGES = BACK_SPAN / (32 * WORDS);
-    const bool one_span = stages <= SPAN_STAGES;
-    const int warp = threadIdx.x >> 5, g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
+    [[maybe_unused]] const bool one_span = stages <= SPAN_STAGES;
+    const uint32_t words = ceil_div(positives, 32);
 #pragma unroll 1
     for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
       float out[2][OUT_NT][4] = {};
+      [[maybe_unused]] float x[LOADS][2];
       if (chunks == 1) {
         if (KEYS) load_keys(own, 0); else load_genes(own, 0);
-        cp_async_commit();
       }
-      if (KEYS && one_span) mark(own, 0);
-      float x[LOADS][2];
-      fetch(x, KEYS ? first : own, 0);
+      if constexpr (PACKED) {
+        if (first < last) load_stage(KEYS ? own : first, KEYS ? first : own, 0);
+      } else {
+        if (KEYS && one_span) mark(own, 0);
+        fetch(x, KEYS ? first : own, 0);
+      }
+      cp_async_commit();
 #pragma unroll 1
       for (uint32_t other = first; other < last; other += STEP) {
         const uint32_t col0 = KEYS ? own : other, gene0 = KEYS ? other : own;
+        const bool more = other + STEP < last;
+        const uint32_t next_col0 = KEYS ? own : other + STEP, next_gene0 = KEYS ? other + STEP : own;
         if (chunks == 1) {
           if (KEYS) load_genes(gene0, 0); else load_keys(col0, 0);
+        }
+        cp_async_commit();
+        float sum[2][NT][4] = {};
+        if constexpr (PACKED) {
+#pragma unroll 1
+          for (uint32_t number = 0; number < stages; ++number) {
+            if (number == 0) {
+              cp_async_wait<1>();  // all but the tile for the scores
+            } else {
+              cp_async_wait<0>();
+            }
+            __syncthreads();  // this stage is there, the other buffer is free
+            if (number + 1 < stages) load_stage(col0, gene0, number + 1);
+            cp_async_commit();
+            add_staged(sum, stage + number % 2 * STAGE, bits + number % 2 * BITS, min(words - number * WORDS, uint32_t(WORDS)));
+          }
+        } else {
+          if (!KEYS && one_span) mark(col0, 0);
+#pragma unroll 1
+          for (uint32_t number = 0; number < stages; ++number) {
+            uint32_t* buffer = stage + number % 2 * STAGE;
+            put(x, buffer);
+            if (!one_span && number % SPAN_STAGES == 0) {
+              __syncthreads();
+              mark(col0, number * WORDS * 32);
+            }
+            if (number + 1 < stages) fetch(x, gene0, number + 1);
+            __syncthreads();  // this stage is there, the other buffer is free
+            add_staged(sum, buffer, bits + number % SPAN_STAGES * WORDS, min(words - number * WORDS, uint32_t(WORDS)));
+          }
+        }
+        cp_async_wait<0>();
+        const bool skip = !__syncthreads_or(any(sum));  // and: the tiles are there, nobody reads `stage`
+        if constexpr (PACKED && EARLY) {
+          if (more) load_stage(next_col0, next_gene0, 0);
           cp_async_commit();
         }
-        if (!KEYS && one_span) mark(col0, 0);
-        float sum[2][NT][4] = {};
-#pragma unroll 1
-        for (uint32_t number = 0; number < stages; ++number) {
-          uint32_t* buffer = stage + number % 2 * STAGE;
-          put(x, buffer);
-          if (!one_span && number % SPAN_STAGES == 0) {
-            __syncthreads();
-            mark(col0, number * WORDS * 32);
-          }
-          if (number + 1 < stages) fetch(x, gene0, number + 1);
-          __syncthreads();  // this stage is there, the other buffer is free
-          const uint32_t left = ceil_div(positives, 32) - number * WORDS;
-          add_staged(sum, buffer, number % SPAN_STAGES * WORDS, min(left, uint32_t(WORDS)));
+        if (!skip) make_d(sum, col0, gene0, chunk, chunks);
+        if constexpr (!PACKED) {
+          if (more) fetch(x, next_gene0, 0);
         }
-        bool any = false;
-#pragma unroll
-        for (int m = 0; m < 2; ++m)
-#pragma unroll
-          for (int n = 0; n < NT; ++n)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) any |= sum[m][n][i] != 0.0f;
-        cp_async_wait<0>();
-        const bool skip = !__syncthreads_or(any);  // and: the tiles are there, nobody reads `stage`
-        if (!skip) {
-          float score[2][NT][4] = {};
-#pragma unroll 1
-          for (uint32_t i = 0; i < chunks; ++i) {
-            const uint32_t now = (chunk + 1 + i) % chunks;  // the last is `chunk`, and stays
-            if (chunks > 1) {
-              __syncthreads();
-              load_keys(col0, now);
-              load_genes(gene0, now);
-              cp_async_commit();
-              cp_async_wait<0>();
-              __syncthreads();
-            }
-            add_scores(score, now);
-          }
-#pragma unroll
-          for (int m = 0; m < 2; ++m)
-#pragma unroll
-            for (int n = 0; n < NT; ++n)
-#pragma unroll
-              for (int half = 0; half < 2; ++half) {
-                const float* c = &score[m][n][half * 2];
-                Elem* at = d + (warp % ROWS * 32 + m * 16 + half * 8 + g) * D_LD + (warp / ROWS * NT + n) * 8 + 2 * t;
-                store_pair(at, sigmoid_slope(c[0]) * sum[m][n][half * 2], sigmoid_slope(c[1]) * sum[m][n][half * 2 + 1]);
-              }
-        }
-        if (other + STEP < last) fetch(x, KEYS ? gene0 + STEP : own, 0);
         if (!skip) {
           __syncthreads();
           add_result(out, chunk);
           __syncthreads();  // nobody reads the tiles, nor d
+        }
+        if constexpr (PACKED && !EARLY) {
+          if (more) load_stage(next_col0, next_gene0, 0);
+          cp_async_commit();
         }
       }
       store(out, to, rows, chunk);
@@ -435,22 +527,72 @@ struct Backward {
   }
 };
 
-template <class P, bool FULL>
-__device__ __forceinline__ void backward_keys(const TranslateBackwardArgs& a) {
-  const Backward<P, true, FULL> tiles(a);
+template <class P, bool FULL, class Args>
+__device__ __forceinline__ void backward_keys(const Args& a) {
+  const Backward<P, true, FULL, Args> tiles(a);
   const uint32_t col0 = blockIdx.x * tiles.COLS;
   if (col0 >= tiles.columns) return;
   tiles.run(col0, 0, tiles.genes, a.d_keys + size_t(col0) * a.hidden, min(tiles.columns - col0, uint32_t(tiles.COLS)));
 }
 
-template <class P, bool FULL>
-__device__ __forceinline__ void backward_genes(const TranslateBackwardArgs& a) {
-  const Backward<P, false, FULL> tiles(a);
+template <class P, bool FULL, class Args>
+__device__ __forceinline__ void backward_genes(const Args& a) {
+  const Backward<P, false, FULL, Args> tiles(a);
   const uint32_t gene0 = blockIdx.x * BACK_GENES, first = blockIdx.y * SCX_TRANSLATE_CHUNK;
   if (gene0 >= tiles.genes || first >= tiles.columns) return;
   float* to = a.part + (size_t(blockIdx.y) * a.genes + gene0) * a.hidden;
   tiles.run(gene0, first, min(tiles.columns, first + SCX_TRANSLATE_CHUNK), to,
             min(tiles.genes - gene0, uint32_t(BACK_GENES)));
+}
+
+// ---------------------------------------------------------------- packed
+
+constexpr int INCIDENCE_COLUMNS = 64;
+
+// A warp a column; lane w of it makes words w, w + 32, ...
+__device__ __forceinline__ void incidence(const TranslatePackArgs& a) {
+  const uint32_t columns = *a.columns.n_columns, words = incidence_words(*a.columns.n_positives);
+  const uint32_t lane = threadIdx.x % 32, first = blockIdx.x * INCIDENCE_COLUMNS;
+  if (first >= columns) return;
+  for (uint32_t u = first + threadIdx.x / 32; u < min(columns, first + INCIDENCE_COLUMNS); u += BACK_WARPS) {
+    const uint32_t begin = a.columns.by_ptr[u], end = a.columns.by_ptr[u + 1];
+    for (uint32_t w = 0; w < words; w += 32) {
+      uint32_t made = 0;
+      for (uint32_t i = begin; i < end; i += 32) {
+        const uint32_t positive = i + lane < end ? a.columns.by_sample[i + lane] : SCX_NONE;
+        for (int j = 0; j < int(min(end - i, 32u)); ++j) {
+          const uint32_t p = __shfl_sync(0xffffffffu, positive, j);
+          if (p / 32 == w + lane) made |= 1u << p % 32;
+        }
+      }
+      if (w + lane < words) a.incidence[size_t(u) * words + w + lane] = made;
+    }
+  }
+}
+
+// A thread every fourth pair of positives of a gene.
+template <class P>
+__device__ __forceinline__ void pack(const TranslatePackArgs& a) {
+  constexpr int PARTS = BackShape<P>::PARTS;
+  const uint32_t head = blockIdx.z, word = blockIdx.y, positives = *a.columns.n_positives, genes = a.n_active[head];
+  if (blockIdx.x * BACK_GENES >= genes || word * 32 >= positives) return;
+  const uint32_t at = blockIdx.x * BACK_GENES + threadIdx.x % BACK_GENES, own = threadIdx.x / BACK_GENES;
+  const uint32_t words = incidence_words(positives), row_genes = packed_genes(a.genes);
+  const float* from = a.d_pred + size_t(head) * a.genes + (at < genes ? a.active[size_t(head) * a.genes + at] : 0);
+  uint32_t* to = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + at;
+#pragma unroll
+  for (uint32_t j = own; j < 16; j += BACK_THREADS / BACK_GENES) {
+    float x[2];
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const uint32_t i = word * 32 + j + 16 * e;
+      x[e] = at < genes && i < positives ? from[size_t(i) * a.heads * a.genes] : 0.0f;
+    }
+    uint32_t packed[PARTS];
+    split_pair(packed, x[0], x[1]);
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part) to[(size_t(part) * words * 16 + j) * row_genes] = packed[part];
+  }
 }
 
 // ---------------------------------------------------------------- sums of the parts
@@ -502,19 +644,30 @@ __device__ __forceinline__ void key_columns(const TranslateColumnsArgs& a) {
 
 }  // namespace scx
 
-#define SCX_BACKWARD(name, P, keys, tile_x, tile_y)                                                                    \
-  SCX_KERNEL(name, TranslateBackwardArgs, scx::BACK_THREADS, (scx::Backward<P, true, true>::SHARED), tile_x, tile_y) { \
+#define SCX_BACKWARD(name, Args, P, body, tile_x, tile_y)                                                                \
+  SCX_KERNEL(name, Args, scx::BACK_THREADS, (scx::Backward<P, true, true, Args>::SHARED), tile_x, tile_y) {            \
     if (a.padded % scx::BACK_K == 0) {                                                                                 \
-      scx::keys<P, true>(a);                                                                                           \
+      scx::body<P, true>(a);                                                                                           \
     } else {                                                                                                           \
-      scx::keys<P, false>(a);                                                                                          \
+      scx::body<P, false>(a);                                                                                          \
     }                                                                                                                  \
   }
+#define SCX_BACKWARD_KEYS(name, Args, P) SCX_BACKWARD(name, Args, P, backward_keys, scx::BackShape<P>::COLS, 1)
+#define SCX_BACKWARD_GENES(name, Args, P) \
+  SCX_BACKWARD(name, Args, P, backward_genes, scx::BACK_GENES, SCX_TRANSLATE_CHUNK)
 
-SCX_BACKWARD(translate_backward_keys_f32, scx::F32, backward_keys, scx::BackShape<scx::F32>::COLS, 1)
-SCX_BACKWARD(translate_backward_keys_bf16, scx::Bf16, backward_keys, scx::BackShape<scx::Bf16>::COLS, 1)
-SCX_BACKWARD(translate_backward_genes_f32, scx::F32, backward_genes, scx::BACK_GENES, SCX_TRANSLATE_CHUNK)
-SCX_BACKWARD(translate_backward_genes_bf16, scx::Bf16, backward_genes, scx::BACK_GENES, SCX_TRANSLATE_CHUNK)
+SCX_BACKWARD_KEYS(translate_backward_keys_f32, TranslateBackwardArgs, scx::F32)
+SCX_BACKWARD_KEYS(translate_backward_keys_bf16, TranslateBackwardArgs, scx::Bf16)
+SCX_BACKWARD_GENES(translate_backward_genes_f32, TranslateBackwardArgs, scx::F32)
+SCX_BACKWARD_GENES(translate_backward_genes_bf16, TranslateBackwardArgs, scx::Bf16)
+SCX_BACKWARD_KEYS(translate_backward_keys_packed_f32, TranslateBackwardPackedArgs, scx::F32)
+SCX_BACKWARD_KEYS(translate_backward_keys_packed_bf16, TranslateBackwardPackedArgs, scx::Bf16)
+SCX_BACKWARD_GENES(translate_backward_genes_packed_f32, TranslateBackwardPackedArgs, scx::F32)
+SCX_BACKWARD_GENES(translate_backward_genes_packed_bf16, TranslateBackwardPackedArgs, scx::Bf16)
+
+SCX_KERNEL(translate_incidence, TranslatePackArgs, scx::BACK_THREADS, 0, scx::INCIDENCE_COLUMNS, 1) { scx::incidence(a); }
+SCX_KERNEL(translate_pack_f32, TranslatePackArgs, scx::BACK_THREADS, 0, scx::BACK_GENES, 1) { scx::pack<scx::F32>(a); }
+SCX_KERNEL(translate_pack_bf16, TranslatePackArgs, scx::BACK_THREADS, 0, scx::BACK_GENES, 1) { scx::pack<scx::Bf16>(a); }
 
 SCX_KERNEL(translate_backward_genes_reduce, TranslateGenesReduceArgs, scx::REDUCE_THREADS, 0, scx::REDUCE_GENES, 1) {
   scx::genes_reduce(a);
