@@ -24,7 +24,7 @@ constexpr int BACK_GENES = 64;           // active genes of a tile
 constexpr int BACK_K = 128;              // of the inner dimension in shared memory at a time, and of a result
 constexpr int BACK_SPAN = 512;           // positives whose incidence is in shared memory at a time
 constexpr int BITS_LD = BACK_SPAN / 32 + 4;  // 16-byte pieces of eight rows lie in different banks
-constexpr int STAGE_LD = BACK_GENES + 8;  // rows t of four lanes lie 8 banks apart
+constexpr int STAGE_WORD = BACK_GENES * 16;  // words of one word of positives of a tile's d_pred
 
 // COLS: columns of a tile. WORDS: positives staged at a time, in words of 32. PARTS: bf16 numbers a d_pred is split into.
 template <class P>
@@ -93,6 +93,12 @@ __device__ __forceinline__ void load_words(uint32_t (&to)[4], const uint32_t* fr
 }
 __device__ __forceinline__ void load_words(uint32_t (&to)[1], const uint32_t* from) { to[0] = *from; }
 
+// Bits BIT and BIT + 16 as two bf16, 1 or 0.
+template <int BIT>
+__device__ __forceinline__ uint32_t one_at(uint32_t bits) {
+  return (bits & (0x00010001u << BIT)) * (0x3f80u >> BIT);
+}
+
 // Two neighbours of a row of d.
 __device__ __forceinline__ void store_pair(__nv_bfloat16* to, float x, float y) {
   *reinterpret_cast<uint32_t*>(to) = pack_bf16(x, y);
@@ -119,6 +125,10 @@ __device__ __forceinline__ uint32_t incidence_words(uint32_t positives) { return
 // Genes a row of packed d_pred.
 __device__ __forceinline__ uint32_t packed_genes(uint32_t genes) { return ceil_div(genes, BACK_GENES) * BACK_GENES; }
 
+// Where the first of the pairs (i, i + 16), i = t, t + 4, t + 8, t + 12, of a word of positives lies in a gene's 16 words: a
+// lane t reads its four at once. The order of the four places depends on the gene, for writes without bank conflicts.
+__device__ __forceinline__ int pair_place(int gene, int t) { return (t ^ (gene >> 1 & 3)) * 4; }
+
 // Two floats as PARTS pairs of bf16 whose sums they are (as near as PARTS allow).
 template <int PARTS>
 __device__ __forceinline__ void split_pair(uint32_t (&packed)[PARTS], float x, float y) {
@@ -143,7 +153,7 @@ struct Backward {
   static constexpr int ROWS = COLS / 32, NT = BACK_GENES / (BACK_WARPS / ROWS) / 8;
   // warps of the result: rows of 32 columns (genes), and the BACK_K columns shared among the warps of a row
   static constexpr int OUT_ROWS = (KEYS ? COLS : BACK_GENES) / 32, OUT_NT = BACK_K / (BACK_WARPS / OUT_ROWS) / 8;
-  static constexpr int STAGE = PARTS * WORDS * 16 * STAGE_LD;  // words of one buffer of d_pred
+  static constexpr int STAGE = PARTS * WORDS * STAGE_WORD;     // words of one buffer of d_pred
   static constexpr int LOADS = WORDS * 4;                      // pairs of d_pred a thread stages at a time
   static_assert(BACK_THREADS == 4 * BACK_GENES, "a thread stages every fourth pair of a gene");
 
@@ -151,28 +161,29 @@ struct Backward {
   static constexpr bool PACKED = IsPacked<Args>::value;
   // bits a row of `bits`: of a span, of one buffer of a stage
   static constexpr int ROW_LD = PACKED ? WORDS : BITS_LD, BITS = COLS * ROW_LD;
-  static constexpr int STAGE_BYTES = 2 * STAGE * 4, BITS_BYTES = (PACKED ? 2 : 1) * BITS * 4;
+  // Packed: the bits of a stage follow its d_pred, in both buffers. Else all bits follow the buffers.
+  static constexpr int BUFFER = STAGE + (PACKED ? BITS : 0), D_BYTES = COLS * D_LD * int(sizeof(Elem));
   // d takes the place of the second buffer only, so that the first can be filled again while d is in use
-  static constexpr bool EARLY = COLS * D_LD * int(sizeof(Elem)) <= STAGE * 4;
-  static constexpr int SHARED = KEYS_BYTES + GENES_BYTES + STAGE_BYTES + BITS_BYTES;
-  static_assert(COLS * D_LD * int(sizeof(Elem)) <= STAGE_BYTES, "d takes the place of the staged d_pred");
+  static constexpr bool EARLY = D_BYTES <= BUFFER * 4;
+  static constexpr int SHARED = KEYS_BYTES + GENES_BYTES + (2 * BUFFER + (PACKED ? 0 : BITS)) * 4;
+  static_assert(D_BYTES <= 2 * BUFFER * 4, "d takes the place of the buffers");
   static_assert(SHARED <= 99 * 1024, "a block's shared memory on every device");
 
   const Args& a;
   uint32_t head, columns, positives, genes;  // genes: active ones
   Elem *keys_tile, *genes_tile;              // [COLS][LD], [BACK_GENES][LD]
-  uint32_t* stage;                           // [2][PARTS][WORDS * 16][STAGE_LD]: positives i and i + 16 of a word
+  uint32_t* stage;                           // [2] buffers of [PARTS][WORDS][BACK_GENES][16], see pair_place
   Elem* d;                                   // [COLS][D_LD], in the place of `stage`
-  uint32_t* bits;                            // [COLS][ROW_LD]: bit i % 32 of word i / 32: positive i of the span; packed:
-                                             // two buffers, of the stage
+  uint32_t* bits;                            // [COLS][ROW_LD]: bit i % 32 of word i / 32: positive i of the span; packed: of
+                                             // the stage, in each buffer
 
   __device__ __forceinline__ explicit Backward(const Args& args) : a(args) {
     unsigned char* shared = dynamic_shared();
     keys_tile = reinterpret_cast<Elem*>(shared);
     genes_tile = reinterpret_cast<Elem*>(shared + KEYS_BYTES);
     stage = reinterpret_cast<uint32_t*>(shared + KEYS_BYTES + GENES_BYTES);
-    d = reinterpret_cast<Elem*>(PACKED && EARLY ? stage + STAGE : stage);
-    bits = stage + 2 * STAGE;
+    d = reinterpret_cast<Elem*>(PACKED && EARLY ? stage + BUFFER : stage);
+    bits = stage + (PACKED ? STAGE : 2 * BUFFER);
     head = KEYS ? blockIdx.y : blockIdx.z;
     columns = *a.columns.n_columns;
     positives = *a.columns.n_positives;
@@ -251,32 +262,37 @@ struct Backward {
       }
   }
   __device__ __forceinline__ void put(const float (&x)[LOADS][2], uint32_t* buffer) const {
+    const int gene = threadIdx.x % BACK_GENES, own = threadIdx.x / BACK_GENES;
+    buffer += gene * 16 + pair_place(gene, own);
 #pragma unroll
-    for (int j = 0; j < LOADS; ++j) {
-      const uint32_t pair = threadIdx.x / BACK_GENES + j * 4;
-      uint32_t packed[PARTS];
-      split_pair(packed, x[j][0], x[j][1]);
+    for (int w = 0; w < WORDS; ++w) {
+      uint32_t packed[4][PARTS];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) split_pair(packed[j], x[w * 4 + j][0], x[w * 4 + j][1]);
 #pragma unroll
       for (int part = 0; part < PARTS; ++part) {
-        buffer[(part * WORDS * 16 + pair) * STAGE_LD + threadIdx.x % BACK_GENES] = packed[part];
+        const uint4 v = {packed[0][part], packed[1][part], packed[2][part], packed[3][part]};
+        *reinterpret_cast<uint4*>(buffer + (part * WORDS + w) * STAGE_WORD) = v;
       }
     }
   }
 
   // Packed: stage `number` of a tile into buffer number % 2, asynchronous. Rows past the last word are zeros.
   __device__ __forceinline__ void load_stage(uint32_t col0, uint32_t gene0, uint32_t number) const {
-    constexpr int PIECES = BACK_GENES / 4, PART_PIECES = WORDS * 16 * PIECES;
+    constexpr int PIECES = STAGE_WORD / 4;
     const uint32_t words = incidence_words(positives), row_genes = packed_genes(a.genes), word = number * WORDS;
-    const uint32_t left = (ceil_div(positives, 32) - word) * 16;  // rows
-    uint32_t* buffer = stage + number % 2 * STAGE;
-    const uint32_t* from = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + gene0;
+    const uint32_t left = ceil_div(positives, 32) - word;
+    uint32_t* buffer = stage + number % 2 * BUFFER;
+    const uint32_t* from = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + gene0 * 16;
+    static_assert(PIECES == BACK_THREADS, "a thread copies a piece of each word");
 #pragma unroll
-    for (uint32_t i = threadIdx.x; i < PARTS * PART_PIECES; i += BACK_THREADS) {
-      const uint32_t part = i / PART_PIECES, row = i % PART_PIECES / PIECES, at = i % PIECES * 4;
-      const size_t index = row < left ? (size_t(part) * words * 16 + row) * row_genes + at : 0;
-      cp_async16(buffer + (part * WORDS * 16 + row) * STAGE_LD + at, from + index, row < left);
-    }
-    uint32_t* mine = bits + number % 2 * BITS;
+    for (int part = 0; part < PARTS; ++part)
+#pragma unroll
+      for (uint32_t w = 0; w < WORDS; ++w) {
+        const size_t index = w < left ? (size_t(part) * words + w) * 16 * row_genes + threadIdx.x * 4 : 0;
+        cp_async16(buffer + (part * WORDS + w) * STAGE_WORD + threadIdx.x * 4, from + index, w < left);
+      }
+    uint32_t* mine = buffer + STAGE;
     for (uint32_t i = threadIdx.x; i < COLS; i += BACK_THREADS) {
       const bool valid = col0 + i < columns;
       const uint32_t* row = a.incidence + (valid ? size_t(col0 + i) * words + word : 0);
@@ -294,33 +310,35 @@ struct Backward {
                                              const uint32_t* columns_bits, uint32_t words) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
     const uint32_t* rows = columns_bits + ((warp % ROWS) * 32 + g) * ROW_LD;
-    const uint32_t* from = buffer + t * STAGE_LD + warp / ROWS * NT * 8 + g;
+    const uint32_t* from = buffer + (warp / ROWS * NT * 8 + g) * 16 + pair_place(g, t);
     uint32_t has[2][2][WORDS];
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) load_words(has[m][half], rows + (m * 16 + half * 8) * ROW_LD);
 #pragma unroll
-    for (int w = 0; w < WORDS; ++w, from += 16 * STAGE_LD) {
+    for (int w = 0; w < WORDS; ++w, from += STAGE_WORD) {
       if (w >= int(words)) break;
+      uint32_t x[2][2][4];  // of two steps
 #pragma unroll
-      for (int step = 0; step < 2; ++step) {
-        uint32_t x[2][4];
+      for (int m = 0; m < 2; ++m)
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t low = has[m][half][w] >> t, high = low >> 8;
+          x[m][0][half] = one_at<0>(low), x[m][0][half + 2] = one_at<4>(low);
+          x[m][1][half] = one_at<0>(high), x[m][1][half + 2] = one_at<4>(high);
+        }
 #pragma unroll
-          for (int i = 0; i < 4; ++i) x[m][i] = (has[m][i & 1][w] >> (t + 8 * step + 4 * (i >> 1)) & 0x00010001u) * 0x3f80u;
+      for (int part = 0; part < PARTS; ++part)
 #pragma unroll
-        for (int part = 0; part < PARTS; ++part)
+        for (int n = 0; n < NT; ++n) {
+          const uint4 v = *reinterpret_cast<const uint4*>(from + part * WORDS * STAGE_WORD + n * 8 * 16);
+          const uint32_t y[2][2] = {{v.x, v.y}, {v.z, v.w}};
 #pragma unroll
-          for (int n = 0; n < NT; ++n) {
-            uint32_t y[2];
+          for (int step = 0; step < 2; ++step)
 #pragma unroll
-            for (int i = 0; i < 2; ++i) y[i] = from[(part * WORDS * 16 + 4 * (2 * step + i)) * STAGE_LD + n * 8];
-#pragma unroll
-            for (int m = 0; m < 2; ++m) mma_bf16(sum[m][n], x[m], y);
-          }
-      }
+            for (int m = 0; m < 2; ++m) mma_bf16(sum[m][n], x[m][step], y[step]);
+        }
     }
   }
 
@@ -483,13 +501,13 @@ struct Backward {
             __syncthreads();  // this stage is there, the other buffer is free
             if (number + 1 < stages) load_stage(col0, gene0, number + 1);
             cp_async_commit();
-            add_staged(sum, stage + number % 2 * STAGE, bits + number % 2 * BITS, min(words - number * WORDS, uint32_t(WORDS)));
+            add_staged(sum, stage + number % 2 * BUFFER, bits + number % 2 * BUFFER, min(words - number * WORDS, uint32_t(WORDS)));
           }
         } else {
           if (!KEYS && one_span) mark(col0, 0);
 #pragma unroll 1
           for (uint32_t number = 0; number < stages; ++number) {
-            uint32_t* buffer = stage + number % 2 * STAGE;
+            uint32_t* buffer = stage + number % 2 * BUFFER;
             put(x, buffer);
             if (!one_span && number % SPAN_STAGES == 0) {
               __syncthreads();
@@ -576,22 +594,25 @@ __device__ __forceinline__ void pack(const TranslatePackArgs& a) {
   constexpr int PARTS = BackShape<P>::PARTS;
   const uint32_t head = blockIdx.z, word = blockIdx.y, positives = *a.columns.n_positives, genes = a.n_active[head];
   if (blockIdx.x * BACK_GENES >= genes || word * 32 >= positives) return;
-  const uint32_t at = blockIdx.x * BACK_GENES + threadIdx.x % BACK_GENES, own = threadIdx.x / BACK_GENES;
+  const uint32_t gene = threadIdx.x % BACK_GENES, own = threadIdx.x / BACK_GENES, at = blockIdx.x * BACK_GENES + gene;
   const uint32_t words = incidence_words(positives), row_genes = packed_genes(a.genes);
   const float* from = a.d_pred + size_t(head) * a.genes + (at < genes ? a.active[size_t(head) * a.genes + at] : 0);
-  uint32_t* to = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + at;
+  uint32_t packed[4][PARTS];
 #pragma unroll
-  for (uint32_t j = own; j < 16; j += BACK_THREADS / BACK_GENES) {
+  for (uint32_t j = 0; j < 4; ++j) {
     float x[2];
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const uint32_t i = word * 32 + j + 16 * e;
+      const uint32_t i = word * 32 + own + 4 * j + 16 * e;
       x[e] = at < genes && i < positives ? from[size_t(i) * a.heads * a.genes] : 0.0f;
     }
-    uint32_t packed[PARTS];
-    split_pair(packed, x[0], x[1]);
+    split_pair(packed[j], x[0], x[1]);
+  }
 #pragma unroll
-    for (int part = 0; part < PARTS; ++part) to[(size_t(part) * words * 16 + j) * row_genes] = packed[part];
+  for (int part = 0; part < PARTS; ++part) {
+    uint32_t* to = a.packed + ((size_t(head) * PARTS + part) * words + word) * 16 * row_genes;
+    const uint4 v = {packed[0][part], packed[1][part], packed[2][part], packed[3][part]};
+    *reinterpret_cast<uint4*>(to + at * 16 + pair_place(gene, own)) = v;
   }
 }
 

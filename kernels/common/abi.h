@@ -507,9 +507,9 @@ struct TranslateBackwardArgs {
 //
 // W = ceil(*n_positives / 32) rounded up to 4; A = genes rounded up to 64.
 // incidence[u, i / 32] bit i % 32 = [positive i has column u]; [U, W], = every word.
-// packed[head, part, 16 w + j, a] = two bf16, of positives 32 w + j (lower half) and 32 w + j + 16, of active gene a;
-// [heads, parts, 16 W, A]. _bf16: one part, d_pred rounded. _f32: three parts whose sum is d_pred. Written (=) where
-// w < ceil(n / 32) and a < n_active[head] rounded up to 64; zeros past the last positive and gene.
+// packed[head, part, w, a, 16]: d_pred of positives 32 w ... 32 w + 31 of active gene a as pairs of bf16, in an order of the
+// kernels' own; [heads, parts, W, A, 16]. _bf16: one part, d_pred rounded. _f32: three parts whose sum is d_pred. Written (=)
+// where w < ceil(n / 32) and a < n_active[head] rounded up to 64; zeros past the last positive and gene.
 // translate_incidence: x = columns;  translate_pack_{f32,bf16}: x = active genes, y = words of 32 positives, one a block,
 //   z = heads
 struct TranslatePackArgs {
