@@ -1,17 +1,25 @@
 // Translate, backward: scores are computed again, tile by tile, and never stored.
 //
-// For a tile of columns x active genes: sum = M D, where M is 0/1 (which positive has which column) and D is d_pred of the
-// tile's genes; d = s (1 - s) sum with s = sigmoid(q . k); then d q is added to d_keys, or d k to the genes' part.
+// For a tile of columns x active genes: sum = M D, where M is 0/1 (which positive has which column) and D is d_pred of
+// the tile's genes; d = s (1 - s) sum with s = sigmoid(q . k); then d q is added to d_keys, or d k to the genes' part.
 // M D is a dense tensor-core product. A column has 20 of 512 positives, so it does 25 times the additions needed, yet a
 // gather reads 20 x 4 bytes a pair from L2 (1.48 G pairs, 118 GB, 21 ms a kernel on an H100), and this 2 x 512 flops of
-// bf16 (1.5 PFLOP, 2.6 ms). With few positives it costs next to nothing: 64 flops a pair up to 32 of them.
+// bf16 (1.5 TFLOP, 2.6 ms). With few positives it costs next to nothing: 64 flops a pair up to 32 of them.
 // M is exact in bf16. _bf16 rounds D to bf16; _f32 splits D into three bf16 parts, which hold all 24 bits of a float.
 //
+// Two ways to D: the plain kernels gather d_pred tile by tile, round it, and mark the incidence from by_ptr; the packed
+// ones (translate_incidence, translate_pack_P first) stage both by asynchronous copies. Their results are the same, bit
+// for bit.
+//
 // Predicted cost on an H100, 13,431 genes, all active, U = 110,000, H = 128, 512 positives, each of the two kernels:
-//   bf16  256 (scores) + 1,024 (sums) + 256 (second product) flops a pair, 2.3 PFLOP: 4 ms at 580 TFLOP/s; near 6 ms with
-//         the barriers between phases. d_pred is read once a column tile: 128 KB a tile of 128 x 64, 24 GB from L2, beside it.
-//   f32   3 TF32 products of 256 twice and 3 bf16 of 1,024: 3.5 times that.
-// At one positive (U = 4,000, 1,000 active genes): 32 column tiles in keys, 16 gene tiles in genes: 35 us and 65 us, latency.
+//   bf16  256 (scores) + 1,024 (sums) + 256 (second product) flops a pair, 2.3 TFLOP: 4 ms at 580 TFLOP/s. A tile of
+//         128 x 64 keeps a scheduler's tensor core busy for 4,700 cycles, shared memory for 4,900, and issues 3,700
+//         instructions (packed; 5,500 plain): near 5.5 ms packed, 7 ms plain, with the barriers between phases. D is
+//         read once a column tile: from L2 12 GB packed, 24 GB plain.
+//   f32   3 TF32 products of 256 twice and 3 bf16 of 1,024: 6,144 flops of bf16 a pair, 9 TFLOP: 16 to 20 ms.
+//   incidence, pack: 7 MB and 14 MB (f32: 41 MB) written, 0.03 ms. Reduce, columns: 56 MB and 95 MB read, 0.06 ms.
+// At one positive (U = 4,000, 1,000 active genes): 32 column tiles in keys, 16 gene tiles in genes: 35 us and 65 us,
+// latency.
 #include "common/abi.h"
 #include "common/cuda.h"
 #include "common/tensor.h"
@@ -26,7 +34,8 @@ constexpr int BACK_SPAN = 512;           // positives whose incidence is in shar
 constexpr int BITS_LD = BACK_SPAN / 32 + 4;  // 16-byte pieces of eight rows lie in different banks
 constexpr int STAGE_WORD = BACK_GENES * 16;  // words of one word of positives of a tile's d_pred
 
-// COLS: columns of a tile. WORDS: positives staged at a time, in words of 32. PARTS: bf16 numbers a d_pred is split into.
+// COLS: columns of a tile. WORDS: positives staged at a time, in words of 32. PARTS: bf16 numbers a d_pred is split
+// into.
 template <class P>
 struct BackShape;
 template <>
@@ -125,8 +134,9 @@ __device__ __forceinline__ uint32_t incidence_words(uint32_t positives) { return
 // Genes a row of packed d_pred.
 __device__ __forceinline__ uint32_t packed_genes(uint32_t genes) { return ceil_div(genes, BACK_GENES) * BACK_GENES; }
 
-// Where the first of the pairs (i, i + 16), i = t, t + 4, t + 8, t + 12, of a word of positives lies in a gene's 16 words: a
-// lane t reads its four at once. The order of the four places depends on the gene, for writes without bank conflicts.
+// Where the first of the pairs (i, i + 16), i = t, t + 4, t + 8, t + 12, of a word of positives lies in a gene's 16
+// words: a lane t reads its four at once. The order of the four places depends on the gene, for writes without bank
+// conflicts.
 __device__ __forceinline__ int pair_place(int gene, int t) { return (t ^ (gene >> 1 & 3)) * 4; }
 
 // Two floats as PARTS pairs of bf16 whose sums they are (as near as PARTS allow).
@@ -174,8 +184,8 @@ struct Backward {
   Elem *keys_tile, *genes_tile;              // [COLS][LD], [BACK_GENES][LD]
   uint32_t* stage;                           // [2] buffers of [PARTS][WORDS][BACK_GENES][16], see pair_place
   Elem* d;                                   // [COLS][D_LD], in the place of `stage`
-  uint32_t* bits;                            // [COLS][ROW_LD]: bit i % 32 of word i / 32: positive i of the span; packed: of
-                                             // the stage, in each buffer
+  uint32_t* bits;                            // [COLS][ROW_LD]: bit i % 32 of word i / 32: positive i of the span;
+                                             // packed: of the stage, in each buffer
 
   __device__ __forceinline__ explicit Backward(const Args& args) : a(args) {
     unsigned char* shared = dynamic_shared();
@@ -283,15 +293,18 @@ struct Backward {
     const uint32_t words = incidence_words(positives), row_genes = packed_genes(a.genes), word = number * WORDS;
     const uint32_t left = ceil_div(positives, 32) - word;
     uint32_t* buffer = stage + number % 2 * BUFFER;
-    const uint32_t* from = a.packed + (size_t(head) * PARTS * words + word) * 16 * row_genes + gene0 * 16;
+    const uint32_t stride = 16 * row_genes, own = threadIdx.x * 4;
+    const uint32_t* from = a.packed + (size_t(head) * PARTS * words + word) * stride + gene0 * 16 + own;
     static_assert(PIECES == BACK_THREADS, "a thread copies a piece of each word");
 #pragma unroll
-    for (int part = 0; part < PARTS; ++part)
+    for (int part = 0; part < PARTS; ++part) {
+      const uint32_t* at = from + size_t(part) * words * stride;
 #pragma unroll
-      for (uint32_t w = 0; w < WORDS; ++w) {
-        const size_t index = w < left ? (size_t(part) * words + w) * 16 * row_genes + threadIdx.x * 4 : 0;
-        cp_async16(buffer + (part * WORDS + w) * STAGE_WORD + threadIdx.x * 4, from + index, w < left);
+      for (int w = 0; w < WORDS; ++w) {
+        cp_async16(buffer + (part * WORDS + w) * STAGE_WORD + own, at, uint32_t(w) < left);
+        if (uint32_t(w) + 1 < left) at += stride;
       }
+    }
     uint32_t* mine = buffer + STAGE;
     for (uint32_t i = threadIdx.x; i < COLS; i += BACK_THREADS) {
       const bool valid = col0 + i < columns;
@@ -304,8 +317,8 @@ struct Backward {
     }
   }
 
-  // sum += M D over `words` words of positives, staged in `buffer`, their bits at `columns_bits`. A pair of neighbouring k of
-  // a fragment is positives i and i + 16 of a word: i = t + 4 (2 step + half).
+  // sum += M D over `words` words of positives, staged in `buffer`, their bits at `columns_bits`. A pair of
+  // neighbouring k of a fragment is positives i and i + 16 of a word: i = t + 4 (2 step + half).
   __device__ __forceinline__ void add_staged(float (&sum)[2][NT][4], const uint32_t* buffer,
                                              const uint32_t* columns_bits, uint32_t words) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
@@ -367,7 +380,8 @@ struct Backward {
   __device__ __forceinline__ void add_result(float (&out)[2][OUT_NT][4], uint32_t chunk) const {
     const int warp = threadIdx.x >> 5, row = warp % OUT_ROWS * 32, column = warp / OUT_ROWS * OUT_NT * 8;
     const Elem* other = KEYS ? genes_tile : keys_tile;
-#pragma unroll
+    constexpr int UNROLL = FULL ? 4 : 1;
+#pragma unroll UNROLL
     for (int k = 0; k < (KEYS ? BACK_GENES : COLS); k += 16) {
       typename P::A x[2];
 #pragma unroll
@@ -403,8 +417,9 @@ struct Backward {
     }
   }
 
-  // What `out` holds for K chunk `chunk`: rows of `to`, which is [.., hidden], from row `first`; fewer than `rows` of them.
-  __device__ __forceinline__ void store(const float (&out)[2][OUT_NT][4], float* to, uint32_t rows, uint32_t chunk) const {
+  // What `out` holds for K chunk `chunk`, to the first `rows` rows of `to`, [.., hidden].
+  __device__ __forceinline__ void store(const float (&out)[2][OUT_NT][4], float* to, uint32_t rows,
+                                        uint32_t chunk) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
     const uint32_t slice = a.hidden / a.heads;
 #pragma unroll
@@ -501,7 +516,8 @@ struct Backward {
             __syncthreads();  // this stage is there, the other buffer is free
             if (number + 1 < stages) load_stage(col0, gene0, number + 1);
             cp_async_commit();
-            add_staged(sum, stage + number % 2 * BUFFER, bits + number % 2 * BUFFER, min(words - number * WORDS, uint32_t(WORDS)));
+            const uint32_t at = number % 2 * BUFFER;
+            add_staged(sum, stage + at, bits + at, min(words - number * WORDS, uint32_t(WORDS)));
           }
         } else {
           if (!KEYS && one_span) mark(col0, 0);
@@ -665,13 +681,13 @@ __device__ __forceinline__ void key_columns(const TranslateColumnsArgs& a) {
 
 }  // namespace scx
 
-#define SCX_BACKWARD(name, Args, P, body, tile_x, tile_y)                                                                \
-  SCX_KERNEL(name, Args, scx::BACK_THREADS, (scx::Backward<P, true, true, Args>::SHARED), tile_x, tile_y) {            \
-    if (a.padded % scx::BACK_K == 0) {                                                                                 \
-      scx::body<P, true>(a);                                                                                           \
-    } else {                                                                                                           \
-      scx::body<P, false>(a);                                                                                          \
-    }                                                                                                                  \
+#define SCX_BACKWARD(name, Args, P, body, tile_x, tile_y)                                                             \
+  SCX_KERNEL(name, Args, scx::BACK_THREADS, (scx::Backward<P, true, true, Args>::SHARED), tile_x, tile_y) {           \
+    if (a.padded % scx::BACK_K == 0) {                                                                                \
+      scx::body<P, true>(a);                                                                                          \
+    } else {                                                                                                          \
+      scx::body<P, false>(a);                                                                                         \
+    }                                                                                                                 \
   }
 #define SCX_BACKWARD_KEYS(name, Args, P) SCX_BACKWARD(name, Args, P, backward_keys, scx::BackShape<P>::COLS, 1)
 #define SCX_BACKWARD_GENES(name, Args, P) \
@@ -686,9 +702,13 @@ SCX_BACKWARD_KEYS(translate_backward_keys_packed_bf16, TranslateBackwardPackedAr
 SCX_BACKWARD_GENES(translate_backward_genes_packed_f32, TranslateBackwardPackedArgs, scx::F32)
 SCX_BACKWARD_GENES(translate_backward_genes_packed_bf16, TranslateBackwardPackedArgs, scx::Bf16)
 
-SCX_KERNEL(translate_incidence, TranslatePackArgs, scx::BACK_THREADS, 0, scx::INCIDENCE_COLUMNS, 1) { scx::incidence(a); }
+SCX_KERNEL(translate_incidence, TranslatePackArgs, scx::BACK_THREADS, 0, scx::INCIDENCE_COLUMNS, 1) {
+  scx::incidence(a);
+}
 SCX_KERNEL(translate_pack_f32, TranslatePackArgs, scx::BACK_THREADS, 0, scx::BACK_GENES, 1) { scx::pack<scx::F32>(a); }
-SCX_KERNEL(translate_pack_bf16, TranslatePackArgs, scx::BACK_THREADS, 0, scx::BACK_GENES, 1) { scx::pack<scx::Bf16>(a); }
+SCX_KERNEL(translate_pack_bf16, TranslatePackArgs, scx::BACK_THREADS, 0, scx::BACK_GENES, 1) {
+  scx::pack<scx::Bf16>(a);
+}
 
 SCX_KERNEL(translate_backward_genes_reduce, TranslateGenesReduceArgs, scx::REDUCE_THREADS, 0, scx::REDUCE_GENES, 1) {
   scx::genes_reduce(a);

@@ -503,15 +503,15 @@ struct TranslateBackwardArgs {
 };
 
 // The same from d_pred and the incidence in the form the products want, made once for both kernels. Optional: the engine
-// may run the kernels above instead (no extra memory), or translate_incidence, translate_pack_P, translate_backward_*_packed_P.
+// runs the kernels above (no extra memory), or translate_incidence, translate_pack_P, translate_backward_*_packed_P.
 //
 // W = ceil(*n_positives / 32) rounded up to 4; A = genes rounded up to 64.
 // incidence[u, i / 32] bit i % 32 = [positive i has column u]; [U, W], = every word.
-// packed[head, part, w, a, 16]: d_pred of positives 32 w ... 32 w + 31 of active gene a as pairs of bf16, in an order of the
-// kernels' own; [heads, parts, W, A, 16]. _bf16: one part, d_pred rounded. _f32: three parts whose sum is d_pred. Written (=)
-// where w < ceil(n / 32) and a < n_active[head] rounded up to 64; zeros past the last positive and gene.
-// translate_incidence: x = columns;  translate_pack_{f32,bf16}: x = active genes, y = words of 32 positives, one a block,
-//   z = heads
+// packed[head, part, w, a, 16]: d_pred of positives 32 w ... 32 w + 31 of active gene a as pairs of bf16, in an order of
+// the kernels' own; [heads, parts, W, A, 16]. _bf16: one part, d_pred rounded. _f32: three parts whose sum is d_pred.
+// Written (=) where w < ceil(n / 32) and a < n_active[head] rounded up to 64; zeros past the last positive and gene.
+// translate_incidence: x = columns
+// translate_pack_{f32,bf16}: x = active genes, y = words of 32 positives, one block each, z = heads
 struct TranslatePackArgs {
   Columns columns;
   const float* d_pred;
@@ -523,8 +523,8 @@ struct TranslatePackArgs {
   uint32_t heads;
 };
 
-// translate_backward_keys_packed_{f32,bf16}, translate_backward_genes_packed_{f32,bf16}: results and grids as above, with
-// the tiles of their own shapes.
+// translate_backward_keys_packed_{f32,bf16}, translate_backward_genes_packed_{f32,bf16}: results and grids as those of
+// TranslateBackwardArgs, with the tiles of their own shapes.
 struct TranslateBackwardPackedArgs {
   Columns columns;
   const void* genes_eff;
