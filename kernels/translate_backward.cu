@@ -380,7 +380,7 @@ struct Backward {
   __device__ __forceinline__ void add_result(float (&out)[2][OUT_NT][4], uint32_t chunk) const {
     const int warp = threadIdx.x >> 5, row = warp % OUT_ROWS * 32, column = warp / OUT_ROWS * OUT_NT * 8;
     const Elem* other = KEYS ? genes_tile : keys_tile;
-    constexpr int UNROLL = FULL ? 4 : 1;
+    [[maybe_unused]] constexpr int UNROLL = FULL ? 4 : 1;
 #pragma unroll UNROLL
     for (int k = 0; k < (KEYS ? BACK_GENES : COLS); k += 16) {
       typename P::A x[2];
