@@ -502,45 +502,6 @@ struct TranslateBackwardArgs {
   uint32_t padded;
 };
 
-// The same from d_pred and the incidence in the form the products want, made once for both kernels. Optional: the engine
-// runs the kernels above (no extra memory), or translate_incidence, translate_pack_P, translate_backward_*_packed_P.
-//
-// W = ceil(*n_positives / 32) rounded up to 4; A = genes rounded up to 64.
-// incidence[u, i / 32] bit i % 32 = [positive i has column u]; [U, W], = every word.
-// packed[head, part, w, a, 16]: d_pred of positives 32 w ... 32 w + 31 of active gene a as pairs of bf16, in an order of
-// the kernels' own; [heads, parts, W, A, 16]. _bf16: one part, d_pred rounded. _f32: three parts whose sum is d_pred.
-// Written (=) where w < ceil(n / 32) and a < n_active[head] rounded up to 64; zeros past the last positive and gene.
-// translate_incidence: x = columns
-// translate_pack_{f32,bf16}: x = active genes, y = words of 32 positives, one block each, z = heads
-struct TranslatePackArgs {
-  Columns columns;
-  const float* d_pred;
-  const uint32_t* active;
-  const uint32_t* n_active;
-  uint32_t* packed;
-  uint32_t* incidence;
-  uint32_t genes;
-  uint32_t heads;
-};
-
-// translate_backward_keys_packed_{f32,bf16}, translate_backward_genes_packed_{f32,bf16}: results and grids as those of
-// TranslateBackwardArgs, with the tiles of their own shapes.
-struct TranslateBackwardPackedArgs {
-  Columns columns;
-  const void* genes_eff;
-  const void* keys_eff;
-  const uint32_t* packed;
-  const uint32_t* incidence;
-  const uint32_t* active;
-  const uint32_t* n_active;
-  float* d_keys;  // [U, H]
-  float* part;    // [chunks, genes, H]
-  uint32_t genes;
-  uint32_t heads;
-  uint32_t hidden;
-  uint32_t padded;
-};
-
 // d_q[active gene, head slice] += sum of its parts, in order (q rows are all genes);
 // d_u_part[block, head slice] = sum over the block's genes of that sum.
 // translate_backward_genes_reduce: x = active genes (of each head)
