@@ -1,15 +1,18 @@
 //! The model on a device: parameters, gradients, moments and features live there; batches are uploaded while the one
 //! before is computed; a step is a recorded program, replayed or launched as a CUDA graph.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::CudaGraph;
 
 use super::abi::{self, Control, NORM_PARTS, Ptr, StepRecord};
 use super::arena::{Arena, Layout as Plan, Span};
 use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
-use super::pack::{Arranged, Packed, Packer, Sizes, SlotLayout};
+use super::pack::{Arranged, Packed, Packer, Sizes};
 use super::tape::{Pass, Program, Step, Tape};
 use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
@@ -44,8 +47,8 @@ const TENSOR_ALIGN: usize = 64;
 /// Programs kept, with their graphs; when there are so many, all are recorded anew.
 const PROGRAMS: usize = 128;
 
-/// Batches on their way: one is uploaded while another is computed and a third is being packed.
-pub(crate) const BUFFERS: usize = 4;
+/// Threads that pack batches, at most.
+const PACKERS: usize = 8;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -116,18 +119,34 @@ struct Key {
     counts: bool,
 }
 
-/// Packs batches for an engine, on a thread of its own.
-#[derive(Debug, Clone)]
-pub(crate) struct Packing {
-    packer: Packer,
-    slot: SlotLayout,
+/// Packed batches, in order, and the way back for their buffers.
+pub(crate) struct Feed {
+    receive: Receiver<(usize, Result<Packed>)>,
+    /// Those that came before their turn.
+    waiting: BTreeMap<usize, Result<Packed>>,
+    next: usize,
+    give: Sender<Pinned>,
 }
 
-impl Packing {
-    /// A training batch as the device reads it; `step` keys the dropout.
-    pub fn pack(&self, batch: &Batch<f32>, step: u64, buffer: Pinned) -> Result<Packed> {
-        let arranged = self.packer.arrange(batch, true)?;
-        Ok(arranged.pack(&self.slot, self.packer.config.genes, step, buffer))
+impl Feed {
+    /// The next batch.
+    pub fn next(&mut self) -> Result<Packed> {
+        loop {
+            if let Some(packed) = self.waiting.remove(&self.next) {
+                self.next += 1;
+                return packed;
+            }
+            let Ok((i, packed)) = self.receive.recv() else {
+                return Err(Error::Internal("the threads that read batches have stopped".into()));
+            };
+            self.waiting.insert(i, packed);
+        }
+    }
+
+    /// Gives a buffer back to the threads that pack.
+    pub fn free(&self, buffer: Pinned) {
+        // They may have stopped; then nobody needs it.
+        let _ = self.give.send(buffer);
     }
 }
 
@@ -424,7 +443,9 @@ impl Engine {
             }
             e => e,
         })?;
-        self.buffers = (0..BUFFERS).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
+        // One a thread that packs, and one a step under way.
+        let buffers = rayon::current_num_threads().clamp(1, PACKERS) + SLOTS;
+        self.buffers = (0..buffers).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
         self.work = Some(work);
         Ok(())
     }
@@ -523,20 +544,95 @@ impl Engine {
         }
     }
 
-    /// What a thread needs to pack batches for this engine.
-    pub(crate) fn packing(&self) -> Result<Packing> {
+    /// Runs `body` with the batches `0..count` packed ahead by several threads and handed out in order, whatever the number
+    /// of threads. Batch `i` is `make(i)`; its dropout is keyed by step `first_step + i`.
+    pub(crate) fn with_feed<R>(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> Batch<f32> + Sync,
+        first_step: u64,
+        body: impl FnOnce(&mut Engine, &mut Feed) -> Result<R>,
+    ) -> Result<R> {
         let slot = self.workspace()?.plan.slot.clone();
-        Ok(Packing { packer: self.packer.clone(), slot })
+        let packer = self.packer.clone();
+        let (give, take) = channel::<Pinned>();
+        let workers = self.buffers.len().saturating_sub(SLOTS).max(1).min(count.max(1));
+        for buffer in self.buffers.drain(..) {
+            let _ = give.send(buffer);
+        }
+        let (send, receive) = channel();
+        let (take, next) = (Mutex::new(take), AtomicUsize::new(0));
+        let work = |send: Sender<(usize, Result<Packed>)>| {
+            // A buffer first, then a number: the lowest number under way always has its buffer, so nothing waits for
+            // ever.
+            let mut left = Vec::new();
+            loop {
+                let Ok(buffer) = take.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return left };
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    left.push(buffer);
+                    return left;
+                }
+                let pack = || {
+                    let arranged = packer.arrange(&make(i), true)?;
+                    Ok(arranged.pack(&slot, packer.config.genes, first_step + i as u64, buffer))
+                };
+                // A panic has been told by its hook; whoever waits for this batch is not to wait for ever.
+                let packed = std::panic::catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| {
+                    Err(Error::Internal("reading a batch failed; check the data with `inspect`".into()))
+                });
+                if let Err(lost) = send.send((i, packed)) {
+                    left.extend(lost.0.1.ok().map(|p| p.pinned));
+                    return left;
+                }
+            }
+        };
+        let mut feed = Feed { receive, waiting: BTreeMap::new(), next: 0, give };
+        let (result, left) = std::thread::scope(|scope| {
+            let work = &work;
+            let senders = vec![send; workers];
+            let threads: Vec<_> = senders.into_iter().map(|send| scope.spawn(move || work(send))).collect();
+            let result = body(self, &mut feed);
+            let Feed { receive, waiting, give, .. } = feed;
+            drop(give);
+            let mut left: Vec<Pinned> = waiting.into_values().filter_map(|p| p.ok().map(|p| p.pinned)).collect();
+            for t in threads {
+                left.extend(t.join().unwrap_or_default());
+            }
+            left.extend(receive.try_iter().filter_map(|(_, p)| p.ok().map(|p| p.pinned)));
+            (result, left)
+        });
+        self.buffers.extend(left);
+        self.buffers.extend(take.into_inner().unwrap_or_else(PoisonError::into_inner).try_iter());
+        result
     }
 
-    /// The pinned buffers, for a thread that packs; they come back by [`Engine::put_buffers`].
-    pub(crate) fn take_buffers(&mut self) -> Vec<Pinned> {
-        std::mem::take(&mut self.buffers)
-    }
-
-    /// Takes pinned buffers back.
-    pub(crate) fn put_buffers(&mut self, buffers: impl IntoIterator<Item = Pinned>) {
-        self.buffers.extend(buffers);
+    /// Trains on the batches `make(0..count)`, which the workspace has room for ([`Engine::reserve`]): packed ahead by
+    /// several threads, uploaded while the one before is computed. `told` hears of every step, in order; it stops the
+    /// training by `false`.
+    pub fn train_batches(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> Batch<f32> + Sync,
+        dropout: Dropout,
+        mut told: impl FnMut(usize, &StepRecord) -> bool,
+    ) -> Result<()> {
+        self.with_feed(count, make, dropout.step, |engine, feed| {
+            let mut done = 0;
+            let mut go = true;
+            for i in 0..=count {
+                if i < count && go {
+                    engine.submit(feed.next()?, dropout.seed)?;
+                }
+                while engine.under_way() == SLOTS || (engine.under_way() > 0 && (i == count || !go)) {
+                    let (record, buffer) = engine.settle()?;
+                    feed.free(buffer);
+                    go &= told(done, &record);
+                    done += 1;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Steps under way.
