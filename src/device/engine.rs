@@ -1,6 +1,8 @@
 //! The model on a device: parameters, gradients, moments and features live there; batches are uploaded while the one
 //! before is computed; a step is a recorded program, replayed or launched as a CUDA graph.
 
+mod profile;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output
 use crate::ops::adam::AdamConfig;
 use crate::ops::attend::Selection;
 use crate::ops::{adam, attend, linear, pool, project, translate};
+
+pub use profile::{OpTime, Profile, Staged};
 
 /// How matrices are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
