@@ -33,6 +33,9 @@ constexpr uint32_t LOGIT_BYTES = GENES * TILE_LD * 4;
 constexpr uint32_t LIST_BYTES = GENES * PLACES * 4;
 constexpr uint32_t FORWARD_BYTES = OPERAND_BYTES + LOGIT_BYTES + 3 * LIST_BYTES + PEAKS * 4;
 
+// The number of the thread's warp, in a way that tells the compiler that it is the same for all lanes.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(FULL, (int)(threadIdx.x >> 5), 0); }
+
 // Is candidate (a, i) ahead of (b, j)? A logit that is no number is ahead of nothing.
 __device__ __forceinline__ bool ahead(float a, uint32_t i, float b, uint32_t j) { return a > b || (a == b && i < j); }
 
@@ -101,7 +104,8 @@ __device__ __forceinline__ void attend_forward(const AttendForwardArgs& a) {
   uint32_t* list_index = reinterpret_cast<uint32_t*>(list_logit + GENES * PLACES);
   uint32_t* list_entry = list_index + GENES * PLACES;
   uint32_t* peak_index = list_entry + GENES * PLACES;
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
+  const int own = min(16, (int)(t.last_gene - t.first_gene) - warp * 16);  // rows of this warp that are there
   const uint32_t slice = a.hidden / a.heads;
   const bool empty = t.first_peak == t.last_peak;
 
@@ -145,8 +149,8 @@ __device__ __forceinline__ void attend_forward(const AttendForwardArgs& a) {
         for (int i = 0; i < 4; ++i)
           logits[(warp * 16 + (lane >> 2) + (i >> 1) * 8) * TILE_LD + n * 8 + (lane & 3) * 2 + (i & 1)] = acc[n][i];
       __syncwarp();
-      for (int row = warp * 16; row < warp * 16 + 16; ++row) {
-        if (t.first_gene + row >= t.last_gene) break;
+      for (int r = 0; r < own; ++r) {
+        const int row = warp * 16 + r;
         float l = list_logit[row * PLACES + lane];
         uint32_t i = list_index[row * PLACES + lane], e = list_entry[row * PLACES + lane];
         for (int c = 0; c < PEAKS; c += 32) {
@@ -159,9 +163,9 @@ __device__ __forceinline__ void attend_forward(const AttendForwardArgs& a) {
       }
     }
     __syncthreads();
-    for (int row = warp * 16; row < warp * 16 + 16; ++row) {
+    for (int r = 0; r < own; ++r) {
+      const int row = warp * 16 + r;
       const uint32_t gene = t.first_gene + row;
-      if (gene >= t.last_gene) break;
       const size_t at = (size_t)gene * a.heads + head;
       const float l = list_logit[row * PLACES + lane];
       const uint32_t e = list_entry[row * PLACES + lane];
@@ -322,7 +326,7 @@ __device__ __forceinline__ void sum_rows(const Nodes& own, const Nodes& other, c
   const uint32_t rows = *own.n_rows, first = blockIdx.x * ROWS;
   if (first >= rows) return;
   const uint32_t end = min(first + ROWS, rows);
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
   const uint32_t slice = hidden / heads;
   for (uint32_t head = 0; head < heads; ++head) {
     for (uint32_t from = 0; from < slice; from += COLUMNS) {

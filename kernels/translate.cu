@@ -1,13 +1,13 @@
 // Translate, forward: effective tables, masks of scores above the limit, counts, predictions, gradient of the loss.
 //
 // Predicted cost on an H100 (132 SMs) at 512 positives: genes 13,431, U = 110,000 columns, 2.05 M entries, H = 128.
-//   masks_bf16  1.48 G pairs, 378 GFLOP: 0.65 ms at 580 TFLOP/s (what mma.sync reaches). Keys are read once a block of 256
-//               genes, 1.5 GB from L2 (0.3 ms, beside the products); masks written 186 MB (0.06 ms). A pair's bit costs
-//               about two instructions against 1/16 of a tensor-core instruction of 6 cycles a lane: hidden.
-//   masks_f32   three TF32 products: 1.13 PFLOP, near 4 ms.
+//   masks_bf16  1.48 G pairs, 378 GFLOP: 0.65 ms at 580 TFLOP/s (what mma.sync reaches). Keys are read once a block of
+//               256 genes, 1.5 GB from L2 (0.3 ms, beside the products); masks written 186 MB (0.06 ms). A pair's bit
+//               costs about two instructions against 1/16 of a tensor-core instruction of 6 cycles a lane: hidden.
+//   masks_f32   three TF32 products: 1.13 TFLOP, near 4 ms; 1,000 other instructions beside 384 products of 6 cycles.
 //   count       53 x 2.05 M sectors of 32 bytes: 3.5 GB from L2, 0.65 ms; 2.2 logic instructions a word and column
-//               (carry-save adders), 0.1 ms. Positives run fastest over the grid, so that the 3.5 MB of masks of a block of
-//               genes stay in L2 while all positives read them.
+//               (carry-save adders), 0.1 ms. Positives run fastest over the grid, so that the 3.5 MB of masks of a
+//               block of genes stay in L2 while all positives read them.
 //   effective   56 MB read, 28 MB (bf16) or 56 MB written: 0.04 ms.   gradient, flags: 28 MB each: 0.02 ms.
 // At one positive (U = 4,000) masks and count are one wave: 25 us and 10 us.
 #include "common/abi.h"
@@ -312,8 +312,9 @@ struct MaskBlock {
 // ---------------------------------------------------------------- count
 
 // One block an item (positive, head, block of genes), positives fastest. COUNT_STREAMS pairs of threads take every
-// COUNT_STREAMS-th column; a thread counts 128 genes in binary, bit b of all their counts in planes[b]. The first stream
-// starts at 2^BITS - (min_peaks + 1): a carry out of the last plane, in a stream or in their sum, is "more than min_peaks".
+// COUNT_STREAMS-th column; a thread counts 128 genes in binary, bit b of all their counts in planes[b]. The first
+// stream starts at 2^BITS - (min_peaks + 1): a carry out of the last plane, in a stream or in their sum, is "more than
+// min_peaks".
 constexpr int COUNT_THREADS = 128, COUNT_STREAMS = COUNT_THREADS / 2, COUNT_WARPS = COUNT_THREADS / 32;
 constexpr int COUNT_BITS = 24;  // of counts that must be exact, or thresholds above 63
 
@@ -386,8 +387,8 @@ __device__ __forceinline__ void count_columns(const CountItem& item, const uint3
   }
 }
 
-// Adds the streams. On return the planes of word w of the block lie at shared[b * 8 + w], "over" at b = BITS, b < BITS as
-// counted. All threads of the block call it, once a kernel.
+// Adds the streams. On return the planes of word w of the block lie at shared[b * 8 + w], "over" at b = BITS, b < BITS
+// as counted. All threads of the block call it, once a kernel.
 template <int BITS, int WORDS, bool EXACT>
 __device__ __forceinline__ void count_block(const CountItem& item, const TranslateCountArgs& a, uint32_t* shared) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -543,7 +544,9 @@ __device__ __forceinline__ void flags(const TranslateActiveArgs& a) {
   bool any = false;
   if (gene < a.genes) {
 #pragma unroll 8
-    for (uint32_t i = warp; i < n; i += FLAG_THREADS / 32) any |= a.d_pred[(size_t(i) * a.heads + head) * a.genes + gene] != 0.0f;
+    for (uint32_t i = warp; i < n; i += FLAG_THREADS / 32) {
+      any |= a.d_pred[(size_t(i) * a.heads + head) * a.genes + gene] != 0.0f;
+    }
   }
   const uint32_t bits = __ballot_sync(0xffffffffu, any);
   if (lane == 0) found[warp] = bits;

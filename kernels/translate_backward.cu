@@ -4,11 +4,11 @@
 // tile's genes; d = s (1 - s) sum with s = sigmoid(q . k); then d q is added to d_keys, or d k to the genes' part.
 // M D is a dense tensor-core product. A column has 20 of 512 positives, so it does 25 times the additions needed, yet a
 // gather reads 20 x 4 bytes a pair from L2 (1.48 G pairs, 118 GB, 21 ms a kernel on an H100), and this 2 x 512 flops of
-// bf16 (1.5 PFLOP, 2.6 ms). With few positives it costs next to nothing: 64 flops a pair up to 32 of them.
+// bf16 (1.5 TFLOP, 2.6 ms). With few positives it costs next to nothing: 64 flops a pair up to 32 of them.
 // M is exact in bf16. _bf16 rounds D to bf16; _f32 splits D into three bf16 parts, which hold all 24 bits of a float.
 //
 // Predicted cost on an H100, 13,431 genes, all active, U = 110,000, H = 128, 512 positives, each of the two kernels:
-//   bf16  256 (scores) + 1,024 (sums) + 256 (second product) flops a pair, 2.3 PFLOP: 4 ms at 580 TFLOP/s; near 6 ms with
+//   bf16  256 (scores) + 1,024 (sums) + 256 (second product) flops a pair, 2.3 TFLOP: 4 ms at 580 TFLOP/s; near 6 ms with
 //         the barriers between phases. d_pred is read once a column tile: 128 KB a tile of 128 x 64, 24 GB from L2, beside it.
 //   f32   3 TF32 products of 256 twice and 3 bf16 of 1,024: 3.5 times that.
 // At one positive (U = 4,000, 1,000 active genes): 32 column tiles in keys, 16 gene tiles in genes: 35 us and 65 us, latency.

@@ -63,7 +63,7 @@ pub enum Error {
         free: u64,
     },
     /// The driver or the device failed. Exit code 1.
-    #[error("the device failed to {doing}: {name} ({text}); the run can be taken up again from its last checkpoint")]
+    #[error("the device failed to {doing}: {name} ({text}); {saved}")]
     Device {
         /// What was asked of it.
         doing: String,
@@ -73,6 +73,8 @@ pub enum Error {
         name: String,
         /// The driver's text.
         text: String,
+        /// What can be gone on from, or what to try.
+        saved: String,
     },
     /// A bug of ours. Exit code 1.
     #[error("internal failure: {0}")]

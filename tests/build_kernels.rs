@@ -68,13 +68,10 @@ fn every_file_has_code_for_every_target() {
         assert!(!names.is_empty(), "{} has no kernel", kernel.name);
         for name in names {
             let targets: Vec<&str> = kernel.resources.iter().filter(|r| r.kernel == name).map(|r| &*r.target).collect();
-            let shape = format!("{name}_shape");
             let real: Vec<&str> =
                 TARGETS.iter().map(|(_, code)| *code).filter(|code| code.starts_with("sm_")).collect();
             if kernel.resources.iter().any(|r| r.kernel == name && r.registers > 0) {
                 assert_eq!(targets, real, "{name}");
-                let has = fatbin.windows(shape.len()).any(|w| w == shape.as_bytes());
-                assert!(has, "{name}: {shape} is not in its module");
             }
         }
     }
@@ -83,12 +80,19 @@ fn every_file_has_code_for_every_target() {
 #[test]
 fn resources() {
     println!("{}", kernels::resource_table());
+    let mut spills = Vec::new();
     for r in kernels::embedded().iter().flat_map(|k| k.resources) {
         let allowed = MAY_SPILL.iter().find(|(kernel, _, _)| r.kernel == *kernel).map_or(0, |(_, bytes, _)| *bytes);
-        let (stores, loads) = (r.spill_stores, r.spill_loads);
-        let fits = stores <= allowed && (loads == 0 || allowed > 0);
-        assert!(fits, "{} spills for {}: {stores} bytes stored, {loads} loaded", r.kernel, r.target);
+        if r.spill_stores > allowed || (r.spill_loads > 0 && allowed == 0) {
+            let (stores, loads) = (r.spill_stores, r.spill_loads);
+            spills.push(format!("{} for {}: {stores} bytes stored, {loads} loaded", r.kernel, r.target));
+        }
     }
+    assert!(
+        spills.is_empty(),
+        "kernels spill registers (mend, or give the reason in MAY_SPILL):\n{}",
+        spills.join("\n")
+    );
 }
 
 /// The sample for the newest architecture, as PTX, with an error, and with a header of its own.
@@ -139,6 +143,11 @@ fn nvrtc_compiles_at_run_time() {
             for kernel in kernels::embedded() {
                 let image = toolkit.compile(&format!("{}.cu", kernel.name), kernel.source, "sm_90a").unwrap();
                 assert_eq!(&image[..4], b"\x7fELF", "{}", kernel.name);
+                for r in kernel.resources.iter().filter(|r| r.registers > 0) {
+                    let shape = format!("{}_shape", r.kernel);
+                    let has = image.windows(shape.len()).any(|w| w == shape.as_bytes());
+                    assert!(has, "{}: no {shape} in its module", kernel.name);
+                }
             }
         }
         None => println!("SKIPPED: no NVRTC"),

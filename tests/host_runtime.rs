@@ -1,5 +1,5 @@
-//! CUDA kernels on the host: what the stand-in driver and its header promise, through unmodified cudarc. And tests of the
-//! tester: kernels with mistakes must fail.
+//! CUDA kernels on the host: what the stand-in driver and its header promise, through unmodified cudarc. And tests of
+//! the tester: kernels with mistakes must fail.
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -323,7 +323,17 @@ fn conversions_round_as_the_device() {
     let host = Host::new();
     let f = host.module("tensor.cu", TENSOR).load_function("convert").unwrap();
     let mut x = numbers(1000, 6);
-    x.extend([0.0, -0.0, 1.00390625, 1.01171875, 3.4028235e38, 1e-40, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
+    x.extend([
+        0.0,
+        -0.0,
+        f32::from_bits(0x3f80_8000),
+        f32::from_bits(0x3f81_8000),
+        3.4028235e38,
+        1e-40,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+    ]);
     let n = x.len();
     let (dx, out) = (host.stream.clone_htod(&x).unwrap(), host.stream.alloc_zeros::<u32>(2 * n + 128).unwrap());
     let args = Convert { x: host.address(&dx), out: host.address(&out), n: n as u32 };
@@ -583,6 +593,27 @@ fn divergence_is_an_error_not_a_hang() {
 }
 
 #[test]
+fn faults_end_the_launch_not_the_process() {
+    let mut host = Host::new();
+    let cases = [
+        ("wild_pointer", CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "thread (7, 0, 0) reads or writes address 0x1c"),
+        ("division_by_zero", CUresult::CUDA_ERROR_LAUNCH_FAILED, "thread (0, 0, 0) divided an integer by zero"),
+        ("deep_stack", CUresult::CUDA_ERROR_ILLEGAL_ADDRESS, "more local variables than its stack holds"),
+    ];
+    for round in 0..2 {
+        for (name, code, message) in cases {
+            if name != "deep_stack" {
+                broken(&host, name, round, true).unwrap();
+            }
+            fails(broken(&host, name, 0, false), code);
+            let failure = host::last_failure().unwrap();
+            assert!(failure.contains(message), "{failure}");
+            host = again(host);
+        }
+    }
+}
+
+#[test]
 fn compile_errors_name_the_line() {
     let _host = Host::new();
     let source = "#include \"common/cuda.h\"\nstruct A { int* x; };\nSCX_KERNEL(k, A, 32, 0, 1, 1) { a.y[0] = 1; }\n";
@@ -597,7 +628,8 @@ fn compile_errors_name_the_line() {
 #[test]
 fn kernels_include_what_they_are_given() {
     let host = Host::new();
-    let source = "#include \"common/cuda.h\"\n#include \"common/extra.h\"\nSCX_KERNEL(k, A, 32, 0, 1, 1) { if (threadIdx.x == 0) *a.x = VALUE; }\n";
+    let source = "#include \"common/cuda.h\"\n#include \"common/extra.h\"\n\
+                  SCX_KERNEL(k, A, 32, 0, 1, 1) { if (threadIdx.x == 0) *a.x = VALUE; }\n";
     for value in [3, 4] {
         let extra = format!("struct A {{ int* x; }};\n#define VALUE {value}\n");
         let includes = [("common/extra.h", extra.as_str())];

@@ -3,8 +3,8 @@
 // Fragments are those of the PTX manual. With g = lane / 4 and t = lane % 4:
 //   mma_bf16 (16 x 8 x 16): a[0..3] hold rows g, g+8, g, g+8 at columns 2t,2t+1 (0, 1) and 2t+8,2t+9 (2, 3), the lower
 //     column in the lower half; b[0..1] hold column g at rows 2t,2t+1 and 2t+8,2t+9.
-//   mma_tf32 (16 x 8 x 8): a[0..3] hold rows g, g+8, g, g+8 at columns t (0, 1) and t+4 (2, 3); b[0..1] hold column g at
-//     rows t and t+4.
+//   mma_tf32 (16 x 8 x 8): a[0..3] hold rows g, g+8, g, g+8 at columns t (0, 1) and t+4 (2, 3); b[0..1] hold column g
+//     at rows t and t+4.
 //   both: c[0..3] hold rows g, g, g+8, g+8 at columns 2t, 2t+1, 2t, 2t+1.
 // All but to_tf32 and pack_bf16 and the copies are warp collectives: all 32 lanes call them together.
 #pragma once
@@ -49,9 +49,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// Four 8 x 8 matrices of 16-bit items from shared memory. Lane 8 m + i gives the address of row i of matrix m (16 bytes,
-// 16-byte aligned); r[m] gets items 2t, 2t+1 of row g of matrix m: the fragment of a, if the matrices are its quarters
-// (top left, bottom left, top right, bottom right).
+// Four 8 x 8 matrices of 16-bit items from shared memory. Lane 8 m + i gives the address of row i of matrix m (16
+// bytes, 16-byte aligned); r[m] gets items 2t, 2t+1 of row g of matrix m: the fragment of a, if the matrices are its
+// quarters (top left, bottom left, top right, bottom right).
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -194,7 +194,9 @@ inline void ldmatrix_lanes(void** lanes, uint32_t present) {
   uint16_t item[Matrices][8][8];
   for (int i = 0; i < 8 * Matrices; i++) {
     const void* row = static_cast<const Rows*>(lanes[i])->row;
-    if (reinterpret_cast<uintptr_t>(row) % 16 != 0) scx_host::block().fail("ldmatrix: lane %d gives a misaligned row", i);
+    if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+      scx_host::block().fail("ldmatrix: lane %d gives a misaligned row", i);
+    }
     memcpy(item[i / 8][i % 8], row, 16);
   }
   for (int lane = 0; lane < 32; lane++) {

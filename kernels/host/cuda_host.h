@@ -203,8 +203,9 @@ using Body = void (*)(const void* args);
 // The blocks that one worker runs of a launch, one after the other.
 class Block {
  public:
-  Block(Launch* launch, const Worker* worker, Body body);
+  Block(Launch* launch, Worker* worker, Body body);
   ~Block() {
+    worker_->fault = nullptr;
     free(copies_);
 #if defined(SCX_HOST_UCONTEXT)
     free(ucontexts_);
@@ -249,7 +250,7 @@ class Block {
   [[noreturn]] void stuck();
 
   Launch* launch_;
-  const Worker* worker_;
+  Worker* worker_;
   Body body_;
   Thread* threads_;
   unsigned count_;          // threads of a block
@@ -260,6 +261,7 @@ class Block {
   int votes_result_ = 0, arrived_result_ = 0;
   Site barrier_site_ = {};
   unsigned barrier_first_ = 0;
+  int result_ = kLaunchFailed;
   uint64_t random_ = 0;     // 0: threads take turns
   uint64_t order_step_ = 1, order_start_ = 0;
   Context main_ = {};
@@ -285,7 +287,7 @@ static inline uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-inline Block::Block(Launch* launch, const Worker* worker, Body body)
+inline Block::Block(Launch* launch, Worker* worker, Body body)
     : launch_(launch), worker_(worker), body_(body), threads_(reinterpret_cast<Thread*>(worker->threads)) {
   count_ = launch->block[0] * launch->block[1] * launch->block[2];
   const uint64_t blocks = uint64_t(launch->grid[0]) * launch->grid[1] * launch->grid[2];
@@ -306,6 +308,13 @@ inline Block::Block(Launch* launch, const Worker* worker, Body body)
   state.block_dim = {launch->block[0], launch->block[1], launch->block[2]};
   state.shared = worker->shared;
   state.current = this;
+  worker->block = this;
+  worker->fault = [](void* block, int result, const char* what) {
+    Block& b = *static_cast<Block*>(block);
+    b.result_ = result;
+    const uint3 t = state.thread;
+    b.fail("thread (%u, %u, %u) %s", t.x, t.y, t.z, what);
+  };
   if (!state.looked) find_static_shared();
 #if defined(SCX_HOST_UCONTEXT)
   ucontexts_ = static_cast<ucontext_t*>(calloc(kMaxThreads, sizeof(ucontext_t)));
@@ -745,7 +754,8 @@ inline void Block::describe(char* text, size_t bytes) const {
 
 // Writes the launch's message, if it is the first.
 SCX_HOST_NOINLINE inline void Block::report(const char* format, va_list values) {
-  if (launch_->failed.exchange(1) != 0) return;
+  int none = 0;
+  if (!launch_->failed.compare_exchange_strong(none, result_)) return;
   char* text = launch_->message;
   const size_t bytes = sizeof launch_->message;
   size_t used = size_t(snprintf(text, bytes, "block (%u, %u, %u): ", state.block.x, state.block.y, state.block.z));
@@ -784,7 +794,7 @@ inline void Block::give_up() {
 // ---- entry
 
 template <class Args, void (*kernel)(const Args)>
-static void run(Launch* launch, const Worker* worker) {
+static void run(Launch* launch, Worker* worker) {
   const uint64_t blocks = uint64_t(launch->grid[0]) * launch->grid[1] * launch->grid[2];
   Block block(launch, worker, [](const void* args) { kernel(*static_cast<const Args*>(args)); });
   while (launch->failed.load(std::memory_order_relaxed) == 0) {
@@ -812,8 +822,8 @@ SCX_HOST_EXPORTED extern const int scx_host_one_worker = 0;
 // What the driver needs of a kernel.
 #define SCX_HOST_EXPORT(name, Args)                                                                               \
   extern "C" {                                                                                                    \
-  SCX_HOST_EXPORTED void name##__host(scx_host::Launch* launch, const scx_host::Worker* worker);                  \
-  SCX_HOST_EXPORTED void name##__host(scx_host::Launch* launch, const scx_host::Worker* worker) {                 \
+  SCX_HOST_EXPORTED void name##__host(scx_host::Launch* launch, scx_host::Worker* worker);                  \
+  SCX_HOST_EXPORTED void name##__host(scx_host::Launch* launch, scx_host::Worker* worker) {                 \
     scx_host::run<Args, name>(launch, worker);                                                                    \
   }                                                                                                               \
   SCX_HOST_EXPORTED extern const size_t name##__args_size = sizeof(Args);                                         \

@@ -10,6 +10,7 @@
 // fail), SCX_HOST_FAIL_LAUNCH (N: the N-th launch from here fails). Each is an environment variable, or set with
 // scx_host_configure, which goes before the environment.
 #include <dlfcn.h>
+#include <signal.h>
 #include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -104,8 +105,10 @@ const ErrorText kErrors[] = {
     {kCaptureUnjoined, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
     {kCaptureIsolation, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
      "dependency created on uncaptured work in another stream"},
-    {kCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
-    {kCapturedEvent, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"},
+    {kCaptureImplicit, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {kCapturedEvent, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
     {kCaptureWrongThread, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
      "attempt to terminate a thread-local capture sequence from another thread"},
 };
@@ -274,13 +277,76 @@ bool make_worker(Worker& w) {
   return true;
 }
 
+// ---- faults
+
+// The worker whose blocks this thread runs.
+__attribute__((tls_model("initial-exec"))) thread_local Worker* t_worker = nullptr;
+
+const int kFaults[] = {SIGSEGV, SIGBUS, SIGFPE};
+struct sigaction g_before[NSIG];  // who handled them before
+
+// A fault in a kernel ends its launch; any other goes to who was asked before.
+void on_fault(int number, siginfo_t* info, void* context) {
+  Worker* w = t_worker;
+  if (w != nullptr && w->fault != nullptr) {
+    char what[96];
+    if (number == SIGFPE) {
+      w->fault(w->block, scx_host::kLaunchFailed, "divided an integer by zero");
+    }
+    const unsigned char* at = static_cast<unsigned char*>(info->si_addr);
+    const bool in_stacks = at >= w->stacks && at < w->stacks + scx_host::kMaxThreads * w->stack_stride;
+    snprintf(what, sizeof what, in_stacks ? "has more local variables than its stack holds (%p)"
+                                          : "reads or writes address %p, which is no memory", info->si_addr);
+    w->fault(w->block, scx_host::kIllegalAddress, what);
+  }
+  const struct sigaction& before = g_before[number];
+  if ((before.sa_flags & SA_SIGINFO) != 0) {
+    before.sa_sigaction(number, info, context);
+  } else if (before.sa_handler == SIG_DFL) {
+    sigaction(number, &before, nullptr);  // the instruction faults again, as if nobody had asked
+  } else if (before.sa_handler != SIG_IGN) {
+    before.sa_handler(number);
+  }
+}
+
+// The handler runs on a stack of its own, since a fiber's may be what is full.
+void catch_faults() {
+  stack_t stack;
+  if (sigaltstack(nullptr, &stack) == 0 && (stack.ss_flags & SS_DISABLE) != 0) {
+    stack.ss_size = 64 << 10;
+    stack.ss_sp = malloc(stack.ss_size);
+    stack.ss_flags = 0;
+    sigaltstack(&stack, nullptr);
+  }
+  static const bool once = [] {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // it leaves by another way than returning
+    for (int number : kFaults) sigaction(number, &action, &g_before[number]);
+    return true;
+  }();
+  (void)once;
+}
+
+void run_blocks(Launcher launcher, Launch* launch, Worker* worker) {
+  if (!sanitized()) {
+    static thread_local bool caught = false;
+    if (!caught) catch_faults();
+    caught = true;
+  }
+  t_worker = worker;
+  launcher(launch, worker);
+  t_worker = nullptr;
+}
+
 // The calling thread is worker 0; the others sleep between launches.
 class Pool {
  public:
   // Runs `launcher` on up to `workers` workers; false: no memory for one.
   bool run(Launcher launcher, Launch& launch, unsigned workers) {
     while (workers_.size() < workers) {
-      std::unique_ptr<Worker> w(new Worker);
+      std::unique_ptr<Worker> w(new Worker());
       if (!make_worker(*w)) break;
       workers_.push_back(std::move(w));
       const unsigned index = unsigned(workers_.size()) - 1;
@@ -300,7 +366,7 @@ class Pool {
       generation_++;
       wake_.notify_all();
     }
-    launcher(&launch, workers_[0].get());
+    run_blocks(launcher, &launch, workers_[0].get());
     if (count > 1) {
       std::unique_lock<std::mutex> lock(mutex_);
       done_.wait(lock, [this] { return busy_ == 0; });
@@ -321,7 +387,7 @@ class Pool {
         launcher = launcher_;
         launch = launch_;
       }
-      launcher(launch, workers_[index].get());
+      run_blocks(launcher, launch, workers_[index].get());
       std::lock_guard<std::mutex> lock(mutex_);
       if (--busy_ == 0) done_.notify_one();
     }
@@ -390,7 +456,9 @@ Result find_stream(void* handle, Stream** stream) {
 
 // Whether [p, p + bytes) lies inside one allocation (or one symbol of a module).
 bool on_device(Address p, size_t bytes) {
-  auto inside = [&](Address start, size_t size) { return p >= start && p - start <= size && bytes <= size - (p - start); };
+  auto inside = [&](Address start, size_t size) {
+    return p >= start && p - start <= size && bytes <= size - (p - start);
+  };
   Driver& d = driver();
   auto after = d.device.upper_bound(p);
   if (after != d.device.begin() && inside(std::prev(after)->first, std::prev(after)->second.bytes)) return true;
@@ -493,7 +561,7 @@ Result execute_kernel(const Node& n) {
   static const uint64_t cores = std::max(1u, std::thread::hardware_concurrency());
   const uint64_t workers = f.one_worker ? 1 : std::max<uint64_t>(1, setting("SCX_HOST_THREADS", cores));
   if (!pool().run(f.launcher, launch, unsigned(std::min<uint64_t>({workers, blocks, 1024})))) return kOutOfMemory;
-  if (launch.failed.load() != 0) return die(kLaunchFailed, "kernel " + f.name + ": " + launch.message);
+  if (launch.failed.load() != 0) return die(launch.failed.load(), "kernel " + f.name + ": " + launch.message);
   const std::string wrong = overrun();
   if (!wrong.empty()) return die(kIllegalAddress, "kernel " + f.name + ": " + wrong);
   return kSuccess;

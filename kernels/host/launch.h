@@ -12,7 +12,7 @@
 
 namespace scx_host {
 
-constexpr int kAbi = 1;                    // changes with the structs below
+constexpr int kAbi = 2;                    // changes with the structs below
 constexpr unsigned kMaxThreads = 1024;     // threads a block
 constexpr size_t kMaxShared = 232448;      // dynamic shared memory a block may opt in to
 constexpr size_t kSharedSlack = 4096;      // bytes behind it, where an overrun is noticed
@@ -26,6 +26,9 @@ struct Worker {
   size_t guard;            // bytes of the guard page
   unsigned char* shared;   // kMaxShared + kSharedSlack bytes, 128-byte aligned
   unsigned char* threads;  // kMaxThreads * kThreadBytes bytes
+  // While it runs a block: ends the launch because its running thread did what stops a CPU. Does not return.
+  void* block;
+  void (*fault)(void* block, int result, const char* what);
 };
 
 // One launch. Several workers run it at once, each taking the next block until there is none.
@@ -36,10 +39,12 @@ struct Launch {
   const void* args;                  // the kernel's one argument
   uint64_t seed;                     // schedule of the threads; 0: in turn
   std::atomic<uint64_t> next{0};     // the next block to run
-  std::atomic<int> failed{0};        // set by whoever writes `message`
+  std::atomic<int> failed{0};        // a CUresult, set by whoever writes `message`
   char message[4096] = {0};
 };
 
-using Launcher = void (*)(Launch*, const Worker*);
+constexpr int kIllegalAddress = 700, kLaunchFailed = 719;  // what `failed` can be
+
+using Launcher = void (*)(Launch*, Worker*);
 
 }  // namespace scx_host

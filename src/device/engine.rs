@@ -3,15 +3,19 @@
 
 mod profile;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cudarc::driver::CudaGraph;
 
 use super::abi::{self, Control, NORM_PARTS, Ptr, StepRecord};
 use super::arena::{Arena, Layout as Plan, Span};
 use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
-use super::pack::{Arranged, Packed, Packer, Sizes, SlotLayout};
+use super::pack::{Arranged, Packed, Packer, Sizes};
 use super::tape::{Pass, Program, Tape};
 use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
@@ -20,7 +24,7 @@ use crate::ops::adam::AdamConfig;
 use crate::ops::attend::Selection;
 use crate::ops::{adam, attend, linear, pool, project, translate};
 
-pub use profile::{OpTime, Profile, Staged};
+pub use profile::{OpTime, Profile, Spent, Staged};
 
 /// How matrices are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -48,8 +52,8 @@ const TENSOR_ALIGN: usize = 64;
 /// Programs kept, with their graphs; when there are so many, all are recorded anew.
 const PROGRAMS: usize = 128;
 
-/// Batches on their way: one is uploaded while another is computed and a third is being packed.
-pub(crate) const BUFFERS: usize = 4;
+/// Threads that pack batches, at most.
+const PACKERS: usize = 8;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -120,18 +124,39 @@ struct Key {
     counts: bool,
 }
 
-/// Packs batches for an engine, on a thread of its own.
-#[derive(Debug, Clone)]
-pub(crate) struct Packing {
-    packer: Packer,
-    slot: SlotLayout,
+/// Packed batches, in order, and the way back for their buffers.
+pub(crate) struct Feed {
+    receive: Receiver<(usize, Result<Packed>)>,
+    /// Those that came before their turn.
+    waiting: BTreeMap<usize, Result<Packed>>,
+    next: usize,
+    give: Sender<Pinned>,
+    /// Seconds for which batches were waited for.
+    waited: f64,
 }
 
-impl Packing {
-    /// A training batch as the device reads it; `step` keys the dropout.
-    pub fn pack(&self, batch: &Batch<f32>, step: u64, buffer: Pinned) -> Result<Packed> {
-        let arranged = self.packer.arrange(batch, true)?;
-        Ok(arranged.pack(&self.slot, self.packer.config.genes, step, buffer))
+impl Feed {
+    /// The next batch.
+    pub fn next(&mut self) -> Result<Packed> {
+        loop {
+            if let Some(packed) = self.waiting.remove(&self.next) {
+                self.next += 1;
+                return packed;
+            }
+            let began = Instant::now();
+            let received = self.receive.recv();
+            self.waited += began.elapsed().as_secs_f64();
+            let Ok((i, packed)) = received else {
+                return Err(Error::Internal("the threads that read batches have stopped".into()));
+            };
+            self.waiting.insert(i, packed);
+        }
+    }
+
+    /// Gives a buffer back to the threads that pack.
+    pub fn free(&self, buffer: Pinned) {
+        // They may have stopped; then nobody needs it.
+        let _ = self.give.send(buffer);
     }
 }
 
@@ -168,6 +193,7 @@ pub struct Engine {
     /// The slot of the next step.
     next: usize,
     buffers: Vec<Pinned>,
+    spent: Spent,
 }
 
 // SAFETY: a graph is used by the engine alone, which is not shared (`&mut self`), so that moving it to another thread is
@@ -231,6 +257,7 @@ impl Engine {
             slots,
             next: 0,
             buffers: Vec::new(),
+            spent: Spent::default(),
         };
         for span in [engine.state.p, engine.state.g, engine.state.m, engine.state.v] {
             engine.state.arena.zero(span)?;
@@ -354,7 +381,9 @@ impl Engine {
             }
             e => e,
         })?;
-        self.buffers = (0..BUFFERS).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
+        // One a thread that packs, and one a step under way.
+        let buffers = rayon::current_num_threads().clamp(1, PACKERS) + SLOTS;
+        self.buffers = (0..buffers).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
         self.work = Some(work);
         Ok(())
     }
@@ -453,20 +482,99 @@ impl Engine {
         }
     }
 
-    /// What a thread needs to pack batches for this engine.
-    pub(crate) fn packing(&self) -> Result<Packing> {
+    /// Runs `body` with the batches `0..count` packed ahead by several threads and handed out in order, whatever the number
+    /// of threads. Batch `i` is `make(i)`; its dropout is keyed by step `first_step + i`.
+    pub(crate) fn with_feed<R>(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> Batch<f32> + Sync,
+        first_step: u64,
+        body: impl FnOnce(&mut Engine, &mut Feed) -> Result<R>,
+    ) -> Result<R> {
         let slot = self.workspace()?.plan.slot.clone();
-        Ok(Packing { packer: self.packer.clone(), slot })
+        let packer = self.packer.clone();
+        let (give, take) = channel::<Pinned>();
+        let workers = self.buffers.len().saturating_sub(SLOTS).max(1).min(count.max(1));
+        for buffer in self.buffers.drain(..) {
+            let _ = give.send(buffer);
+        }
+        let (send, receive) = channel();
+        let (take, next, packing) = (Mutex::new(take), AtomicUsize::new(0), AtomicU64::new(0));
+        let work = |send: Sender<(usize, Result<Packed>)>| {
+            // A buffer first, then a number: the lowest number under way always has its buffer, so nothing waits for
+            // ever.
+            let mut left = Vec::new();
+            loop {
+                let Ok(buffer) = take.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return left };
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    left.push(buffer);
+                    return left;
+                }
+                let pack = || {
+                    let arranged = packer.arrange(&make(i), true)?;
+                    Ok(arranged.pack(&slot, packer.config.genes, first_step + i as u64, buffer))
+                };
+                let began = Instant::now();
+                // A panic has been told by its hook; whoever waits for this batch is not to wait for ever.
+                let packed = std::panic::catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| {
+                    Err(Error::Internal("reading a batch failed; check the data with `inspect`".into()))
+                });
+                packing.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                if let Err(lost) = send.send((i, packed)) {
+                    left.extend(lost.0.1.ok().map(|p| p.pinned));
+                    return left;
+                }
+            }
+        };
+        let mut feed = Feed { receive, waiting: BTreeMap::new(), next: 0, give, waited: 0.0 };
+        let (result, left) = std::thread::scope(|scope| {
+            let work = &work;
+            let senders = vec![send; workers];
+            let threads: Vec<_> = senders.into_iter().map(|send| scope.spawn(move || work(send))).collect();
+            let result = body(self, &mut feed);
+            let Feed { receive, waiting, give, waited, .. } = feed;
+            self.spent.wait_batch += waited;
+            drop(give);
+            let mut left: Vec<Pinned> = waiting.into_values().filter_map(|p| p.ok().map(|p| p.pinned)).collect();
+            for t in threads {
+                left.extend(t.join().unwrap_or_default());
+            }
+            left.extend(receive.try_iter().filter_map(|(_, p)| p.ok().map(|p| p.pinned)));
+            (result, left)
+        });
+        self.spent.pack += packing.into_inner() as f64 * 1e-9;
+        self.buffers.extend(left);
+        self.buffers.extend(take.into_inner().unwrap_or_else(PoisonError::into_inner).try_iter());
+        result
     }
 
-    /// The pinned buffers, for a thread that packs; they come back by [`Engine::put_buffers`].
-    pub(crate) fn take_buffers(&mut self) -> Vec<Pinned> {
-        std::mem::take(&mut self.buffers)
-    }
-
-    /// Takes pinned buffers back.
-    pub(crate) fn put_buffers(&mut self, buffers: impl IntoIterator<Item = Pinned>) {
-        self.buffers.extend(buffers);
+    /// Trains on the batches `make(0..count)`, which the workspace has room for ([`Engine::reserve`]): packed ahead by
+    /// several threads, uploaded while the one before is computed. `told` hears of every step, in order; it stops the
+    /// training by `false`.
+    pub fn train_batches(
+        &mut self,
+        count: usize,
+        make: impl Fn(usize) -> Batch<f32> + Sync,
+        dropout: Dropout,
+        mut told: impl FnMut(usize, &StepRecord) -> bool,
+    ) -> Result<()> {
+        self.with_feed(count, make, dropout.step, |engine, feed| {
+            let mut done = 0;
+            let mut go = true;
+            for i in 0..=count {
+                if i < count && go {
+                    engine.submit(feed.next()?, dropout.seed)?;
+                }
+                while engine.under_way() == SLOTS || (engine.under_way() > 0 && (i == count || !go)) {
+                    let (record, buffer) = engine.settle()?;
+                    feed.free(buffer);
+                    go &= told(done, &record);
+                    done += 1;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Steps under way.
@@ -476,13 +584,19 @@ impl Engine {
 
     /// Gives a training step to the device and does not wait for it; at most [`SLOTS`] are under way.
     pub(crate) fn submit(&mut self, packed: Packed, seed: u64) -> Result<()> {
-        self.start(packed, Pass::Update, Some(seed), false).map(|_| ())
+        let began = Instant::now();
+        let started = self.start(packed, Pass::Update, Some(seed), false);
+        self.spent.submit += began.elapsed().as_secs_f64();
+        started.map(|_| ())
     }
 
     /// Waits for the oldest step under way: its record, and the pinned buffer, free again.
     pub(crate) fn settle(&mut self) -> Result<(StepRecord, Pinned)> {
         let oldest = if self.slots[self.next].flight.is_some() { self.next } else { (self.next + SLOTS - 1) % SLOTS };
-        self.collect(oldest)
+        let began = Instant::now();
+        let collected = self.collect(oldest);
+        self.spent.wait_device += began.elapsed().as_secs_f64();
+        collected
     }
 
     /// Lets optimiser steps be taken again after one that was not finite.

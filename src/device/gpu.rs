@@ -23,7 +23,8 @@ pub(crate) fn driver(doing: impl std::fmt::Display) -> impl FnOnce(DriverError) 
     move |e| {
         let name = e.error_name().ok().and_then(|n| n.to_str().ok()).unwrap_or("unknown error").to_string();
         let text = e.error_string().ok().and_then(|n| n.to_str().ok()).unwrap_or("").to_string();
-        Error::Device { doing: doing.to_string(), code: e.0 as u32, name, text }
+        let saved = "try again; `sccrossrec doctor` tells how the device is".to_string();
+        Error::Device { doing: doing.to_string(), code: e.0 as u32, name, text, saved }
     }
 }
 

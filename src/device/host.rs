@@ -1,12 +1,13 @@
 //! CUDA kernels without a GPU: the kernel sources compiled for the CPU, and a stand-in for the CUDA driver.
 //!
-//! [`install`] builds `kernels/host/driver.cpp` with the machine's C++ compiler and loads it as `libcuda.so`, after which
-//! cudarc finds it as it would find a real driver. [`HostCompiler::kernel`] compiles a `.cu` text against
+//! [`install`] builds `kernels/host/driver.cpp` with the machine's C++ compiler and loads it as `libcuda.so`, after
+//! which cudarc finds it as it would find a real driver. [`HostCompiler::kernel`] compiles a `.cu` text against
 //! `kernels/host/cuda_host.h`; [`image`] makes of the result what `cuModuleLoadData` takes.
 //!
 //! Blocks, threads, shared memory, barriers, warp collectives, atomics, tensor-core fragments and asynchronous copies
 //! behave as on a device; what CUDA leaves undefined fails the launch (`CUDA_ERROR_LAUNCH_FAILED`), with a message on
-//! standard error and in [`last_failure`]. [`configure`] sets how threads are scheduled and which calls fail on purpose.
+//! standard error and in [`last_failure`]. [`configure`] sets how threads are scheduled and which calls fail on
+//! purpose.
 //! ```no_run
 //! use cudarc::driver::CudaContext;
 //! use cudarc::nvrtc::Ptx;
@@ -172,7 +173,9 @@ impl HostCompiler {
         {
             flags.extend(["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]);
         }
-        if self.sanitize {
+        if !self.sanitize {
+            flags.push("-fstack-clash-protection"); // no frame steps over the guard page of a fiber's stack
+        } else {
             flags.extend(["-fsanitize=address", "-fno-omit-frame-pointer"]);
             if self.is_clang() {
                 flags.push("-shared-libasan");
@@ -315,8 +318,8 @@ pub fn counters() -> Option<Counters> {
     })
 }
 
-/// Sets one of the driver's settings from here on, before the environment variable of the same name; `None` goes back to
-/// that. Returns whether a driver is installed.
+/// Sets one of the driver's settings from here on, before the environment variable of the same name; `None` goes back
+/// to that. Returns whether a driver is installed.
 ///
 /// | setting | meaning |
 /// | --- | --- |

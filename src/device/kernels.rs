@@ -73,23 +73,23 @@ pub fn resource_table() -> String {
         Some(version) => format!("kernels compiled by nvcc {version}\n"),
         None => return "built without nvcc: no kernel is compiled\n".to_string(),
     };
-    let widths = |r: &Resource| r.kernel.len();
-    let width = EMBEDDED.iter().flat_map(|e| e.resources).map(widths).max().unwrap_or(0).max(6);
+    let width = EMBEDDED.iter().flat_map(|e| e.resources).map(|r| r.kernel.len()).max().unwrap_or(0).max(6);
+    let file_width = EMBEDDED.iter().map(|e| e.name.len()).max().unwrap_or(0).max(4);
     let _ = writeln!(
         text,
-        "{:<12} {:<width$} {:<7} {:>9} {:>7} {:>6} {:>12} {:>11}",
+        "{:<file_width$} {:<width$} {:<7} {:>9} {:>7} {:>6} {:>12} {:>11}",
         "file", "kernel", "target", "registers", "shared", "stack", "spill stores", "spill loads"
     );
     for file in EMBEDDED {
         for r in file.resources {
             let _ = writeln!(
                 text,
-                "{:<12} {:<width$} {:<7} {:>9} {:>7} {:>6} {:>12} {:>11}",
+                "{:<file_width$} {:<width$} {:<7} {:>9} {:>7} {:>6} {:>12} {:>11}",
                 file.name, r.kernel, r.target, r.registers, r.shared, r.stack, r.spill_stores, r.spill_loads
             );
         }
         for note in file.notes {
-            let _ = writeln!(text, "{:<12} {note}", file.name);
+            let _ = writeln!(text, "{:<file_width$} {note}", file.name);
         }
     }
     text

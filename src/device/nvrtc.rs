@@ -41,8 +41,10 @@ impl Nvrtc {
         is_ptx: bool,
         includes: &[PathBuf],
     ) -> Result<Vec<u8>, String> {
-        let mut options =
-            vec![format!("--gpu-architecture={arch}"), "--std=c++17".into(), "--generate-line-info".into()];
+        // Functions without a mark are the device's: sizes computed by a `constexpr` function need none for nvcc.
+        let flags = ["--std=c++17", "--generate-line-info", "--device-as-default-execution-space"];
+        let mut options = vec![format!("--gpu-architecture={arch}")];
+        options.extend(flags.map(String::from));
         let include = [self.include.clone(), self.include.join("cccl")];
         options.extend(includes.iter().chain(&include).map(|path| format!("--include-path={}", path.display())));
         let nul = |_| format!("{name}: error: the source holds a NUL character");

@@ -469,7 +469,12 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn put<T: bytemuck::NoUninit>(&mut self, span: Span<T>, data: &[T]) {
-        self.put_from(span, data.iter().copied());
+        assert!(data.len() <= span.len, "a batch that is larger than its slot");
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        self.to[span.offset..span.offset + bytes.len()].copy_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.ranges.push((span.offset, bytes.len()));
+        }
     }
 
     fn put_from<T: bytemuck::NoUninit>(&mut self, span: Span<T>, data: impl ExactSizeIterator<Item = T>) {

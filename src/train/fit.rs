@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -13,9 +13,7 @@ use super::files::{read_text, remove_leftovers, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::state::{self, Bits, Moments, Place};
-use crate::device::engine::{Engine, Precision};
-use crate::device::gpu::Pinned;
-use crate::device::pack::Packed;
+use crate::device::engine::{Engine, Feed, Precision};
 use crate::device::workspace::SLOTS;
 use crate::device::{Device, Sizes};
 use crate::error::{Error, Result};
@@ -450,8 +448,8 @@ impl<S: Source> Fit<'_, S> {
             self.observer.note(&device_line(engine));
         }
         drop(first);
-        let mut grads = vec![0f32; parameters];
-        let stopped = self.epochs(train, val, &mut grads)?;
+        let mut grads = vec![0f32; if self.engine.is_some() { 0 } else { parameters }];
+        let stopped = self.epochs(train, val, &mut grads).map_err(|e| self.with_checkpoint(e))?;
         if let Stopped::Asked = stopped {
             self.save()?;
             return Err(Error::Interrupted {
@@ -471,6 +469,26 @@ impl<S: Source> Fit<'_, S> {
             last: self.log.last().cloned(),
             early: matches!(stopped, Stopped::Done { early: true }),
         })
+    }
+
+    /// A device that has failed has lost what it held: the message names the checkpoint to go on from.
+    fn with_checkpoint(&self, e: Error) -> Error {
+        match e {
+            Error::Device { doing, code, name, text, .. } => {
+                let state = self.out.join("checkpoints/state.safetensors");
+                let saved = state::place(&state).map_or("no checkpoint was written".into(), |p| {
+                    format!(
+                        "the last checkpoint, {}, is of step {} (epoch {}); {}",
+                        state.display(),
+                        p.step,
+                        p.epoch + 1,
+                        self.resume_hint
+                    )
+                });
+                Error::Device { doing, code, name, text, saved }
+            }
+            e => e,
+        }
     }
 
     fn epochs(&mut self, train: &[u32], val: &[u32], grads: &mut [f32]) -> Result<Stopped> {
@@ -567,65 +585,33 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let first_step = self.place.step;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-        let packing = engine.packing()?;
-        let (give, take) = channel::<Pinned>();
-        for buffer in engine.take_buffers() {
-            let _ = give.send(buffer);
-        }
         let Fit { source, config, out, model, moments, place, observer, .. } = self;
         let source = &*source;
         let mut steps = Steps { config, out, model, moments, place, observer: &mut **observer };
-        let (result, left) = std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<Result<Packed>>(1);
-            let reader = scope.spawn(move || {
-                for (i, numbers) in order[from..].chunks(size).enumerate() {
-                    let Ok(buffer) = take.recv() else { break };
-                    let packed = packing.pack(&source.batch(numbers), first_step + i as u64, buffer);
-                    if send.send(packed).is_err() {
-                        break; // the loop has stopped
-                    }
+        let chunks: Vec<&[u32]> = order[from..].chunks(size).collect();
+        let make = |i: usize| source.batch(chunks[i]);
+        engine.with_feed(chunks.len(), make, first_step, |engine, feed| {
+            let mut device = OnDevice { engine, feed, flights: VecDeque::new(), from, began };
+            for numbers in &chunks {
+                if !device.step(&mut steps, source, numbers)? {
+                    return device.drain(&mut steps, source).map(|_| false);
                 }
-                take
-            });
-            let mut device = OnDevice { engine: &mut *engine, give: &give, flights: VecDeque::new(), from, began };
-            let mut result = Ok(true);
-            for numbers in order[from..].chunks(size) {
-                result = match receive.recv() {
-                    Ok(packed) => packed.and_then(|p| device.step(&mut steps, source, p, numbers)),
-                    Err(_) => Err(Error::Internal("the thread that reads batches has stopped".into())),
-                };
-                if !matches!(result, Ok(true)) {
-                    break;
-                }
-                let due = steps
-                    .config
-                    .checkpoint_steps
-                    .is_some_and(|n| (steps.place.step + device.flights.len() as u64).is_multiple_of(n))
+                let ahead = steps.place.step + device.flights.len() as u64;
+                let due = steps.config.checkpoint_steps.is_some_and(|n| ahead.is_multiple_of(n))
                     || minutes.is_some_and(|m| saved.elapsed() >= m);
                 if due {
-                    result = device.drain(&mut steps, source);
-                    if matches!(result, Ok(true)) && steps.place.position < order.len() {
-                        result =
-                            fetch(device.engine, steps.model, steps.moments).and_then(|()| steps.save()).map(|()| true);
-                        *saved = Instant::now();
+                    if !device.drain(&mut steps, source)? {
+                        return Ok(false);
                     }
-                    if !matches!(result, Ok(true)) {
-                        break;
+                    if steps.place.position < order.len() {
+                        fetch(device.engine, steps.model, steps.moments)?;
+                        steps.save()?;
+                        *saved = Instant::now();
                     }
                 }
             }
-            // What is under way is finished and counted in any case but a failure.
-            if result.is_ok() {
-                result = device.drain(&mut steps, source).map(|go| go && matches!(result, Ok(true)));
-            }
-            drop(receive);
-            let left = reader.join();
-            (result, left)
-        });
-        drop(give);
-        let take = left.map_err(|_| Error::Internal("reading a batch failed; check the data with `inspect`".into()))?;
-        engine.put_buffers(take.try_iter());
-        result
+            device.drain(&mut steps, source)
+        })
     }
 
     /// Brings parameters and moments back from the device.
@@ -893,8 +879,7 @@ fn device_line(engine: &Engine) -> String {
 /// Steps under way on a device, and what they are of.
 struct OnDevice<'a, 'n> {
     engine: &'a mut Engine,
-    /// Free pinned buffers go back to the packing thread.
-    give: &'a Sender<Pinned>,
+    feed: &'a mut Feed,
     flights: VecDeque<&'n [u32]>,
     from: usize,
     began: Instant,
@@ -902,14 +887,8 @@ struct OnDevice<'a, 'n> {
 
 impl<'n> OnDevice<'_, 'n> {
     /// Gives a step to the device; takes the record of the one before. False: asked to stop.
-    fn step(
-        &mut self,
-        steps: &mut Steps<'_>,
-        source: &impl Source,
-        packed: Packed,
-        numbers: &'n [u32],
-    ) -> Result<bool> {
-        self.engine.submit(packed, steps.config.seed)?;
+    fn step(&mut self, steps: &mut Steps<'_>, source: &impl Source, numbers: &'n [u32]) -> Result<bool> {
+        self.engine.submit(self.feed.next()?, steps.config.seed)?;
         self.flights.push_back(numbers);
         if self.engine.under_way() < SLOTS { Ok(true) } else { self.settle(steps, source) }
     }
@@ -926,7 +905,7 @@ impl<'n> OnDevice<'_, 'n> {
     fn settle(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
         let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
         let (r, buffer) = self.engine.settle()?;
-        let _ = self.give.send(buffer);
+        self.feed.free(buffer);
         let losses = Losses { loss: r.loss, matching: r.match_loss, translation: r.translation_loss };
         if r.applied == 1 {
             return steps.took(numbers, losses, self.from, self.began);
@@ -941,7 +920,7 @@ impl<'n> OnDevice<'_, 'n> {
             OnNan::Stop => {
                 // The steps behind it were not applied either: the guard holds until it is released.
                 while self.flights.pop_front().is_some() {
-                    let _ = self.give.send(self.engine.settle()?.1);
+                    self.feed.free(self.engine.settle()?.1);
                 }
                 self.engine.release(steps.place.updates, true)?;
                 fetch(self.engine, steps.model, steps.moments)?;

@@ -70,6 +70,11 @@ pub(crate) fn save(
     checkpoint::write(path, &tensors, &metadata)
 }
 
+/// The place in a state file, if there is one that can be read.
+pub(crate) fn place(path: &Path) -> Option<Place> {
+    serde_json::from_str(Checkpoint::read(path).ok()?.metadata.get("state")?).ok()
+}
+
 pub(crate) fn load(path: &Path, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
     if !path.exists() {
         return Err(Error::input(

@@ -75,3 +75,20 @@ SCX_KERNEL(behind_static, Out, 64, 0, 1, 1) {
   __syncthreads();
   a.out[threadIdx.x] = s[threadIdx.x + (a.fixed != 0 ? 0 : 1)];  // the mistake: static
 }
+
+SCX_KERNEL(wild_pointer, Out, 32, 0, 1, 1) {
+  float* out = a.fixed != 0 || threadIdx.x != 7 ? a.out : nullptr;
+  out[threadIdx.x] = 1.0f;
+}
+
+SCX_KERNEL(division_by_zero, Out, 32, 0, 1, 1) {
+  a.out[threadIdx.x] = static_cast<float>(100u / (threadIdx.x + a.fixed));
+}
+
+// More than a fiber's stack holds.
+SCX_KERNEL(deep_stack, Out, 32, 0, 1, 1) {
+  volatile float local[100000];
+  const uint32_t step = a.fixed != 0 ? 1000000 : 100;
+  for (uint32_t i = 0; i < 100000; i += step) local[99999 - i] = 1.0f;
+  a.out[threadIdx.x] = local[99999];
+}

@@ -9,8 +9,8 @@ struct Product {
   uint32_t m, n, k, wait;
 };
 
-// One warp a 16 x 8 tile; a pipeline of two stages of shared memory. m, n, k are multiples of 16, 8, 16. `wait` 0 leaves
-// the wait out.
+// One warp a 16 x 8 tile; a pipeline of two stages of shared memory. m, n, k are multiples of 16, 8, 16. `wait` 0
+// leaves the wait out.
 SCX_KERNEL(product_bf16, Product, 32, 1536, 16, 8) {
   const uint32_t lane = threadIdx.x, row = blockIdx.y * 16, col = blockIdx.x * 8;
   auto* shared = reinterpret_cast<__nv_bfloat16*>(scx::dynamic_shared());

@@ -49,6 +49,19 @@ impl Staged<'_> {
     }
 }
 
+/// Where the host's time went in all training of an engine, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Making and packing batches, summed over the threads that do so.
+    pub pack: f64,
+    /// The training thread, waiting for a packed batch.
+    pub wait_batch: f64,
+    /// The training thread, giving uploads and launches to the device.
+    pub submit: f64,
+    /// The training thread, waiting for the device.
+    pub wait_device: f64,
+}
+
 /// The time of one pass of one op.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpTime {
@@ -85,6 +98,11 @@ fn median(mut x: Vec<f64>) -> f64 {
 }
 
 impl Engine {
+    /// Where the host's time went in training so far.
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
+
     /// Takes a training step on a batch, then holds the engine so that parts of the step can be repeated and timed.
     pub fn stage(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<Staged<'_>> {
         let (_, arranged) = self.once(batch, true, Pass::Update, dropout, false)?;
