@@ -726,7 +726,10 @@ impl Engine {
     /// Arranges a batch and makes room for it.
     fn arrange(&mut self, batch: &Batch<f32>, translating: bool) -> Result<(Arranged, Pinned)> {
         let arranged = self.packer.arrange(batch, translating)?;
-        self.reserve(&arranged.sizes, |_, _| None)?;
+        if !self.work.as_ref().is_some_and(|w| w.plan.room.holds(&arranged.sizes)) {
+            // With a quarter over, so that batches that grow little by little do not end in a new plan each.
+            self.reserve(&arranged.sizes.with_slack(), |_, _| None)?;
+        }
         let buffer = self.buffers.pop().ok_or_else(|| Error::Internal("all pinned buffers are under way".into()))?;
         Ok((arranged, buffer))
     }

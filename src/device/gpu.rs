@@ -314,10 +314,6 @@ impl Pinned {
         Ok(Pinned { gpu: gpu.clone(), data, len })
     }
 
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `len` initialised bytes, owned by this.
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
