@@ -87,6 +87,13 @@ impl Arena {
         Ok(out)
     }
 
+    /// All bytes. Waits for the device.
+    pub fn image(&self) -> Result<Vec<u8>> {
+        let mut out = vec![0u8; self.memory.bytes()];
+        self.memory.read(0, &mut out)?;
+        Ok(out)
+    }
+
     /// Writes numbers at the start of a region. Waits for the device.
     pub fn write<T: bytemuck::Pod>(&self, span: Span<T>, data: &[T]) -> Result<()> {
         debug_assert!(data.len() <= span.len);

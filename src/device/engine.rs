@@ -16,7 +16,7 @@ use super::abi::{self, Control, NORM_PARTS, Ptr, StepRecord};
 use super::arena::{Arena, Layout as Plan, Span};
 use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
 use super::pack::{Arranged, Packed, Packer, Sizes};
-use super::tape::{Pass, Program, Tape};
+use super::tape::{Pass, Program, Step, Tape};
 use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
 use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output, Want, sparse, spread};
@@ -177,6 +177,75 @@ struct Slot {
     flight: Option<Packed>,
 }
 
+/// Where a [`Engine::probe`] is in its program: passes of one op that follow each other count as one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub op: &'a str,
+    pub pass: Pass,
+    /// Behind the pass, or before it?
+    pub after: bool,
+}
+
+/// A region that can be looked at by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub name: &'static str,
+    /// Of the workspace, or of what outlives a step (parameters `p`, gradients `g`, moments `m` and `v`, `norm_part`,
+    /// `control` and `record`)?
+    pub in_work: bool,
+    pub offset: usize,
+    pub bytes: usize,
+}
+
+/// All that lies on the device at one time.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub work: Vec<u8>,
+    pub state: Vec<u8>,
+}
+
+/// The engine, held still between two passes.
+pub(crate) struct Probe<'e> {
+    engine: &'e Engine,
+    pub arranged: &'e Arranged,
+}
+
+impl Probe<'_> {
+    /// Copies everything.
+    pub fn image(&self) -> Result<Image> {
+        Ok(Image { work: self.engine.workspace()?.arena.image()?, state: self.engine.state.arena.image()? })
+    }
+
+    /// All regions, those of the batch left out.
+    pub fn regions(&self) -> Result<Vec<Region>> {
+        let s = &self.engine.state;
+        let work = self.engine.workspace()?.plan.spans.named();
+        let record = s.records.offset; // slot 0
+        let outlives = [
+            ("p", s.p.offset, s.len * 4),
+            ("g", s.g.offset, s.len * 4),
+            ("m", s.m.offset, s.len * 4),
+            ("v", s.v.offset, s.len * 4),
+            ("norm_part", s.norm_part.offset, s.norm_part.len * 4),
+            ("control", s.control.offset, size_of::<Control>()),
+            ("record", record, size_of::<StepRecord>()),
+        ];
+        let region = |in_work| move |(name, offset, bytes)| Region { name, in_work, offset, bytes };
+        Ok(work.into_iter().map(region(true)).chain(outlives.map(region(false))).collect())
+    }
+
+    /// Arena numbers where each tensor of the model's layout starts.
+    pub fn starts(&self) -> &[usize] {
+        &self.engine.state.starts
+    }
+
+    /// Writes numbers `at` numbers into the gradients.
+    pub fn write_gradient(&self, at: usize, data: &[f32]) -> Result<()> {
+        let s = &self.engine.state;
+        s.arena.memory().write(s.g.offset + at * 4, data)
+    }
+}
+
 /// A model on a device.
 pub struct Engine {
     gpu: Arc<Gpu>,
@@ -330,6 +399,11 @@ impl Engine {
     /// The gradients, as an arena of the model's layout.
     pub fn grads(&self) -> Result<Vec<f32>> {
         self.gather(self.state.g)
+    }
+
+    /// Replaces the gradients: an arena of the model's layout.
+    pub(crate) fn set_grads(&mut self, grads: &[f32]) -> Result<()> {
+        self.scatter(self.state.g, grads)
     }
 
     /// Sets all gradients to zero.
@@ -692,6 +766,52 @@ impl Engine {
     /// A whole step: forward, backward, and the parameters moved. Losses of the batch before the move.
     pub fn train_step(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<StepRecord> {
         Ok(self.once(batch, true, Pass::Update, dropout, false)?.0)
+    }
+
+    /// Runs a training step op by op and lets `hook` look at the device's memory before and after each pass of each op.
+    /// Graphs are not used. Before the first pass all of the workspace that holds no batch is set to bytes of 0xff, which
+    /// are NaN; with `roomy`, grids and regions are made for a larger batch, as they are for most batches of a training.
+    /// `counts`: let the translation count exactly, too.
+    pub(crate) fn probe(
+        &mut self,
+        batch: &Batch<f32>,
+        dropout: Option<Dropout>,
+        roomy: bool,
+        counts: bool,
+        mut hook: impl FnMut(&Probe<'_>, Moment<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if roomy {
+            let need = self.packer.arrange(batch, true)?.sizes;
+            self.reserve(&need.more(self.config()), |_, _| None)?;
+        }
+        let (arranged, buffer) = self.arrange(batch, true)?;
+        let genes = self.config().genes;
+        let step = dropout.map_or(0, |d| d.step);
+        let work = self.workspace()?;
+        let packed = arranged.pack(&work.plan.slot, genes, step, buffer);
+        let memory = work.arena.memory();
+        memory.fill(0, memory.bytes(), 0xff)?;
+        for &(at, bytes) in &packed.ranges {
+            memory.upload(work.slot_offset(0) + at, &packed.pinned, at, bytes, self.gpu.compute())?;
+        }
+        self.gpu.synchronize()?;
+        let sizes = packed.sizes.bucket(&work.plan.room);
+        let key = Key { last: Pass::Update, sizes, slot: 0, dropout: dropout.map(|d| d.seed), counts };
+        let program = self.record(&key)?;
+        let probe = Probe { engine: self, arranged: &arranged };
+        let (mut first, steps) = (0, program.steps());
+        while let Some(s) = steps.get(first) {
+            let same = |t: &&Step| t.op == s.op && t.pass == s.pass;
+            let last = first + steps[first..].iter().take_while(same).count();
+            let moment = |after| Moment { op: s.op, pass: s.pass, after };
+            hook(&probe, moment(false))?;
+            steps[first..last].iter().try_for_each(|s| s.run(&self.gpu))?;
+            self.gpu.synchronize()?;
+            hook(&probe, moment(true))?;
+            first = last;
+        }
+        self.buffers.push(packed.pinned);
+        Ok(())
     }
 
     /// What a pass brings back, read from the workspace.

@@ -8,6 +8,7 @@ pub mod abi;
 pub(crate) mod arena;
 #[cfg(feature = "cust")]
 pub mod cust;
+pub mod check;
 pub mod engine;
 pub mod gpu;
 pub mod host;

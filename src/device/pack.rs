@@ -95,6 +95,16 @@ impl Sizes {
         Sizes::from_fields(std::array::from_fn(|i| a[i].min(b[i])))
     }
 
+    /// Room for more than a batch of these sizes, where the model can have more.
+    pub(crate) fn more(&self, config: &ModelConfig) -> Sizes {
+        let most = |rows: u32, all: usize| (rows + rows / 2 + 3).min(all as u32);
+        Sizes {
+            gene_rows: most(self.gene_rows, config.genes),
+            peak_rows: most(self.peak_rows, config.peaks),
+            ..Sizes::from_fields(self.fields().map(|n| if n == 0 { 0 } else { n + n / 2 + 3 }))
+        }
+    }
+
     /// The bucket of these sizes within a workspace: each rounded up to one of four steps an octave (and no further than
     /// the room). Batches of one bucket are launched with the same grids, so that one captured graph serves them all.
     pub fn bucket(&self, room: &Sizes) -> Sizes {

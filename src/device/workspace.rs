@@ -28,6 +28,11 @@ macro_rules! regions {
             fn ptrs(&self, arena: &Arena) -> Ptrs {
                 Ptrs { $($name: arena.ptr(self.$name),)* }
             }
+
+            /// All regions by name: offset and bytes.
+            pub fn named(&self) -> Vec<(&'static str, usize, usize)> {
+                vec![$((stringify!($name), self.$name.offset, self.$name.len * size_of::<$type>()),)*]
+            }
         }
     };
 }

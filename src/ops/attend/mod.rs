@@ -324,38 +324,18 @@ pub fn attend<'p, T: Real>(
     let saved = selections.clone();
     tape.record("attend", &[row_sums, col_sums], move |s| {
         let (dr, dc) = (s.take(row_sums), s.take(col_sums));
-        let pairs = logit_gradients(&saved, &dr, &dc, &genes, &peaks);
-        let slice = hidden / spec.heads;
         let (mut dq, mut dk) = (s.take(q), s.take(k));
         let (mut duq, mut duk) = (s.take(uq), s.take(uk));
-        let (qv, kv, uqv, ukv) = (s.value(q), s.value(k), s.value(uq), s.value(uk));
-        accumulate(
-            &mut dq,
-            &mut duk,
-            qv,
-            kv,
-            uqv,
-            ukv,
-            &pairs.gene,
-            &pairs.peak,
-            &pairs.expr,
-            &pairs.acc,
-            &pairs,
-            slice,
-        );
-        accumulate(
-            &mut dk,
-            &mut duq,
-            kv,
-            qv,
-            ukv,
-            uqv,
-            &pairs.peak,
-            &pairs.gene,
-            &pairs.acc,
-            &pairs.expr,
-            &pairs,
-            slice,
+        let (qs, ks) = ((s.value(q), s.value(uq)), (s.value(k), s.value(uk)));
+        gradients(
+            &saved,
+            (&dr, &dc),
+            (&genes, &peaks),
+            hidden / spec.heads,
+            qs,
+            ks,
+            (&mut dq, &mut duq),
+            (&mut dk, &mut duk),
         );
         s.put(q, dq);
         s.put(k, dk);
@@ -363,6 +343,24 @@ pub fn attend<'p, T: Real>(
         s.put(uk, duk);
     });
     Attended { row_sums, col_sums, selections }
+}
+
+/// The backward pass, given the members of each gene with their weights and scores: adds to the gradients of `q`, `uq`,
+/// `k` and `uk`.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn gradients<T: Real>(
+    selections: &[Selection<T>],
+    (dr, dc): (&[T], &[T]),
+    (genes, peaks): (&NodeSet<T>, &NodeSet<T>),
+    slice: usize,
+    (q, uq): (&[T], &[T]),
+    (k, uk): (&[T], &[T]),
+    (dq, duq): (&mut [T], &mut [T]),
+    (dk, duk): (&mut [T], &mut [T]),
+) {
+    let p = logit_gradients(selections, dr, dc, genes, peaks);
+    accumulate(dq, duk, q, k, uq, uk, &p.gene, &p.peak, &p.expr, &p.acc, &p, slice);
+    accumulate(dk, duq, k, q, uk, uq, &p.peak, &p.gene, &p.acc, &p.expr, &p, slice);
 }
 
 /// The pairs of a batch with a gradient, in sample order.
