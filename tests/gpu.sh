@@ -129,13 +129,17 @@ small=
 [ "$REHEARSAL" = 1 ] && small=1
 
 wanted environment && stage environment 60 environment_says bash -c environment
-wanted parity && stage parity 180 tests_say "$HERE/gpu" --nocapture --test-threads 1
+if wanted parity; then
+    stage parity 120 tests_say "$HERE/gpu" --nocapture --test-threads 1 --skip every_op
+    stage ops-f32 100 tests_say "$HERE/gpu" --nocapture --exact every_op_f32
+    stage ops-bf16 100 tests_say "$HERE/gpu" --nocapture --exact every_op_bf16
+fi
 if wanted epoch; then
     epoch epoch-f32 90 --batch "${small:+16}${small:-256}" --precision f32
     epoch epoch-bf16 90 --batch "${small:+16}${small:-256}" --precision bf16
 fi
 if wanted benches; then
-    stage kernels 240 benches_say "$HERE/kernels" --bench ${small:+--quick} --noplot
+    stage kernels 200 benches_say "$HERE/kernels" --bench ${small:+--quick} --noplot
     sizes="64 128 512 1024"
     [ -n "$small" ] && sizes="4 8"
     for size in $sizes; do
@@ -157,7 +161,7 @@ if wanted sanitizers; then
 fi
 if wanted opponent; then
     if python3 -c 'import torch' 2>/dev/null; then
-        stage opponent 300 opponent_says python3 "$HERE/opponent.py" ${small:+--tiny --device cpu --rounds 5}
+        stage opponent 240 opponent_says python3 "$HERE/opponent.py" --seconds 180 ${small:+--tiny --device cpu --rounds 5}
     else
         absent opponent torch
     fi

@@ -6,9 +6,9 @@
 
 pub mod abi;
 pub(crate) mod arena;
+pub mod check;
 #[cfg(feature = "cust")]
 pub mod cust;
-pub mod check;
 pub mod engine;
 pub mod gpu;
 pub mod host;
