@@ -21,8 +21,9 @@ use common::{Cells, rehearsing, shape};
 use compare::{Pass, check, deciding, vectors};
 use golden::{Golden, error, f64s};
 use sccrossrec::device::abi::StepRecord;
+use sccrossrec::device::check::{Cases, check_ops};
 use sccrossrec::device::gpu::{Gpu, Kernels};
-use sccrossrec::device::{CudaDevice, Device, Engine, Precision, Sizes};
+use sccrossrec::device::{CudaDevice, Device, Engine, Precision, Sizes, registry};
 use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, Output, Run, Want};
 use sccrossrec::ops::adam::{self, AdamConfig};
 use sccrossrec::ops::attend::Selection;
@@ -151,6 +152,28 @@ fn golden_file(rig: &Rig, g: &Golden) {
 fn golden_files() {
     let Some(rig) = Rig::open() else { return };
     vectors().iter().for_each(|g| golden_file(&rig, g));
+}
+
+/// Every op of the registry against the op on the CPU, pass by pass.
+fn every_op(precision: Precision) {
+    let Some(rig) = Rig::open() else { return };
+    let cases = if rehearsing() { Cases::Quick } else { Cases::Full };
+    let report = check_ops(&rig.gpu, &rig.kernels, &registry::OPS, precision, cases).unwrap();
+    println!("{}", report.table());
+    for op in registry::OPS {
+        assert!(report.rows.iter().any(|r| r.op == op), "{op} was not checked");
+    }
+    assert!(report.passed(), "{}", report.first_failure().map_or("other bits in the second run".into(), |r| r.line()));
+}
+
+#[test]
+fn every_op_f32() {
+    every_op(Precision::F32);
+}
+
+#[test]
+fn every_op_bf16() {
+    every_op(Precision::Bf16);
 }
 
 /// Small, and through every kernel: what the sanitizers are run on.
