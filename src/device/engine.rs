@@ -53,7 +53,7 @@ const TENSOR_ALIGN: usize = 64;
 const PROGRAMS: usize = 128;
 
 /// Threads that pack batches, at most.
-const PACKERS: usize = 8;
+const PACKERS: usize = 16;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
