@@ -8,6 +8,7 @@ pub mod abi;
 pub(crate) mod arena;
 #[cfg(feature = "cust")]
 pub mod cust;
+pub mod bench;
 pub mod check;
 pub mod engine;
 pub mod gpu;
@@ -20,6 +21,7 @@ pub mod select;
 pub mod tape;
 #[allow(dead_code)] // half of it is the build script's
 mod toolchain;
+pub mod trust;
 pub(crate) mod workspace;
 
 pub use engine::{Engine, Precision};

@@ -157,7 +157,8 @@ pub fn image(gpu: &Gpu, name: &str, source: &str) -> Result<Vec<u8>> {
     Toolkit::find()?.compile(name, source, &gpu.target())
 }
 
-fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
+/// The module of a file that comes with the program.
+pub(crate) fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
     let name = format!("{}.cu", file.name);
     match file.fatbin {
         Some(fatbin) if !gpu.is_host() => gpu.module(&name, fatbin),
@@ -200,6 +201,13 @@ pub fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
         }),
         _ => Err(Error::input(path, "is no kernel file", "give a .cu, .ptx, .cubin or .fatbin file")),
     }
+}
+
+/// The entry points that a variant defines.
+pub fn defined(variant: &Variant) -> Vec<(&'static Entry, String)> {
+    let of = ENTRIES.iter().filter(|e| e.op == variant.op && (!variant.built_in || e.file == variant.file.name));
+    let names = of.flat_map(|e| e.names().into_iter().map(move |n| (e, n)));
+    names.filter(|(_, n)| variant.built_in || variant.file.source.contains(&format!("SCX_KERNEL({n},"))).collect()
 }
 
 /// The module of a replacement.
