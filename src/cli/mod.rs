@@ -22,9 +22,11 @@ pub mod table;
 // verbs: modules
 pub mod demo;
 pub mod discover;
+pub mod doctor;
 pub mod embed;
 pub mod evaluate;
 pub mod inspect;
+pub mod kernels;
 pub mod prepare;
 pub mod recipes;
 pub mod samples;
@@ -92,6 +94,10 @@ enum Verb {
     Inspect(inspect::Args),
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
+    /// The GPU kernels: list them, check one against the CPU, measure one
+    Kernels(kernels::Args),
+    /// What this machine can compute with, and what `--device auto` takes
+    Doctor(doctor::Args),
 }
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
@@ -108,6 +114,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
+        Verb::Kernels(args) => kernels::run(args, ctx),
+        Verb::Doctor(args) => doctor::run(args, ctx),
     }
 }
 

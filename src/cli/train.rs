@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use super::{Context, Device, check_output_dir};
 use crate::device::Precision;
 use crate::device::registry::Replacement;
+use crate::device::trust;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
@@ -92,7 +93,7 @@ pub struct Args {
     /// How matrices are multiplied; bf16 only on a GPU
     #[arg(long, value_name = "f32|bf16")]
     pub precision: Option<Precision>,
-    /// Replace the kernels of an op on the GPU (repeatable); the file must have passed `kernels check`
+    /// Replace the kernels of an op on the GPU (repeatable); one that has not passed `kernels check` is checked first
     #[arg(long, value_name = "OP=FILE")]
     pub kernel: Vec<Replacement>,
     #[command(flatten)]
@@ -101,9 +102,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// The device, with the kernels that were asked for.
-    fn open_device(&self, config: &TrainConfig) -> Result<crate::device::Device> {
-        crate::device::Device::choose(&self.device.device, config.precision, &self.kernel)
+    /// The device, with the kernels that were asked for, all of them checked.
+    fn open_device(&self, config: &TrainConfig, ctx: &Context) -> Result<crate::device::Device> {
+        let device = crate::device::Device::choose(&self.device.device, config.precision, &self.kernel)?;
+        if let crate::device::Device::Cuda(d) = &device {
+            trust::ensure(&d.gpu, &d.kernels, &self.kernel, d.precision, |line| ctx.say(line))?;
+        }
+        Ok(device)
     }
 
     /// These flags over `base`.
@@ -156,12 +161,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let data = run.open_data(args.data.as_deref())?;
         let set = data.samples(&config.samples)?;
-        let device = args.open_device(&config)?;
+        let device = args.open_device(&config, ctx)?;
         train::resume_on(&device, &data, &set, &config, &args.out, &mut console)
     } else {
         let config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
         config.validate()?;
-        let device = args.open_device(&config)?;
+        let device = args.open_device(&config, ctx)?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = DataSet::open(dir)?;
         check_output_dir(&args.out, args.force)?;

@@ -7,8 +7,9 @@
 //!
 //! Errors are relative to the largest magnitude of a tensor. Choices (places of the attention, scores above the
 //! threshold, genes predicted on) are the device's; they may differ from the CPU's only where the logits that decide are
-//! nearer to each other, or to the threshold, than 1e-5 (`f32`) or 2⁻⁸ (`bf16`, twice its rounding) of |q| |k|. In `bf16`,
-//! a product may be wrong by 2 times (gradients 3 times) what comes of rounding its operands, or that share of 2⁻⁹.
+//! nearer to each other, or to the threshold, than 1e-5 (`f32`) or 2⁻⁸ (`bf16`) of |q| |k|. In `bf16`,
+//! a product may be wrong by 2 times (gradients 3 times) what comes of rounding its operands, or that share of 2⁻⁹; else by
+//! 1e-4, and the gradients of the translation by 2⁻²³ |q| |k| where that is more.
 
 mod cases;
 mod verify;

@@ -817,6 +817,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Runs a training step and leaves everything where it is: its program, which can be run again in parts, the sizes of
+    /// the batch, and how many genes (over all heads) have a gradient of the translation.
+    pub(crate) fn rehearse(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<(Program, Sizes, u64)> {
+        let mut sizes = Sizes::default();
+        self.probe(batch, dropout, false, false, |probe, _| {
+            sizes = probe.arranged.sizes;
+            Ok(())
+        })?;
+        let work = self.workspace()?;
+        let active = if sizes.positives == 0 {
+            0
+        } else {
+            let all = work.arena.read(work.plan.spans.n_active, self.config().heads)?;
+            all.iter().map(|&n| u64::from(n)).sum()
+        };
+        let bucket = sizes.bucket(&work.plan.room);
+        let key = Key { last: Pass::Update, sizes: bucket, slot: 0, dropout: dropout.map(|d| d.seed), counts: false };
+        Ok((self.record(&key)?, sizes, active))
+    }
+
     /// What a pass brings back, read from the workspace.
     fn output(&self, record: &StepRecord, a: &Arranged, want: Want) -> Result<Output<f32>> {
         let c = self.config();

@@ -45,6 +45,23 @@ pub fn driver_present() -> bool {
     unsafe { sys::is_culib_present() }
 }
 
+/// The newest CUDA version that the driver knows, as (major, minor). The driver must be there.
+#[allow(unsafe_code)]
+pub fn driver_version() -> Option<(i32, i32)> {
+    let mut version = 0;
+    // SAFETY: writes one number; the library was found by `driver_present`.
+    let said = driver_present().then(|| unsafe { sys::cuDriverGetVersion(&mut version) })?;
+    (said == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
+}
+
+/// How many devices the driver has; none without a driver.
+pub fn device_count() -> usize {
+    if !driver_present() || result::init().is_err() {
+        return 0;
+    }
+    CudaContext::device_count().map_or(0, |n| n as usize)
+}
+
 impl Gpu {
     /// Opens device number `ordinal`.
     ///
@@ -112,6 +129,12 @@ impl Gpu {
     /// Free and total device memory, bytes.
     pub fn memory(&self) -> Result<(usize, usize)> {
         self.context.mem_get_info().map_err(driver("ask for the free memory"))
+    }
+
+    /// Multiprocessors of the device.
+    pub fn multiprocessors(&self) -> Result<u32> {
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(self.context.attribute(attribute).map_err(driver("ask for the multiprocessors"))? as u32)
     }
 
     /// The driver's context: what other CUDA crates share.

@@ -85,6 +85,11 @@ impl HostCompiler {
         self
     }
 
+    /// How it was found, and what it says of itself.
+    pub fn describe(&self) -> String {
+        format!("{} ({})", self.program.display(), self.version)
+    }
+
     /// AddressSanitizer's shared library; none where the compiler has none.
     pub fn sanitizer(&self) -> Option<PathBuf> {
         let name = match self.is_clang() {

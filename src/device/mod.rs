@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub(crate) mod arena;
+pub mod bench;
 pub mod check;
 #[cfg(feature = "cust")]
 pub mod cust;
@@ -20,6 +21,7 @@ pub mod select;
 pub mod tape;
 #[allow(dead_code)] // half of it is the build script's
 mod toolchain;
+pub mod trust;
 pub(crate) mod workspace;
 
 pub use engine::{Engine, Precision};

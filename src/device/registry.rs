@@ -157,7 +157,8 @@ pub fn image(gpu: &Gpu, name: &str, source: &str) -> Result<Vec<u8>> {
     Toolkit::find()?.compile(name, source, &gpu.target())
 }
 
-fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
+/// The module of a file that comes with the program.
+pub(crate) fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
     let name = format!("{}.cu", file.name);
     match file.fatbin {
         Some(fatbin) if !gpu.is_host() => gpu.module(&name, fatbin),
@@ -198,7 +199,7 @@ fn user_image(gpu: &Gpu, path: &Path) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// A file that cannot be read, does not compile, or is no image for this device.
-pub fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
+fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
     gpu.module(&path.to_string_lossy(), &user_image(gpu, path)?).map_err(|e| match e {
         Error::Device { name, text, .. } => {
             Error::input(path, format!("the driver does not take it: {name} ({text})"), "compile it for this GPU")
@@ -240,8 +241,15 @@ pub fn apply(kernels: &mut Kernels, gpu: &Arc<Gpu>, r: &Replacement) -> Result<V
     }
 }
 
+/// The entry points that a variant defines.
+pub fn defined(variant: &Variant) -> Vec<(&'static Entry, String)> {
+    let of = ENTRIES.iter().filter(|e| e.op == variant.op && (!variant.built_in || e.file == variant.file.name));
+    let names = of.flat_map(|e| e.names().into_iter().map(move |n| (e, n)));
+    names.filter(|(_, n)| variant.built_in || variant.file.source.contains(&format!("SCX_KERNEL({n},"))).collect()
+}
+
 /// The module of a replacement.
-pub fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
+fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
     let variant = variants().into_iter().find(|v| v.op == r.op && !v.built_in && Path::new(v.name) == r.source);
     match variant {
         Some(v) => embedded_module(gpu, v.file),
@@ -273,7 +281,7 @@ pub fn load(gpu: &Arc<Gpu>, replacements: &[Replacement]) -> Result<Kernels> {
 }
 
 /// Puts the entry points of `op` that a module defines into `kernels`; returns their names.
-pub fn replace(kernels: &mut Kernels, module: &Module, op: &str, source: &Path) -> Result<Vec<String>> {
+fn replace(kernels: &mut Kernels, module: &Module, op: &str, source: &Path) -> Result<Vec<String>> {
     let names: Vec<String> = ENTRIES.iter().filter(|e| e.op == op).flat_map(Entry::names).collect();
     let mut found = Vec::new();
     for name in &names {
