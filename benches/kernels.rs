@@ -42,8 +42,7 @@ fn main() {
                             let mut device = device(precision);
                             if !v.built_in {
                                 let r = Replacement { op: op.into(), source: v.name.into() };
-                                let module = registry::replacement_module(&gpu, &r).unwrap();
-                                registry::replace(&mut device.kernels, &module, op, &r.source).unwrap();
+                                registry::apply(&mut device.kernels, &gpu, &r).unwrap();
                             }
                             ops(&mut c, &device, &model, &batch, op, v.name);
                         }
