@@ -210,7 +210,7 @@ fn main() {
     eprintln!("{}: data made in {:.1} s", device.name(), began.elapsed().as_secs_f64());
     let mut document = json!({
         "device": device.name(),
-        "precision": format!("{:?}", options.precision).to_lowercase(),
+        "precision": options.precision.name(),
         "batch": data.size,
         "shape": { "name": shape.name, "genes": shape.genes, "peaks": shape.peaks, "cells": cells },
         "threads": rayon::current_num_threads(),

@@ -42,7 +42,11 @@ fn main() {
                             let mut device = device(precision);
                             if !v.built_in {
                                 let r = Replacement { op: op.into(), source: v.name.into() };
-                                registry::apply(&mut device.kernels, &gpu, &r).unwrap();
+                                let names = registry::apply(&mut device.kernels, &gpu, &r).unwrap();
+                                let other = if precision == Precision::F32 { "_bf16" } else { "_f32" };
+                                if names.iter().all(|n| n.ends_with(other)) {
+                                    continue; // it has nothing of its own in this precision
+                                }
                             }
                             ops(&mut c, &device, &model, &batch, op, v.name);
                         }
@@ -74,7 +78,7 @@ fn ops(
         if !staged.steps().iter().any(|s| s.op == op && s.pass == pass && !s.launches.is_empty()) {
             continue;
         }
-        let precision = format!("{:?}", device.precision).to_lowercase();
+        let precision = device.precision.name();
         let name = format!("cuda {precision} {} {variant}", format!("{pass:?}").to_lowercase());
         group.bench_function(BenchmarkId::new(name, batch.len()), |b| {
             b.iter_custom(|rounds| {

@@ -74,7 +74,8 @@ tests_say() {
     if grep -q SKIPPED "$1.log"; then echo "SKIPPED: $(grep -m 1 -o 'SKIPPED.*' "$1.log" | cut -c 10-120)"; FAILED=1; return; fi
     local line
     line=$(grep -o '[0-9]* passed; [0-9]* failed' "$1.log" | head -n 1)
-    echo "${line:-$(last_line "$1")}$(grep -oE '^test [a-z0-9_]+ \.\.\. FAILED' "$1.log" | awk '{printf "; %s FAILED", $2}')"
+    line="${line:-$(last_line "$1")}$(grep -ohE '(ten steps.*|predicted genes [0-9.]+ %)' "$1.log" | awk '{printf "; %s", $0}')"
+    echo "$line$(grep -oE '^test [a-z0-9_]+ \.\.\. FAILED' "$1.log" | awk '{printf "; %s FAILED", $2}')"
 }
 
 # A number of a JSON document by its (last) key, first occurrence.
@@ -125,8 +126,10 @@ epoch() { # name, seconds, options…
     stage "$name" "$limit" epoch_says "$HERE/epoch" --device cuda "$@"
 }
 
-small=
-[ "$REHEARSAL" = 1 ] && small=1
+batch=256 sizes="64 128 512 1024" part="--samples 32768" one="--samples 4096" quick="" tiny=""
+if [ "$REHEARSAL" = 1 ]; then
+    batch=16 sizes="4 8" part="--samples 48" one="--samples 12" quick=--quick tiny="--tiny --device cpu --rounds 5"
+fi
 
 wanted environment && stage environment 60 environment_says bash -c environment
 if wanted parity; then
@@ -135,19 +138,16 @@ if wanted parity; then
     stage ops-bf16 100 tests_say "$HERE/gpu" --nocapture --exact every_op_bf16
 fi
 if wanted epoch; then
-    epoch epoch-f32 90 --batch "${small:+16}${small:-256}" --precision f32
-    epoch epoch-bf16 90 --batch "${small:+16}${small:-256}" --precision bf16
+    epoch epoch-f32 90 --batch $batch --precision f32
+    epoch epoch-bf16 90 --batch $batch --precision bf16
 fi
 if wanted benches; then
-    stage kernels 200 benches_say "$HERE/kernels" --bench ${small:+--quick} --noplot
-    sizes="64 128 512 1024"
-    [ -n "$small" ] && sizes="4 8"
+    stage kernels 200 benches_say "$HERE/kernels" --bench $quick --noplot
     for size in $sizes; do
-        epoch "epoch-bf16-$size" 40 --batch "$size" --precision bf16 ${small:---samples 32768}
+        epoch "epoch-bf16-$size" 40 --batch "$size" --precision bf16 $part
     done
-    epoch epoch-f32-1 40 --batch 1 --precision f32 --samples "${small:+24}${small:-4096}"
-    epoch epoch-bf16-no-graphs 40 --batch "${small:+16}${small:-256}" --precision bf16 --no-graphs \
-        --samples "${small:+48}${small:-32768}"
+    epoch epoch-f32-1 40 --batch 1 --precision f32 $one
+    epoch epoch-bf16-no-graphs 40 --batch $batch --precision bf16 --no-graphs $part
 fi
 if wanted sanitizers; then
     if command -v compute-sanitizer >/dev/null; then
@@ -161,7 +161,7 @@ if wanted sanitizers; then
 fi
 if wanted opponent; then
     if python3 -c 'import torch' 2>/dev/null; then
-        stage opponent 240 opponent_says python3 "$HERE/opponent.py" --seconds 180 ${small:+--tiny --device cpu --rounds 5}
+        stage opponent 240 opponent_says python3 "$HERE/opponent.py" --seconds 180 $tiny
     else
         absent opponent torch
     fi

@@ -119,11 +119,13 @@ fn attention_with_mistakes_is_refused() {
     let plain = source("attend_plain");
     broken("attend", &plain, "p.index < list", "p.index > list", &["attend", "best places", "ties"]);
     broken("attend", &plain, "s > a.tau) kept", "s >= 0.0f) kept", &["row_sums"]);
-    broken("attend", &plain, "a.row_sums[at] = kept", "a.row_sums[at + a.heads * *a.genes.n_entries] = kept", &[
+    broken(
         "attend",
-        "all other memory",
-        "row_sums",
-    ]);
+        &plain,
+        "a.row_sums[at] = kept",
+        "a.row_sums[at + a.heads * *a.genes.n_entries] = kept",
+        &["attend", "all other memory", "row_sums"],
+    );
     broken("attend", &plain, "a.row_sums[at] = kept;", "", &["row_sums", "NaN"]);
 }
 
