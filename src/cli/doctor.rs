@@ -68,7 +68,8 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
     let nvcc = kernels::find_nvcc();
     line("nvcc", &nvcc.as_ref().map_or("not found".into(), |p| p.display().to_string()));
     let nvrtc = kernels::find_nvrtc();
-    let nvrtc_text = nvrtc.as_ref().map(|n| format!("{}.{}, headers in {}", n.version.0, n.version.1, n.include.display()));
+    let nvrtc_text =
+        nvrtc.as_ref().map(|n| format!("{}.{}, headers in {}", n.version.0, n.version.1, n.include.display()));
     line("NVRTC", nvrtc_text.as_deref().unwrap_or("not found"));
     let host = HostCompiler::find();
     let host_text = match &host {
@@ -82,7 +83,9 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
         Ok(Device::Cuda(_)) => "a GPU with a driver, and kernels for it",
         _ if !present => "no NVIDIA driver",
         _ if devices.is_empty() => "the driver finds no device",
-        _ if devices.iter().all(|d| d["host"] == json!(true)) => "the driver is the stand-in that runs kernels on the CPU",
+        _ if devices.iter().all(|d| d["host"] == json!(true)) => {
+            "the driver is the stand-in that runs kernels on the CPU"
+        }
         _ if built.is_none() && nvcc.is_none() && nvrtc.is_none() => {
             "this program was built without kernels, and there is no nvcc or NVRTC to compile them"
         }

@@ -351,7 +351,11 @@ fn work(op: &str, pass: Pass, case: &Case, z: &Sizes, active: u64) -> (f64, f64)
             (rows * if forward { 1.0 } else { 2.0 }, 2.0 * (features + 8.0 * (ge + pe)) + bags + more)
         }
         ("head", forward) => {
-            let maps = 2.0 * h * (gw + pw) + 4.0 * h * h + 2.0 * h * h + h * h / 2.0 + h
+            let maps = 2.0 * h * (gw + pw)
+                + 4.0 * h * h
+                + 2.0 * h * h
+                + h * h / 2.0
+                + h
                 + if c.heads > 1 { 2.0 * h * h } else { 0.0 };
             let bytes = 4.0 * maps + 4.0 * n(z.samples) * (heads + 1.0) * (gw + pw);
             if forward { (2.0 * n(z.samples) * maps, bytes) } else { (4.0 * n(z.samples) * maps, 3.0 * bytes) }
@@ -360,7 +364,10 @@ fn work(op: &str, pass: Pass, case: &Case, z: &Sizes, active: u64) -> (f64, f64)
             let (genes, u, element) = (c.genes as f64, n(z.columns), 4.0);
             if forward {
                 let mask = heads * genes * u / 8.0;
-                (2.0 * genes * u * h, 3.0 * element * h * (genes + u) + 2.0 * mask + 4.0 * n(z.positives) * genes * heads)
+                (
+                    2.0 * genes * u * h,
+                    3.0 * element * h * (genes + u) + 2.0 * mask + 4.0 * n(z.positives) * genes * heads,
+                )
             } else {
                 let genes = active as f64;
                 (6.0 * genes * u * h / heads, 4.0 * element * h * (genes / heads + u) + 4.0 * n(z.positives) * genes)

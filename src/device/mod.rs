@@ -6,10 +6,10 @@
 
 pub mod abi;
 pub(crate) mod arena;
-#[cfg(feature = "cust")]
-pub mod cust;
 pub mod bench;
 pub mod check;
+#[cfg(feature = "cust")]
+pub mod cust;
 pub mod engine;
 pub mod gpu;
 pub mod host;

@@ -209,8 +209,7 @@ impl<'a> View<'a> {
             peak_dna: f.peak_dna.clone(),
         };
         let b = &case.batch;
-        let batch =
-            Batch { label: b.label.clone(), sample: b.sample.clone(), rna: wide(&b.rna), atac: wide(&b.atac) };
+        let batch = Batch { label: b.label.clone(), sample: b.sample.clone(), rna: wide(&b.rna), atac: wide(&b.atac) };
         let positives = probe.arranged.positives.as_slice();
         View {
             case,
@@ -375,7 +374,13 @@ impl<'a> View<'a> {
             ("translate", _) => (
                 [
                     &d_tables[..],
-                    &[("flag", all), ("active", all), ("n_active", all), ("d_keys", 4 * u * h), ("translate_part", all)],
+                    &[
+                        ("flag", all),
+                        ("active", all),
+                        ("n_active", all),
+                        ("d_keys", 4 * u * h),
+                        ("translate_part", all),
+                    ],
                 ]
                 .concat(),
                 Vec::new(),
@@ -530,8 +535,8 @@ impl<'a> View<'a> {
             let weight = format!("{PREFIX}{}.weight", t.layer);
             let (emb, w) = (self.param(t.embedding), self.param(&weight));
             let exact = run(&emb, &w, d_table.clone());
-            let near = (self.precision == Precision::Bf16)
-                .then(|| run(&rounded(&emb), &rounded(&w), rounded(&d_table)));
+            let near =
+                (self.precision == Precision::Bf16).then(|| run(&rounded(&emb), &rounded(&w), rounded(&d_table)));
             let limit = |i: usize| self.allow(3.0, &exact[i], || near.as_ref().map_or(Vec::new(), |n| n[i].clone()));
             self.gradient(out, t.embedding, &exact[0], limit(0));
             self.gradient(out, &weight, &exact[1], limit(1));
@@ -924,7 +929,8 @@ impl<'a> View<'a> {
         let pair = self.words(self.after, "pair", member.len());
         for b in 0..self.batch.len() {
             for &(chrom, p0, p1) in &self.peaks.segments[b] {
-                let genes = self.genes.segments[b].iter().find(|s| s.0 == chrom && self.features.unknown != Some(chrom));
+                let genes =
+                    self.genes.segments[b].iter().find(|s| s.0 == chrom && self.features.unknown != Some(chrom));
                 let (g0, g1) = genes.map_or((0, 0), |s| (s.1, s.2));
                 for head in 0..heads {
                     let mut by_peak: Vec<Vec<u32>> = vec![Vec::new(); p1 - p0];
@@ -1120,7 +1126,8 @@ impl<'a> View<'a> {
         ["fc1", "fc2", "fc3"].iter().for_each(|l| layer(l.to_string()));
         let (gw, pw) = (c.embedding_dim + 2 + c.gene_features(), c.embedding_dim + 2 + c.peak_features());
         let n = self.batch.len();
-        for (name, heads, width) in [("bag_a", c.heads, pw), ("bag_r", c.heads, gw), ("mean_a", 1, pw), ("mean_r", 1, gw)]
+        for (name, heads, width) in
+            [("bag_a", c.heads, pw), ("bag_r", c.heads, gw), ("mean_a", 1, pw), ("mean_r", 1, gw)]
         {
             let data = swap(&self.numbers(self.before, name, n * heads * width), n, heads, width);
             out.push(Leaf { name: name.into(), data, width });
@@ -1339,7 +1346,8 @@ struct Choice<'a> {
 impl Choice<'_> {
     /// Exactly the members, in the order and on the side of the threshold that f64 gives?
     fn is_best(&self, chosen: &[u32], kept: &[bool]) -> bool {
-        let mut list: Vec<&Candidate> = self.all.iter().chain(if self.all.is_empty() { &[] } else { self.pads }).collect();
+        let mut list: Vec<&Candidate> =
+            self.all.iter().chain(if self.all.is_empty() { &[] } else { self.pads }).collect();
         list.sort_by(|a, b| b.ahead(a).cmp(&a.ahead(b)));
         list.truncate(self.places);
         list.retain(|c| c.entry != NONE);
