@@ -21,7 +21,7 @@ struct Trainer {
 
 impl Trainer {
     fn new() -> Self {
-        let model = common::model();
+        let model = common::model(&common::NEURIPS);
         let n = model.params.layout().len();
         Trainer { model, grads: vec![0.0; n], m: vec![0.0; n], v: vec![0.0; n], step: 0 }
     }
@@ -76,7 +76,7 @@ fn share(name: &str, trainer: &mut Trainer, batch: &Batch<f32>, rounds: usize) {
 }
 
 fn main() {
-    let cells = common::Cells::new();
+    let cells = common::Cells::new(&common::NEURIPS);
     let mut trainer = Trainer::new();
     let one = cells.batch(&trainer.model, 1, |_| 1);
     let negative = cells.batch(&trainer.model, 1, |_| 0);

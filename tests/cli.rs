@@ -53,7 +53,10 @@ fn wrong_usage_is_one_line() {
     refused(d, &["train", "--out", "run"], &["--data"]);
     refused(d, &["trian"], &["trian", "train"]);
     refused(d, &["train", "--data", "nowhere", "--out", "run"], &["nowhere"]);
-    refused(d, &["train", "--data", "d", "--out", "r", "--device", "cuda:0"], &["cuda:0", "CPU only", "--device cpu"]);
+    if !sccrossrec::device::gpu::driver_present() {
+        let parts = ["--device cuda", "no NVIDIA driver", "libcuda.so.1", "--device cpu"];
+        refused(d, &["train", "--data", "d", "--out", "r", "--device", "cuda:0"], &parts);
+    }
     refused(d, &["train", "--data", "d", "--out", "r", "--device", "tpu"], &["tpu", "auto, cpu or cuda"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--recipe", "magic"], &["magic", "default", "published"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--lr", "-1"], &["--lr"]);

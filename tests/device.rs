@@ -5,22 +5,37 @@
 mod compare;
 #[path = "common/golden.rs"]
 mod golden;
+#[path = "common/tiny.rs"]
+mod tiny;
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
-use compare::{Pass, check, deciding, vectors};
-use golden::Golden;
-use sccrossrec::device::gpu::Kernels;
-use sccrossrec::device::{Engine, Gpu, Precision, host, registry};
-use sccrossrec::model::{Run, Want};
+use compare::{Pass, attention, check, deciding, vectors};
+use golden::{Golden, error, f64s};
+use sccrossrec::device::gpu::{Kernels, Launch};
+use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
+use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want};
+use sccrossrec::ops::adam::AdamConfig;
+use sccrossrec::rng::Rng;
+use sccrossrec::train::{self, Observer, OnNan, Step, TrainConfig};
+
+/// Held by tests that share the driver; whoever counts what the driver does holds it alone.
+static DRIVER: RwLock<()> = RwLock::new(());
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("device-cache")
+}
 
 /// The host-run device, with all kernels.
-fn device() -> (Arc<Gpu>, Kernels) {
+fn open() -> (Arc<Gpu>, Kernels) {
     static DEVICE: OnceLock<(Arc<Gpu>, Kernels)> = OnceLock::new();
     DEVICE
         .get_or_init(|| {
-            host::install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("host")).unwrap();
+            host::install(&cache().join("host")).unwrap();
             let gpu = Gpu::open(0).unwrap();
             assert!(gpu.is_host());
             let kernels = registry::load(&gpu, &[]).unwrap();
@@ -29,9 +44,22 @@ fn device() -> (Arc<Gpu>, Kernels) {
         .clone()
 }
 
-fn engine(model: &sccrossrec::model::Model<f32>, precision: Precision) -> Engine {
-    let (gpu, kernels) = device();
-    Engine::new(gpu, kernels, model, precision).unwrap()
+struct Shared(CudaDevice, #[allow(dead_code)] RwLockReadGuard<'static, ()>);
+
+fn shared(precision: Precision) -> Shared {
+    let guard = DRIVER.read().unwrap_or_else(|e| e.into_inner());
+    let (gpu, kernels) = open();
+    Shared(CudaDevice { gpu, kernels, precision }, guard)
+}
+
+impl Shared {
+    fn engine(&self, model: &Model<f32>) -> Engine {
+        self.0.engine(model).unwrap()
+    }
+
+    fn device(&self) -> Device {
+        Device::Cuda(self.0.clone())
+    }
 }
 
 const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: false, decisions: true };
@@ -40,23 +68,525 @@ fn all(g: &Golden) -> Vec<usize> {
     (0..g.usize("data.label").len()).collect()
 }
 
+/// The oracle's decisions.
+fn decisions(g: &Golden) -> Decisions<f64> {
+    let model = g.model::<f64>();
+    let (batch, _) = g.batch(&model, &all(g));
+    let mut grads = vec![0.0; model.params.layout().len()];
+    model.run(&batch, Run { want: WANT, grads: Some(&mut grads), ..Run::default() }).unwrap().decisions.unwrap()
+}
+
+fn golden_on(d: &Shared, g: &Golden) -> Pass<f32> {
+    let model = g.model::<f32>();
+    let (batch, orders) = g.batch(&model, &all(g));
+    let mut engine = d.engine(&model);
+    let output = engine.gradients(&batch, None, WANT).unwrap();
+    Pass { output, grads: engine.grads().unwrap(), orders }
+}
+
 #[test]
 fn golden_files() {
+    let d = shared(Precision::F32);
     for g in vectors() {
-        let model = g.model::<f32>();
-        let (batch, orders) = g.batch(&model, &all(&g));
-        let mut engine = engine(&model, Precision::F32);
-        let output = engine.gradients(&batch, None, WANT).unwrap();
-        let grads = engine.grads().unwrap();
-        // Decisions may differ only near a limit; the oracle, told to decide likewise, then gives the numbers.
-        let exact = g.model::<f64>();
-        let (wide, _) = g.batch(&exact, &all(&g));
-        let free = exact
-            .run(&wide, Run { want: WANT, grads: Some(&mut vec![0.0; model.params.layout().len()]), ..Run::default() });
-        let differing = deciding(&g, &free.unwrap().decisions.unwrap(), output.decisions.as_ref().unwrap());
-        assert_eq!(differing, 0, "{}", g.name);
+        let pass = golden_on(&d, &g);
+        let differing = deciding(&g, &decisions(&g), pass.output.decisions.as_ref().unwrap());
+        assert_eq!(differing, 0, "{}: decisions near a limit fell otherwise", g.name);
         let mut worst = 0.0;
-        check(&g, &Pass { output, grads, orders }, 1e-4, &mut worst);
-        println!("{:<22} device f32 worst {worst:.1e}", g.name);
+        check(&g, &pass, 1e-4, &mut worst);
+        println!("{:<22} device f32 worst {worst:.1e}, decisions that differ: 0", g.name);
     }
+}
+
+#[test]
+fn golden_thirty_adam_steps() {
+    let d = shared(Precision::F32);
+    let runs: Vec<Golden> = golden::all().into_iter().filter(|g| g.has("out.losses")).collect();
+    assert!(!runs.is_empty());
+    for g in runs {
+        let model = g.model::<f32>();
+        let mut engine = d.engine(&model);
+        let number = |k: &str| g.config[k].as_f64().unwrap();
+        engine.set_adam(AdamConfig {
+            lr: number("lr"),
+            beta1: number("beta1"),
+            beta2: number("beta2"),
+            eps: number("eps"),
+            weight_decay: number("weight_decay"),
+        });
+        let size = g.shape("data.batches")[1];
+        let mut losses = Vec::new();
+        for which in g.usize("data.batches").chunks_exact(size) {
+            let (batch, _) = g.batch(&model, which);
+            let record = engine.train_step(&batch, None).unwrap();
+            assert_eq!((record.finite, record.applied), (1, 1));
+            losses.push(f64::from(record.loss));
+        }
+        let off = error(&losses, &g.f64("out.losses"));
+        assert!(off <= 1e-4, "{}: losses off by {off:.1e}", g.name);
+        let params = engine.params().unwrap();
+        let mut worst = 0.0f64;
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&params[e.range.clone()]), &g.f64(&format!("final.{}", e.name)));
+            assert!(off <= 1e-3, "{}: {} off by {off:.1e} after 30 steps", g.name, e.name);
+            worst = worst.max(off);
+        }
+        println!("{:<22} losses {off:.1e}, parameters {worst:.1e}", g.name);
+    }
+}
+
+/// bf16 rounds its operands to eight bits: near the f32 results, and most decisions are the same.
+#[test]
+fn golden_files_in_bf16_are_near() {
+    let d = shared(Precision::Bf16);
+    for g in vectors().iter().filter(|g| ["counts", "two_heads", "wide"].contains(&g.name.as_str())) {
+        let p = golden_on(&d, g);
+        let off = error(&f64s(&p.output.logits), &g.f64("out.logits"));
+        assert!(off < 0.1, "{}: logits off by {off:.1e}", g.name);
+        let (own, oracle) = (p.output.decisions.unwrap().translate, decisions(g).translate);
+        let same = own.iter().zip(&oracle).filter(|(a, b)| a == b).count() as f64 / own.len() as f64;
+        assert!(same > 0.97, "{}: only {same:.4} of the predictions agree", g.name);
+        println!("{:<22} device bf16: logits off by {off:.1e}, predictions that agree {same:.4}", g.name);
+    }
+}
+
+/// Counts, embeddings and attention of a forward pass are the CPU's.
+#[test]
+fn forward_equals_the_cpu() {
+    let d = shared(Precision::F32);
+    for heads in [1, 2] {
+        let (model, batch) = random(heads, 5, 3);
+        let want = Want { counts: true, ..WANT };
+        let cpu = model.forward(&batch, want).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.forward(&batch, want).unwrap();
+        assert_eq!(cpu.counts, gpu.counts);
+        assert_eq!(cpu.translation, gpu.translation);
+        assert!(error(&f64s(&gpu.embedding), &f64s(&cpu.embedding)) < 1e-5);
+        assert!((gpu.translation_loss - cpu.translation_loss).abs() <= 1e-5 * cpu.translation_loss);
+        let key = |o: &sccrossrec::model::Output<f32>| {
+            let order = |n| (0..n).collect::<Vec<_>>();
+            let orders = (0..batch.len()).map(|b| [order(batch.rna.row(b).0.len()), order(batch.atac.row(b).0.len())]);
+            attention(&Pass { output: o.clone(), grads: vec![], orders: orders.collect() })
+        };
+        let (a, b) = (key(&cpu), key(&gpu));
+        assert!(!a.is_empty() && a.keys().eq(b.keys()), "heads {heads}: other pairs");
+        // Without translation the gene table has the batch's genes only.
+        let bare = engine.forward(&batch, Want::default()).unwrap();
+        assert!(error(&f64s(&bare.logits), &f64s(&cpu.logits)) < 1e-5 && bare.translation_loss == 0.0);
+    }
+}
+
+/// A model and a batch with awkward cells: one gene, one peak, a chromosome without peaks, accessibilities above 1.
+fn random(heads: usize, samples: usize, stream: u64) -> (Model<f32>, Batch<f32>) {
+    let mut r = Rng::new(11, stream);
+    let (genes, peaks, chromosomes) = (70, 300, 4);
+    let features = Features::<f32> {
+        gene_chrom: (0..genes).map(|_| r.below(chromosomes) as u32).collect(),
+        peak_chrom: (0..peaks).map(|_| r.below(chromosomes - 1) as u32).collect(),
+        chromosomes,
+        unknown: None,
+        gene_extra: (0..genes * 2).map(|_| r.normal() as f32).collect(),
+        peak_dna: (0..peaks * 20).map(|_| r.below(5) as u8).collect(),
+    };
+    let config = ModelConfig {
+        genes,
+        peaks,
+        chromosomes,
+        gene_extra: 2,
+        dna_length: 20,
+        embedding_dim: 12,
+        hidden: 20,
+        heads,
+        ..ModelConfig::default()
+    };
+    let model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 3).unwrap();
+    let batch = cells(&model, samples, stream);
+    (model, batch)
+}
+
+fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
+    let mut r = Rng::new(12, stream);
+    let (genes, peaks) = (model.config.genes, model.config.peaks);
+    let mut batch = Batch::new();
+    for i in 0..samples {
+        let mut pick = |n: usize, p: f64, chrom: &[u32]| {
+            let mut list: Vec<u32> = (0..n as u32).filter(|_| r.uniform() < p).collect();
+            if list.is_empty() {
+                list.push(r.below(n) as u32);
+            }
+            list.sort_by_key(|&i| (chrom[i as usize], i));
+            list.into_iter().map(|i| (i, 1.0 + r.below(3) as f32)).collect::<Vec<_>>()
+        };
+        let f = &model.features;
+        let (pg, pp) = if i == 1 { (0.0, 0.0) } else { (0.3, 0.5) };
+        batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, pg, &f.gene_chrom), pick(peaks, pp, &f.peak_chrom));
+    }
+    batch
+}
+
+/// Cells of two published data sets, at the model's own sizes: losses, decisions and every gradient as on the CPU.
+#[test]
+fn real_cells_equal_the_cpu() {
+    let Some(root) = std::env::var_os("SCCROSSREC_TEST_DATA").map(PathBuf::from) else {
+        println!("SKIPPED: SCCROSSREC_TEST_DATA does not name the folder of the real data");
+        return;
+    };
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, gtf, samples) in
+        [("neurips2021_starter", "gencode.v43.genes.gtf.gz", 16), ("snare_cortex", "gencode.vM23.genes.gtf.gz", 6)]
+    {
+        let at = |file: &str| root.join(name).join(file);
+        let config = PrepareConfig {
+            gtf: Some(root.join("gtf").join(gtf)),
+            ..PrepareConfig::new(at("rna.h5ad"), at("atac.h5ad"))
+        };
+        let out = dir.path().join(name);
+        prepare(&config, &out, Hooks::default()).unwrap();
+        let data = DataSet::open(&out).unwrap();
+        let set = data.samples("default").unwrap();
+        let config = train::recipe("default").unwrap();
+        let model = Model::<f32>::new(config.model(&data), data.features(), config.init(), 5).unwrap();
+        let batch = data.batch(&set, &set.train[..samples]);
+        let dropout = Some(Dropout { seed: 3, step: 8 });
+        let mut want = vec![0.0; model.params.layout().len()];
+        let cpu = model.run(&batch, Run { dropout, want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.gradients(&batch, dropout, WANT).unwrap();
+        assert!((gpu.loss - cpu.loss).abs() <= 1e-5 * cpu.loss, "{name}: {} against {}", gpu.loss, cpu.loss);
+        let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
+        assert!(a.translate == b.translate, "{name}: other predictions");
+        for (x, y) in a.attend.iter().zip(&b.attend) {
+            assert!(
+                !x.rows.is_empty() && (&x.rows, &x.peak, &x.kept) == (&y.rows, &y.peak, &y.kept),
+                "{name}: other members"
+            );
+        }
+        let got = engine.grads().unwrap();
+        let mut worst = 0.0f64;
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
+            assert!(off <= 1e-4, "{name}: gradient of {} off by {off:.1e}", e.name);
+            worst = worst.max(off);
+        }
+        println!("{name}: {samples} samples, gradients off by {worst:.1e} of each tensor's largest");
+    }
+}
+
+/// Losses of every step.
+#[derive(Default)]
+struct Losses(Vec<f64>, u64);
+
+impl Observer for Losses {
+    fn step(&mut self, s: &Step) {
+        self.0.push(s.loss);
+    }
+    fn stop(&mut self) -> bool {
+        self.1 > 0 && self.0.len() as u64 >= self.1
+    }
+}
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        epochs: 2,
+        batch_size: 8,
+        eval_batch_size: 8,
+        hidden: 16,
+        embedding_dim: 12,
+        heads: 2,
+        checkpoint_minutes: None,
+        ..train::recipe("default").unwrap()
+    }
+}
+
+/// The same training, with dropout, validation and checkpoints, step by step.
+#[test]
+fn training_equals_the_cpus() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let (mut cpu, mut gpu) = (Losses::default(), Losses::default());
+    let a = train::train(&data, &set, &config(), &dir.path().join("cpu"), &mut cpu).unwrap();
+    let b = train::train_on(&d.device(), &data, &set, &config(), &dir.path().join("gpu"), &mut gpu).unwrap();
+    assert_eq!(cpu.0.len(), gpu.0.len());
+    assert!(cpu.0.len() >= 20);
+    for (i, (x, y)) in cpu.0.iter().zip(&gpu.0).enumerate() {
+        assert!((x - y).abs() <= 1e-3 * x, "step {i}: {x} on the CPU, {y} on the device");
+    }
+    assert_eq!((a.epochs, a.steps), (b.epochs, b.steps));
+    let (x, y) = (a.last.unwrap(), b.last.unwrap());
+    for (x, y) in [(x.val_loss, y.val_loss), (x.val_mae, y.val_mae), (x.val_accuracy, y.val_accuracy)] {
+        assert!((x.unwrap() - y.unwrap()).abs() <= 0.02 * x.unwrap(), "{x:?} {y:?}");
+    }
+}
+
+fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(run.join("checkpoints")).unwrap();
+    let paths = entries.map(|e| e.unwrap().path());
+    paths.map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&p).unwrap())).collect()
+}
+
+/// Whatever the schedule of threads, the number of packing threads, graphs or not, stopped and resumed or not: the same
+/// bits.
+#[test]
+fn the_same_bits() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let run = |name: &str| {
+        let out = dir.path().join(name);
+        train::train_on(&d.device(), &data, &set, &config(), &out, &mut ()).unwrap();
+        files(&out)
+    };
+    let want = run("straight");
+    assert!(want.contains_key("state.safetensors"));
+    for seed in ["1", "77"] {
+        host::configure("SCX_HOST_SEED", Some(seed));
+        assert!(run(&format!("seed {seed}")) == want, "another schedule of threads (seed {seed}), other bits");
+    }
+    host::configure("SCX_HOST_SEED", None);
+    for threads in [1, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(|| run(&format!("{threads} threads"))) == want, "{threads} packing threads, other bits");
+    }
+    let out = dir.path().join("stopped");
+    for (i, stop) in [3, 7].into_iter().enumerate() {
+        let mut observer = Losses(Vec::new(), stop);
+        let e = match i {
+            0 => train::train_on(&d.device(), &data, &set, &config(), &out, &mut observer),
+            _ => train::resume_on(&d.device(), &data, &set, &config(), &out, &mut observer),
+        };
+        assert!(matches!(e, Err(sccrossrec::Error::Interrupted { .. })), "{e:?}");
+    }
+    train::resume_on(&d.device(), &data, &set, &config(), &out, &mut ()).unwrap();
+    assert!(files(&out) == want, "stopped and resumed, other bits");
+}
+
+#[test]
+fn graphs_give_the_same_bits() {
+    let d = shared(Precision::F32);
+    let (model, batch) = random(2, 6, 4);
+    let params = |graphs: bool| {
+        let mut engine = d.engine(&model);
+        engine.set_graphs(graphs);
+        for step in 0..6 {
+            engine.train_step(&batch, Some(Dropout { seed: 5, step })).unwrap();
+        }
+        engine.params().unwrap()
+    };
+    assert!(params(true) == params(false));
+}
+
+#[test]
+fn not_finite_stops_and_can_be_skipped() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let mut wild = TrainConfig { epochs: 1, ..config() };
+    wild.adam.lr = 1e38;
+    let out = dir.path().join("wild");
+    let e = train::train_on(&d.device(), &data, &set, &wild, &out, &mut ()).unwrap_err();
+    let text = e.to_string();
+    assert!(e.exit_code() == 2 && text.contains("step 2") && text.contains("RNA of cell"), "{text}");
+    let skip = TrainConfig { on_nan: OnNan::Skip, ..wild };
+    let last = train::resume_on(&d.device(), &data, &set, &skip, &out, &mut ()).unwrap().last.unwrap();
+    assert_eq!((last.samples, last.samples + last.skipped), (8, set.train.len() as u64));
+}
+
+/// Once planned, steps allocate nothing, and the host waits only for the record of the step before.
+#[test]
+fn steps_allocate_nothing_and_do_not_wait() {
+    let _alone = DRIVER.write().unwrap_or_else(|e| e.into_inner());
+    let (gpu, kernels) = open();
+    let (model, _) = random(1, 1, 5);
+    let batches: Vec<Batch<f32>> = (0..12).map(|i| cells(&model, 6, i)).collect();
+    let mut engine = Engine::new(gpu, kernels, &model, Precision::F32).unwrap();
+    engine.reserve(&Sizes::bound(&model.config, 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+    let before = host::counters().unwrap();
+    let mut seen = Vec::new();
+    let told = |i: usize, r: &abi::StepRecord| {
+        assert_eq!((i, r.applied), (seen.len(), 1));
+        seen.push(r.loss);
+        true
+    };
+    engine.train_batches(12, |i| batches[i].clone(), Dropout { seed: 1, step: 0 }, told).unwrap();
+    let after = host::counters().unwrap();
+    assert_eq!(seen.len(), 12);
+    assert!(after.launches > before.launches + 12 * 40);
+    assert_eq!(after.allocations, before.allocations, "device memory was allocated in a step");
+    assert_eq!(after.host_allocations, before.host_allocations, "pinned memory was allocated in a step");
+    let waits = after.synchronisations - before.synchronisations;
+    assert!(waits <= 12, "the host waited {waits} times in 12 steps");
+}
+
+/// Too little memory: what was asked for, and the batch size that would fit.
+#[test]
+fn out_of_memory_names_what_fits() {
+    let _alone = DRIVER.write().unwrap_or_else(|e| e.into_inner());
+    let (gpu, kernels) = open();
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let big = TrainConfig { batch_size: 64, epochs: 1, ..config() };
+    let cuda = CudaDevice { gpu, kernels, precision: Precision::F32 };
+    host::configure("SCX_HOST_MEMORY", Some("800000"));
+    let e = train::train_on(&Device::Cuda(cuda), &data, &set, &big, &dir.path().join("run"), &mut ());
+    host::configure("SCX_HOST_MEMORY", None);
+    let e = e.unwrap_err();
+    let text = e.to_string();
+    assert_eq!(e.exit_code(), 2, "{text}");
+    assert!(text.contains("workspace of a batch of 64") && text.contains("would fit"), "{text}");
+    let n: usize = text.split("a batch size of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(n > 0 && n < 64, "{text}");
+    assert!(!dir.path().join("run/run.json").exists(), "nothing is written before the memory is there");
+}
+
+/// The structs of `abi.h` and their mirrors: the same fields in the same order, and the same sizes.
+#[test]
+fn the_launch_abi_is_mirrored() {
+    let d = shared(Precision::F32);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = std::fs::read_to_string(root.join("kernels/common/abi.h")).unwrap()
+        + &std::fs::read_to_string(root.join("kernels/common/cuda.h")).unwrap();
+    let mirror = std::fs::read_to_string(root.join("src/device/abi.rs")).unwrap();
+    let in_c = |name: &str| -> Vec<String> {
+        let body = header.split(&format!("struct {name} {{")).nth(1).unwrap().split("};").next().unwrap();
+        let code: String = body.lines().map(|l| l.split("//").next().unwrap()).collect();
+        let name_of = |f: &str| f.trim().rsplit([' ', '*']).next().unwrap().split('[').next().unwrap().to_string();
+        code.split(';')
+            .filter(|s| !s.trim().is_empty())
+            .flat_map(|s| s.split(',').map(name_of).collect::<Vec<_>>())
+            .collect()
+    };
+    let in_rust = |name: &str| -> Vec<String> {
+        let body = mirror.split(&format!("pub struct {name} {{")).nth(1).unwrap().split("\n}").next().unwrap();
+        let fields = body.lines().filter_map(|l| l.trim().strip_prefix("pub "));
+        fields.map(|l| l.split(':').next().unwrap().replace("inp", "in")).collect()
+    };
+    let mut source = String::from("#include \"common/abi.h\"\nstruct SizesArgs { uint64_t* out; };\n");
+    source += "SCX_KERNEL(abi_sizes, SizesArgs, 32, 0, 1, 1) {\n  if (threadIdx.x) return;\n";
+    for (i, (name, _)) in abi::SIZES.iter().enumerate() {
+        assert_eq!(in_c(name), in_rust(name), "{name}");
+        source += &format!("  a.out[{i}] = sizeof({name});\n");
+    }
+    source += "}\n";
+    assert!(abi::SIZES.len() > 30);
+    let gpu = &d.0.gpu;
+    let module = gpu.module("abi_sizes.cu", &registry::image(gpu, "abi_sizes.cu", &source).unwrap()).unwrap();
+    let kernel = module.kernel("abi_sizes").unwrap().unwrap();
+    assert_eq!((kernel.shape().threads, kernel.shape().tile_y), (32, 1));
+
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct SizesArgs(u64);
+    // SAFETY: the argument struct of `abi_sizes`.
+    unsafe impl abi::Args for SizesArgs {}
+    let stream = gpu.compute();
+    let out = stream.alloc_zeros::<u64>(abi::SIZES.len()).unwrap();
+    let address = cudarc::driver::DevicePtr::device_ptr(&out, stream).0;
+    Launch::new(&kernel, [1, 1, 1], &SizesArgs(address)).run(stream).unwrap();
+    for ((name, size), got) in abi::SIZES.iter().zip(stream.clone_dtoh(&out).unwrap()) {
+        assert_eq!(*size as u64, got, "{name}");
+    }
+}
+
+/// The program, with the stand-in driver where the loader finds it.
+fn program(dir: &Path) -> Command {
+    let driver = host::HostCompiler::find().unwrap().driver(&cache().join("host")).unwrap();
+    let mut c = Command::new(env!("CARGO_BIN_EXE_sccrossrec"));
+    c.current_dir(dir).env("LD_LIBRARY_PATH", driver.parent().unwrap()).env("SCCROSSREC_CACHE", cache());
+    c
+}
+
+fn ok(out: &Output) -> serde_json::Value {
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Every verb that computes, with `--device cuda`, beside the same on the CPU.
+#[test]
+fn the_program_on_a_device() {
+    drop(shared(Precision::F32)); // kernels are compiled once
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::data(d);
+    let run = |args: &[&str]| program(d).args(args).args(["--json", "--quiet"]).output().unwrap();
+    let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];
+    ok(&run(&[&["train", "--data", "data", "--out", "run", "--device", "cuda"], &small[..]].concat()));
+    let on = |device: &str| {
+        let file = |name: &str| format!("{name}-{}.h5ad", device.replace(':', ""));
+        let e = ok(&run(&["evaluate", "--run", "run", "--device", device]));
+        ok(&run(&["embed", "--run", "run", "--device", device, "--out", &file("z")]));
+        ok(&run(&["translate", "--run", "run", "--device", device, "--out", &file("t")]));
+        let links = ok(&run(&["discover", "--run", "run", "--device", device, "--out", &file("links")]));
+        (e["matching"].clone(), e["translation"].clone(), links["pairs"].clone())
+    };
+    let (cpu, gpu) = (on("cpu"), on("cuda:0"));
+    assert_eq!(cpu.0["model"]["accuracy"], gpu.0["model"]["accuracy"]);
+    assert_eq!(cpu.1["model"]["mae"], gpu.1["model"]["mae"]);
+    assert_eq!(cpu.2, gpu.2);
+    let read = |name: &str, what: &str| {
+        hdf5::File::open(d.join(name)).unwrap().dataset(what).unwrap().read_raw::<f32>().unwrap()
+    };
+    assert_eq!(read("t-cpu.h5ad", "layers/count/data"), read("t-cuda0.h5ad", "layers/count/data"));
+    let z = |name: &str| f64s(&read(name, "obsm/X_sccrossrec"));
+    assert!(error(&z("z-cuda0.h5ad"), &z("z-cpu.h5ad")) < 1e-5);
+    // Only a device multiplies in bf16.
+    let bf16 = [&["train", "--data", "data", "--precision", "bf16", "--out", "b"], &small[..]].concat();
+    let out = run(&[&bf16[..], &["--device", "cpu"]].concat());
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("--device cuda"));
+    ok(&run(&[&bf16[..], &["--device", "cuda"]].concat()));
+    // A device number that is not there.
+    let out = run(&[&["train", "--data", "data", "--out", "c", "--device", "cuda:7"], &small[..]].concat());
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(2) && text.contains("cuda:7") && text.contains("1 device"), "{text}");
+}
+
+/// A device that dies: exit code 1, one line with what failed and the checkpoint to go on from, which does go on.
+#[test]
+fn a_dead_device_names_the_last_checkpoint() {
+    drop(shared(Precision::F32));
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::data(d);
+    let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "2"];
+    let args =
+        [&["train", "--data", "data", "--out", "run", "--device", "cuda", "--checkpoint-steps", "2"], &small[..]];
+    let out = program(d).args(args.concat()).arg("--quiet").env("SCX_HOST_FAIL_LAUNCH", "500").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    let line = text.lines().find(|l| l.starts_with("error: ")).unwrap();
+    for part in ["the device failed to", "CUDA_ERROR_LAUNCH_FAILED", "state.safetensors", "is of step", "--resume"] {
+        assert!(line.contains(part), "no {part:?} in {line}");
+    }
+    let again = program(d).args(["train", "--resume", "--out", "run", "--device", "cuda", "--json"]).output().unwrap();
+    assert_eq!(ok(&again)["epochs"], 2);
+}
+
+/// The golden files again, every kernel under AddressSanitizer and with a shuffled schedule.
+#[test]
+fn golden_files_under_the_address_sanitizer() {
+    const CHILD: &str = "SCCROSSREC_HOST_SANITIZE";
+    if std::env::var_os(CHILD).is_some() {
+        return; // this is the child, which runs `golden_files`
+    }
+    let Some(library) = host::HostCompiler::find().unwrap().sanitizer() else {
+        eprintln!("SKIPPED: the C++ compiler has no AddressSanitizer library");
+        return;
+    };
+    let out = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "golden_files", "--nocapture"])
+        .env(CHILD, "1")
+        .env("SCX_HOST_SEED", "3")
+        .env("LD_PRELOAD", library)
+        .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    assert!(!text.contains("AddressSanitizer"), "{text}");
 }

@@ -45,8 +45,17 @@ pub struct Args {
     pub device: super::Device,
 }
 
-/// What both verbs need: run, data, model, the cells of `--nodes`, device.
-pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f32>, Vec<u32>, Device)> {
+/// What both verbs need.
+pub(super) struct Opened {
+    pub run: Run,
+    pub data: DataSet,
+    pub model: Model<f32>,
+    /// The cells of `--nodes`.
+    pub nodes: Vec<u32>,
+    pub device: Device,
+}
+
+pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
     let device = args.device.choose()?;
     let mut run = Run::open(&args.run)?;
     run.allow_missing = args.allow_missing;
@@ -65,12 +74,12 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<(Run, DataSet, Model<f3
         }
         (true, false) => predict::cells_by_name(&data, &args.cells)?,
     };
-    Ok((run, data, model, nodes, device))
+    Ok(Opened { run, data, model, nodes, device })
 }
 
 /// Writes the embeddings.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let (run, data, model, nodes, device) = open(args, ctx)?;
+    let Opened { run, data, model, nodes, device } = open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
     let bar = ctx.progress(data.n_cells() as u64, "embed");
     let progress = |n| bar.set_position(n);

@@ -197,7 +197,7 @@ fn check(args: &CheckArgs, ctx: &Context) -> Result<()> {
     };
     let mut replaced = Vec::new();
     if let Some(r) = &replacement {
-        replaced = registry::replace(&mut loaded, &registry::replacement_module(&gpu, r)?, &r.op, &r.source)?;
+        replaced = registry::apply(&mut loaded, &gpu, r)?;
     }
     let precisions = match (args.precision, &replacement) {
         (Some(p), _) => vec![p],

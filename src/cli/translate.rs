@@ -8,7 +8,7 @@ use crate::predict::{self, Options};
 
 /// Writes the predicted RNA.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let (run, data, model, nodes, device) = embed::open(args, ctx)?;
+    let embed::Opened { run, data, model, nodes, device } = embed::open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
     let bar = ctx.progress(data.n_cells() as u64, "translate");
     let progress = |n| bar.set_position(n);

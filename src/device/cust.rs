@@ -1,6 +1,9 @@
 //! Kernels launched through [`cust`], for users of the Rust-CUDA crates: on the primary context that the engine uses by
 //! way of cudarc, on the engine's stream and its buffers.
 //!
+//! In the registry they are replacements: `--kernel adam=cust:mine.cu` (or .ptx, .cubin, .fatbin) loads the file by
+//! `cust`, and the engine launches the entry points it defines through it, beside its own.
+//!
 //! Only with the cargo feature `cust`. That crate needs a CUDA library folder to build (`CUDA_LIBRARY_PATH` where CUDA is
 //! in no usual place) and links libcuda, so that a program built with the feature starts only where a driver is
 //! installed. The feature is compiled in this project's checks; launches were **not** run: the checks have no driver.
@@ -41,21 +44,8 @@ use cust::memory::{CopyDestination, DeviceCopy, DevicePointer, DeviceSlice};
 use cust::module::Module;
 use cust::sys;
 
+use super::abi::LaunchShape;
 use crate::error::{Error, Result};
-
-/// How a kernel wants to be launched: `NAME_shape` in its module (`LaunchShape` in `kernels/common/cuda.h`).
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CustShape {
-    /// Threads a block.
-    pub threads: u32,
-    /// Bytes of dynamic shared memory a block.
-    pub shared_bytes: u32,
-    /// Items of the op's first work dimension a block takes.
-    pub tile_x: u32,
-    /// Items of its second work dimension.
-    pub tile_y: u32,
-}
 
 /// A kernel in a module that `cust` loaded.
 #[derive(Debug)]
@@ -64,10 +54,16 @@ pub struct CustKernel {
     module: Module,
     name: String,
     /// Its launch shape, as its module says.
-    pub shape: CustShape,
+    pub shape: LaunchShape,
     context: Context,
     engine: Arc<CudaContext>,
 }
+
+// SAFETY: handles of the driver are good on any thread; `launch` makes the context current first, and the driver orders
+// what is given to a stream.
+unsafe impl Send for CustKernel {}
+// SAFETY: as above; nothing in it changes behind a shared reference.
+unsafe impl Sync for CustKernel {}
 
 impl CustKernel {
     /// Loads kernel `name` from an image (fatbin, cubin, or PTX with its closing NUL) into the engine's context: the
@@ -91,7 +87,7 @@ impl CustKernel {
         let symbol = module.get_global::<[u32; 4]>(&symbol).map_err(|e| failed("find its NAME_shape", e))?;
         symbol.copy_to(&mut words).map_err(|e| failed("read its NAME_shape", e))?;
         let [threads, shared_bytes, tile_x, tile_y] = words;
-        let shape = CustShape { threads, shared_bytes, tile_x, tile_y };
+        let shape = LaunchShape { threads, shared_bytes, tile_x, tile_y };
         let function = module.get_function(name).map_err(|e| failed("find the kernel", e))?;
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function is of a loaded module. More than 48 KiB must be asked for.
@@ -103,6 +99,11 @@ impl CustKernel {
             )));
         }
         Ok(CustKernel { module, name: name.to_string(), shape, context, engine: engine.clone() })
+    }
+
+    /// Its entry point.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The module, for use with `cust` itself.

@@ -1,11 +1,14 @@
 //! The model on a device: parameters, gradients, moments and features live there; batches are uploaded while the one
 //! before is computed; a step is a recorded program, replayed or launched as a CUDA graph.
 
+mod profile;
+
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cudarc::driver::CudaGraph;
 
@@ -20,6 +23,8 @@ use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output
 use crate::ops::adam::AdamConfig;
 use crate::ops::attend::Selection;
 use crate::ops::{adam, attend, linear, pool, project, translate};
+
+pub use profile::{OpTime, Profile, Spent, Staged};
 
 /// How matrices are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
@@ -48,7 +53,7 @@ const TENSOR_ALIGN: usize = 64;
 const PROGRAMS: usize = 128;
 
 /// Threads that pack batches, at most.
-const PACKERS: usize = 8;
+const PACKERS: usize = 16;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -126,6 +131,8 @@ pub(crate) struct Feed {
     waiting: BTreeMap<usize, Result<Packed>>,
     next: usize,
     give: Sender<Pinned>,
+    /// Seconds for which batches were waited for.
+    waited: f64,
 }
 
 impl Feed {
@@ -136,7 +143,10 @@ impl Feed {
                 self.next += 1;
                 return packed;
             }
-            let Ok((i, packed)) = self.receive.recv() else {
+            let began = Instant::now();
+            let received = self.receive.recv();
+            self.waited += began.elapsed().as_secs_f64();
+            let Ok((i, packed)) = received else {
                 return Err(Error::Internal("the threads that read batches have stopped".into()));
             };
             self.waiting.insert(i, packed);
@@ -258,6 +268,7 @@ pub struct Engine {
     /// The slot of the next step.
     next: usize,
     buffers: Vec<Pinned>,
+    spent: Spent,
 }
 
 // SAFETY: a graph is used by the engine alone, which is not shared (`&mut self`), so that moving it to another thread is
@@ -321,6 +332,7 @@ impl Engine {
             slots,
             next: 0,
             buffers: Vec::new(),
+            spent: Spent::default(),
         };
         for span in [engine.state.p, engine.state.g, engine.state.m, engine.state.v] {
             engine.state.arena.zero(span)?;
@@ -567,7 +579,7 @@ impl Engine {
             let _ = give.send(buffer);
         }
         let (send, receive) = channel();
-        let (take, next) = (Mutex::new(take), AtomicUsize::new(0));
+        let (take, next, packing) = (Mutex::new(take), AtomicUsize::new(0), AtomicU64::new(0));
         let work = |send: Sender<(usize, Result<Packed>)>| {
             // A buffer first, then a number: the lowest number under way always has its buffer, so nothing waits for
             // ever.
@@ -583,23 +595,26 @@ impl Engine {
                     let arranged = packer.arrange(&make(i), true)?;
                     Ok(arranged.pack(&slot, packer.config.genes, first_step + i as u64, buffer))
                 };
+                let began = Instant::now();
                 // A panic has been told by its hook; whoever waits for this batch is not to wait for ever.
                 let packed = std::panic::catch_unwind(AssertUnwindSafe(pack)).unwrap_or_else(|_| {
                     Err(Error::Internal("reading a batch failed; check the data with `inspect`".into()))
                 });
+                packing.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 if let Err(lost) = send.send((i, packed)) {
                     left.extend(lost.0.1.ok().map(|p| p.pinned));
                     return left;
                 }
             }
         };
-        let mut feed = Feed { receive, waiting: BTreeMap::new(), next: 0, give };
+        let mut feed = Feed { receive, waiting: BTreeMap::new(), next: 0, give, waited: 0.0 };
         let (result, left) = std::thread::scope(|scope| {
             let work = &work;
             let senders = vec![send; workers];
             let threads: Vec<_> = senders.into_iter().map(|send| scope.spawn(move || work(send))).collect();
             let result = body(self, &mut feed);
-            let Feed { receive, waiting, give, .. } = feed;
+            let Feed { receive, waiting, give, waited, .. } = feed;
+            self.spent.wait_batch += waited;
             drop(give);
             let mut left: Vec<Pinned> = waiting.into_values().filter_map(|p| p.ok().map(|p| p.pinned)).collect();
             for t in threads {
@@ -608,6 +623,7 @@ impl Engine {
             left.extend(receive.try_iter().filter_map(|(_, p)| p.ok().map(|p| p.pinned)));
             (result, left)
         });
+        self.spent.pack += packing.into_inner() as f64 * 1e-9;
         self.buffers.extend(left);
         self.buffers.extend(take.into_inner().unwrap_or_else(PoisonError::into_inner).try_iter());
         result
@@ -648,13 +664,19 @@ impl Engine {
 
     /// Gives a training step to the device and does not wait for it; at most [`SLOTS`] are under way.
     pub(crate) fn submit(&mut self, packed: Packed, seed: u64) -> Result<()> {
-        self.start(packed, Pass::Update, Some(seed), false).map(|_| ())
+        let began = Instant::now();
+        let started = self.start(packed, Pass::Update, Some(seed), false);
+        self.spent.submit += began.elapsed().as_secs_f64();
+        started.map(|_| ())
     }
 
     /// Waits for the oldest step under way: its record, and the pinned buffer, free again.
     pub(crate) fn settle(&mut self) -> Result<(StepRecord, Pinned)> {
         let oldest = if self.slots[self.next].flight.is_some() { self.next } else { (self.next + SLOTS - 1) % SLOTS };
-        self.collect(oldest)
+        let began = Instant::now();
+        let collected = self.collect(oldest);
+        self.spent.wait_device += began.elapsed().as_secs_f64();
+        collected
     }
 
     /// Lets optimiser steps be taken again after one that was not finite.
@@ -710,7 +732,10 @@ impl Engine {
     /// Arranges a batch and makes room for it.
     fn arrange(&mut self, batch: &Batch<f32>, translating: bool) -> Result<(Arranged, Pinned)> {
         let arranged = self.packer.arrange(batch, translating)?;
-        self.reserve(&arranged.sizes, |_, _| None)?;
+        if !self.work.as_ref().is_some_and(|w| w.plan.room.holds(&arranged.sizes)) {
+            // With a quarter over, so that batches that grow little by little do not end in a new plan each.
+            self.reserve(&arranged.sizes.with_slack(), |_, _| None)?;
+        }
         let buffer = self.buffers.pop().ok_or_else(|| Error::Internal("all pinned buffers are under way".into()))?;
         Ok((arranged, buffer))
     }

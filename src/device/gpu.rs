@@ -337,10 +337,6 @@ impl Pinned {
         Ok(Pinned { gpu: gpu.clone(), data, len })
     }
 
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `len` initialised bytes, owned by this.
         unsafe { std::slice::from_raw_parts(self.data, self.len) }
@@ -419,7 +415,7 @@ impl Module {
                 .set_attribute(attribute, shape.shared_bytes as i32)
                 .map_err(driver(format!("give {} bytes of shared memory to `{name}`", shape.shared_bytes)))?;
         }
-        Ok(Some(Kernel { name: name.to_string(), function, shape }))
+        Ok(Some(Kernel { name: name.to_string(), function: Function::Cudarc(function), shape }))
     }
 
     /// Shared memory a block may ask for.
@@ -433,8 +429,24 @@ impl Module {
 #[derive(Debug, Clone)]
 pub struct Kernel {
     name: String,
-    function: CudaFunction,
+    function: Function,
     shape: LaunchShape,
+}
+
+/// By way of which crate a kernel is launched.
+#[derive(Debug, Clone)]
+enum Function {
+    Cudarc(CudaFunction),
+    #[cfg(feature = "cust")]
+    Cust(Arc<super::cust::CustKernel>),
+}
+
+#[cfg(feature = "cust")]
+impl From<super::cust::CustKernel> for Kernel {
+    fn from(kernel: super::cust::CustKernel) -> Self {
+        let (name, shape) = (kernel.name().to_string(), kernel.shape);
+        Kernel { name, function: Function::Cust(Arc::new(kernel)), shape }
+    }
 }
 
 impl Kernel {
@@ -451,7 +463,11 @@ impl Kernel {
     /// Registers a thread, and bytes of local memory a thread (spills and arrays), as the driver reports them.
     pub fn resources(&self) -> Result<(i32, i32)> {
         let doing = || driver(format!("ask for the resources of `{}`", self.name));
-        Ok((self.function.num_regs().map_err(doing())?, self.function.local_size_bytes().map_err(doing())?))
+        match &self.function {
+            Function::Cudarc(f) => Ok((f.num_regs().map_err(doing())?, f.local_size_bytes().map_err(doing())?)),
+            #[cfg(feature = "cust")]
+            Function::Cust(_) => Ok((0, 0)), // `cust` has no call for it
+        }
     }
 }
 
@@ -498,13 +514,19 @@ impl Launch {
             return Ok(());
         }
         let shape = self.kernel.shape;
-        let mut args = [self.args.as_ptr().cast_mut().cast::<std::ffi::c_void>()];
         let grid = (self.grid[0], self.grid[1], self.grid[2]);
+        let function = match &self.kernel.function {
+            Function::Cudarc(f) => f,
+            #[cfg(feature = "cust")]
+            // SAFETY: as below; the words start with the argument struct.
+            Function::Cust(kernel) => return unsafe { kernel.launch(grid, &self.args[0], stream) },
+        };
+        let mut args = [self.args.as_ptr().cast_mut().cast::<std::ffi::c_void>()];
         // SAFETY: one argument, of the size that the entry point takes (`Launch::new`); its addresses lie in memory that
         // whoever recorded the launch keeps. The context is current: streams are used from threads that bound it.
         unsafe {
             result::launch_kernel(
-                self.kernel.function.cu_function(),
+                function.cu_function(),
                 grid,
                 (shape.threads, 1, 1),
                 shape.shared_bytes,

@@ -90,6 +90,11 @@ impl Sizes {
         Sizes::from_fields(std::array::from_fn(|i| a[i].max(b[i])))
     }
 
+    /// A quarter more of everything.
+    pub(crate) fn with_slack(&self) -> Sizes {
+        Sizes::from_fields(self.fields().map(|n| n.saturating_add(n / 4)))
+    }
+
     fn min(&self, other: &Sizes) -> Sizes {
         let (a, b) = (self.fields(), other.fields());
         Sizes::from_fields(std::array::from_fn(|i| a[i].min(b[i])))
@@ -119,14 +124,24 @@ impl Sizes {
     /// Room for any batch of `samples` whose cells have at most `genes` and `peaks` nodes, with `values` distinct
     /// accessibilities (0: not known).
     pub fn bound(config: &ModelConfig, samples: usize, genes: usize, peaks: usize, values: usize) -> Result<Sizes> {
-        let (gene_entries, peak_entries) = (samples * genes, samples * peaks);
+        Self::bound_by_totals(config, samples, samples * genes, samples * peaks, values)
+    }
+
+    /// As [`Sizes::bound`], for batches of at most so many gene and peak nodes in all.
+    pub fn bound_by_totals(
+        config: &ModelConfig,
+        samples: usize,
+        gene_entries: usize,
+        peak_entries: usize,
+        values: usize,
+    ) -> Result<Sizes> {
         let distinct = if values == 0 { usize::MAX } else { config.peaks.saturating_mul(values) };
-        let segments = samples * config.chromosomes.min(peaks.max(genes));
+        let segments = (samples * config.chromosomes).min(gene_entries.max(peak_entries));
         let places = gene_entries.saturating_mul(config.heads * config.top_k);
         if peak_entries.max(places).max(peak_entries.saturating_mul(2 * config.heads)) >= u32::MAX as usize {
             return Err(Error::usage(format!(
-                "--batch-size {samples}: cells of {genes} genes and {peaks} peaks are too many for one step on a device; \
-                 take a smaller one"
+                "--batch-size {samples}: {gene_entries} genes and {peak_entries} peaks of all cells are too many for one \
+                 step on a device; take a smaller one"
             )));
         }
         let f = |n: usize| n as u32;

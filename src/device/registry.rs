@@ -120,7 +120,7 @@ pub fn variants() -> Vec<Variant> {
 pub struct Replacement {
     /// The op.
     pub op: String,
-    /// File (`.cu`, `.ptx`, `.cubin`, `.fatbin`) or variant name.
+    /// File (`.cu`, `.ptx`, `.cubin`, `.fatbin`; with `cust:` before it, loaded by that crate) or variant name.
     pub source: PathBuf,
 }
 
@@ -178,11 +178,8 @@ pub(crate) fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module>
     gpu.module(&format!("{}.cu", file.name), &embedded_image(gpu, file)?)
 }
 
-/// A user's file as a module.
-///
-/// # Errors
-/// A file that cannot be read, does not compile, or is no image for this device.
-pub fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
+/// The image in a user's file, compiled where it is source.
+fn user_image(gpu: &Gpu, path: &Path) -> Result<Vec<u8>> {
     let name = path.to_string_lossy();
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
     let kind = path.extension().and_then(|e| e.to_str()).unwrap_or("");
@@ -190,20 +187,61 @@ pub fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
         "cu" => {
             let source = String::from_utf8(bytes)
                 .map_err(|_| Error::input(path, "is not text in UTF-8", "give CUDA C++ source"))?;
-            gpu.module(&name, &image(gpu, &name, &source)?)
+            image(gpu, &name, &source)
         }
         "ptx" | "cubin" | "fatbin" if gpu.is_host() => Err(Error::input(
             path,
             "is compiled for a GPU, and there is none here",
             "give the .cu source, which can be run on the CPU",
         )),
-        "ptx" | "cubin" | "fatbin" => gpu.module(&name, &bytes).map_err(|e| match e {
-            Error::Device { name, text, .. } => {
-                Error::input(path, format!("the driver does not take it: {name} ({text})"), "compile it for this GPU")
-            }
-            e => e,
-        }),
+        "ptx" | "cubin" | "fatbin" => Ok(bytes),
         _ => Err(Error::input(path, "is no kernel file", "give a .cu, .ptx, .cubin or .fatbin file")),
+    }
+}
+
+/// A user's file as a module.
+///
+/// # Errors
+/// A file that cannot be read, does not compile, or is no image for this device.
+fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
+    gpu.module(&path.to_string_lossy(), &user_image(gpu, path)?).map_err(|e| match e {
+        Error::Device { name, text, .. } => {
+            Error::input(path, format!("the driver does not take it: {name} ({text})"), "compile it for this GPU")
+        }
+        e => e,
+    })
+}
+
+/// Files that are loaded by the crate `cust` are named with this before them.
+const BY_CUST: &str = "cust:";
+
+/// Puts the entry points that a file defines into `kernels`, loaded and launched by way of `cust`.
+#[cfg(feature = "cust")]
+fn replace_by_cust(kernels: &mut Kernels, gpu: &Arc<Gpu>, op: &str, path: &Path) -> Result<Vec<String>> {
+    // What it defines is asked of a module of our own, which goes again.
+    let module = user_module(gpu, path)?;
+    let found = replace(&mut Kernels::default(), &module, op, path)?;
+    let mut image = user_image(gpu, path)?;
+    image.push(0);
+    for name in &found {
+        kernels.insert(super::cust::CustKernel::load(gpu.context(), &image, name)?.into());
+    }
+    Ok(found)
+}
+
+#[cfg(not(feature = "cust"))]
+fn replace_by_cust(_: &mut Kernels, _: &Arc<Gpu>, op: &str, path: &Path) -> Result<Vec<String>> {
+    Err(Error::usage(format!(
+        "{op}={BY_CUST}{}: this program was built without the cargo feature `cust`; leave {BY_CUST} away",
+        path.display()
+    )))
+}
+
+/// Puts the entry points of a replacement into `kernels`; returns their names.
+pub fn apply(kernels: &mut Kernels, gpu: &Arc<Gpu>, r: &Replacement) -> Result<Vec<String>> {
+    match r.source.to_str().and_then(|s| s.strip_prefix(BY_CUST)) {
+        Some(path) => replace_by_cust(kernels, gpu, &r.op, Path::new(path)),
+        None => replace(kernels, &replacement_module(gpu, r)?, &r.op, &r.source),
     }
 }
 
@@ -215,7 +253,7 @@ pub fn defined(variant: &Variant) -> Vec<(&'static Entry, String)> {
 }
 
 /// The module of a replacement.
-pub fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
+fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
     let variant = variants().into_iter().find(|v| v.op == r.op && !v.built_in && Path::new(v.name) == r.source);
     match variant {
         Some(v) => embedded_module(gpu, v.file),
@@ -241,13 +279,13 @@ pub fn load(gpu: &Arc<Gpu>, replacements: &[Replacement]) -> Result<Kernels> {
         }
     }
     for r in replacements {
-        replace(&mut out, &replacement_module(gpu, r)?, &r.op, &r.source)?;
+        apply(&mut out, gpu, r)?;
     }
     Ok(out)
 }
 
 /// Puts the entry points of `op` that a module defines into `kernels`; returns their names.
-pub fn replace(kernels: &mut Kernels, module: &Module, op: &str, source: &Path) -> Result<Vec<String>> {
+fn replace(kernels: &mut Kernels, module: &Module, op: &str, source: &Path) -> Result<Vec<String>> {
     let names: Vec<String> = ENTRIES.iter().filter(|e| e.op == op).flat_map(Entry::names).collect();
     let mut found = Vec::new();
     for name in &names {

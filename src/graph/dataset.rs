@@ -525,24 +525,22 @@ impl DataSet {
         self.shards.iter().map(Shard::entries).fold((0, 0), |s, e| (s.0 + e.0, s.1 + e.1))
     }
 
-    /// The most genes and the most peaks of any cell, and the number of distinct accessibilities (0: more than a few).
-    /// Reads every cell once.
-    pub fn extent(&self) -> (usize, usize, usize) {
+    /// The number of distinct accessibilities; `None` where there are more than a few. Reads every cell once.
+    pub fn accessibilities(&self) -> Option<usize> {
         const FEW: usize = 64;
-        let (mut genes, mut peaks) = (0, 0);
-        let mut values = std::collections::BTreeSet::new();
+        let mut values: Vec<u32> = Vec::new();
         for i in 0..self.n_cells() {
-            let cell = self.cell(i);
-            genes = genes.max(cell.genes.len());
-            peaks = peaks.max(cell.peaks.len());
-            for j in 0..cell.peaks.len() {
-                if values.len() > FEW {
-                    break;
+            let acc = self.cell(i).acc;
+            for x in (0..self.cell(i).peaks.len()).map(|j| acc.get(j).to_bits()) {
+                if !values.contains(&x) {
+                    if values.len() == FEW {
+                        return None;
+                    }
+                    values.push(x);
                 }
-                values.insert(cell.acc.get(j).to_bits());
             }
         }
-        (genes, peaks, if values.len() > FEW { 0 } else { values.len() })
+        Some(values.len())
     }
 
     /// Where the data came from: files, layers, counts of what was dropped, program version.

@@ -18,7 +18,7 @@ use crate::device::workspace::SLOTS;
 use crate::device::{Device, Sizes};
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
-use crate::model::{Batch, Dropout, Model, Output, Want};
+use crate::model::{Batch, Dropout, Model, ModelConfig, Output, Want};
 use crate::ops::adam;
 use crate::rng::Rng;
 
@@ -123,7 +123,7 @@ pub fn train_on(
     clean(out)?;
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
     let place = Place::default();
-    let engine = engine(device, data, config, &model, &moments, &place)?;
+    let engine = engine(device, data, set, config, &model, &moments, &place)?;
     write_run(out, &file, data.vocabulary())?;
     let mut fit = Fit {
         source: Prepared { data, set },
@@ -223,7 +223,7 @@ pub fn resume_on(
         ..run.file
     };
     write_run_file(out, &file)?;
-    let engine = engine(device, data, config, &model, &moments, &place)?;
+    let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let mut fit = Fit {
         source: Prepared { data, set },
         config,
@@ -258,10 +258,51 @@ fn check_precision(device: &Device, config: &TrainConfig) -> Result<()> {
     )))
 }
 
+/// Nodes of the samples of a part, the largest first, summed up: what the largest batches can have.
+struct Room {
+    /// Of train and val: sums of the genes, and of the peaks, of the largest samples.
+    parts: [[Vec<usize>; 2]; 2],
+    /// Distinct accessibilities, 0 where they are many.
+    values: usize,
+}
+
+impl Room {
+    fn new(data: &DataSet, set: &SampleSet) -> Self {
+        let sums = |part: &[u32], count: &dyn Fn(u32) -> usize| {
+            let mut n: Vec<usize> = part.iter().map(|&i| count(i)).collect();
+            n.sort_unstable_by_key(|&n| std::cmp::Reverse(n));
+            let mut sum = 0;
+            for n in &mut n {
+                sum += *n;
+                *n = sum;
+            }
+            n
+        };
+        let genes = |i: u32| data.cell(set.samples[i as usize].rna as usize).genes.len();
+        let peaks = |i: u32| data.cell(set.samples[i as usize].atac as usize).peaks.len();
+        let parts = [&set.train, &set.val].map(|part| [sums(part, &genes), sums(part, &peaks)]);
+        Room { parts, values: data.accessibilities().unwrap_or(0) }
+    }
+
+    /// Room for every batch of `train` training samples and of `val` validation samples.
+    fn of(&self, config: &ModelConfig, train: usize, val: usize) -> Result<Sizes> {
+        let mut room = Sizes::default();
+        for ([genes, peaks], size) in self.parts.iter().zip([train, val]) {
+            let n = size.min(genes.len());
+            if n > 0 {
+                let of = Sizes::bound_by_totals(config, n, genes[n - 1], peaks[n - 1], self.values)?;
+                room = room.max(&of);
+            }
+        }
+        Ok(room)
+    }
+}
+
 /// The engine of a device with the model and the state of its optimiser, its memory planned for all batches of the run.
 fn engine(
     device: &Device,
     data: &DataSet,
+    set: &SampleSet,
     config: &TrainConfig,
     model: &Model<f32>,
     moments: &Moments,
@@ -271,21 +312,15 @@ fn engine(
     let mut engine = cuda.engine(model)?;
     engine.set_adam(config.adam);
     engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan == OnNan::Stop)?;
-    let (genes, peaks, values) = data.extent();
-    let room = |batch| Sizes::bound(&model.config, batch, genes, peaks, values);
-    let size = config.batch_size.max(config.eval_batch_size);
+    let room = Room::new(data, set);
+    let (train, val) = (config.batch_size, config.eval_batch_size);
     let fits = |e: &Engine, free: u64| {
         // Half of it, and half of that, until it fits.
-        let mut n = size / 2;
-        while n > 0 {
-            if room(n).and_then(|r| e.workspace_bytes(&r)).is_ok_and(|b| b as u64 <= free) {
-                return Some(n);
-            }
-            n /= 2;
-        }
-        None
+        let halves = std::iter::successors(Some(train / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+        let bytes = |n| room.of(&model.config, n, n.min(val)).and_then(|r| e.workspace_bytes(&r));
+        halves.into_iter().find(|&n| bytes(n).is_ok_and(|b| b as u64 <= free))
     };
-    engine.reserve(&room(size)?, fits)?;
+    engine.reserve(&room.of(&model.config, train, val)?, fits)?;
     Ok(Some(Box::new(engine)))
 }
 
