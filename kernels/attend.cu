@@ -36,6 +36,9 @@ constexpr uint32_t FORWARD_BYTES = OPERAND_BYTES + LOGIT_BYTES + 3 * LIST_BYTES 
 // The number of the thread's warp, in a way that tells the compiler that it is the same for all lanes.
 __device__ __forceinline__ int warp_number() { return __shfl_sync(FULL, (int)(threadIdx.x >> 5), 0); }
 
+// NVRTC knows no INFINITY.
+__device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
+
 // Is candidate (a, i) ahead of (b, j)? A logit that is no number is ahead of nothing.
 __device__ __forceinline__ bool ahead(float a, uint32_t i, float b, uint32_t j) { return a > b || (a == b && i < j); }
 
@@ -114,7 +117,7 @@ __device__ __forceinline__ void attend_forward(const AttendForwardArgs& a) {
     for (int i = threadIdx.x; i < GENES * PLACES; i += THREADS) {
       const uint32_t place = i % PLACES;
       const bool pad = place < t.places && t.first_pad + place < t.last_pad;
-      list_logit[i] = pad ? 0.0f : -INFINITY;
+      list_logit[i] = pad ? 0.0f : minus_infinity();
       list_index[i] = pad ? a.pad[t.first_pad + place] : SCX_NONE;
       list_entry[i] = SCX_NONE;
     }
@@ -169,7 +172,7 @@ __device__ __forceinline__ void attend_forward(const AttendForwardArgs& a) {
       const size_t at = (size_t)gene * a.heads + head;
       const float l = list_logit[row * PLACES + lane];
       const uint32_t e = list_entry[row * PLACES + lane];
-      const bool there = lane < (int)t.places && l > -INFINITY;
+      const bool there = lane < (int)t.places && l > minus_infinity();
       const float s = there ? sigmoid(l) : 0.0f;
       const bool kept = there && e != SCX_NONE && s > a.tau;
       const bool any = !empty && __any_sync(FULL, kept);

@@ -515,6 +515,7 @@ impl Launch {
         }
         let shape = self.kernel.shape;
         let grid = (self.grid[0], self.grid[1], self.grid[2]);
+        #[allow(clippy::infallible_destructuring_match)] // with the feature `cust` there are two
         let function = match &self.kernel.function {
             Function::Cudarc(f) => f,
             #[cfg(feature = "cust")]
