@@ -42,8 +42,7 @@ fn main() {
                             let mut device = device(precision);
                             if !v.built_in {
                                 let r = Replacement { op: op.into(), source: v.name.into() };
-                                let module = registry::replacement_module(&gpu, &r).unwrap();
-                                let names = registry::replace(&mut device.kernels, &module, op, &r.source).unwrap();
+                                let names = registry::apply(&mut device.kernels, &gpu, &r).unwrap();
                                 let other = if precision == Precision::F32 { "_bf16" } else { "_f32" };
                                 if names.iter().all(|n| n.ends_with(other)) {
                                     continue; // it has nothing of its own in this precision

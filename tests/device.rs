@@ -17,6 +17,7 @@ use compare::{Pass, attention, check, deciding, vectors};
 use golden::{Golden, error, f64s};
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
+use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want};
 use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::rng::Rng;
@@ -221,6 +222,55 @@ fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
         batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, pg, &f.gene_chrom), pick(peaks, pp, &f.peak_chrom));
     }
     batch
+}
+
+/// Cells of two published data sets, at the model's own sizes: losses, decisions and every gradient as on the CPU.
+#[test]
+fn real_cells_equal_the_cpu() {
+    let Some(root) = std::env::var_os("SCCROSSREC_TEST_DATA").map(PathBuf::from) else {
+        println!("SKIPPED: SCCROSSREC_TEST_DATA does not name the folder of the real data");
+        return;
+    };
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, gtf, samples) in
+        [("neurips2021_starter", "gencode.v43.genes.gtf.gz", 16), ("snare_cortex", "gencode.vM23.genes.gtf.gz", 6)]
+    {
+        let at = |file: &str| root.join(name).join(file);
+        let config = PrepareConfig {
+            gtf: Some(root.join("gtf").join(gtf)),
+            ..PrepareConfig::new(at("rna.h5ad"), at("atac.h5ad"))
+        };
+        let out = dir.path().join(name);
+        prepare(&config, &out, Hooks::default()).unwrap();
+        let data = DataSet::open(&out).unwrap();
+        let set = data.samples("default").unwrap();
+        let config = train::recipe("default").unwrap();
+        let model = Model::<f32>::new(config.model(&data), data.features(), config.init(), 5).unwrap();
+        let batch = data.batch(&set, &set.train[..samples]);
+        let dropout = Some(Dropout { seed: 3, step: 8 });
+        let mut want = vec![0.0; model.params.layout().len()];
+        let cpu = model.run(&batch, Run { dropout, want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.gradients(&batch, dropout, WANT).unwrap();
+        assert!((gpu.loss - cpu.loss).abs() <= 1e-5 * cpu.loss, "{name}: {} against {}", gpu.loss, cpu.loss);
+        let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
+        assert!(a.translate == b.translate, "{name}: other predictions");
+        for (x, y) in a.attend.iter().zip(&b.attend) {
+            assert!(
+                !x.rows.is_empty() && (&x.rows, &x.peak, &x.kept) == (&y.rows, &y.peak, &y.kept),
+                "{name}: other members"
+            );
+        }
+        let got = engine.grads().unwrap();
+        let mut worst = 0.0f64;
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
+            assert!(off <= 1e-4, "{name}: gradient of {} off by {off:.1e}", e.name);
+            worst = worst.max(off);
+        }
+        println!("{name}: {samples} samples, gradients off by {worst:.1e} of each tensor's largest");
+    }
 }
 
 /// Losses of every step.

@@ -691,6 +691,7 @@ fn the_sanitizer_names_the_line() {
         ("behind_global", "heap-buffer-overflow", line_of("global")),
         ("behind_static", "global-buffer-overflow", line_of("static")),
         ("behind_shared", "use-after-poison", line_of("dynamic")),
+        ("misaligned", "misaligned address", line_of("vector")),
     ];
     for (name, what, line) in cases {
         let text = run(&format!("{name} 1"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Context, table::aligned};
+use super::Context;
 use crate::device::check::{Cases, check_ops};
 use crate::device::registry::{self, Determinism, OPS, Replacement, cache_dir};
 use crate::device::{Gpu, Precision, bench, gpu, host, kernels, trust};
@@ -83,12 +83,14 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 }
 
 fn list(ctx: &Context) -> Result<()> {
-    let head = ["op", "entry point", "variant", "source", "same bits", "target", "registers", "shared", "spilled"];
-    let mut rows = vec![head.map(String::from).to_vec()];
+    let head = ["op", "entry point", "variant", "source", "precision", "same bits"].map(String::from).to_vec();
+    let mut rows = vec![head];
+    let head = ["entry point", "source", "target", "registers", "shared", "spill stores", "spill loads"];
+    let mut taken = vec![head.map(String::from).to_vec()];
     let mut found = Vec::new();
     for v in registry::variants() {
         let determinism = if v.built_in { Determinism::RunToRun } else { Determinism::NotGuaranteed };
-        let same = if determinism == Determinism::RunToRun { "yes" } else { "see check" };
+        let same = if determinism == Determinism::RunToRun { "yes" } else { "kernels check tells" };
         for (entry, name) in registry::defined(&v) {
             let source = format!("kernels/{}.cu", v.file.name);
             let precision = match name.strip_prefix(entry.stem) {
@@ -96,17 +98,12 @@ fn list(ctx: &Context) -> Result<()> {
                 Some("_bf16") => "bf16",
                 _ => "both",
             };
+            rows.push([v.op, &name, v.name, &source, precision, same].map(String::from).to_vec());
             let own: Vec<_> = v.file.resources.iter().filter(|r| r.kernel == name).collect();
-            let row = |rest: [String; 4]| {
-                [v.op, &name, v.name, &source, same].map(String::from).into_iter().chain(rest).collect::<Vec<_>>()
-            };
-            if own.is_empty() {
-                rows.push(row(["-", "-", "-", "-"].map(String::from)));
-            }
             for r in &own {
-                let numbers = [r.registers, r.shared, r.spill_stores + r.spill_loads].map(|n| n.to_string());
-                let [registers, shared, spilled] = numbers;
-                rows.push(row([r.target.to_string(), registers, shared, spilled]));
+                let numbers = [r.registers, r.shared, r.spill_stores, r.spill_loads].map(|n| n.to_string());
+                let names = [&name, &source, &*r.target].map(String::from);
+                taken.push(names.into_iter().chain(numbers).collect());
             }
             let resources: Vec<_> = own
                 .iter()
@@ -122,11 +119,12 @@ fn list(ctx: &Context) -> Result<()> {
         }
     }
     let isa = format!("{:?}", simd::isa()).to_lowercase();
-    let mut text = aligned(&rows);
+    let mut text = columns(&rows);
     text += &match kernels::compiler() {
-        Some(v) => {
-            format!("\ncompiled by nvcc {v}; shared memory and spills in bytes, shared without the dynamic part\n")
-        }
+        Some(v) => format!(
+            "\ncompiled by nvcc {v}; shared memory (without the dynamic part) and spills in bytes\n{}",
+            columns(&taken)
+        ),
         None => "\nbuilt without nvcc: sources only, compiled where they are used\n".to_string(),
     };
     text += "\nOn the CPU (--device cpu), each op is one Rust function, f32; f64 for checks; same bits on any number of \
@@ -141,6 +139,16 @@ fn list(ctx: &Context) -> Result<()> {
         .collect();
     ctx.result(&text, &json!({ "kernels": found, "cpu": cpu, "compiler": kernels::compiler() }));
     Ok(())
+}
+
+/// A table of words, all to the left.
+fn columns(rows: &[Vec<String>]) -> String {
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.len()).max().unwrap_or(0);
+    let line = |r: &Vec<String>| {
+        let cells: String = r.iter().enumerate().map(|(c, s)| format!("{s:<0$}  ", width(c))).collect();
+        format!("{}\n", cells.trim_end())
+    };
+    rows.iter().map(line).collect()
 }
 
 /// The device that was asked for with `--on`.

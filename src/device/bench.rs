@@ -134,7 +134,11 @@ impl Report {
                     or_dash(l.bytes, format!("{:.0}", gb / 1e9)),
                     or_dash(l.bytes, format!("{:.0}", 100.0 * gb / self.copy.max(1.0))),
                     or_dash(l.flops, format!("{:.2}", tf / 1e12)),
-                    or_dash(l.flops, format!("{:.0}", 100.0 * tf / most.max(1.0))),
+                    // The others have no products for tensor cores.
+                    match self.op.as_str() {
+                        "pool" | "adam" => "-".into(),
+                        _ => or_dash(l.flops, format!("{:.0}", 100.0 * tf / most.max(1.0))),
+                    },
                 );
             }
         }

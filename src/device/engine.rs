@@ -184,6 +184,7 @@ pub(crate) struct Moment<'a> {
     pub pass: Pass,
     /// Behind the pass, or before it?
     pub after: bool,
+    pub steps: &'a [Step],
 }
 
 /// A region that can be looked at by name.
@@ -237,6 +238,11 @@ impl Probe<'_> {
     /// Arena numbers where each tensor of the model's layout starts.
     pub fn starts(&self) -> &[usize] {
         &self.engine.state.starts
+    }
+
+    /// Numbers in each of the arenas `p`, `g`, `m` and `v`.
+    pub fn numbers(&self) -> usize {
+        self.engine.state.len
     }
 
     /// Writes numbers `at` numbers into the gradients.
@@ -771,7 +777,8 @@ impl Engine {
         Ok(self.once(batch, true, Pass::Update, dropout, false)?.0)
     }
 
-    /// Runs a training step op by op and lets `hook` look at the device's memory before and after each pass of each op.
+    /// Runs a training step op by op and lets `hook` look at the device's memory before and after each pass of each op,
+    /// for as long as it returns true.
     /// Graphs are not used. Before the first pass all of the workspace that holds no batch is set to bytes of 0xff, which
     /// are NaN; with `roomy`, grids and regions are made for a larger batch, as they are for most batches of a training.
     /// `counts`: let the translation count exactly, too.
@@ -781,7 +788,7 @@ impl Engine {
         dropout: Option<Dropout>,
         roomy: bool,
         counts: bool,
-        mut hook: impl FnMut(&Probe<'_>, Moment<'_>) -> Result<()>,
+        mut hook: impl FnMut(&Probe<'_>, Moment<'_>) -> Result<bool>,
     ) -> Result<()> {
         if roomy {
             let need = self.packer.arrange(batch, true)?.sizes;
@@ -806,11 +813,16 @@ impl Engine {
         while let Some(s) = steps.get(first) {
             let same = |t: &&Step| t.op == s.op && t.pass == s.pass;
             let last = first + steps[first..].iter().take_while(same).count();
-            let moment = |after| Moment { op: s.op, pass: s.pass, after };
-            hook(&probe, moment(false))?;
-            steps[first..last].iter().try_for_each(|s| s.run(&self.gpu))?;
-            self.gpu.synchronize()?;
-            hook(&probe, moment(true))?;
+            let moment = |after| Moment { op: s.op, pass: s.pass, after, steps: &steps[first..last] };
+            let mut go_on = hook(&probe, moment(false))?;
+            if go_on {
+                steps[first..last].iter().try_for_each(|s| s.run(&self.gpu))?;
+                self.gpu.synchronize()?;
+                go_on = hook(&probe, moment(true))?;
+            }
+            if !go_on {
+                break;
+            }
             first = last;
         }
         self.buffers.push(packed.pinned);
@@ -823,7 +835,7 @@ impl Engine {
         let mut sizes = Sizes::default();
         self.probe(batch, dropout, false, false, |probe, _| {
             sizes = probe.arranged.sizes;
-            Ok(())
+            Ok(true)
         })?;
         let work = self.workspace()?;
         let active = if sizes.positives == 0 {

@@ -181,7 +181,12 @@ impl HostCompiler {
         if !self.sanitize {
             flags.push("-fstack-clash-protection"); // no frame steps over the guard page of a fiber's stack
         } else {
-            flags.extend(["-fsanitize=address", "-fno-omit-frame-pointer"]);
+            // A vector access that is not aligned faults on a device, and not on this CPU.
+            flags.extend([
+                "-fsanitize=address,alignment",
+                "-fno-sanitize-recover=alignment",
+                "-fno-omit-frame-pointer",
+            ]);
             if self.is_clang() {
                 flags.push("-shared-libasan");
             }

@@ -5,8 +5,11 @@
 //! others: [`load`]. Parity tests, benches and `kernels list` go through [`ENTRIES`], so that no kernel can be there
 //! untested or unmeasured.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::gpu::{Gpu, Kernels, Module};
 use super::host::{self, HostCompiler};
@@ -157,21 +160,22 @@ pub fn image(gpu: &Gpu, name: &str, source: &str) -> Result<Vec<u8>> {
     Toolkit::find()?.compile(name, source, &gpu.target())
 }
 
+/// The image of a file that comes with the program: as built, or compiled now.
+fn embedded_image(gpu: &Gpu, file: &Embedded) -> Result<Cow<'static, [u8]>> {
+    match file.fatbin {
+        Some(fatbin) if !gpu.is_host() => Ok(Cow::Borrowed(fatbin)),
+        _ => image(gpu, &format!("{}.cu", file.name), file.source).map(Cow::Owned).map_err(|e| match e {
+            Error::Usage(found) => Error::usage(format!(
+                "this program was built without CUDA kernels, and they cannot be compiled here either: {found}"
+            )),
+            e => e,
+        }),
+    }
+}
+
 /// The module of a file that comes with the program.
 pub(crate) fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
-    let name = format!("{}.cu", file.name);
-    match file.fatbin {
-        Some(fatbin) if !gpu.is_host() => gpu.module(&name, fatbin),
-        _ => {
-            let image = image(gpu, &name, file.source).map_err(|e| match e {
-                Error::Usage(found) => Error::usage(format!(
-                    "this program was built without CUDA kernels, and they cannot be compiled here either: {found}"
-                )),
-                e => e,
-            })?;
-            gpu.module(&name, &image)
-        }
-    }
+    gpu.module(&format!("{}.cu", file.name), &embedded_image(gpu, file)?)
 }
 
 /// The image in a user's file, compiled where it is source.
@@ -263,13 +267,13 @@ fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
 /// No image for this device and no compiler to make one; a replacement that defines no entry point of its op.
 pub fn load(gpu: &Arc<Gpu>, replacements: &[Replacement]) -> Result<Kernels> {
     let mut out = Kernels::default();
-    for file in kernels::embedded() {
-        let own: Vec<&Entry> = ENTRIES.iter().filter(|e| e.file == file.name).collect();
-        if own.is_empty() {
-            continue;
-        }
-        let module = embedded_module(gpu, file)?;
-        for name in own.iter().flat_map(|e| e.names()) {
+    let built_in: Vec<&Embedded> =
+        kernels::embedded().iter().filter(|file| ENTRIES.iter().any(|e| e.file == file.name)).collect();
+    // What has to be compiled is compiled side by side.
+    let images: Vec<Result<Cow<'static, [u8]>>> = built_in.par_iter().map(|file| embedded_image(gpu, file)).collect();
+    for (file, image) in built_in.into_iter().zip(images) {
+        let module = gpu.module(&format!("{}.cu", file.name), &image?)?;
+        for name in ENTRIES.iter().filter(|e| e.file == file.name).flat_map(|e| e.names()) {
             let kernel = module.kernel(&name)?;
             out.insert(kernel.ok_or_else(|| Error::Internal(format!("{}.cu has no kernel `{name}`", file.name)))?);
         }

@@ -95,9 +95,9 @@ pub fn ensure(
                 if gpu.is_host() { " --on host" } else { "" }
             )));
         }
+        let (error, allowed) = report.worst(&r.op);
         say(&format!(
-            "{what}: passed, largest error {:.1e}{}",
-            report.worst(&r.op).0,
+            "{what}: passed, largest error {error:.1e} where {allowed:.1e} is allowed{}",
             if report.deterministic { "" } else { "; two runs do not give the same bits" }
         ));
         remember(gpu, r, &bytes, &report);

@@ -76,6 +76,13 @@ SCX_KERNEL(behind_static, Out, 64, 0, 1, 1) {
   a.out[threadIdx.x] = s[threadIdx.x + (a.fixed != 0 ? 0 : 1)];  // the mistake: static
 }
 
+// Reads four numbers at once where they are not aligned: a fault on a device, not on this CPU.
+SCX_KERNEL(misaligned, Out, 32, 0, 1, 1) {
+  const float* from = a.out + (a.fixed != 0 ? 4 : 5);
+  const float4 v = *reinterpret_cast<const float4*>(from);  // the mistake: vector
+  a.out[threadIdx.x == 0 ? 0 : 1] = v.x;
+}
+
 SCX_KERNEL(wild_pointer, Out, 32, 0, 1, 1) {
   float* out = a.fixed != 0 || threadIdx.x != 7 ? a.out : nullptr;
   out[threadIdx.x] = 1.0f;

@@ -121,14 +121,13 @@ const SMALL: [Plan<'static>; 9] = [
     Plan { name: "no positives", open: true, cells: &[(0, 30, 70), (0, 25, 60), (0, 9, 9)], ..PLAIN },
     Plan {
         name: "cells of more than 512 nodes",
-        genes: 800,
-        peaks: 1500,
-        chromosomes: 2,
-        hidden: 32,
+        genes: 600,
+        peaks: 1200,
+        chromosomes: 4,
         dim: 16,
         dna: 5,
         open: true,
-        cells: &[(1, 560, 1100), (0, 140, 300)],
+        cells: &[(1, 520, 1030), (0, 140, 300)],
         ..PLAIN
     },
 ];
