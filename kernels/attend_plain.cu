@@ -1,8 +1,8 @@
 // attend, forward, f32, the plain way: variant `plain` of the op, and the worked example of kernels/README.md.
 //
-// One thread has one gene of the tile. It walks through the peaks of its chromosome, makes each logit with a plain loop,
-// and keeps the best places in a sorted array of its own. Nothing is shared, nothing is staged: some hundred times slower
-// than the built-in kernel on a GPU, and easy to read. All other entry points of the op stay the built-in ones.
+// One thread has one gene of the tile. It walks through the peaks of its chromosome, makes each logit with a plain
+// loop, and keeps the best places in a sorted array of its own. Nothing is shared, nothing is staged: slow on a GPU, and
+// easy to read. All other entry points of the op stay the built-in ones.
 #include "common/abi.h"
 #include "common/cuda.h"
 #include "common/tile.h"
@@ -15,6 +15,10 @@ struct Place {
   uint32_t entry;  // its entry in the batch, or SCX_NONE for a masked peak
 };
 
+__device__ __forceinline__ bool ahead(const Place& p, const Place& q) {
+  return p.logit > q.logit || (p.logit == q.logit && p.index < q.index);
+}
+
 // The best `limit` candidates that were offered, best first.
 struct Places {
   Place list[SCX_MAX_TOP_K];
@@ -22,7 +26,7 @@ struct Places {
 
   __device__ __forceinline__ void offer(const Place& p) {
     uint32_t at = count;
-    while (at > 0 && (p.logit > list[at - 1].logit || (p.logit == list[at - 1].logit && p.index < list[at - 1].index))) --at;
+    while (at > 0 && ahead(p, list[at - 1])) --at;
     if (at >= limit) return;
     if (count < limit) ++count;
     for (uint32_t i = count - 1; i > at; --i) list[i] = list[i - 1];

@@ -117,7 +117,7 @@ fn variants_pass_and_are_remembered() {
 #[test]
 fn attention_with_mistakes_is_refused() {
     let plain = source("attend_plain");
-    broken("attend", &plain, "p.index < list", "p.index > list", &["attend", "best places", "ties"]);
+    broken("attend", &plain, "p.index < q", "p.index > q", &["attend", "best places", "ties"]);
     broken("attend", &plain, "s > a.tau) kept", "s >= 0.0f) kept", &["row_sums"]);
     broken(
         "attend",
@@ -144,8 +144,9 @@ fn files_that_are_no_kernels_are_refused() {
     broken("adam", &adam, "float sum = 0.0f;", "float sum = nought;", &["nought", "mend"]);
     let none = "#include \"common/abi.h\"\nSCX_KERNEL(mine, AdamNormArgs, 32, 0, 1, 1) {}\n";
     broken("adam", none, "mine", "mine", &["no entry point of `adam`", "adam_step"]);
-    let shapeless = "#include \"common/abi.h\"\nSCX_HOST_EXPORT(adam_norm, AdamNormArgs)\n\
-                     extern \"C\" __global__ void adam_norm(const __grid_constant__ AdamNormArgs a) {}\n";
+    let shapeless = "#include \"common/abi.h\"\n\
+                     extern \"C\" __global__ void adam_norm(const __grid_constant__ AdamNormArgs a) {}\n\
+                     SCX_HOST_EXPORT(adam_norm, AdamNormArgs)\n";
     broken("adam", shapeless, "adam_norm", "adam_norm", &["launch shape", "adam_norm_shape"]);
     let wrong = "#include \"common/abi.h\"\nSCX_KERNEL(adam_norm, AdamNormArgs, 1024, 1000000, 1, 1) {}\n";
     broken("adam", wrong, "adam_norm", "adam_norm", &["1000000 bytes"]);
@@ -185,7 +186,7 @@ fn training_takes_checked_kernels_only() {
     let library = HostCompiler::find().unwrap().driver(&cache().join("host")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     tiny::prepared(dir.path(), "data", Order::Plain);
-    let wrong = source("attend_plain").replacen("p.index < list", "p.index > list", 1);
+    let wrong = source("attend_plain").replacen("p.index < q", "p.index > q", 1);
     std::fs::write(dir.path().join("broken.cu"), wrong).unwrap();
     let train = |kernel: &str, out: &str| {
         let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];

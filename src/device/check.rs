@@ -156,7 +156,7 @@ impl Row {
     /// One line that says what is wrong.
     pub fn line(&self) -> String {
         let error = match self.error {
-            Some(e) if !(e <= self.tolerance) => format!(" has error {e:.1e}, allowed {:.1e}", self.tolerance),
+            Some(e) if e.is_nan() || e > self.tolerance => format!(" has error {e:.1e}, allowed {:.1e}", self.tolerance),
             _ => String::new(),
         };
         let note = if self.note.is_empty() { String::new() } else { format!(": {}", self.note) };
