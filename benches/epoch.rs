@@ -40,6 +40,9 @@ struct Options {
     /// Threads that pack [default: all cores]
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Stop after this time; figures are then of the steps taken so far
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Launch kernel by kernel
     #[arg(long)]
     no_graphs: bool,
@@ -92,7 +95,7 @@ struct Trace {
     finite: bool,
 }
 
-fn on_cpu(model: &mut Model<f32>, data: &Data) -> Trace {
+fn on_cpu(model: &mut Model<f32>, data: &Data, seconds: f64) -> Trace {
     let n = model.params.layout().len();
     let (mut grads, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
     let mut trace = Trace { losses: Vec::new(), at: Vec::new(), finite: true };
@@ -104,18 +107,21 @@ fn on_cpu(model: &mut Model<f32>, data: &Data) -> Trace {
         trace.losses.push(out.loss);
         trace.finite &= out.loss.is_finite();
         trace.at.push(began.elapsed().as_secs_f64());
+        if began.elapsed().as_secs_f64() > seconds {
+            break;
+        }
     }
     trace
 }
 
-fn on_device(engine: &mut Engine, data: &Data) -> Trace {
+fn on_device(engine: &mut Engine, data: &Data, seconds: f64) -> Trace {
     let mut trace = Trace { losses: Vec::new(), at: Vec::new(), finite: true };
     let began = Instant::now();
     let told = |_: usize, record: &sccrossrec::device::abi::StepRecord| {
         trace.losses.push(record.loss);
         trace.finite &= record.applied == 1;
         trace.at.push(began.elapsed().as_secs_f64());
-        true
+        began.elapsed().as_secs_f64() <= seconds
     };
     engine.train_batches(data.batches(), |i| data.batch(i), Dropout { seed: 906, step: 0 }, told).unwrap();
     trace
@@ -129,10 +135,13 @@ fn figures(trace: &Trace, data: &Data) -> Value {
     let mean = |x: &[f32]| x.iter().map(|&x| f64::from(x)).sum::<f64>() / x.len().max(1) as f64;
     let few = trace.losses.len().div_ceil(10).min(10);
     let (first, last) = (&trace.losses[..few], &trace.losses[trace.losses.len() - few..]);
-    let rate = data.samples.len() as f64 / total;
+    let steps_taken = trace.at.len();
+    let samples = (steps_taken * data.size).min(data.samples.len());
+    let rate = samples as f64 / total;
     json!({
-        "samples": data.samples.len(),
-        "steps": data.batches(),
+        "samples": samples,
+        "steps": steps_taken,
+        "complete": steps_taken == data.batches(),
         "seconds": total,
         "samples_per_second": rate,
         "seconds_an_epoch": EPOCH as f64 / rate,
@@ -215,9 +224,10 @@ fn main() {
         "shape": { "name": shape.name, "genes": shape.genes, "peaks": shape.peaks, "cells": cells },
         "threads": rayon::current_num_threads(),
     });
+    let seconds = options.seconds.unwrap_or(f64::INFINITY);
     let mut add = |name: &str, value: Value| document[name] = value;
     match &device {
-        Device::Cpu => add("epoch", figures(&on_cpu(&mut model, &data), &data)),
+        Device::Cpu => add("epoch", figures(&on_cpu(&mut model, &data, seconds), &data)),
         Device::Cuda(cuda) => {
             let mut engine = cuda.engine(&model).unwrap();
             engine.set_graphs(!options.no_graphs);
@@ -228,7 +238,7 @@ fn main() {
                 eprintln!("{e}");
                 std::process::exit(3);
             }
-            let trace = on_device(&mut engine, &data);
+            let trace = on_device(&mut engine, &data, seconds);
             add("epoch", figures(&trace, &data));
             let spent = engine.spent();
             add(

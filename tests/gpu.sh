@@ -61,6 +61,7 @@ stage() {
     esac
     code=$?
     case $code in 0 | 77) ;; *) FAILED=1 ;; esac
+    grep -q SKIPPED "$OUT/$name.log" && FAILED=1
     row "$name" "$code" $((SECONDS - began)) "$($says "$OUT/$name" $code)"
 }
 
@@ -71,7 +72,7 @@ absent() { # name, what
 last_line() { tail -n 1 "$1.log" 2>/dev/null | cut -c 1-160 | tr '|' '/'; }
 
 tests_say() {
-    if grep -q SKIPPED "$1.log"; then echo "SKIPPED: $(grep -m 1 -o 'SKIPPED.*' "$1.log" | cut -c 10-120)"; FAILED=1; return; fi
+    if grep -q SKIPPED "$1.log"; then echo "SKIPPED: $(grep -m 1 -o 'SKIPPED.*' "$1.log" | cut -c 10-120)"; return; fi
     local line
     line=$(grep -o '[0-9]* passed; [0-9]* failed' "$1.log" | head -n 1)
     line="${line:-$(last_line "$1")}$(grep -ohE '(ten steps.*|predicted genes [0-9.]+ %)' "$1.log" | awk '{printf "; %s", $0}')"
@@ -126,7 +127,7 @@ epoch() { # name, seconds, options…
     stage "$name" "$limit" epoch_says "$HERE/epoch" --device cuda "$@"
 }
 
-batch=256 sizes="64 128 512 1024" part="--samples 32768" one="--samples 4096" quick="" tiny=""
+batch=256 sizes="64 128 512 1024" part="--samples 32768 --seconds 20" one="--samples 4096 --seconds 20" quick="" tiny=""
 if [ "$REHEARSAL" = 1 ]; then
     batch=16 sizes="4 8" part="--samples 48" one="--samples 12" quick=--quick tiny="--tiny --device cpu --rounds 5"
 fi
@@ -138,8 +139,8 @@ if wanted parity; then
     stage ops-bf16 100 tests_say "$HERE/gpu" --nocapture --exact every_op_bf16
 fi
 if wanted epoch; then
-    epoch epoch-f32 90 --batch $batch --precision f32
-    epoch epoch-bf16 90 --batch $batch --precision bf16
+    epoch epoch-f32 90 --batch $batch --precision f32 --seconds 65
+    epoch epoch-bf16 90 --batch $batch --precision bf16 --seconds 65
 fi
 if wanted benches; then
     stage kernels 200 benches_say "$HERE/kernels" --bench $quick --noplot
