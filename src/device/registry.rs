@@ -124,6 +124,19 @@ pub struct Replacement {
     pub source: PathBuf,
 }
 
+/// Files that are loaded by the crate `cust` are named with this before them.
+const BY_CUST: &str = "cust:";
+
+impl Replacement {
+    /// The file, and whether it is to be loaded by way of `cust`.
+    pub fn file(&self) -> (&Path, bool) {
+        match self.source.to_str().and_then(|s| s.strip_prefix(BY_CUST)) {
+            Some(path) => (Path::new(path), true),
+            None => (&self.source, false),
+        }
+    }
+}
+
 impl std::str::FromStr for Replacement {
     type Err = String;
 
@@ -212,9 +225,6 @@ fn user_module(gpu: &Arc<Gpu>, path: &Path) -> Result<Module> {
     })
 }
 
-/// Files that are loaded by the crate `cust` are named with this before them.
-const BY_CUST: &str = "cust:";
-
 /// Puts the entry points that a file defines into `kernels`, loaded and launched by way of `cust`.
 #[cfg(feature = "cust")]
 fn replace_by_cust(kernels: &mut Kernels, gpu: &Arc<Gpu>, op: &str, path: &Path) -> Result<Vec<String>> {
@@ -239,9 +249,9 @@ fn replace_by_cust(_: &mut Kernels, _: &Arc<Gpu>, op: &str, path: &Path) -> Resu
 
 /// Puts the entry points of a replacement into `kernels`; returns their names.
 pub fn apply(kernels: &mut Kernels, gpu: &Arc<Gpu>, r: &Replacement) -> Result<Vec<String>> {
-    match r.source.to_str().and_then(|s| s.strip_prefix(BY_CUST)) {
-        Some(path) => replace_by_cust(kernels, gpu, &r.op, Path::new(path)),
-        None => replace(kernels, &replacement_module(gpu, r)?, &r.op, &r.source),
+    match r.file() {
+        (path, true) => replace_by_cust(kernels, gpu, &r.op, path),
+        (path, false) => replace(kernels, &replacement_module(gpu, r)?, &r.op, path),
     }
 }
 

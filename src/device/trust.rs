@@ -13,12 +13,17 @@ use super::kernels;
 use super::registry::{Replacement, cache_dir, variants};
 use crate::error::{Error, Result};
 
-/// The bytes of a replacement: the file's, or the source of a variant that comes with the program.
+/// The bytes of a replacement: the file's and how it is launched, or the source of a variant that comes with the program.
 pub fn bytes(r: &Replacement) -> Result<Vec<u8>> {
     let variant = variants().into_iter().find(|v| v.op == r.op && !v.built_in && Path::new(v.name) == r.source);
     match variant {
         Some(v) => Ok(v.file.source.as_bytes().to_vec()),
-        None => std::fs::read(&r.source).map_err(|e| Error::io(&r.source, "read", e)),
+        None => {
+            let (path, by_cust) = r.file();
+            let mut bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+            bytes.push(u8::from(by_cust)); // launched by another way: another pass
+            Ok(bytes)
+        }
     }
 }
 

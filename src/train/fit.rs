@@ -471,13 +471,18 @@ impl<S: Source> Fit<'_, S> {
         let first = self.source.batch(&train[..size]);
         first.validate(&self.model.features)?;
         let parameters = self.model.params.layout().len();
+        let mut memory = MemoryPlan::new(&self.model.config, parameters, &first);
+        if self.engine.is_some() {
+            // These are on the device, which has a plan of its own.
+            (memory.gradients, memory.passes) = (0, 0);
+        }
         self.observer.start(&Plan {
             samples: [train.len(), val.len()],
             steps: train.len().div_ceil(self.config.batch_size) as u64,
             epochs: self.config.epochs,
             epochs_done: self.place.epoch,
             parameters,
-            memory: MemoryPlan::new(&self.model.config, parameters, &first),
+            memory,
         });
         if let Some(engine) = &self.engine {
             self.observer.note(&device_line(engine));
