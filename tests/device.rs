@@ -273,6 +273,62 @@ fn real_cells_equal_the_cpu() {
     }
 }
 
+/// Batches that take more than one of everything a kernel works on at a time: chunks of columns and of table rows, tiles
+/// of genes and peaks, staged members, spans of positives.
+#[test]
+fn more_than_one_chunk_of_everything() {
+    let d = shared(Precision::F32);
+    // (genes, peaks, samples, genes and peaks a sample)
+    for (genes, peaks, samples, own) in [(400, 9_500, 2, (300, 9_000)), (60, 300, 1_300, (4, 6))] {
+        let mut r = Rng::new(21, genes as u64);
+        let features = Features::<f32> {
+            gene_chrom: vec![0; genes],
+            peak_chrom: (0..peaks).map(|p| u32::from(p >= peaks - 100)).collect(),
+            chromosomes: 2,
+            unknown: None,
+            gene_extra: vec![],
+            peak_dna: (0..peaks * 8).map(|_| r.below(5) as u8).collect(),
+        };
+        let config = ModelConfig {
+            genes,
+            peaks,
+            chromosomes: 2,
+            dna_length: 8,
+            embedding_dim: 8,
+            hidden: 16,
+            ..ModelConfig::default()
+        };
+        let model = Model::<f32>::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 3).unwrap();
+        let mut batch = Batch::new();
+        for i in 0..samples {
+            let mut pick = |n: usize, k: usize| {
+                let mut all: Vec<u32> = (0..n as u32).collect();
+                r.shuffle(&mut all);
+                all.truncate(k);
+                all.sort_unstable();
+                all.into_iter().map(|i| (i, 1.0 + (i % 3) as f32)).collect::<Vec<_>>()
+            };
+            batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, own.0), pick(peaks, own.1));
+        }
+        let mut want = vec![0.0; model.params.layout().len()];
+        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.gradients(&batch, None, WANT).unwrap();
+        let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
+        assert!(a.translate == b.translate, "{genes}: other predictions");
+        for (x, y) in a.attend.iter().zip(&b.attend) {
+            assert!((&x.rows, &x.peak, &x.kept) == (&y.rows, &y.peak, &y.kept), "{genes}: other members");
+        }
+        assert!(a.attend.iter().any(|s| !s.rows.is_empty()));
+        assert!((gpu.loss - cpu.loss).abs() <= 1e-5 * cpu.loss, "{genes}: {} against {}", gpu.loss, cpu.loss);
+        let got = engine.grads().unwrap();
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
+            assert!(off <= 1e-4, "{genes}: gradient of {} off by {off:.1e}", e.name);
+        }
+    }
+}
+
 /// Losses of every step.
 #[derive(Default)]
 struct Losses(Vec<f64>, u64);
