@@ -178,30 +178,54 @@ fn forward_equals_the_cpu() {
 
 /// A model and a batch with awkward cells: one gene, one peak, a chromosome without peaks, accessibilities above 1.
 fn random(heads: usize, samples: usize, stream: u64) -> (Model<f32>, Batch<f32>) {
-    let mut r = Rng::new(11, stream);
-    let (genes, peaks, chromosomes) = (70, 300, 4);
+    let model =
+        model_of(ModelConfig { hidden: 20, heads, embedding_dim: 12, chromosomes: 4, ..ModelConfig::default() });
+    let batch = cells(&model, samples, stream);
+    (model, batch)
+}
+
+/// A model of 70 genes and 300 peaks with features and DNA.
+fn model_of(config: ModelConfig) -> Model<f32> {
+    let mut r = Rng::new(11, 4);
+    let (genes, peaks, chromosomes) = (70, 300, config.chromosomes);
     let features = Features::<f32> {
         gene_chrom: (0..genes).map(|_| r.below(chromosomes) as u32).collect(),
-        peak_chrom: (0..peaks).map(|_| r.below(chromosomes - 1) as u32).collect(),
+        peak_chrom: (0..peaks).map(|_| r.below((chromosomes - 1).max(1)) as u32).collect(),
         chromosomes,
         unknown: None,
         gene_extra: (0..genes * 2).map(|_| r.normal() as f32).collect(),
         peak_dna: (0..peaks * 20).map(|_| r.below(5) as u8).collect(),
     };
-    let config = ModelConfig {
-        genes,
-        peaks,
-        chromosomes,
-        gene_extra: 2,
-        dna_length: 20,
-        embedding_dim: 12,
-        hidden: 20,
-        heads,
-        ..ModelConfig::default()
-    };
-    let model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 3).unwrap();
-    let batch = cells(&model, samples, stream);
-    (model, batch)
+    let config = ModelConfig { genes, peaks, gene_extra: 2, dna_length: 20, ..config };
+    Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 3).unwrap()
+}
+
+/// Sizes that are no multiple of anything, and larger than what a kernel holds at a time.
+#[test]
+fn awkward_sizes() {
+    let d = shared(Precision::F32);
+    for (hidden, heads, embedding_dim, chromosomes, top_k) in
+        [(264, 1, 5, 300, 10), (2, 1, 1, 1, 32), (6, 3, 3, 2, 1), (130, 1, 301, 40, 32), (600, 2, 16, 3, 3)]
+    {
+        let config = ModelConfig { hidden, heads, embedding_dim, chromosomes, top_k, ..ModelConfig::default() };
+        let model = model_of(config);
+        let batch = cells(&model, 5, 9);
+        let mut want = vec![0.0; model.params.layout().len()];
+        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.gradients(&batch, None, WANT).unwrap();
+        assert_eq!(cpu.translation, gpu.translation, "hidden {hidden}");
+        let members = |o: &sccrossrec::model::Output<f32>| {
+            let list = &o.decisions.as_ref().unwrap().attend;
+            list.iter().map(|s| (s.rows.clone(), s.peak.clone(), s.kept.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(members(&cpu), members(&gpu), "hidden {hidden}");
+        let got = engine.grads().unwrap();
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
+            assert!(off <= 1e-4, "hidden {hidden}: gradient of {} off by {off:.1e}", e.name);
+        }
+    }
 }
 
 fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
