@@ -51,16 +51,18 @@ pub enum Error {
     },
     /// The device has not so much memory. Exit code 2.
     #[error(
-        "out of device memory: {what} needs {} MiB and {} MiB are free; take a smaller --batch-size, or --device cpu",
-        bytes.div_ceil(1 << 20), free >> 20
+        "out of device memory: {:.1} MiB for {what}, and {:.1} MiB are free; {fix}",
+        *bytes as f64 / 1048576.0, *free as f64 / 1048576.0
     )]
     OutOfMemory {
-        /// What the memory was for, and the batch size that would fit where that can be told.
+        /// What the memory was for.
         what: String,
         /// Bytes asked for.
         bytes: u64,
         /// Bytes free.
         free: u64,
+        /// What would fit, where that can be told.
+        fix: String,
     },
     /// The driver or the device failed. Exit code 1.
     #[error("the device failed to {doing}: {name} ({text}); {saved}")]
@@ -112,6 +114,16 @@ impl Error {
     /// An operating-system error on `path` while `doing` (a verb: "read", "create", "rename").
     pub fn io(path: impl AsRef<Path>, doing: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.as_ref().to_path_buf(), doing, source }
+    }
+
+    /// Did the device have too little memory?
+    pub fn is_out_of_memory(&self) -> bool {
+        const CUDA_ERROR_OUT_OF_MEMORY: u32 = 2;
+        match self {
+            Error::OutOfMemory { .. } => true,
+            Error::Device { code, .. } => *code == CUDA_ERROR_OUT_OF_MEMORY,
+            _ => false,
+        }
     }
 
     /// The process exit code: 1 internal failure, 2 wrong usage or bad input, 130/143 interrupted.

@@ -482,9 +482,10 @@ fn steps_allocate_nothing_and_do_not_wait() {
     let _alone = DRIVER.write().unwrap_or_else(|e| e.into_inner());
     let (gpu, kernels) = open();
     let (model, _) = random(1, 1, 5);
-    let batches: Vec<Batch<f32>> = (0..12).map(|i| cells(&model, 6, i)).collect();
+    let batches: Vec<Batch<f32>> = (0..40).map(|i| cells(&model, 6, i)).collect();
     let mut engine = Engine::new(gpu, kernels, &model, Precision::F32).unwrap();
     engine.reserve(&Sizes::bound(&model.config, 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+    engine.reserve_buffers().unwrap();
     let before = host::counters().unwrap();
     let mut seen = Vec::new();
     let told = |i: usize, r: &abi::StepRecord| {
@@ -492,14 +493,39 @@ fn steps_allocate_nothing_and_do_not_wait() {
         seen.push(r.loss);
         true
     };
-    engine.train_batches(12, |i| batches[i].clone(), Dropout { seed: 1, step: 0 }, told).unwrap();
+    engine.train_batches(40, |i| batches[i].clone(), Dropout { seed: 1, step: 0 }, told).unwrap();
     let after = host::counters().unwrap();
-    assert_eq!(seen.len(), 12);
-    assert!(after.launches > before.launches + 12 * 40);
+    assert_eq!(seen.len(), 40);
+    assert!(after.launches > before.launches + 40 * 40);
     assert_eq!(after.allocations, before.allocations, "device memory was allocated in a step");
     assert_eq!(after.host_allocations, before.host_allocations, "pinned memory was allocated in a step");
+    let replayed = after.graph_launches - before.graph_launches;
+    assert!(replayed >= 20, "40 batches of other sizes each, and only {replayed} of a bucket whose graph was there");
     let waits = after.synchronisations - before.synchronisations;
-    assert!(waits <= 12, "the host waited {waits} times in 12 steps");
+    assert!(waits <= 40, "the host waited {waits} times in 40 steps");
+}
+
+/// A batch that cannot be used ends the training with its error; the engine computes on as if nothing had been.
+#[test]
+fn a_bad_batch_leaves_the_engine_usable() {
+    let d = shared(Precision::F32);
+    let (model, good) = random(1, 4, 6);
+    let mut engine = d.engine(&model);
+    for _ in 0..20 {
+        let make = |i: usize| {
+            let mut batch = good.clone();
+            if i == 5 {
+                batch.rna.indices[0] = 70;
+            }
+            batch
+        };
+        engine.reserve(&Sizes::bound(&model.config, 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+        let e = engine.train_batches(9, make, Dropout { seed: 1, step: 0 }, |_, _| true).unwrap_err();
+        assert!(e.to_string().contains("names gene 70 of 70"), "{e}");
+    }
+    engine.set_params(model.params.as_slice()).unwrap();
+    let (a, b) = (engine.forward(&good, WANT).unwrap(), model.forward(&good, WANT).unwrap());
+    assert!((a.loss - b.loss).abs() <= 1e-5 * b.loss);
 }
 
 /// Too little memory: what was asked for, and the batch size that would fit.
@@ -519,9 +545,9 @@ fn out_of_memory_names_what_fits() {
     let text = e.to_string();
     assert_eq!(e.exit_code(), 2, "{text}");
     assert!(text.contains("workspace of a batch of 64") && text.contains("would fit"), "{text}");
-    let n: usize = text.split("a batch size of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let n: usize = text.split("--batch-size ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(n > 0 && n < 64, "{text}");
-    assert!(!dir.path().join("run/run.json").exists(), "nothing is written before the memory is there");
+    assert!(!dir.path().join("run").exists(), "nothing is written before the memory is there");
 }
 
 /// The structs of `abi.h` and their mirrors: the same fields in the same order, and the same sizes.

@@ -150,6 +150,11 @@ fn files_that_are_no_kernels_are_refused() {
     broken("adam", shapeless, "adam_norm", "adam_norm", &["launch shape", "adam_norm_shape"]);
     let wrong = "#include \"common/abi.h\"\nSCX_KERNEL(adam_norm, AdamNormArgs, 1024, 1000000, 1, 1) {}\n";
     broken("adam", wrong, "adam_norm", "adam_norm", &["1000000 bytes"]);
+    for bare in
+        ["// nothing", "#include \"common/abi.h\"\nextern \"C\" __global__ void adam_norm(const AdamNormArgs a) {}\n"]
+    {
+        broken("adam", bare, "", "", &["defines no kernel", "SCX_KERNEL"]);
+    }
     let run = |args: &[&str]| program().args(args).output().unwrap();
     refused(&run(&["kernels", "check", "nowhere.cu", "--op", "adam", "--on", "host"]), &["nowhere.cu", "no file"]);
     refused(&run(&["kernels", "check", "--op", "magic", "--on", "host"]), &["magic", "attend"]);

@@ -197,7 +197,10 @@ fn check(args: &CheckArgs, ctx: &Context) -> Result<()> {
     };
     let mut replaced = Vec::new();
     if let Some(r) = &replacement {
-        replaced = registry::apply(&mut loaded, &gpu, r)?;
+        replaced = match args.precision {
+            Some(p) => registry::apply_for(&mut loaded, &gpu, r, p)?,
+            None => registry::apply(&mut loaded, &gpu, r)?,
+        };
     }
     let precisions = match (args.precision, &replacement) {
         (Some(p), _) => vec![p],

@@ -180,7 +180,7 @@ pub fn run(
     let built_in = registry::load(gpu, &[])?;
     let mut mine = built_in.clone();
     let replaced = match replacement {
-        Some(r) => registry::apply(&mut mine, gpu, r)?,
+        Some(r) => registry::apply_for(&mut mine, gpu, r, plan.precision)?,
         None => Vec::new(),
     };
     let flush = Memory::new(gpu, if rehearsal { 1 << 16 } else { 512 << 20 }, "a buffer that flushes the L2 cache")?;

@@ -49,11 +49,14 @@ impl Precision {
 /// Numbers between the starts of two tensors on the device are a multiple of this: 256 bytes.
 const TENSOR_ALIGN: usize = 64;
 
-/// Programs kept, with their graphs; when there are so many, all are recorded anew.
+/// Programs kept, with their graphs; the one that was not used for longest makes room.
 const PROGRAMS: usize = 128;
 
 /// Threads that pack batches, at most.
 const PACKERS: usize = 16;
+
+/// Bytes of pinned host memory, at most, unless three buffers are larger.
+const PINNED: usize = 8 << 30;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -165,6 +168,8 @@ struct Recorded {
     program: Program,
     graph: Option<CudaGraph>,
     met: bool,
+    /// Number of the run that used it last.
+    used: u64,
 }
 
 /// One of the two slots: its events and where its record lands.
@@ -263,6 +268,8 @@ pub struct Engine {
     state: State,
     work: Option<Workspace>,
     programs: HashMap<Key, Recorded>,
+    /// Programs run so far.
+    runs: u64,
     use_graphs: bool,
     slots: [Slot; SLOTS],
     /// The slot of the next step.
@@ -283,11 +290,12 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Puts a model on a device. Moments start at zero.
+    /// Puts a model on a device, with streams of its own. Moments start at zero.
     ///
     /// # Errors
     /// A model that the kernels do not take (more than 32 places a gene); too little device memory.
     pub fn new(gpu: Arc<Gpu>, kernels: Kernels, model: &Model<f32>, precision: Precision) -> Result<Self> {
+        let gpu = gpu.fork()?;
         let config = &model.config;
         if config.top_k > abi::MAX_TOP_K as usize {
             return Err(Error::usage(format!(
@@ -328,6 +336,7 @@ impl Engine {
             state,
             work: None,
             programs: HashMap::new(),
+            runs: 0,
             use_graphs: true,
             slots,
             next: 0,
@@ -441,9 +450,8 @@ impl Engine {
     }
 
     /// Plans and allocates the workspace, so that batches of up to these sizes take no further allocation. A workspace
-    /// that is large enough already stays. `fits` names the batch size that would fit, for the message, given the bytes
-    /// that are free.
-    pub fn reserve(&mut self, room: &Sizes, fits: impl Fn(&Engine, u64) -> Option<usize>) -> Result<()> {
+    /// that is large enough already stays. `fits` names, for the message, the flags that would fit into so many bytes.
+    pub fn reserve(&mut self, room: &Sizes, fits: impl Fn(&Engine, u64) -> Option<String>) -> Result<()> {
         if self.work.as_ref().is_some_and(|w| w.plan.room.holds(room)) {
             return Ok(());
         }
@@ -453,19 +461,39 @@ impl Engine {
         self.forget_programs();
         self.work = None;
         self.buffers.clear();
-        let slot_bytes = plan.slot.layout.bytes();
         let work = Workspace::new(&self.gpu, plan, "").map_err(|e| match e {
             Error::OutOfMemory { bytes, free, .. } => {
-                let size = fits(self, free).map_or(String::new(), |n| format!(" (a batch size of {n} would fit)"));
-                Error::OutOfMemory { what: format!("the workspace of a batch of {}{size}", room.samples), bytes, free }
+                let fix = fits(self, free).map_or_else(
+                    || "take a smaller --batch-size, or --device cpu".into(),
+                    |f| format!("{f} would fit"),
+                );
+                Error::OutOfMemory { what: format!("the workspace of a batch of {}", room.samples), bytes, free, fix }
             }
             e => e,
         })?;
-        // One a thread that packs, and one a step under way.
-        let buffers = rayon::current_num_threads().clamp(1, PACKERS) + SLOTS;
-        self.buffers = (0..buffers).map(|_| Pinned::new(&self.gpu, slot_bytes)).collect::<Result<_>>()?;
         self.work = Some(work);
         Ok(())
+    }
+
+    /// Pinned buffers for training: one a thread that packs and one a step under way, fewer where they would take more than
+    /// [`PINNED`] bytes or the system does not give so many. Training makes them where this was not called.
+    pub fn reserve_buffers(&mut self) -> Result<()> {
+        let bytes = self.workspace()?.plan.slot.layout.bytes();
+        let few = SLOTS + 1;
+        let most = (rayon::current_num_threads().clamp(1, PACKERS) + SLOTS).min((PINNED / bytes.max(1)).max(few));
+        while self.buffers.len() < most {
+            match Pinned::new(&self.gpu, bytes) {
+                Ok(buffer) => self.buffers.push(buffer),
+                Err(_) if self.buffers.len() >= few => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of pinned host memory that batches are packed into.
+    pub fn pinned_bytes(&self) -> usize {
+        self.buffers.iter().map(|b| b.bytes().len()).sum()
     }
 
     /// What the plan gives memory to, the largest parts first, and the sum: bytes.
@@ -544,16 +572,24 @@ impl Engine {
     fn execute(&mut self, key: &Key) -> Result<()> {
         if !self.programs.contains_key(key) {
             if self.programs.len() >= PROGRAMS {
-                self.programs.clear();
+                let oldest = self.programs.iter().min_by_key(|p| p.1.used).map(|p| p.0.clone());
+                oldest.and_then(|key| self.programs.remove(&key));
             }
             let program = self.record(key)?;
-            self.programs.insert(key.clone(), Recorded { program, graph: None, met: false });
+            self.programs.insert(key.clone(), Recorded { program, graph: None, met: false, used: 0 });
         }
+        self.runs += 1;
         let Some(r) = self.programs.get_mut(key) else {
             return Err(Error::Internal("a program was not kept".into()));
         };
+        r.used = self.runs;
         if self.use_graphs && r.met && r.graph.is_none() {
-            r.graph = Some(capture(&self.gpu, || r.program.run(&self.gpu))?);
+            match capture(&self.gpu, || r.program.run(&self.gpu)) {
+                Ok(graph) => r.graph = Some(graph),
+                // Graphs take device memory; without any left, steps are launched kernel by kernel.
+                Err(e) if e.is_out_of_memory() => self.use_graphs = false,
+                Err(e) => return Err(e),
+            }
         }
         r.met = true;
         match &r.graph {
@@ -571,6 +607,7 @@ impl Engine {
         first_step: u64,
         body: impl FnOnce(&mut Engine, &mut Feed) -> Result<R>,
     ) -> Result<R> {
+        self.reserve_buffers()?;
         let slot = self.workspace()?.plan.slot.clone();
         let packer = self.packer.clone();
         let (give, take) = channel::<Pinned>();
@@ -624,6 +661,12 @@ impl Engine {
             (result, left)
         });
         self.spent.pack += packing.into_inner() as f64 * 1e-9;
+        // A body that failed has left steps under way.
+        while self.under_way() > 0 {
+            if let Ok((_, buffer)) = self.settle() {
+                self.buffers.push(buffer);
+            }
+        }
         self.buffers.extend(left);
         self.buffers.extend(take.into_inner().unwrap_or_else(PoisonError::into_inner).try_iter());
         result
@@ -689,10 +732,21 @@ impl Engine {
     /// only where both slots are under way.
     fn start(&mut self, packed: Packed, last: Pass, dropout: Option<u64>, counts: bool) -> Result<usize> {
         let slot = self.next;
-        self.next = (slot + 1) % SLOTS;
         if self.slots[slot].flight.is_some() {
             return Err(Error::Internal("a slot was used before its step was collected".into()));
         }
+        if let Err(e) = self.launch(slot, &packed, last, dropout, counts) {
+            // Its uploads may be under way: the buffer is free again only behind them.
+            let _ = self.gpu.synchronize();
+            self.buffers.push(packed.pinned);
+            return Err(e);
+        }
+        self.slots[slot].flight = Some(packed);
+        self.next = (slot + 1) % SLOTS;
+        Ok(slot)
+    }
+
+    fn launch(&mut self, slot: usize, packed: &Packed, last: Pass, dropout: Option<u64>, counts: bool) -> Result<()> {
         let work = self.workspace()?;
         let room = work.plan.room;
         if !room.holds(&packed.sizes) {
@@ -707,15 +761,13 @@ impl Engine {
         }
         self.slots[slot].uploaded.record(&copy)?;
         self.slots[slot].uploaded.hold(self.gpu.compute())?;
-        let key = Key { last, sizes: packed.sizes.bucket(&room), slot, dropout, counts };
+        let key = Key { last, sizes: packed.sizes.bucket(&self.packer.config, &room), slot, dropout, counts };
         self.execute(&key)?;
         let offset = self.state.records.offset + slot * size_of::<StepRecord>();
         let (gpu, state) = (&self.gpu, &self.state);
         let s = &mut self.slots[slot];
         state.arena.memory().download(offset, &mut s.record, 0, size_of::<StepRecord>(), gpu.compute())?;
-        s.computed.record(gpu.compute())?;
-        s.flight = Some(packed);
-        Ok(slot)
+        s.computed.record(gpu.compute())
     }
 
     /// Waits for the step in `slot` and takes its record; the pinned buffer goes back to the pool.
@@ -734,9 +786,15 @@ impl Engine {
         let arranged = self.packer.arrange(batch, translating)?;
         if !self.work.as_ref().is_some_and(|w| w.plan.room.holds(&arranged.sizes)) {
             // With a quarter over, so that batches that grow little by little do not end in a new plan each.
-            self.reserve(&arranged.sizes.with_slack(), |_, _| None)?;
+            match self.reserve(&arranged.sizes.with_slack(self.config()), |_, _| None) {
+                Err(Error::OutOfMemory { .. }) => self.reserve(&arranged.sizes, |_, _| None)?,
+                done => done?,
+            }
         }
-        let buffer = self.buffers.pop().ok_or_else(|| Error::Internal("all pinned buffers are under way".into()))?;
+        let buffer = match self.buffers.pop() {
+            Some(buffer) => buffer,
+            None => Pinned::new(&self.gpu, self.workspace()?.plan.slot.layout.bytes())?,
+        };
         Ok((arranged, buffer))
     }
 
@@ -805,7 +863,7 @@ impl Engine {
             memory.upload(work.slot_offset(0) + at, &packed.pinned, at, bytes, self.gpu.compute())?;
         }
         self.gpu.synchronize()?;
-        let sizes = packed.sizes.bucket(&work.plan.room);
+        let sizes = packed.sizes.bucket(&self.packer.config, &work.plan.room);
         let key = Key { last: Pass::Update, sizes, slot: 0, dropout: dropout.map(|d| d.seed), counts };
         let program = self.record(&key)?;
         let probe = Probe { engine: self, arranged: &arranged };
@@ -844,7 +902,7 @@ impl Engine {
             let all = work.arena.read(work.plan.spans.n_active, self.config().heads)?;
             all.iter().map(|&n| u64::from(n)).sum()
         };
-        let bucket = sizes.bucket(&work.plan.room);
+        let bucket = sizes.bucket(&self.packer.config, &work.plan.room);
         let key = Key { last: Pass::Update, sizes: bucket, slot: 0, dropout: dropout.map(|d| d.seed), counts: false };
         Ok((self.record(&key)?, sizes, active))
     }

@@ -70,13 +70,16 @@ impl Gpu {
     #[allow(unsafe_code)]
     pub fn open(ordinal: usize) -> Result<Arc<Self>> {
         if !driver_present() {
-            return Err(Error::usage(
-                "--device cuda: there is no NVIDIA driver here (libcuda.so.1 is not to be found); install one, or use \
-                 --device cpu",
-            ));
+            return Err(Error::usage(format!(
+                "--device cuda:{ordinal}: there is no NVIDIA driver here (libcuda.so.1 is not to be found); install one, or \
+                 use --device cpu"
+            )));
         }
         let none = |e: DriverError| {
-            Error::usage(format!("--device cuda: the driver finds no device ({}); use --device cpu", name_of(e)))
+            Error::usage(format!(
+                "--device cuda:{ordinal}: the driver finds no device ({}); use --device cpu",
+                name_of(e)
+            ))
         };
         result::init().map_err(none)?;
         let count = CudaContext::device_count().map_err(none)?;
@@ -103,6 +106,19 @@ impl Gpu {
             )));
         }
         Ok(Arc::new(gpu))
+    }
+
+    /// The same device and context with streams of its own: what runs there is not in the order of the others, and may be
+    /// captured while they are used.
+    pub(crate) fn fork(&self) -> Result<Arc<Self>> {
+        let stream = || self.context.new_stream().map_err(driver("make a stream"));
+        Ok(Arc::new(Gpu {
+            context: self.context.clone(),
+            compute: stream()?,
+            copy: stream()?,
+            name: self.name.clone(),
+            capability: self.capability,
+        }))
     }
 
     /// The device's name.
@@ -222,7 +238,8 @@ impl Memory {
         let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|e| {
             if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
                 let free = gpu.memory().map_or(0, |m| m.0);
-                Error::OutOfMemory { what: what.to_string(), bytes: bytes as u64, free: free as u64 }
+                let fix = "free some, or use --device cpu".to_string();
+                Error::OutOfMemory { what: what.to_string(), bytes: bytes as u64, free: free as u64, fix }
             } else {
                 driver(format!("allocate {bytes} bytes for {what}"))(e)
             }
@@ -365,9 +382,6 @@ pub struct Module {
     module: Arc<CudaModule>,
 }
 
-/// Shared memory a block may have without asking.
-const DEFAULT_SHARED: u32 = 48 << 10;
-
 impl Module {
     /// The kernel of that name, if the module has it, with the shape it carries.
     ///
@@ -409,7 +423,7 @@ impl Module {
                 shape.threads, shape.shared_bytes, shape.tile_x, shape.tile_y
             )));
         }
-        if shape.shared_bytes > DEFAULT_SHARED {
+        if shape.shared_bytes > 0 {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function
                 .set_attribute(attribute, shape.shared_bytes as i32)

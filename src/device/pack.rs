@@ -90,9 +90,16 @@ impl Sizes {
         Sizes::from_fields(std::array::from_fn(|i| a[i].max(b[i])))
     }
 
-    /// A quarter more of everything.
-    pub(crate) fn with_slack(&self) -> Sizes {
-        Sizes::from_fields(self.fields().map(|n| n.saturating_add(n / 4)))
+    /// A quarter more of everything that grows with the cells, for the same samples.
+    pub(crate) fn with_slack(&self, config: &ModelConfig) -> Sizes {
+        let more = Sizes::from_fields(self.fields().map(|n| n.saturating_add(n / 4)));
+        Sizes {
+            samples: self.samples,
+            positives: self.positives,
+            gene_rows: more.gene_rows.min(config.genes as u32),
+            peak_rows: more.peak_rows.min(config.peaks as u32),
+            ..more
+        }
     }
 
     fn min(&self, other: &Sizes) -> Sizes {
@@ -110,15 +117,28 @@ impl Sizes {
         }
     }
 
-    /// The bucket of these sizes within a workspace: each rounded up to one of four steps an octave (and no further than
-    /// the room). Batches of one bucket are launched with the same grids, so that one captured graph serves them all.
-    pub fn bucket(&self, room: &Sizes) -> Sizes {
-        let round = |n: u32| match n {
-            0 => 0,
-            1..=8 => n.next_power_of_two(),
-            _ => n.next_multiple_of(1 << (n.ilog2() - 2)),
+    /// The bucket of these sizes within a workspace: powers of two, no further than the room, and what follows from them.
+    /// Batches of one bucket are launched with the same grids, so that one captured graph serves them all; blocks past a
+    /// batch's own counts return at once.
+    pub fn bucket(&self, config: &ModelConfig, room: &Sizes) -> Sizes {
+        let round = |n: u32| if n == 0 { 0 } else { n.checked_next_power_of_two().unwrap_or(u32::MAX) };
+        let (samples, genes, peaks) = (round(self.samples), round(self.gene_entries), round(self.peak_entries));
+        // Work items are bounded by the nodes; nothing is launched over `pads` and `column_entries`.
+        let items =
+            Sizes::bound_by_totals(config, samples as usize, genes as usize, peaks as usize, 0).unwrap_or(*room);
+        let sizes = Sizes {
+            samples,
+            positives: round(self.positives),
+            gene_entries: genes,
+            peak_entries: peaks,
+            gene_rows: round(self.gene_rows),
+            peak_rows: round(self.peak_rows),
+            columns: round(self.columns),
+            column_entries: room.column_entries,
+            pads: room.pads,
+            ..items
         };
-        Sizes::from_fields(self.fields().map(round)).min(room)
+        sizes.min(room)
     }
 
     /// Room for any batch of `samples` whose cells have at most `genes` and `peaks` nodes, with `values` distinct

@@ -173,11 +173,21 @@ pub fn image(gpu: &Gpu, name: &str, source: &str) -> Result<Vec<u8>> {
     Toolkit::find()?.compile(name, source, &gpu.target())
 }
 
-/// The image of a file that comes with the program: as built, or compiled now.
+/// The CUDA version that a driver must be of to take the kernels inside.
+const BUILT_FOR: (i32, i32) = (13, 0);
+
+/// The image of a file that comes with the program: as built, or compiled now where it was not built or the driver is older
+/// than what it was built for.
 fn embedded_image(gpu: &Gpu, file: &Embedded) -> Result<Cow<'static, [u8]>> {
+    let driver = super::gpu::driver_version().unwrap_or(BUILT_FOR);
     match file.fatbin {
-        Some(fatbin) if !gpu.is_host() => Ok(Cow::Borrowed(fatbin)),
-        _ => image(gpu, &format!("{}.cu", file.name), file.source).map(Cow::Owned).map_err(|e| match e {
+        Some(fatbin) if !gpu.is_host() && driver >= BUILT_FOR => Ok(Cow::Borrowed(fatbin)),
+        built => image(gpu, &format!("{}.cu", file.name), file.source).map(Cow::Owned).map_err(|e| match e {
+            Error::Usage(found) if built.is_some() => Error::usage(format!(
+                "the kernels inside this program need a driver of CUDA {}.{} (580 or newer), this one is of {}.{}, and they \
+                 cannot be compiled here either: {found}",
+                BUILT_FOR.0, BUILT_FOR.1, driver.0, driver.1
+            )),
             Error::Usage(found) => Error::usage(format!(
                 "this program was built without CUDA kernels, and they cannot be compiled here either: {found}"
             )),
@@ -200,6 +210,12 @@ fn user_image(gpu: &Gpu, path: &Path) -> Result<Vec<u8>> {
         "cu" => {
             let source = String::from_utf8(bytes)
                 .map_err(|_| Error::input(path, "is not text in UTF-8", "give CUDA C++ source"))?;
+            let own_header = |l: &str| l.trim_start().starts_with("#include") && !l.contains("common/");
+            let named = ["SCX_KERNEL", "SCX_HOST_EXPORT"].iter().any(|m| source.contains(m));
+            if !named && !source.lines().any(own_header) {
+                let fix = "include \"common/abi.h\" and define one with SCX_KERNEL, as kernels/README.md shows";
+                return Err(Error::input(path, "defines no kernel", fix));
+            }
             image(gpu, &name, &source)
         }
         "ptx" | "cubin" | "fatbin" if gpu.is_host() => Err(Error::input(
@@ -245,6 +261,30 @@ fn replace_by_cust(_: &mut Kernels, _: &Arc<Gpu>, op: &str, path: &Path) -> Resu
         "{op}={BY_CUST}{}: this program was built without the cargo feature `cust`; leave {BY_CUST} away",
         path.display()
     )))
+}
+
+/// As [`apply`], for a run in `precision`.
+///
+/// # Errors
+/// As well, a replacement whose entry points are all of the other precision: nothing of it would run.
+pub fn apply_for(
+    kernels: &mut Kernels,
+    gpu: &Arc<Gpu>,
+    r: &Replacement,
+    precision: super::Precision,
+) -> Result<Vec<String>> {
+    let names = apply(kernels, gpu, r)?;
+    let other = if precision == super::Precision::F32 { "_bf16" } else { "_f32" };
+    if names.iter().all(|n| n.ends_with(other)) {
+        return Err(Error::usage(format!(
+            "{}={}: defines {} alone, of which nothing runs in --precision {}; choose the other precision",
+            r.op,
+            r.source.display(),
+            names.join(", "),
+            precision.name()
+        )));
+    }
+    Ok(names)
 }
 
 /// Puts the entry points of a replacement into `kernels`; returns their names.

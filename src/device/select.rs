@@ -58,7 +58,10 @@ impl Device {
         let asked = parse(text)?;
         let open = |ordinal| -> Result<Device> {
             let gpu = Gpu::open(ordinal)?;
-            let kernels = registry::load(&gpu, replacements)?;
+            let mut kernels = registry::load(&gpu, &[])?;
+            for r in replacements {
+                registry::apply_for(&mut kernels, &gpu, r, precision)?;
+            }
             Ok(Device::Cuda(CudaDevice { gpu, kernels, precision }))
         };
         match asked {

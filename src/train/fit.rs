@@ -113,6 +113,9 @@ pub fn train_on(
     let mut file = new_run_file(data, config, &model.config)?;
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
     file.samples_hash = hash(set);
+    let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
+    let place = Place::default();
+    let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
     for old in ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f)) {
@@ -121,9 +124,6 @@ pub fn train_on(
         }
     }
     clean(out)?;
-    let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
-    let place = Place::default();
-    let engine = engine(device, data, set, config, &model, &moments, &place)?;
     write_run(out, &file, data.vocabulary())?;
     let mut fit = Fit {
         source: Prepared { data, set },
@@ -315,12 +315,16 @@ fn engine(
     let room = Room::new(data, set);
     let (train, val) = (config.batch_size, config.eval_batch_size);
     let fits = |e: &Engine, free: u64| {
-        // Half of it, and half of that, until it fits.
-        let halves = std::iter::successors(Some(train / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
-        let bytes = |n| room.of(&model.config, n, n.min(val)).and_then(|r| e.workspace_bytes(&r));
-        halves.into_iter().find(|&n| bytes(n).is_ok_and(|b| b as u64 <= free))
+        // Half of the larger, and half of that, until it fits.
+        let halves = std::iter::successors(Some(train.max(val) / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+        let bytes = |n| room.of(&model.config, train.min(n), val.min(n)).and_then(|r| e.workspace_bytes(&r));
+        let n = halves.into_iter().find(|&n| bytes(n).is_ok_and(|b| b as u64 <= free))?;
+        let flags = [("--batch-size", train), ("--eval-batch-size", val)];
+        let smaller = flags.iter().filter(|f| f.1 > n).map(|f| format!("{} {n}", f.0));
+        Some(smaller.collect::<Vec<_>>().join(" "))
     };
     engine.reserve(&room.of(&model.config, train, val)?, fits)?;
+    engine.reserve_buffers()?;
     Ok(Some(Box::new(engine)))
 }
 
@@ -472,9 +476,10 @@ impl<S: Source> Fit<'_, S> {
         first.validate(&self.model.features)?;
         let parameters = self.model.params.layout().len();
         let mut memory = MemoryPlan::new(&self.model.config, parameters, &first);
-        if self.engine.is_some() {
-            // These are on the device, which has a plan of its own.
+        if let Some(engine) = &self.engine {
+            // The rest is on the device, which has a plan of its own.
             (memory.gradients, memory.passes) = (0, 0);
+            memory.batches += engine.pinned_bytes() as u64;
         }
         self.observer.start(&Plan {
             samples: [train.len(), val.len()],

@@ -108,7 +108,7 @@ impl Engine {
         let (_, arranged) = self.once(batch, true, Pass::Update, dropout, false)?;
         let slot = (self.next + SLOTS - 1) % SLOTS;
         let room = self.workspace()?.plan.room;
-        let sizes = arranged.sizes.bucket(&room);
+        let sizes = arranged.sizes.bucket(&self.packer.config, &room);
         let key = Key { last: Pass::Update, sizes, slot, dropout: dropout.map(|d| d.seed), counts: false };
         let program = self.record(&key)?;
         Ok(Staged { engine: self, program })

@@ -55,7 +55,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         count: w.count,
         genes,
         heads,
-        min_peaks: f.config.min_peaks as u32,
+        min_peaks: u32::try_from(f.config.min_peaks).unwrap_or(u32::MAX),
         pad: 0,
     };
     let gradient = TranslateGradientArgs {
