@@ -38,7 +38,7 @@ fn open() -> (Arc<Gpu>, Kernels) {
             host::install(&cache().join("host")).unwrap();
             let gpu = Gpu::open(0).unwrap();
             assert!(gpu.is_host());
-            let kernels = registry::load(&gpu, &[]).unwrap();
+            let kernels = registry::load(&gpu).unwrap();
             (gpu, kernels)
         })
         .clone()

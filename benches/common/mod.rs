@@ -70,7 +70,7 @@ pub fn device() -> Result<(Arc<Gpu>, Kernels), String> {
         return Err("only the stand-in driver".into());
     }
     // A GPU without kernels is no reason to skip.
-    let kernels = registry::load(&gpu, &[]).unwrap_or_else(|e| panic!("{}: {e}", gpu.name()));
+    let kernels = registry::load(&gpu).unwrap_or_else(|e| panic!("{}: {e}", gpu.name()));
     Ok((gpu, kernels))
 }
 

@@ -190,7 +190,7 @@ fn check(args: &CheckArgs, ctx: &Context) -> Result<()> {
     }
     let gpu = open(&args.on)?;
     let cases = if args.quick || gpu.is_host() { Cases::Quick } else { Cases::Full };
-    let mut loaded = registry::load(&gpu, &[])?;
+    let mut loaded = registry::load(&gpu)?;
     let replacement = match (&args.file, &args.op) {
         (Some(file), Some(op)) => Some(Replacement { op: op.clone(), source: file.clone() }),
         _ => None,

@@ -177,7 +177,7 @@ pub fn run(
         false => (13_431, 116_490, (1000, 4000), plan.samples, plan.repeats),
     };
     let case = shape(genes, peaks, samples, cell, if rehearsal { 32 } else { 128 })?;
-    let built_in = registry::load(gpu, &[])?;
+    let built_in = registry::load(gpu)?;
     let mut mine = built_in.clone();
     let replaced = match replacement {
         Some(r) => registry::apply_for(&mut mine, gpu, r, plan.precision)?,

@@ -166,13 +166,6 @@ impl Row {
     }
 }
 
-impl Precision {
-    /// `f32` or `bf16`.
-    pub fn name(self) -> &'static str {
-        &self.suffix()[1..]
-    }
-}
-
 /// Checks the kernels of `op` against the op on the CPU.
 ///
 /// # Errors

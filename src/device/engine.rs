@@ -44,6 +44,11 @@ impl Precision {
             Precision::Bf16 => "_bf16",
         }
     }
+
+    /// `f32` or `bf16`.
+    pub fn name(self) -> &'static str {
+        &self.suffix()[1..]
+    }
 }
 
 /// Numbers between the starts of two tensors on the device are a multiple of this: 256 bytes.
@@ -430,7 +435,6 @@ impl Engine {
     pub fn set_moments(&mut self, m: &[f32], v: &[f32], updates: u64, stop_on_nan: bool) -> Result<()> {
         self.scatter(self.state.m, m)?;
         self.scatter(self.state.v, v)?;
-        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
         self.set_control(updates, stop_on_nan)
     }
 
@@ -439,7 +443,9 @@ impl Engine {
         Ok((self.gather(self.state.m)?, self.gather(self.state.v)?))
     }
 
-    fn set_control(&mut self, updates: u32, stop_on_nan: bool) -> Result<()> {
+    /// Sets the number of optimiser steps taken; lets them be taken again after one that was not finite.
+    pub(crate) fn set_control(&mut self, updates: u64, stop_on_nan: bool) -> Result<()> {
+        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
         let control = Control { updates, stop_on_nan: u32::from(stop_on_nan), ..Control::default() };
         self.state.arena.write(self.state.control, &[control])
     }
@@ -720,12 +726,6 @@ impl Engine {
         let collected = self.collect(oldest);
         self.spent.wait_device += began.elapsed().as_secs_f64();
         collected
-    }
-
-    /// Lets optimiser steps be taken again after one that was not finite.
-    pub(crate) fn release(&mut self, updates: u64, stop_on_nan: bool) -> Result<()> {
-        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
-        self.set_control(updates, stop_on_nan)
     }
 
     /// Gives a packed batch to the device: upload on the copy stream, the program behind it on the compute stream. Waits

@@ -2,7 +2,7 @@
 //!
 //! An *op* has entry points, named in `kernels/common/abi.h`. A *variant* is a source file that defines some of them; the
 //! file of the op's own name is the built-in one. A user's file replaces the entry points it defines and leaves the
-//! others: [`load`]. Parity tests, benches and `kernels list` go through [`ENTRIES`], so that no kernel can be there
+//! others: [`apply`]. Parity tests, benches and `kernels list` go through [`ENTRIES`], so that no kernel can be there
 //! untested or unmeasured.
 
 use std::borrow::Cow;
@@ -311,11 +311,11 @@ fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
     }
 }
 
-/// All kernels for a device: the built-in ones, with `replacements` over them.
+/// The built-in kernels for a device; [`apply`] puts replacements over them.
 ///
 /// # Errors
-/// No image for this device and no compiler to make one; a replacement that defines no entry point of its op.
-pub fn load(gpu: &Arc<Gpu>, replacements: &[Replacement]) -> Result<Kernels> {
+/// No image for this device and no compiler to make one.
+pub fn load(gpu: &Arc<Gpu>) -> Result<Kernels> {
     let mut out = Kernels::default();
     let built_in: Vec<&Embedded> =
         kernels::embedded().iter().filter(|file| ENTRIES.iter().any(|e| e.file == file.name)).collect();
@@ -327,9 +327,6 @@ pub fn load(gpu: &Arc<Gpu>, replacements: &[Replacement]) -> Result<Kernels> {
             let kernel = module.kernel(&name)?;
             out.insert(kernel.ok_or_else(|| Error::Internal(format!("{}.cu has no kernel `{name}`", file.name)))?);
         }
-    }
-    for r in replacements {
-        apply(&mut out, gpu, r)?;
     }
     Ok(out)
 }

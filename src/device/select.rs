@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::engine::{Engine, Precision};
-use super::gpu::{self, Gpu, Kernels};
+use super::gpu::{Gpu, Kernels};
 use super::registry::{self, Replacement};
 use crate::error::{Error, Result};
 use crate::model::{Batch, Model, Output, Want};
@@ -56,25 +56,26 @@ impl Device {
     /// No device of that name; for `cuda`, a line with what is missing; settings that only a GPU has, on the CPU.
     pub fn choose(text: &str, precision: Precision, replacements: &[Replacement]) -> Result<Device> {
         let asked = parse(text)?;
-        let open = |ordinal| -> Result<Device> {
-            let gpu = Gpu::open(ordinal)?;
-            let mut kernels = registry::load(&gpu, &[])?;
+        let ready = |gpu: Arc<Gpu>| -> Result<Device> {
+            let mut kernels = registry::load(&gpu)?;
             for r in replacements {
                 registry::apply_for(&mut kernels, &gpu, r, precision)?;
             }
             Ok(Device::Cuda(CudaDevice { gpu, kernels, precision }))
         };
         match asked {
-            Asked::Cuda(ordinal) => return open(ordinal),
-            Asked::Auto if gpu::driver_present() && Gpu::open(0).is_ok_and(|g| !g.is_host()) => {
-                // A GPU whose kernels cannot be had is no reason to stop, unless something was asked of it.
-                match open(0) {
-                    Err(e) if precision != Precision::F32 || !replacements.is_empty() => return Err(e),
-                    Err(_) => {}
-                    found => return found,
+            Asked::Cuda(ordinal) => return ready(Gpu::open(ordinal)?),
+            Asked::Auto => {
+                if let Some(gpu) = Gpu::open(0).ok().filter(|g| !g.is_host()) {
+                    // A GPU whose kernels cannot be had is no reason to stop, unless something was asked of it.
+                    match ready(gpu) {
+                        Err(e) if precision != Precision::F32 || !replacements.is_empty() => return Err(e),
+                        Err(_) => {}
+                        found => return found,
+                    }
                 }
             }
-            _ => {}
+            Asked::Cpu => {}
         }
         if precision != Precision::F32 {
             return Err(Error::usage("--precision bf16: the CPU computes in f32; use --device cuda"));
@@ -90,7 +91,7 @@ impl Device {
         match self {
             Device::Cpu => "CPU".into(),
             Device::Cuda(d) => {
-                format!("{} ({})", d.gpu.name(), if d.precision == Precision::F32 { "f32" } else { "bf16" })
+                format!("{} ({})", d.gpu.name(), d.precision.name())
             }
         }
     }

@@ -530,8 +530,8 @@ impl DataSet {
         const FEW: usize = 64;
         let mut values: Vec<u32> = Vec::new();
         for i in 0..self.n_cells() {
-            let acc = self.cell(i).acc;
-            for x in (0..self.cell(i).peaks.len()).map(|j| acc.get(j).to_bits()) {
+            let cell = self.cell(i);
+            for x in (0..cell.peaks.len()).map(|j| cell.acc.get(j).to_bits()) {
                 if !values.contains(&x) {
                     if values.len() == FEW {
                         return None;

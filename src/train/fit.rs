@@ -249,12 +249,11 @@ fn check_precision(device: &Device, config: &TrainConfig) -> Result<()> {
     if has == config.precision {
         return Ok(());
     }
-    let name = |p: Precision| if p == Precision::F32 { "f32" } else { "bf16" };
     Err(Error::usage(format!(
         "--precision {}: the {} computes in {} here; choose the same --precision, and --device cuda for bf16",
-        name(config.precision),
+        config.precision.name(),
         device.name(),
-        name(has)
+        has.name()
     )))
 }
 
@@ -915,7 +914,7 @@ fn device_line(engine: &Engine) -> String {
     format!(
         "device: {}, {}; memory planned: {} MiB (largest: {})",
         engine.gpu().name(),
-        if engine.precision() == Precision::F32 { "f32" } else { "bf16" },
+        engine.precision().name(),
         total >> 20,
         largest.join(", ")
     )
@@ -967,7 +966,7 @@ impl<'n> OnDevice<'_, 'n> {
                 while self.flights.pop_front().is_some() {
                     self.feed.free(self.engine.settle()?.1);
                 }
-                self.engine.release(steps.place.updates, true)?;
+                self.engine.set_control(steps.place.updates, true)?;
                 fetch(self.engine, steps.model, steps.moments)?;
                 steps.save()?;
                 Err(steps.not_finite(line))
