@@ -9,6 +9,7 @@ use assert_cmd::Command;
 use common::python::{python_with_anndata, run_python};
 use common::toy::{Store, Toy, replace_dense, write};
 use sccrossrec::data::anndata::{Column, Frame, MatrixKind, Streaming};
+use sccrossrec::data::source::Select;
 use sccrossrec::graph::{
     DataSet, GeneFeatures, Hooks, Negatives, Pairing, PrepareConfig, Sample, SampleConfig, SampleSet, SplitBy,
     draw_samples, prepare,
@@ -519,8 +520,8 @@ fn real_neurips_starter() {
     for layer in [None, Some("counts")] {
         let config = PrepareConfig {
             gtf: Some(gtf.clone()),
-            rna_layer: layer.map(String::from),
-            atac_layer: layer.map(String::from),
+            rna_select: Select { layer: layer.map(String::from), ..Select::default() },
+            atac_select: Select { layer: layer.map(String::from), ..Select::default() },
             rna_kind: Some(if layer.is_some() { MatrixKind::Counts } else { MatrixKind::Normalised }),
             ..PrepareConfig::new(&rna, &atac)
         };

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::data::anndata::MatrixKind;
+use crate::data::source::Select;
 use crate::error::Result;
 use crate::graph::{GeneFeatures, Hooks, Negatives, Pairing, PrepareConfig, SampleConfig, SplitBy, prepare};
 
@@ -162,8 +163,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let config = PrepareConfig {
         gtf: args.gtf.clone(),
         fasta: args.fasta.clone(),
-        rna_layer: args.rna_layer.clone(),
-        atac_layer: args.atac_layer.clone(),
+        rna_select: Select { layer: args.rna_layer.clone(), ..Select::default() },
+        atac_select: Select { layer: args.atac_layer.clone(), ..Select::default() },
         rna_kind: args.rna_values.kind(),
         atac_kind: args.atac_values.kind(),
         cell_type_column: args.cell_type_column.clone(),

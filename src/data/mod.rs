@@ -1,7 +1,8 @@
-//! Inputs and outputs: AnnData files, gene annotation, peak sequences.
+//! Inputs and outputs: paired data of every form ([`source`]), AnnData files, gene annotation, peak sequences.
 
 pub mod anndata;
 pub mod fasta;
 pub mod gtf;
 pub mod region;
 pub mod simulate;
+pub mod source;

@@ -18,10 +18,11 @@ use super::files::NewFolder;
 use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
 use super::shard::{self, ShardData, Sizes};
-use crate::data::anndata::{AnnData, Axis, Column, Matrix, MatrixKind, Streaming, list};
+use crate::data::anndata::{Axis, Column, Matrix, MatrixKind, Streaming, list};
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::{GeneLocation, Gtf};
 use crate::data::region::{Region, chrom_key, parse_region};
+use crate::data::source::{self, Modality, Select};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
@@ -70,18 +71,18 @@ impl std::str::FromStr for GeneFeatures {
 /// What `prepare` is to do.
 #[derive(Debug, Clone)]
 pub struct PrepareConfig {
-    /// RNA, `.h5ad`.
+    /// RNA, in any form that [`source::open`] reads.
     pub rna: PathBuf,
-    /// ATAC, `.h5ad`.
+    /// ATAC; may be the same file.
     pub atac: PathBuf,
     /// Gene annotation.
     pub gtf: Option<PathBuf>,
     /// One sequence a peak.
     pub fasta: Option<PathBuf>,
-    /// Layer of the RNA file; `X` where `None`.
-    pub rna_layer: Option<String>,
-    /// Layer of the ATAC file.
-    pub atac_layer: Option<String>,
+    /// What of the RNA file: layer, modality, genome.
+    pub rna_select: Select,
+    /// What of the ATAC file.
+    pub atac_select: Select,
     /// What the RNA values must be; anything where `None`.
     pub rna_kind: Option<MatrixKind>,
     /// What the ATAC values must be.
@@ -114,8 +115,8 @@ impl PrepareConfig {
             atac: atac.into(),
             gtf: None,
             fasta: None,
-            rna_layer: None,
-            atac_layer: None,
+            rna_select: Select::default(),
+            atac_select: Select::default(),
             rna_kind: None,
             atac_kind: None,
             cell_type_column: None,
@@ -197,10 +198,11 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let say = hooks.say;
     check_config(config)?;
     check_target(out, config.force)?;
-    let rna = AnnData::open(&config.rna)?;
-    let atac = AnnData::open(&config.atac)?;
-    let rna_matrix = rna.matrix(config.rna_layer.as_deref(), "--rna-layer")?;
-    let atac_matrix = atac.matrix(config.atac_layer.as_deref(), "--atac-layer")?;
+    let rna = source::open(&config.rna, Modality::Rna, &config.rna_select)?;
+    let atac = source::open(&config.atac, Modality::Atac, &config.atac_select)?;
+    let (rna, atac) = (rna.as_ref(), atac.as_ref());
+    let rna_matrix = rna.matrix(None, Modality::Rna.layer_flag())?;
+    let atac_matrix = atac.matrix(None, Modality::Atac.layer_flag())?;
     let (rna_cells, atac_cells) = (rna.names(Axis::Obs)?, atac.names(Axis::Obs)?);
     // Annotation goes by the names in the files: what makes a name distinct would lead it astray.
     let (genes_named, peaks_named) = (rna.names(Axis::Var)?, atac.names(Axis::Var)?);
@@ -221,7 +223,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
     let places = match &gtf {
         Some(gtf) => {
-            let ids = text_column(&rna, Axis::Var, "gene_ids")?
+            let ids = text_column(rna, Axis::Var, "gene_ids")?
                 .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
             let places = gtf.locate(&genes_named, ids.as_deref())?;
             let found = places.iter().flatten().count();
@@ -231,8 +233,8 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         None => None,
     };
     let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
-    let (gene_chroms, tss) = locate_genes(&rna, places.as_deref(), gene_names.len())?;
-    let regions = locate_peaks(&atac, &peaks_named)?;
+    let (gene_chroms, tss) = locate_genes(rna, places.as_deref(), gene_names.len())?;
+    let regions = locate_peaks(atac, &peaks_named)?;
     let mut vocabulary = build_vocabulary(config, gene_names, &gene_chroms, tss, peak_names, &regions)?;
     let unknown = vocabulary.unknown;
     let genes_unknown = vocabulary.genes.iter().filter(|g| Some(g.chrom) == unknown).count();
@@ -244,7 +246,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
             say(&format!("{what} without a chromosome: {n} of {all}; they are on {UNKNOWN}, which matches nothing"));
         }
     }
-    let (gene_features, gene_extra) = gene_features(config, &rna, places.as_deref(), &vocabulary, say)?;
+    let (gene_features, gene_extra) = gene_features(config, rna, places.as_deref(), &vocabulary, say)?;
     let mut dna_length = 0;
     let mut peak_dna = Vec::new();
     if let Some(fasta) = &config.fasta {
@@ -259,7 +261,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         peak_dna = sequences.codes;
         dna_length = config.dna_length;
     }
-    let labels = cell_types(config, &rna, &atac, say)?;
+    let labels = cell_types(config, rna, atac, say)?;
 
     let folder = NewFolder::new(out)?;
     let scratch = folder.path().join("scratch");
@@ -267,14 +269,14 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let gene_labels: Vec<String> = vocabulary.genes.iter().map(|g| g.name.clone()).collect();
     let peak_labels: Vec<String> = vocabulary.peaks.iter().map(|p| p.name.clone()).collect();
     let source = |what, data, matrix, kind, flag, layers| Source { what, data, matrix, kind, flag, layers };
-    let rna_rows = source("RNA", &rna, &rna_matrix, config.rna_kind, "--rna-layer", rna.layers()).read(
+    let rna_rows = source("RNA", rna, &rna_matrix, config.rna_kind, "--rna-layer", rna.layers()).read(
         config,
         &scratch,
         &rna_cells,
         &gene_labels,
         hooks,
     )?;
-    let atac_rows = source("ATAC", &atac, &atac_matrix, config.atac_kind, "--atac-layer", atac.layers()).read(
+    let atac_rows = source("ATAC", atac, &atac_matrix, config.atac_kind, "--atac-layer", atac.layers()).read(
         config,
         &scratch,
         &atac_cells,
@@ -522,25 +524,12 @@ fn core(barcode: &str) -> String {
 }
 
 /// A column as text; missing values are `None`. `None` where there is no such column.
-fn text_column(data: &AnnData, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
-    let clean = |s: String| match s.as_str() {
-        "" | "nan" | "NaN" | "NA" | "None" | "<NA>" => None,
-        _ => Some(s),
-    };
-    Ok(data.column(axis, name)?.map(|column| match column {
-        Column::Strings(v) => v.into_iter().map(clean).collect(),
-        Column::Categorical { codes, categories } => codes
-            .iter()
-            .map(|&c| usize::try_from(c).ok().and_then(|c| categories.get(c)).cloned().and_then(clean))
-            .collect(),
-        Column::Ints(v) => v.iter().map(|x| Some(x.to_string())).collect(),
-        Column::Floats(v) => v.iter().map(|x| if x.is_nan() { None } else { Some(x.to_string()) }).collect(),
-        Column::Bools(v) => v.iter().map(|x| Some(if *x { "True" } else { "False" }.to_string())).collect(),
-    }))
+fn text_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
+    Ok(data.column(axis, name)?.map(Column::into_text))
 }
 
 /// A column as numbers; missing ones are NaN.
-fn number_column(data: &AnnData, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
+fn number_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
     let Some(column) = data.column(axis, name)? else { return Ok(None) };
     Ok(Some(match column {
         Column::Ints(v) => v.into_iter().map(|x| x as f64).collect(),
@@ -571,7 +560,7 @@ type Places<'a> = [Option<&'a GeneLocation>];
 type GenePlaces = (Vec<Option<String>>, Vec<Option<i64>>);
 
 /// Chromosome and TSS of every gene: from `var`, else from the GTF.
-fn locate_genes(rna: &AnnData, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
+fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
     let column = text_column(rna, Axis::Var, "chrom")?;
     if column.is_none() && places.is_none() {
         return Err(Error::input(
@@ -608,7 +597,7 @@ fn locate_genes(rna: &AnnData, places: Option<&Places<'_>>, n: usize) -> Result<
 }
 
 /// TSS from `chromStart`, `chromEnd` and `strand` of `var`, where all three are there.
-fn gene_starts(rna: &AnnData, n: usize) -> Result<Vec<Option<i64>>> {
+fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
     let none = vec![None; n];
     let Some((start, end)) = coordinates(rna)? else { return Ok(none) };
     let Some(strand) = strand_column(rna)? else { return Ok(none) };
@@ -622,7 +611,7 @@ fn gene_starts(rna: &AnnData, n: usize) -> Result<Vec<Option<i64>>> {
         .collect())
 }
 
-fn coordinates(data: &AnnData) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     for (start, end) in [("chromStart", "chromEnd"), ("start", "end")] {
         let start = number_column(data, Axis::Var, start)?;
         let end = number_column(data, Axis::Var, end)?;
@@ -634,7 +623,7 @@ fn coordinates(data: &AnnData) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
 }
 
 /// `strand` of `var` (or `_`): `+` true, `-` false, anything else missing.
-fn strand_column(rna: &AnnData) -> Result<Option<Vec<Option<bool>>>> {
+fn strand_column(rna: &dyn source::Source) -> Result<Option<Vec<Option<bool>>>> {
     for name in ["strand", "_"] {
         if let Some(text) = text_column(rna, Axis::Var, name)? {
             let strand = |s: &Option<String>| match s.as_deref() {
@@ -654,7 +643,7 @@ struct PeakPlace {
     region: Option<Region>,
 }
 
-fn locate_peaks(atac: &AnnData, names: &[String]) -> Result<Vec<PeakPlace>> {
+fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = text_column(atac, Axis::Var, "chrom")?;
     let bounds = coordinates(atac)?;
     let places: Vec<PeakPlace> = names
@@ -762,7 +751,7 @@ fn build_vocabulary(
 /// Names and values `[G, k]` of the gene features.
 fn gene_features(
     config: &PrepareConfig,
-    rna: &AnnData,
+    rna: &dyn source::Source,
     places: Option<&Places<'_>>,
     v: &Vocabulary,
     say: &(dyn Fn(&str) + Sync),
@@ -834,8 +823,8 @@ struct Labels {
 
 fn cell_types(
     config: &PrepareConfig,
-    rna: &AnnData,
-    atac: &AnnData,
+    rna: &dyn source::Source,
+    atac: &dyn source::Source,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<Option<Labels>> {
     let name = config.cell_type_column.as_deref().unwrap_or("cell_type");
@@ -880,7 +869,7 @@ fn label_cells(v: &mut Vocabulary, labels: Option<Labels>, kept: &[(u32, u32)], 
 /// One of the two matrices.
 struct Source<'a> {
     what: &'static str,
-    data: &'a AnnData,
+    data: &'a dyn source::Source,
     matrix: &'a Matrix,
     kind: Option<MatrixKind>,
     flag: &'static str,

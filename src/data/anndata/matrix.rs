@@ -1,4 +1,4 @@
-//! Matrices of AnnData files, streamed by block of rows: CSR and dense directly, CSC through buckets on disk.
+//! Matrices, streamed by block of rows: CSR and dense directly, CSC and coordinates through buckets on disk.
 //!
 //! Memory is bounded by the size of a block (and 8 bytes a row), whatever the number of rows.
 
@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::H5Context;
 use super::reader::{descriptor, plausible};
+use crate::data::source::Coordinates;
 use crate::error::{Error, Result};
 use crate::model::Csr;
 
@@ -21,17 +22,25 @@ enum Layout {
     Csr { indptr: Vec<u64>, indices: Dataset, data: Dataset },
     Csc { indptr: Vec<u64>, indices: Dataset, data: Dataset },
     Dense(Dataset),
+    Coordinates(Coordinates),
 }
 
-/// A matrix of an AnnData file; its rows are cells.
+/// A matrix of a file; its rows are cells.
 #[derive(Debug)]
 pub struct Matrix {
     path: PathBuf,
     at: String,
     rows: usize,
+    /// Columns in the file.
+    width: usize,
+    /// Columns, after the choice of some.
     cols: usize,
+    /// Of each column in the file its number here, or [`DROPPED`].
+    keep: Option<Vec<u32>>,
     layout: Layout,
 }
+
+const DROPPED: u32 = u32::MAX;
 
 /// What the values of a matrix look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -77,13 +86,46 @@ impl Matrix {
             return Err(Error::input(path, format!("`{at}` has {} dimensions", shape.len()), "two are needed"));
         };
         plausible(path, bytes, at, &shape, 1)?;
-        let m = Matrix { path: path.into(), at: at.into(), rows, cols, layout: Layout::Dense(set.clone()) };
+        let layout = Layout::Dense(set.clone());
+        let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, layout };
         m.check_number(&set, at)?;
         m.check_cols()?;
         Ok(m)
     }
 
-    pub(super) fn sparse(
+    pub(crate) fn coordinates(entries: Coordinates) -> Result<Self> {
+        let m = Matrix {
+            path: entries.path.clone(),
+            at: "matrix".into(),
+            rows: entries.cells,
+            width: entries.features,
+            cols: entries.features,
+            keep: None,
+            layout: Layout::Coordinates(entries),
+        };
+        m.check_cols()?;
+        Ok(m)
+    }
+
+    /// Some of the columns: `columns` are their numbers, rising.
+    pub fn select_columns(mut self, columns: &[u32]) -> Result<Self> {
+        let rising = columns.is_sorted_by(|a, b| a < b) && columns.last().is_none_or(|&c| (c as usize) < self.cols);
+        if !rising {
+            return Err(Error::Internal("columns of a matrix must be chosen in rising order".into()));
+        }
+        let mut here = vec![DROPPED; self.cols];
+        for (new, &old) in columns.iter().enumerate() {
+            here[old as usize] = new as u32;
+        }
+        self.keep = Some(match self.keep.take() {
+            None => here,
+            Some(before) => before.into_iter().map(|c| if c == DROPPED { DROPPED } else { here[c as usize] }).collect(),
+        });
+        self.cols = columns.len();
+        Ok(self)
+    }
+
+    pub(crate) fn sparse(
         path: &Path,
         at: &str,
         group: &Group,
@@ -131,7 +173,9 @@ impl Matrix {
             path: path.into(),
             at: at.into(),
             rows,
+            width: cols,
             cols,
+            keep: None,
             layout: if csr {
                 Layout::Csr { indptr, indices, data: data.clone() }
             } else {
@@ -164,6 +208,7 @@ impl Matrix {
             Layout::Csr { .. } => "CSR",
             Layout::Csc { .. } => "CSC",
             Layout::Dense(_) => "dense",
+            Layout::Coordinates(_) => "coordinates",
         }
     }
 
@@ -195,22 +240,22 @@ impl Matrix {
         let block = how.block.max(1);
         match &self.layout {
             Layout::Dense(set) => {
-                let mut step = (block / self.cols.max(1)).max(1);
+                let mut step = (block / self.width.max(1)).max(1);
                 // Whole chunks, so that none is unpacked more than once, unless that takes much more memory.
                 if let Some(&high) = set.chunk().as_deref().and_then(<[_]>::first)
                     && let Some(whole) = step.checked_next_multiple_of(high.max(1))
-                    && whole.saturating_mul(self.cols) <= block.saturating_mul(8)
+                    && whole.saturating_mul(self.width) <= block.saturating_mul(8)
                 {
                     step = whole;
                 }
                 let mut from = 0;
                 while from < self.rows {
                     let to = (from + step).min(self.rows);
-                    let rows: Vec<(Vec<u32>, Vec<f32>)> = if self.cols == 0 {
+                    let rows: Vec<(Vec<u32>, Vec<f32>)> = if self.width == 0 {
                         vec![Default::default(); to - from]
                     } else {
                         let values = self.numbers_2d(set, from..to)?;
-                        let rows = values.par_chunks(self.cols).enumerate();
+                        let rows = values.par_chunks(self.width).enumerate();
                         rows.map(|(i, row)| {
                             let entries = row.iter().enumerate().map(|(c, &v)| (c as u32, v)).collect();
                             self.clean(from + i, entries, obs, var)
@@ -230,7 +275,7 @@ impl Matrix {
                     let to = (from + fits.max(1)).min(self.rows);
                     let range = start as usize..indptr[to] as usize;
                     let values = self.numbers(data, range.clone())?;
-                    let columns = self.indices(indices, range, self.cols, "column")?;
+                    let columns = self.indices(indices, range, self.width, "column")?;
                     let rows = (from..to)
                         .into_par_iter()
                         .map(|r| {
@@ -246,9 +291,7 @@ impl Matrix {
             }
             Layout::Csc { indptr, indices, data } => {
                 let nnz = indptr.last().copied().unwrap_or(0) as usize;
-                let buckets = nnz.div_ceil(how.bucket.max(1)).clamp(1, 512).min(self.rows.max(1));
-                let width = self.rows.div_ceil(buckets).max(1);
-                let mut store = Buckets::new(scratch, self.rows.div_ceil(width), (64 << 20) / buckets.max(1))?;
+                let mut store = self.buckets(nnz, how, scratch)?;
                 let (mut from, mut col) = (0, 0);
                 while from < nnz {
                     let to = (from + block).min(nnz);
@@ -258,26 +301,50 @@ impl Matrix {
                         while indptr[col + 1] as usize <= from + i {
                             col += 1;
                         }
-                        store.push(r as usize / width, [r, col as u32, v.to_bits()])?;
+                        store.push([r, col as u32, v.to_bits()])?;
                     }
                     from = to;
                 }
-                for b in 0..store.len() {
-                    let (low, high) = (b * width, ((b + 1) * width).min(self.rows));
-                    let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); high - low];
-                    for [r, c, v] in store.take(b)? {
-                        let at = (r as usize).checked_sub(low).and_then(|r| rows.get_mut(r));
-                        let row = at.ok_or_else(|| Error::Internal("a bucket holds a row of another".into()))?;
-                        row.push((c, f32::from_bits(v)));
-                    }
-                    let rows = rows
-                        .into_par_iter()
-                        .enumerate()
-                        .map(|(i, entries)| self.clean(low + i, entries, obs, var))
-                        .collect::<Result<Vec<_>>>()?;
-                    sink(gather(rows))?;
-                }
+                self.empty(store, obs, var, &mut sink)?;
             }
+            Layout::Coordinates(entries) => {
+                let mut store = self.buckets(entries.entries, how, scratch)?;
+                entries.for_each(|r, c, v| store.push([r, c, v.to_bits()]))?;
+                self.empty(store, obs, var, &mut sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Buckets for `nnz` entries, each for an equal share of the rows.
+    fn buckets(&self, nnz: usize, how: Streaming, scratch: &Path) -> Result<Buckets> {
+        let n = nnz.div_ceil(how.bucket.max(1)).clamp(1, 512).min(self.rows.max(1));
+        let width = self.rows.div_ceil(n).max(1);
+        Buckets::new(scratch, self.rows.div_ceil(width), width, (64 << 20) / n.max(1))
+    }
+
+    /// Hands on the rows of the buckets.
+    fn empty(
+        &self,
+        mut store: Buckets,
+        obs: &[String],
+        var: &[String],
+        sink: &mut impl FnMut(Csr<f32>) -> Result<()>,
+    ) -> Result<()> {
+        for b in 0..store.len() {
+            let (low, high) = (b * store.width, ((b + 1) * store.width).min(self.rows));
+            let mut rows: Vec<Vec<(u32, f32)>> = vec![Vec::new(); high - low];
+            for [r, c, v] in store.take(b)? {
+                let at = (r as usize).checked_sub(low).and_then(|r| rows.get_mut(r));
+                let row = at.ok_or_else(|| Error::Internal("a bucket holds a row of another".into()))?;
+                row.push((c, f32::from_bits(v)));
+            }
+            let rows = rows
+                .into_par_iter()
+                .enumerate()
+                .map(|(i, entries)| self.clean(low + i, entries, obs, var))
+                .collect::<Result<Vec<_>>>()?;
+            sink(gather(rows))?;
         }
         Ok(())
     }
@@ -290,6 +357,12 @@ impl Matrix {
         obs: &[String],
         var: &[String],
     ) -> Result<(Vec<u32>, Vec<f32>)> {
+        if let Some(keep) = &self.keep {
+            entries.retain_mut(|e| {
+                e.0 = keep[e.0 as usize]; // below `width`, or it was refused
+                e.0 != DROPPED
+            });
+        }
         if let Some(&(c, v)) = entries.iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
             let why = if v.is_nan() {
                 "is NaN; missing values cannot be used, fill them in or choose another layer"
@@ -379,10 +452,10 @@ impl Matrix {
     fn numbers_2d(&self, set: &Dataset, rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
         let read = || format!("read `{}`", self.at);
         if is_bool(set) {
-            let v = set.read_slice_2d::<u8, _>((rows, 0..self.cols)).at(&self.path, read)?;
+            let v = set.read_slice_2d::<u8, _>((rows, 0..self.width)).at(&self.path, read)?;
             return Ok(v.iter().map(|b| f32::from(u8::from(*b != 0))).collect());
         }
-        let v = set.read_slice_2d::<f32, _>((rows, 0..self.cols)).at(&self.path, read)?;
+        let v = set.read_slice_2d::<f32, _>((rows, 0..self.width)).at(&self.path, read)?;
         Ok(v.iter().copied().collect())
     }
 
@@ -413,12 +486,6 @@ fn is_bool(set: &Dataset) -> bool {
     matches!(descriptor(set), Ok(TypeDescriptor::Boolean))
 }
 
-/// All booleans of a data set.
-pub(super) fn read_bools(set: &Dataset) -> hdf5::Result<Vec<bool>> {
-    // As bytes: whatever the file holds, no `bool` is made of anything but 0 and 1.
-    Ok(set.read_raw::<u8>()?.into_iter().map(|b| b != 0).collect())
-}
-
 fn gather(rows: Vec<(Vec<u32>, Vec<f32>)>) -> Csr<f32> {
     let mut block = Csr::new();
     for (indices, values) in rows {
@@ -432,6 +499,8 @@ fn gather(rows: Vec<(Vec<u32>, Vec<f32>)>) -> Csr<f32> {
 /// Entries sorted into buckets by row; what does not fit the buffers goes to one file a bucket. Files live in a
 /// folder of their own, which goes when this goes.
 struct Buckets {
+    /// Rows of a bucket.
+    width: usize,
     dir: PathBuf,
     buffer: Vec<Vec<u8>>,
     file: Vec<Option<File>>,
@@ -441,11 +510,11 @@ struct Buckets {
 const ENTRY: usize = 12;
 
 impl Buckets {
-    fn new(scratch: &Path, n: usize, room: usize) -> Result<Self> {
+    fn new(scratch: &Path, n: usize, width: usize, room: usize) -> Result<Self> {
         let dir = scratch.join("buckets");
         std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
         let file = (0..n).map(|_| None).collect();
-        Ok(Buckets { dir, buffer: vec![Vec::new(); n], file, room: room.max(ENTRY) })
+        Ok(Buckets { width, dir, buffer: vec![Vec::new(); n], file, room: room.max(ENTRY) })
     }
 
     fn len(&self) -> usize {
@@ -456,7 +525,9 @@ impl Buckets {
         self.dir.join(format!("{b}.bin"))
     }
 
-    fn push(&mut self, b: usize, entry: [u32; 3]) -> Result<()> {
+    /// Adds an entry: row, column, bits of the value.
+    fn push(&mut self, entry: [u32; 3]) -> Result<()> {
+        let b = entry[0] as usize / self.width;
         for word in entry {
             self.buffer[b].extend(word.to_le_bytes());
         }

@@ -1,5 +1,6 @@
-//! AnnData (`.h5ad`): a streaming reader of every on-disk layout in use, and a writer that Python's `anndata` opens.
+//! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
+mod fields;
 mod matrix;
 mod reader;
 mod writer;
@@ -7,8 +8,8 @@ mod writer;
 use std::path::Path;
 
 pub use matrix::{Matrix, MatrixKind, Streaming};
-pub(crate) use reader::list;
 pub use reader::{AnnData, Axis};
+pub(crate) use reader::{list, open_hdf5, text_of};
 pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
 
 use crate::error::{Error, Result};
@@ -48,6 +49,45 @@ impl Column {
     /// No rows?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The values of these rows, in this order. Every row must be there.
+    ///
+    /// ```
+    /// use sccrossrec::data::anndata::Column;
+    /// assert_eq!(Column::Ints(vec![5, 6, 7]).select(&[2, 0]), Column::Ints(vec![7, 5]));
+    /// ```
+    pub fn select(&self, rows: &[u32]) -> Column {
+        fn of<T: Clone>(values: &[T], rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|&i| values[i as usize].clone()).collect()
+        }
+        match self {
+            Column::Strings(v) => Column::Strings(of(v, rows)),
+            Column::Categorical { codes, categories } => {
+                Column::Categorical { codes: of(codes, rows), categories: categories.clone() }
+            }
+            Column::Ints(v) => Column::Ints(of(v, rows)),
+            Column::Floats(v) => Column::Floats(of(v, rows)),
+            Column::Bools(v) => Column::Bools(of(v, rows)),
+        }
+    }
+
+    /// The values as text; `None` where one is missing (an empty text, `nan`, `NA`, … count as missing).
+    pub fn into_text(self) -> Vec<Option<String>> {
+        let clean = |s: String| match s.as_str() {
+            "" | "nan" | "NaN" | "NA" | "None" | "<NA>" => None,
+            _ => Some(s),
+        };
+        match self {
+            Column::Strings(v) => v.into_iter().map(clean).collect(),
+            Column::Categorical { codes, categories } => codes
+                .iter()
+                .map(|&c| usize::try_from(c).ok().and_then(|c| categories.get(c)).cloned().and_then(clean))
+                .collect(),
+            Column::Ints(v) => v.iter().map(|x| Some(x.to_string())).collect(),
+            Column::Floats(v) => v.iter().map(|x| if x.is_nan() { None } else { Some(x.to_string()) }).collect(),
+            Column::Bools(v) => v.iter().map(|x| Some(if *x { "True" } else { "False" }.to_string())).collect(),
+        }
     }
 }
 

@@ -1,24 +1,44 @@
-//! The AnnData reader: names, columns and matrices of every layout from anndata 0.7 to today.
+//! The AnnData reader: names, columns and matrices of every layout from anndata 0.5 to today.
+//!
+//! | what | to 0.6 | 0.7 | from 0.8 |
+//! | --- | --- | --- | --- |
+//! | `obs`, `var` | compound data set; the first field holds the names | group; attribute `_index` names the names | the same |
+//! | categories | `uns/COLUMN_categories` | `obs/__categories/COLUMN` | group of codes and categories |
+//! | sparse matrix | attributes `h5sparse_format`, `h5sparse_shape` | `encoding-type`, `shape` | the same |
+//! | raw | `raw.X`, `raw.var` | `raw/X`, `raw/var` | the same |
+//!
+//! One modality of a MuData file is an AnnData file below `mod/NAME`.
 //!
 //! Files are opened read-only and without HDF5's file locks. Nothing a file says about sizes is believed before it
 //! is compared with the length of the file.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Dataset, File, Group, Location, LocationType};
 
+use super::fields::{Elements, fields};
 use super::matrix::Matrix;
 use super::{Column, H5Context};
 use crate::error::{Error, Result};
 
-/// An `.h5ad` file, opened read-only.
-#[derive(Debug)]
+/// An `.h5ad` file, or one modality of an `.h5mu` file, opened read-only.
+#[derive(Debug, Clone)]
 pub struct AnnData {
     path: PathBuf,
-    file: File,
+    root: Group,
+    /// Where it lies in the file, for messages: nothing, or `mod/NAME/`.
+    inside: String,
     bytes: u64,
+    /// `raw` stands for `X` and `var`.
+    raw: bool,
+}
+
+/// `obs` or `var`, as it is stored.
+enum Stored {
+    Group(Group),
+    /// A compound data set (anndata before 0.7).
+    Table(Dataset),
 }
 
 /// The two frames of an AnnData file.
@@ -43,33 +63,49 @@ impl Axis {
 impl AnnData {
     /// Opens a file. Fails on anything that is not HDF5, or is cut short, or has no `obs` and `var`.
     pub fn open(path: &Path) -> Result<Self> {
-        let io = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
-        let meta = io.metadata().map_err(|e| Error::io(path, "read", e))?;
-        if meta.is_dir() {
-            return Err(Error::input(path, "is a folder", "give an .h5ad file"));
-        }
-        drop(io);
-        let file = File::with_options()
-            .with_fapl(|p| p.file_locking(false))
-            .open_as(path, hdf5::OpenMode::Read)
-            .map_err(|e| {
-                Error::input(
-                    path,
-                    format!("not a whole HDF5 file (HDF5: {})", e.to_string().replace('\n', " ")),
-                    "give an .h5ad file; if it is one, it is truncated or damaged: make or fetch it again",
-                )
-            })?;
-        let data = AnnData { path: path.to_path_buf(), file, bytes: meta.len() };
+        let (file, bytes) = open_hdf5(path, "give an .h5ad file")?;
+        Self::inside(path, &file, "", bytes)
+    }
+
+    /// The AnnData below the group `inside` of an opened file (`""`: the root; else it ends in `/`).
+    pub(crate) fn inside(path: &Path, file: &File, inside: &str, bytes: u64) -> Result<Self> {
+        let at = if inside.is_empty() { "/" } else { inside };
+        let root = file.group(at).at(path, || format!("open `{at}`"))?;
+        let data = AnnData { path: path.to_path_buf(), root, inside: inside.into(), bytes, raw: false };
         for axis in [Axis::Obs, Axis::Var] {
-            if !data.file.link_exists(axis.name()) {
+            if !data.root.link_exists(axis.name()) {
                 return Err(Error::input(
                     path,
-                    format!("no `{}`; the file holds {}", axis.name(), list(&data.members(&data.root()?))),
+                    format!("no `{inside}{}`; there is {}", axis.name(), list(&data.members(&data.root))),
                     "give an AnnData file (.h5ad)",
                 ));
             }
         }
         Ok(data)
+    }
+
+    /// The same file with `raw` in the place of `X` and `var`: often all genes, as counts, before filtering.
+    pub fn with_raw(&self) -> Result<Self> {
+        let there = |name: &str| self.root.link_exists(name);
+        let new = there("raw") && self.root.group("raw").is_ok_and(|g| g.link_exists("X") && g.link_exists("var"));
+        if new || (there("raw.X") && there("raw.var")) {
+            return Ok(AnnData { raw: true, ..self.clone() });
+        }
+        Err(Error::input(
+            &self.path,
+            format!("no `{}raw` with a matrix and names; layers there are: {}", self.inside, list(&self.layers())),
+            "choose X or a layer",
+        ))
+    }
+
+    /// Does `raw` stand for `X` and `var`?
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw
+    }
+
+    /// Has it a `raw`?
+    pub fn has_raw(&self) -> bool {
+        self.with_raw().is_ok()
     }
 
     /// The path it was opened with.
@@ -84,26 +120,32 @@ impl AnnData {
 
     /// Names of the rows of `obs` or `var`.
     pub fn names(&self, axis: Axis) -> Result<Vec<String>> {
-        let at = axis.name();
-        let group = match self.frame(axis)? {
-            Some(group) => group,
-            None => return Err(self.legacy(at)),
+        let (stored, at) = self.frame(axis)?;
+        let (name, column) = match &stored {
+            Stored::Group(group) => {
+                let name = self.index_name(group, &at)?;
+                let column = self.column_in(group, &at, &name)?.ok_or_else(|| self.no_index(&at, &name))?;
+                (name, column)
+            }
+            Stored::Table(set) => {
+                let name = self.table_fields(set, &at)?.remove(0);
+                let column = self.array(Elements::Field(set, &name), &format!("{at}/{name}"))?;
+                (name, column)
+            }
         };
-        let column = self.index_name(&group, at)?;
-        match self.column_in(&group, at, &column)? {
-            Some(Column::Strings(v)) => Ok(v),
-            Some(Column::Categorical { codes, categories }) => codes
+        match column {
+            Column::Strings(v) => Ok(v),
+            Column::Categorical { codes, categories } => codes
                 .iter()
                 .map(|&c| usize::try_from(c).ok().and_then(|c| categories.get(c)).cloned())
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| Error::input(&self.path, format!("names in `{at}` are missing"), "fill them in")),
-            Some(Column::Ints(v)) => Ok(v.iter().map(i64::to_string).collect()),
-            Some(_) => Err(Error::input(
+            Column::Ints(v) => Ok(v.iter().map(i64::to_string).collect()),
+            Column::Floats(_) | Column::Bools(_) => Err(Error::input(
                 &self.path,
-                format!("the names in `{at}/{column}` are not text"),
+                format!("the names in `{at}/{name}` are not text"),
                 "write the file again with names as text",
             )),
-            None => Err(self.no_index(at, &column)),
         }
     }
 
@@ -130,8 +172,30 @@ impl AnnData {
         )
     }
 
-    /// Rows of a frame: the length of its index, which is not read for it.
-    fn rows_of(&self, group: &Group, at: &str) -> Result<usize> {
+    /// Names of the fields of a compound frame, at least one.
+    fn table_fields(&self, set: &Dataset, at: &str) -> Result<Vec<String>> {
+        let all = fields(set).at(&self.path, || format!("read the type of `{at}`"))?;
+        if all.is_empty() {
+            return Err(Error::input(
+                &self.path,
+                format!("`{at}` is neither a group nor a table of columns"),
+                "give an AnnData file (.h5ad)",
+            ));
+        }
+        Ok(all.into_iter().map(|f| f.name).collect())
+    }
+
+    /// Rows of `obs` or `var`: the length of its index, which is not read for it.
+    pub fn rows(&self, axis: Axis) -> Result<usize> {
+        let (stored, at) = self.frame(axis)?;
+        self.rows_of(&stored, &at)
+    }
+
+    fn rows_of(&self, stored: &Stored, at: &str) -> Result<usize> {
+        let group = match stored {
+            Stored::Group(group) => group,
+            Stored::Table(set) => return Ok(set.size()),
+        };
         let name = self.index_name(group, at)?;
         let open = || format!("open `{at}/{name}`");
         if name.contains('/') || !group.link_exists(&name) {
@@ -146,10 +210,20 @@ impl AnnData {
 
     /// Names of the columns of `obs` or `var` (without the index), sorted.
     pub fn columns(&self, axis: Axis) -> Result<Vec<String>> {
-        let Some(group) = self.frame(axis)? else { return Ok(Vec::new()) };
-        let index = self.attr_text(&group, "_index")?.unwrap_or_else(|| "_index".into());
-        let names: BTreeSet<String> = self.members(&group).into_iter().collect();
-        Ok(names.into_iter().filter(|n| *n != index && n != "__categories").collect())
+        let (stored, at) = self.frame(axis)?;
+        let (mut names, index) = match &stored {
+            Stored::Group(group) => {
+                (self.members(group), self.attr_text(group, "_index")?.unwrap_or_else(|| "_index".into()))
+            }
+            Stored::Table(set) => {
+                let names = self.table_fields(set, &at)?;
+                let index = names[0].clone();
+                (names, index)
+            }
+        };
+        names.retain(|n| *n != index && n != "__categories");
+        names.sort();
+        Ok(names)
     }
 
     /// A column of `obs` or `var`, one value a row of the frame; `None` where there is no such column.
@@ -157,10 +231,13 @@ impl AnnData {
     /// # Errors
     /// A column that cannot be read, or is shorter or longer than the index of its frame.
     pub fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
-        let at = axis.name();
-        let Some(group) = self.frame(axis)? else { return Err(self.legacy(at)) };
-        let Some(column) = self.column_in(&group, at, name)? else { return Ok(None) };
-        let rows = self.rows_of(&group, at)?;
+        let (stored, at) = self.frame(axis)?;
+        let column = match &stored {
+            Stored::Group(group) => self.column_in(group, &at, name)?,
+            Stored::Table(set) => self.table_column(set, &at, name)?,
+        };
+        let Some(column) = column else { return Ok(None) };
+        let rows = self.rows_of(&stored, &at)?;
         if column.len() != rows {
             return Err(Error::input(
                 &self.path,
@@ -171,17 +248,49 @@ impl AnnData {
         Ok(Some(column))
     }
 
+    /// A column of a compound frame; its categories, if it has any, are `uns/COLUMN_categories`.
+    fn table_column(&self, set: &Dataset, at: &str, name: &str) -> Result<Option<Column>> {
+        if !self.table_fields(set, at)?.iter().skip(1).any(|f| f == name) {
+            return Ok(None);
+        }
+        let field = format!("{at}/{name}");
+        let column = self.array(Elements::Field(set, name), &field)?;
+        let (Column::Ints(codes), Ok(uns)) = (&column, self.root.group("uns")) else { return Ok(Some(column)) };
+        let key = format!("{name}_categories");
+        if !uns.link_exists(&key) {
+            return Ok(Some(column));
+        }
+        let set = uns.dataset(&key).at(&self.path, || format!("open `uns/{key}`"))?;
+        // One category may be a scalar.
+        let categories = if set.ndim() == 0 {
+            let kind = descriptor(&set).at(&self.path, || format!("read the type of `uns/{key}`"))?;
+            if !is_text(&kind) {
+                return Ok(Some(column));
+            }
+            self.strings(Elements::Whole(&set), &kind, &key)?
+        } else {
+            labels(self.array(Elements::Whole(&set), &format!("uns/{key}"))?)
+        };
+        self.categorical(&field, codes, categories).map(Some)
+    }
+
     /// Names of the layers.
     pub fn layers(&self) -> Vec<String> {
-        match self.file.group("layers") {
+        if self.raw {
+            return Vec::new();
+        }
+        match self.root.group("layers") {
             Ok(group) => self.members(&group),
             Err(_) => Vec::new(),
         }
     }
 
-    /// The matrix at `X`, or at `layers/NAME`. `hint` tells the flag that chooses another one.
+    /// The matrix at `X` (of `raw`, after [`AnnData::with_raw`]), or at `layers/NAME`. `hint` tells the flag that
+    /// chooses another one.
     pub fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
         let at = match layer {
+            None | Some("X") if self.raw && self.root.link_exists("raw.X") => "raw.X".to_string(),
+            None | Some("X") if self.raw => "raw/X".to_string(),
             None | Some("X") => "X".to_string(),
             Some(name) => format!("layers/{}", name.strip_prefix("layers/").unwrap_or(name)),
         };
@@ -189,7 +298,7 @@ impl AnnData {
             let layers = self.layers();
             Error::input(
                 &self.path,
-                format!("no matrix at `{at}`; layers there are: {}", list(&layers)),
+                format!("no matrix at `{}{at}`; layers there are: {}", self.inside, list(&layers)),
                 match layers.is_empty() {
                     true => {
                         format!("give an AnnData file (.h5ad) with its matrix in X, or in a layer named with {hint}")
@@ -199,8 +308,8 @@ impl AnnData {
             )
         };
         let (parent, name) = match at.split_once('/') {
-            None => (self.root()?, at.as_str()),
-            Some((group, name)) => (self.file.group(group).map_err(|_| missing())?, name),
+            None => (self.root.clone(), at.as_str()),
+            Some((group, name)) => (self.root.group(group).map_err(|_| missing())?, name),
         };
         if name.is_empty() || name.contains('/') || !parent.link_exists(name) {
             return Err(missing());
@@ -252,29 +361,32 @@ impl AnnData {
         }
     }
 
-    fn root(&self) -> Result<Group> {
-        self.file.group("/").at(&self.path, || "open the root group".into())
-    }
-
     fn members(&self, group: &Group) -> Vec<String> {
         group.member_names().unwrap_or_default()
     }
 
-    /// The frame as a group; `None` where it is a compound data set (anndata before 0.7).
-    fn frame(&self, axis: Axis) -> Result<Option<Group>> {
-        let at = axis.name();
-        match self.file.loc_type_by_name(at).at(&self.path, || format!("read `{at}`"))? {
-            LocationType::Group => Ok(Some(self.file.group(at).at(&self.path, || format!("open `{at}`"))?)),
-            _ => Ok(None),
-        }
+    /// The frame and its name in the file.
+    fn frame(&self, axis: Axis) -> Result<(Stored, String)> {
+        let name = match axis {
+            Axis::Var if self.raw && self.root.link_exists("raw.var") => "raw.var",
+            Axis::Var if self.raw => "raw/var",
+            _ => axis.name(),
+        };
+        let (parent, last) = match name.split_once('/') {
+            None => (self.root.clone(), name),
+            Some((group, last)) => (self.root.group(group).at(&self.path, || format!("open `{group}`"))?, last),
+        };
+        let at = format!("{}{name}", self.inside);
+        let stored = match parent.loc_type_by_name(last).at(&self.path, || format!("read `{at}`"))? {
+            LocationType::Group => Stored::Group(parent.group(last).at(&self.path, || format!("open `{at}`"))?),
+            _ => Stored::Table(parent.dataset(last).at(&self.path, || format!("open `{at}`"))?),
+        };
+        Ok((stored, at))
     }
 
-    fn legacy(&self, at: &str) -> Error {
-        Error::input(
-            &self.path,
-            format!("`{at}` is a compound data set, as anndata before 0.7 wrote it"),
-            "open the file with Python's anndata and write it again",
-        )
+    /// Is the frame a compound data set (anndata before 0.7)?
+    pub fn is_table(&self, axis: Axis) -> Result<bool> {
+        Ok(matches!(self.frame(axis)?.0, Stored::Table(_)))
     }
 
     fn column_in(&self, group: &Group, at: &str, name: &str) -> Result<Option<Column>> {
@@ -288,14 +400,14 @@ impl AnnData {
         let field = format!("{at}/{name}");
         if group.loc_type_by_name(name).at(&self.path, || format!("read `{field}`"))? == LocationType::Dataset {
             let set = group.dataset(name).at(&self.path, || format!("open `{field}`"))?;
-            let column = self.array(&set, &field)?;
+            let column = self.array(Elements::Whole(&set), &field)?;
             // Layout 0.7: numbers here, categories beside the columns.
             if let (Column::Ints(codes), Ok(all)) = (&column, group.group("__categories"))
                 && set.attr("categories").is_ok()
                 && all.link_exists(name)
             {
                 let set = all.dataset(name).at(&self.path, || format!("open `{at}/__categories/{name}`"))?;
-                let categories = self.array(&set, &format!("{at}/__categories/{name}"))?;
+                let categories = self.array(Elements::Whole(&set), &format!("{at}/__categories/{name}"))?;
                 return self.categorical(&field, codes, labels(categories)).map(Some);
             }
             return Ok(Some(column));
@@ -303,7 +415,7 @@ impl AnnData {
         let inner = group.group(name).at(&self.path, || format!("open `{field}`"))?;
         let part = |part: &str| -> Result<Column> {
             let set = inner.dataset(part).at(&self.path, || format!("open `{field}/{part}`"))?;
-            self.array(&set, &format!("{field}/{part}"))
+            self.array(Elements::Whole(&set), &format!("{field}/{part}"))
         };
         let kind = self.attr_text(&inner, "encoding-type")?.unwrap_or_default();
         match kind.as_str() {
@@ -357,47 +469,12 @@ impl AnnData {
         Ok(Column::Categorical { codes, categories })
     }
 
-    /// A one-dimensional data set as a column.
-    fn array(&self, set: &Dataset, field: &str) -> Result<Column> {
-        let shape = set.get_shape().at(&self.path, || format!("read the shape of `{field}`"))?;
-        if shape.len() != 1 {
-            return Err(Error::input(
-                &self.path,
-                format!("`{field}` has {} dimensions", shape.len()),
-                "one is needed; write the file again",
-            ));
-        }
-        self.check_size(set, field, &shape)?;
-        let kind = descriptor(set).at(&self.path, || format!("read the type of `{field}`"))?;
-        let read = || format!("read `{field}`");
-        Ok(match kind {
-            TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => {
-                Column::Ints(set.read_raw::<i64>().at(&self.path, read)?)
-            }
-            TypeDescriptor::Float(_) => Column::Floats(set.read_raw::<f64>().at(&self.path, read)?),
-            TypeDescriptor::Boolean => Column::Bools(super::matrix::read_bools(set).at(&self.path, read)?),
-            ref text if is_text(text) => Column::Strings(self.strings(set, text, field)?),
-            other => {
-                return Err(Error::input(
-                    &self.path,
-                    format!("`{field}` has the type {other}"),
-                    "text, numbers or booleans are needed",
-                ));
-            }
-        })
+    fn array(&self, from: Elements<'_>, field: &str) -> Result<Column> {
+        array(&self.path, self.bytes, from, field)
     }
 
-    fn strings(&self, set: &Container, kind: &TypeDescriptor, field: &str) -> Result<Vec<String>> {
-        let bytes = read_text(set, kind).at(&self.path, || format!("read `{field}`"))?;
-        bytes
-            .into_iter()
-            .enumerate()
-            .map(|(i, b)| {
-                String::from_utf8(b).map_err(|_| {
-                    Error::input(&self.path, format!("text {i} of `{field}` is not UTF-8"), "write the file again")
-                })
-            })
-            .collect()
+    fn strings(&self, from: Elements<'_>, kind: &TypeDescriptor, field: &str) -> Result<Vec<String>> {
+        strings(&self.path, from, kind, field)
     }
 
     /// An attribute as text; `None` where it is missing or no text.
@@ -407,7 +484,7 @@ impl AnnData {
         if !is_text(&kind) || attr.size() != 1 {
             return Ok(None);
         }
-        Ok(self.strings(&attr, &kind, name)?.pop())
+        Ok(self.strings(Elements::Whole(&attr), &kind, name)?.pop())
     }
 
     /// An attribute as whole numbers; `None` where it is missing.
@@ -418,10 +495,75 @@ impl AnnData {
         }
         Ok(Some(attr.read_raw::<i64>().at(&self.path, || format!("read attribute `{name}`"))?))
     }
+}
 
-    fn check_size(&self, set: &Dataset, field: &str, shape: &[usize]) -> Result<()> {
-        plausible(&self.path, self.bytes, field, shape, set.dtype().map(|t| t.size()).unwrap_or(8)).map(|_| ())
+/// Opens an HDF5 file read-only and without its locks; brings its length along. `give` says what to give instead.
+pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
+    let io = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
+    let meta = io.metadata().map_err(|e| Error::io(path, "read", e))?;
+    if meta.is_dir() {
+        return Err(Error::input(path, "is a folder", give));
     }
+    drop(io);
+    let file =
+        File::with_options().with_fapl(|p| p.file_locking(false)).open_as(path, hdf5::OpenMode::Read).map_err(|e| {
+            Error::input(
+                path,
+                format!("not a whole HDF5 file (HDF5: {})", e.to_string().replace('\n', " ")),
+                format!("{give}; if it is one, it is truncated or damaged: make or fetch it again"),
+            )
+        })?;
+    Ok((file, meta.len()))
+}
+
+/// One-dimensional elements as a column.
+fn array(path: &Path, bytes: u64, from: Elements<'_>, field: &str) -> Result<Column> {
+    let shape = from.shape().at(path, || format!("read the shape of `{field}`"))?;
+    if shape.len() != 1 {
+        return Err(Error::input(
+            path,
+            format!("`{field}` has {} dimensions", shape.len()),
+            "one is needed; write the file again",
+        ));
+    }
+    plausible(path, bytes, field, &shape, from.size())?;
+    let kind = from.descriptor().at(path, || format!("read the type of `{field}`"))?;
+    let read = || format!("read `{field}`");
+    Ok(match kind {
+        TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_) => Column::Ints(from.read::<i64>().at(path, read)?),
+        TypeDescriptor::Float(_) => Column::Floats(from.read::<f64>().at(path, read)?),
+        // As bytes: whatever the file holds, no `bool` is made of anything but 0 and 1.
+        TypeDescriptor::Boolean => {
+            let bytes = from.read::<u8>().at(path, read)?;
+            Column::Bools(bytes.into_iter().map(|b| b != 0).collect())
+        }
+        ref text if is_text(text) => Column::Strings(strings(path, from, text, field)?),
+        other => {
+            return Err(Error::input(
+                path,
+                format!("`{field}` has the type {other}"),
+                "text, numbers or booleans are needed",
+            ));
+        }
+    })
+}
+
+/// A data set of one dimension as a column; `field` is its name in messages.
+pub(crate) fn text_of(path: &Path, bytes: u64, set: &Dataset, field: &str) -> Result<Column> {
+    array(path, bytes, Elements::Whole(set), field)
+}
+
+/// Text as UTF-8.
+fn strings(path: &Path, from: Elements<'_>, kind: &TypeDescriptor, field: &str) -> Result<Vec<String>> {
+    let bytes = read_text(from, kind).at(path, || format!("read `{field}`"))?;
+    bytes
+        .into_iter()
+        .enumerate()
+        .map(|(i, b)| {
+            String::from_utf8(b)
+                .map_err(|_| Error::input(path, format!("text {i} of `{field}` is not UTF-8"), "write the file again"))
+        })
+        .collect()
 }
 
 /// Number of elements of a data set whose size the file can bear: gzip shrinks at most by 1,032.
@@ -452,29 +594,29 @@ fn is_text(kind: &TypeDescriptor) -> bool {
     )
 }
 
-fn read_text(set: &Container, kind: &TypeDescriptor) -> hdf5::Result<Vec<Vec<u8>>> {
-    fn fixed<const N: usize>(set: &Container, ascii: bool) -> hdf5::Result<Vec<Vec<u8>>> {
+fn read_text(from: Elements<'_>, kind: &TypeDescriptor) -> hdf5::Result<Vec<Vec<u8>>> {
+    fn fixed<const N: usize>(from: Elements<'_>, ascii: bool) -> hdf5::Result<Vec<Vec<u8>>> {
         Ok(if ascii {
-            set.read_raw::<FixedAscii<N>>()?.iter().map(|s| s.as_bytes().to_vec()).collect()
+            from.read::<FixedAscii<N>>()?.iter().map(|s| s.as_bytes().to_vec()).collect()
         } else {
-            set.read_raw::<FixedUnicode<N>>()?.iter().map(|s| s.as_bytes().to_vec()).collect()
+            from.read::<FixedUnicode<N>>()?.iter().map(|s| s.as_bytes().to_vec()).collect()
         })
     }
     let (n, ascii) = match kind {
         TypeDescriptor::VarLenAscii => {
-            return Ok(set.read_raw::<VarLenAscii>()?.iter().map(|s| s.as_bytes().to_vec()).collect());
+            return Ok(from.read::<VarLenAscii>()?.iter().map(|s| s.as_bytes().to_vec()).collect());
         }
         TypeDescriptor::VarLenUnicode => {
-            return Ok(set.read_raw::<VarLenUnicode>()?.iter().map(|s| s.as_bytes().to_vec()).collect());
+            return Ok(from.read::<VarLenUnicode>()?.iter().map(|s| s.as_bytes().to_vec()).collect());
         }
         TypeDescriptor::FixedAscii(n) => (*n, true),
         TypeDescriptor::FixedUnicode(n) => (*n, false),
         _ => return Err(hdf5::Error::Internal("no text".into())),
     };
     match n {
-        0..=32 => fixed::<32>(set, ascii),
-        33..=128 => fixed::<128>(set, ascii),
-        129..=1024 => fixed::<1024>(set, ascii),
+        0..=32 => fixed::<32>(from, ascii),
+        33..=128 => fixed::<128>(from, ascii),
+        129..=1024 => fixed::<1024>(from, ascii),
         _ => Err(hdf5::Error::Internal(format!("text of fixed length {n}; at most 1024 is read"))),
     }
 }

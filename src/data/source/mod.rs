@@ -1,0 +1,422 @@
+//! Every form in which paired data come, behind one trait.
+//!
+//! | form | told by | names of features |
+//! | --- | --- | --- |
+//! | AnnData, `.h5ad` | HDF5 with `obs` and `var` | index of `var` |
+//! | MuData, `.h5mu` | HDF5 with `mod` | index of `var` of the modality |
+//! | 10x HDF5 | HDF5 with `matrix/features` | `name` |
+//! | 10x HDF5, before Cell Ranger 3 | HDF5 with a group a genome | `gene_names` |
+//! | 10x Matrix Market | folder with `matrix.mtx[.gz]` | second column of `features.tsv` (or `genes.tsv`) |
+//!
+//! What a file is shows in its content, never in its name. A file may hold both modalities: features are then taken
+//! by their type (`feature_types` of `var`: `Gene Expression` or `GEX`, `Peaks` or `ATAC`), or by modality (MuData).
+
+mod mtx;
+mod mudata;
+mod tenx;
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::path::Path;
+
+use hdf5::File;
+
+pub(crate) use mtx::Coordinates;
+
+use super::anndata::{AnnData, Axis, Column, Matrix, list, open_hdf5};
+use crate::error::{Error, Result};
+
+/// One modality of some data, opened read-only: names, columns and matrices, the rows of which are cells.
+pub trait Source: Debug {
+    /// The file or folder.
+    fn path(&self) -> &Path;
+
+    /// What it is.
+    fn form(&self) -> Form;
+
+    /// Names of the cells or of the features.
+    ///
+    /// # Errors
+    /// As all methods here: [`Error::Input`] that names the field and what is wrong with it.
+    fn names(&self, axis: Axis) -> Result<Vec<String>>;
+
+    /// Names of the columns that describe cells or features, sorted.
+    fn columns(&self, axis: Axis) -> Result<Vec<String>>;
+
+    /// A column, one value a cell or feature; `None` where there is none of that name.
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>>;
+
+    /// Names of matrices besides the first one.
+    fn layers(&self) -> Vec<String>;
+
+    /// The matrix (`None`: the one chosen when the file was opened), cells × features. `hint` is the flag that
+    /// chooses another.
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix>;
+
+    /// The AnnData file behind it, where that is all there is to it (so that a copy of the file can be edited).
+    fn whole_anndata(&self) -> Option<&AnnData> {
+        None
+    }
+}
+
+/// The forms of data that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `.h5ad`.
+    AnnData,
+    /// `.h5mu`.
+    MuData,
+    /// 10x HDF5 of Cell Ranger 3 and later.
+    TenX,
+    /// 10x HDF5 before that, one group a genome.
+    TenXLegacy,
+    /// Folder with `matrix.mtx`, `features.tsv` (or `genes.tsv`), `barcodes.tsv`, each also as `.gz`.
+    MatrixMarket,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::AnnData => "AnnData",
+            Form::MuData => "MuData",
+            Form::TenX => "10x HDF5",
+            Form::TenXLegacy => "10x HDF5 (legacy)",
+            Form::MatrixMarket => "10x Matrix Market",
+        })
+    }
+}
+
+/// The two modalities of paired data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modality {
+    /// Gene expression.
+    Rna,
+    /// Chromatin accessibility.
+    Atac,
+}
+
+impl Modality {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Modality::Rna => "RNA",
+            Modality::Atac => "ATAC",
+        }
+    }
+
+    /// Flag that chooses the layer.
+    pub fn layer_flag(self) -> &'static str {
+        match self {
+            Modality::Rna => "--rna-layer",
+            Modality::Atac => "--atac-layer",
+        }
+    }
+
+    /// Flag that names the modality of a MuData file.
+    fn modality_flag(self) -> &'static str {
+        match self {
+            Modality::Rna => "--rna-modality",
+            Modality::Atac => "--atac-modality",
+        }
+    }
+
+    /// Is this what the type of a feature, or a modality of a MuData file, is called?
+    fn is(self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let all: &[&str] = match self {
+            Modality::Rna => &["rna", "gex", "gene expression", "gene_expression", "genes", "scrna", "expression"],
+            Modality::Atac => {
+                &["atac", "peaks", "peak", "scatac", "chromatin accessibility", "chromatin_accessibility"]
+            }
+        };
+        all.contains(&name.as_str())
+    }
+}
+
+/// What is wanted of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Select {
+    /// Layer instead of `X`; `raw` takes `raw` (its matrix and its features).
+    pub layer: Option<String>,
+    /// Modality of a MuData file; by its usual names where `None`.
+    pub modality: Option<String>,
+    /// Genome of a 10x file with several; all (before Cell Ranger 3: the only one) where `None`.
+    pub genome: Option<String>,
+}
+
+/// Opens the `modality` of a file or folder of any form.
+///
+/// ```
+/// use sccrossrec::data::anndata::Axis;
+/// use sccrossrec::data::source::{Form, Modality, Select, open};
+/// # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-source-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir)?;
+/// let small = sccrossrec::data::simulate::SimulateConfig { cells: 8, genes: 3, peaks: 6, chromosomes: 2, cell_types: 2,
+///     ..Default::default() };
+/// let files = sccrossrec::data::simulate::Simulation::new(small)?.write(&dir, &|_| {})?;
+///
+/// let rna = open(&files.rna, Modality::Rna, &Select::default())?;
+/// assert_eq!((rna.form(), rna.names(Axis::Var)?.len()), (Form::AnnData, 3));
+/// assert_eq!(rna.matrix(None, "--rna-layer")?.rows(), 8);
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Input`] where nothing known is there, or it does not hold that modality.
+pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn Source>> {
+    let source: Box<dyn Source> = match detect(path)? {
+        Found::AnnData(data) => Box::new(AnnDataSource::new(data, select, modality)?),
+        Found::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
+        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes, select)?),
+        Found::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, select)?),
+        Found::MatrixMarket => Box::new(mtx::open(path)?),
+    };
+    let source = match &select.genome {
+        Some(genome) if source.form() != Form::TenXLegacy => of_genome(source, genome)?,
+        _ => source,
+    };
+    of_type(source, modality)
+}
+
+/// What a path was found to be.
+pub(crate) enum Found {
+    AnnData(AnnData),
+    MuData(File, u64),
+    TenX(File, u64),
+    /// And the names of its genomes.
+    TenXLegacy(File, u64, Vec<String>),
+    MatrixMarket,
+}
+
+/// What one can give, for messages.
+const GIVE: &str = "give an .h5ad, .h5mu or 10x .h5 file, or a folder with matrix.mtx.gz, features.tsv.gz and \
+     barcodes.tsv.gz";
+
+/// Looks what a path is.
+pub(crate) fn detect(path: &Path) -> Result<Found> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
+    if meta.is_dir() {
+        if mtx::is_one(path) {
+            return Ok(Found::MatrixMarket);
+        }
+        let has = |name: &str| path.join(name).exists();
+        let (found, fix) = if has(".zgroup") || has(".zattrs") || has("zarr.json") {
+            ("is a Zarr store", "write it as .h5ad (in Python: anndata.read_zarr(…).write_h5ad(…))".to_string())
+        } else if let Some(inner) = tenx_outputs(path) {
+            ("is a folder without a matrix of its own", format!("give {}", path.join(inner).display()))
+        } else if has("dataset.json") {
+            ("is a data set that is prepared already", format!("use it as --data; or {GIVE}"))
+        } else {
+            ("is a folder without matrix.mtx or matrix.mtx.gz", GIVE.to_string())
+        };
+        return Err(Error::input(path, found, fix));
+    }
+    if path.file_name().is_some_and(|n| n.to_string_lossy().contains(".mtx")) {
+        return Err(Error::input(
+            path,
+            "is a matrix without its names",
+            "give the folder that holds it, with features.tsv.gz and barcodes.tsv.gz beside it",
+        ));
+    }
+    let (file, bytes) = open_hdf5(path, GIVE)?;
+    let has = |name: &str| file.link_exists(name);
+    if has("mod") {
+        return Ok(Found::MuData(file, bytes));
+    }
+    if has("obs") && has("var") {
+        return Ok(Found::AnnData(AnnData::inside(path, &file, "", bytes)?));
+    }
+    if has("matrix") {
+        return Ok(Found::TenX(file, bytes));
+    }
+    let members = file.member_names().unwrap_or_default();
+    let genomes: Vec<String> = members
+        .iter()
+        .filter(|n| {
+            let group = file.group(n);
+            group.is_ok_and(|g| ["barcodes", "genes", "indptr"].iter().all(|part| g.link_exists(part)))
+        })
+        .cloned()
+        .collect();
+    if !genomes.is_empty() {
+        return Ok(Found::TenXLegacy(file, bytes, genomes));
+    }
+    Err(Error::input(path, format!("is an HDF5 file of no known form; it holds {}", list(&members)), GIVE))
+}
+
+/// The part of the output of Cell Ranger that can be read.
+fn tenx_outputs(path: &Path) -> Option<&'static str> {
+    let inner = ["filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix", "outs/filtered_feature_bc_matrix.h5"];
+    inner.into_iter().find(|inner| path.join(inner).exists())
+}
+
+/// An `.h5ad` file as a source.
+#[derive(Debug)]
+pub(crate) struct AnnDataSource {
+    data: AnnData,
+    layer: Option<String>,
+}
+
+impl AnnDataSource {
+    pub(crate) fn new(data: AnnData, select: &Select, modality: Modality) -> Result<Self> {
+        // A layer may be called `raw`, too; it comes first.
+        let data = match select.layer.as_deref() {
+            Some("raw") if !data.layers().iter().any(|l| l == "raw") => data.with_raw()?,
+            layer => {
+                data.matrix(layer, modality.layer_flag())?;
+                data
+            }
+        };
+        let layer = if data.is_raw() { None } else { select.layer.clone() };
+        Ok(AnnDataSource { data, layer })
+    }
+}
+
+impl Source for AnnDataSource {
+    fn path(&self) -> &Path {
+        self.data.path()
+    }
+
+    fn form(&self) -> Form {
+        Form::AnnData
+    }
+
+    fn names(&self, axis: Axis) -> Result<Vec<String>> {
+        self.data.names(axis)
+    }
+
+    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
+        self.data.columns(axis)
+    }
+
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
+        self.data.column(axis, name)
+    }
+
+    fn layers(&self) -> Vec<String> {
+        self.data.layers()
+    }
+
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
+        self.data.matrix(layer.or(self.layer.as_deref()), hint)
+    }
+
+    fn whole_anndata(&self) -> Option<&AnnData> {
+        (!self.data.is_raw()).then_some(&self.data)
+    }
+}
+
+/// Some of the features of a source.
+#[derive(Debug)]
+struct Subset {
+    inner: Box<dyn Source>,
+    /// Numbers of the features, rising.
+    keep: Vec<u32>,
+}
+
+impl Source for Subset {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn form(&self) -> Form {
+        self.inner.form()
+    }
+
+    fn names(&self, axis: Axis) -> Result<Vec<String>> {
+        let names = self.inner.names(axis)?;
+        match axis {
+            Axis::Obs => Ok(names),
+            Axis::Var => {
+                let kept = self.keep.iter().map(|&i| names.get(i as usize).cloned()).collect::<Option<Vec<_>>>();
+                kept.ok_or_else(|| Error::Internal("a feature that was kept has no name".into()))
+            }
+        }
+    }
+
+    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
+        self.inner.columns(axis)
+    }
+
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
+        let column = self.inner.column(axis, name)?;
+        Ok(match axis {
+            Axis::Obs => column,
+            Axis::Var => column.map(|c| c.select(&self.keep)),
+        })
+    }
+
+    fn layers(&self) -> Vec<String> {
+        self.inner.layers()
+    }
+
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
+        self.inner.matrix(layer, hint)?.select_columns(&self.keep)
+    }
+}
+
+/// A column as text, `None` where a value is missing.
+fn text(column: Column) -> Vec<Option<String>> {
+    column.into_text()
+}
+
+/// Features of this genome.
+fn of_genome(source: Box<dyn Source>, genome: &str) -> Result<Box<dyn Source>> {
+    let column = match source.column(Axis::Var, "genome")? {
+        Some(column) => text(column),
+        None => {
+            return Err(Error::input(
+                source.path(),
+                "does not say of which genome its features are",
+                "leave out --tenx-genome",
+            ));
+        }
+    };
+    let keep = places(&column, |g| g == genome);
+    if keep.is_empty() {
+        let mut there: Vec<String> = column.into_iter().flatten().collect::<HashSet<_>>().into_iter().collect();
+        there.sort();
+        return Err(Error::input(
+            source.path(),
+            format!("has no feature of the genome {genome:?}; there are {}", list(&there)),
+            "name one of these with --tenx-genome",
+        ));
+    }
+    Ok(Box::new(Subset { inner: source, keep }))
+}
+
+fn places(column: &[Option<String>], wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let all = column.iter().enumerate();
+    all.filter(|(_, t)| t.as_deref().is_some_and(&wanted)).map(|(i, _)| i as u32).collect()
+}
+
+/// The features whose type is that of the modality, where the file tells types of both.
+fn of_type(source: Box<dyn Source>, modality: Modality) -> Result<Box<dyn Source>> {
+    let column = ["feature_types", "feature_type", "modality"]
+        .into_iter()
+        .find_map(|name| source.column(Axis::Var, name).transpose())
+        .transpose()?;
+    let Some(types) = column.map(text) else { return Ok(source) };
+    let keep = places(&types, |t| modality.is(t));
+    if keep.len() == types.len() {
+        return Ok(source);
+    }
+    let other = match modality {
+        Modality::Rna => Modality::Atac,
+        Modality::Atac => Modality::Rna,
+    };
+    if !keep.is_empty() {
+        return Ok(Box::new(Subset { inner: source, keep }));
+    }
+    if places(&types, |t| other.is(t)).is_empty() {
+        return Ok(source); // types that say nothing of either
+    }
+    let mut there: Vec<String> = types.into_iter().flatten().collect::<HashSet<_>>().into_iter().collect();
+    there.sort();
+    Err(Error::input(
+        source.path(),
+        format!("has no {} feature: the types of its features are {}", modality.name(), list(&there)),
+        format!("give the file with the {} data", modality.name()),
+    ))
+}

@@ -1,0 +1,266 @@
+//! 10x Matrix Market folders: `matrix.mtx`, `features.tsv` (before Cell Ranger 3 `genes.tsv`) and `barcodes.tsv`,
+//! plain or gzip. The matrix is features × barcodes, as 10x writes it.
+
+use std::fs::File;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use super::{Form, Source};
+use crate::data::anndata::{Axis, Column, Matrix};
+use crate::data::gtf::open_text;
+use crate::error::{Error, Result};
+
+/// A folder with a matrix and its names.
+#[derive(Debug)]
+pub(super) struct MtxSource {
+    dir: PathBuf,
+    barcodes: Vec<String>,
+    names: Vec<String>,
+    columns: Vec<(String, Vec<String>)>,
+    entries: Coordinates,
+}
+
+fn find(dir: &Path, names: &[&str]) -> Option<PathBuf> {
+    let all = names.iter().flat_map(|n| [dir.join(format!("{n}.gz")), dir.join(n)]);
+    all.into_iter().find(|p| p.is_file())
+}
+
+pub(super) fn is_one(dir: &Path) -> bool {
+    find(dir, &["matrix.mtx"]).is_some()
+}
+
+pub(super) fn open(dir: &Path) -> Result<MtxSource> {
+    let file = |names: &[&str]| {
+        find(dir, names).ok_or_else(|| {
+            Error::input(
+                dir,
+                format!("has no {}.gz (nor without .gz)", names[0]),
+                "give a folder with matrix.mtx.gz, features.tsv.gz and barcodes.tsv.gz, as 10x makes it",
+            )
+        })
+    };
+    let entries = Coordinates::open(&file(&["matrix.mtx"])?)?;
+    let features_at = file(&["features.tsv", "genes.tsv"])?;
+    let barcodes_at = file(&["barcodes.tsv"])?;
+    let barcodes = table(&barcodes_at)?.into_iter().map(|mut r| r.swap_remove(0)).collect::<Vec<_>>();
+    let features = table(&features_at)?;
+    for (path, n, expected, what) in [
+        (&features_at, features.len(), entries.features, "rows"),
+        (&barcodes_at, barcodes.len(), entries.cells, "columns"),
+    ] {
+        if n != expected {
+            return Err(Error::input(
+                path,
+                format!("{n} lines, but the matrix has {expected} {what}"),
+                "give the three files of one matrix",
+            ));
+        }
+    }
+    let width = features.iter().map(Vec::len).min().unwrap_or(0);
+    let column = |i: usize| features.iter().map(|r| r[i].clone()).collect::<Vec<_>>();
+    // Names are the second column; a list of ids alone names the features by them.
+    let names = if width > 1 { column(1) } else { features.iter().map(|r| r[0].clone()).collect() };
+    let mut columns = Vec::new();
+    if width > 1 {
+        columns.push(("gene_ids".to_string(), column(0)));
+    }
+    if width > 2 {
+        columns.push(("feature_types".to_string(), column(2)));
+    }
+    if width > 5 {
+        let place = |r: &Vec<String>| match (r[3].as_str(), r[4].as_str(), r[5].as_str()) {
+            ("", ..) => String::new(),
+            (chrom, start, end) => format!("{chrom}:{start}-{end}"),
+        };
+        columns.push(("interval".to_string(), features.iter().map(place).collect()));
+    }
+    columns.sort();
+    Ok(MtxSource { dir: dir.into(), barcodes, names, columns, entries })
+}
+
+/// Lines of fields parted by tabs.
+fn table(path: &Path) -> Result<Vec<Vec<String>>> {
+    let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+    let mut rows = Vec::new();
+    for line in open_text(path, file)?.lines() {
+        let line = line.map_err(|e| text_error(path, rows.len() + 1, e))?;
+        rows.push(line.trim_end_matches('\r').split('\t').map(String::from).collect());
+    }
+    Ok(rows)
+}
+
+fn text_error(path: &Path, line: usize, e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof => {
+            Error::input(
+                path,
+                format!("line {line} cannot be read ({e})"),
+                "the file is truncated or damaged; make or fetch it again",
+            )
+        }
+        _ => Error::io(path, "read", e),
+    }
+}
+
+impl Source for MtxSource {
+    fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    fn form(&self) -> Form {
+        Form::MatrixMarket
+    }
+
+    fn names(&self, axis: Axis) -> Result<Vec<String>> {
+        Ok(match axis {
+            Axis::Obs => self.barcodes.clone(),
+            Axis::Var => self.names.clone(),
+        })
+    }
+
+    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
+        Ok(match axis {
+            Axis::Obs => Vec::new(),
+            Axis::Var => self.columns.iter().map(|c| c.0.clone()).collect(),
+        })
+    }
+
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
+        let found = self.columns.iter().find(|c| axis == Axis::Var && c.0 == name);
+        Ok(found.map(|c| Column::Strings(c.1.clone())))
+    }
+
+    fn layers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
+        super::tenx::no_layer(&self.dir, layer, hint)?;
+        Matrix::coordinates(self.entries.clone())
+    }
+}
+
+/// A Matrix Market file of coordinates, features × cells.
+#[derive(Debug, Clone)]
+pub(crate) struct Coordinates {
+    pub(crate) path: PathBuf,
+    pub(crate) features: usize,
+    pub(crate) cells: usize,
+    pub(crate) entries: usize,
+    /// Entries carry no value: each is 1.
+    pattern: bool,
+}
+
+const GIVE: &str = "give a Matrix Market file of coordinates (matrix.mtx), plain or gzip, as 10x makes it";
+
+impl Coordinates {
+    fn open(path: &Path) -> Result<Self> {
+        let (c, _, _) = Self::start(path)?;
+        Ok(c)
+    }
+
+    /// Reads the header; what is left of the file are its entries, the first on the line after the number.
+    fn start(path: &Path) -> Result<(Self, Box<dyn BufRead>, usize)> {
+        let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+        let mut reader = open_text(path, file)?;
+        let mut line = String::new();
+        let mut number = 0;
+        let mut next = |line: &mut String, number: &mut usize| -> Result<bool> {
+            line.clear();
+            *number += 1;
+            // A line of a header has tens of characters; more is something else.
+            let n =
+                std::io::Read::take(&mut reader, 1 << 16).read_line(line).map_err(|e| text_error(path, *number, e))?;
+            Ok(n > 0)
+        };
+        next(&mut line, &mut number)?;
+        let words: Vec<String> = line.split_whitespace().map(str::to_ascii_lowercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let pattern = match words.as_slice() {
+            ["%%matrixmarket", "matrix", "coordinate", "integer" | "real" | "double", "general"] => false,
+            ["%%matrixmarket", "matrix", "coordinate", "pattern", "general"] => true,
+            ["%%matrixmarket", ..] => {
+                return Err(Error::input(path, format!("is of the kind {:?}", line.trim()), GIVE));
+            }
+            _ => return Err(Error::input(path, "its first line is not %%MatrixMarket …", GIVE)),
+        };
+        loop {
+            if !next(&mut line, &mut number)? {
+                return Err(Error::input(path, "ends before its sizes", GIVE));
+            }
+            if !line.starts_with('%') && !line.trim().is_empty() {
+                break;
+            }
+        }
+        let sizes: Option<Vec<usize>> = line.split_whitespace().map(|w| w.parse().ok()).collect();
+        let Some(&[features, cells, entries]) = sizes.as_deref() else {
+            return Err(Error::input(path, format!("line {number} is not three sizes: {:?}", line.trim()), GIVE));
+        };
+        if u32::try_from(features).is_err() || u32::try_from(cells).is_err() {
+            return Err(Error::input(
+                path,
+                format!("is {features} × {cells}"),
+                "at most 2^32 - 1 features and cells can be used",
+            ));
+        }
+        Ok((Coordinates { path: path.into(), features, cells, entries, pattern }, reader, number))
+    }
+
+    /// Hands every entry on: cell, feature, value.
+    pub(crate) fn for_each(&self, mut take: impl FnMut(u32, u32, f32) -> Result<()>) -> Result<()> {
+        let path = &self.path;
+        let (now, mut reader, mut number) = Self::start(path)?;
+        if (now.features, now.cells, now.entries) != (self.features, self.cells, self.entries) {
+            return Err(Error::input(path, "changed while it was read", "run it again"));
+        }
+        let mut line: Vec<u8> = Vec::new();
+        let mut seen = 0usize;
+        loop {
+            line.clear();
+            number += 1;
+            let read = std::io::Read::take(&mut reader, 1 << 16).read_until(b'\n', &mut line);
+            if read.map_err(|e| text_error(path, number, e))? == 0 {
+                break;
+            }
+            let text = line.trim_ascii();
+            if text.is_empty() {
+                continue;
+            }
+            let wrong = |found: String| Error::input(path, format!("line {number}: {found}"), GIVE);
+            let shown = || String::from_utf8_lossy(&text[..text.len().min(60)]).into_owned();
+            let mut words = text.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
+            let mut index = |below: usize, what: &str| -> Result<u32> {
+                let word = words.next().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<usize>().ok());
+                match word {
+                    Some(i) if i >= 1 && i <= below => Ok((i - 1) as u32),
+                    Some(i) => Err(wrong(format!("names {what} {i} of {below}"))),
+                    None => Err(wrong(format!("is not an entry: {:?}", shown()))),
+                }
+            };
+            let feature = index(self.features, "row")?;
+            let cell = index(self.cells, "column")?;
+            let value = if self.pattern {
+                1.0
+            } else {
+                let word = words.next().and_then(|w| std::str::from_utf8(w).ok()).and_then(|w| w.parse::<f32>().ok());
+                word.ok_or_else(|| wrong(format!("is not an entry: {:?}", shown())))?
+            };
+            if words.next().is_some() {
+                return Err(wrong(format!("is not an entry: {:?}", shown())));
+            }
+            seen += 1;
+            if seen > self.entries {
+                return Err(wrong(format!("is one entry more than the {} of the header", self.entries)));
+            }
+            take(cell, feature, value)?;
+        }
+        if seen < self.entries {
+            return Err(Error::input(
+                path,
+                format!("ends after {seen} of {} entries", self.entries),
+                "the file is truncated; make or fetch it again",
+            ));
+        }
+        Ok(())
+    }
+}

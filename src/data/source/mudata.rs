@@ -1,0 +1,119 @@
+//! MuData (`.h5mu`): an AnnData a modality below `mod`, and columns of all cells beside them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use hdf5::File;
+
+use super::{AnnDataSource, Form, Modality, Select, Source};
+use crate::data::anndata::{AnnData, Axis, Column, Matrix, list};
+use crate::error::{Error, Result};
+
+/// One modality of an `.h5mu` file.
+#[derive(Debug)]
+pub(super) struct MuDataSource {
+    name: String,
+    own: AnnDataSource,
+    /// The columns of all cells; `None` where the file has none.
+    all: Option<AnnData>,
+}
+
+/// Names of the modalities of a file, in the order of the file.
+pub(crate) fn modalities(file: &File) -> Vec<String> {
+    file.group("mod").and_then(|g| g.member_names()).unwrap_or_default()
+}
+
+pub(super) fn open(path: &Path, file: &File, bytes: u64, modality: Modality, select: &Select) -> Result<MuDataSource> {
+    let names = modalities(file);
+    let found = match &select.modality {
+        Some(wanted) => names.iter().find(|n| *n == wanted),
+        None => match names.iter().filter(|n| modality.is(n)).collect::<Vec<_>>().as_slice() {
+            [one] => Some(*one),
+            _ => None,
+        },
+    };
+    let Some(name) = found else {
+        return Err(Error::input(
+            path,
+            match &select.modality {
+                Some(wanted) => format!("has no modality {wanted:?}; there are {}", list(&names)),
+                None => format!("none of its modalities is plainly {}; there are {}", modality.name(), list(&names)),
+            },
+            format!("name one of these with {}", modality.modality_flag()),
+        ));
+    };
+    let data = AnnData::inside(path, file, &format!("mod/{name}/"), bytes)?;
+    let own = AnnDataSource::new(data, select, modality)?;
+    let all = if file.link_exists("obs") && file.link_exists("var") {
+        Some(AnnData::inside(path, file, "", bytes)?)
+    } else {
+        None
+    };
+    Ok(MuDataSource { name: name.clone(), own, all })
+}
+
+impl MuDataSource {
+    /// A column of all cells, brought into the order of the modality's.
+    fn of_all(&self, name: &str) -> Result<Option<Column>> {
+        let Some(all) = &self.all else { return Ok(None) };
+        let column = match all.column(Axis::Obs, name)? {
+            Some(column) => column,
+            // Columns pulled up from a modality carry its name.
+            None => match all.column(Axis::Obs, &format!("{}:{name}", self.name))? {
+                Some(column) => column,
+                None => return Ok(None),
+            },
+        };
+        let place: HashMap<String, u32> = (0..).zip(all.names(Axis::Obs)?).map(|(i, n)| (n, i)).collect();
+        let order =
+            self.own.names(Axis::Obs)?.iter().map(|n| place.get(n).copied()).collect::<Option<Vec<_>>>().ok_or_else(
+                || {
+                    Error::input(
+                        self.path(),
+                        format!("`obs` lacks cells of `mod/{}/obs`", self.name),
+                        "write the file again with a current mudata",
+                    )
+                },
+            )?;
+        Ok(Some(column.select(&order)))
+    }
+}
+
+impl Source for MuDataSource {
+    fn path(&self) -> &Path {
+        self.own.path()
+    }
+
+    fn form(&self) -> Form {
+        Form::MuData
+    }
+
+    fn names(&self, axis: Axis) -> Result<Vec<String>> {
+        self.own.names(axis)
+    }
+
+    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
+        let mut columns = self.own.columns(axis)?;
+        if let (Axis::Obs, Some(all)) = (axis, &self.all) {
+            columns.extend(all.columns(axis)?);
+            columns.sort();
+            columns.dedup();
+        }
+        Ok(columns)
+    }
+
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
+        match self.own.column(axis, name)? {
+            None if axis == Axis::Obs => self.of_all(name),
+            column => Ok(column),
+        }
+    }
+
+    fn layers(&self) -> Vec<String> {
+        self.own.layers()
+    }
+
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
+        self.own.matrix(layer, hint)
+    }
+}
