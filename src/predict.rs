@@ -135,10 +135,25 @@ fn pass(
     want: Want,
     label: u8,
 ) -> Result<(Batch<f32>, Output<f32>)> {
-    let mut batch = data.batch_of_cells(cells);
+    let mut batch = match data.kinds().0 {
+        Some(_) => data.batch_of_cells(cells),
+        None => stand_ins(data, cells),
+    };
     batch.label.fill(label);
     let out = runner.forward(&batch, want)?;
     Ok((batch, out))
+}
+
+/// Cells of data without RNA, each with the first gene for all its RNA: translation never looks at it, and what does is
+/// refused before ([`DataSet::need_both`]).
+fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
+    let mut batch = Batch::new();
+    for &c in cells {
+        let cell = data.cell(c as usize);
+        let peaks = cell.peaks.iter().enumerate().map(|(i, &p)| (p, cell.acc.get(i)));
+        batch.push(1, u64::from(c), [(0, 1.0)], peaks);
+    }
+    batch
 }
 
 fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
@@ -157,6 +172,7 @@ pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Op
 }
 
 fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
     let mut z = Vec::with_capacity(data.n_cells() * width);
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
@@ -197,7 +213,7 @@ pub fn embed<'m>(
     writer.finish()
 }
 
-/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced): layer `count` holds n_i, with more heads
+/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced); the data need no RNA. Layer `count` holds n_i, with more heads
 /// their mean; `X` is 1 where that is above the model's `min_peaks`, else absent. Memory: a batch.
 ///
 /// # Errors
@@ -209,6 +225,12 @@ pub fn translate<'m>(
     out: &Path,
     options: &Options<'_>,
 ) -> Result<()> {
+    if !options.nodes.is_empty() {
+        data.need_both("a node-level output")?;
+    }
+    if data.kinds().1.is_none() {
+        return Err(Error::input(data.dir(), "has no ATAC to translate from", "prepare it with --atac"));
+    }
     let runner = &mut model.into();
     let model = runner.model();
     let v = data.vocabulary();

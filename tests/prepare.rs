@@ -71,7 +71,7 @@ fn contents_are_those_of_the_files() {
     assert_eq!((v.peaks[4].start, v.peaks[4].end, v.peaks[4].chrom), (400, 450, 0));
     assert_eq!(v.cell_types, ["B", "NK", "T"]);
     assert!(v.cell_type.iter().zip(&toy.types).all(|(&t, name)| v.cell_types[t as usize] == *name));
-    assert_eq!(data.kinds(), (MatrixKind::Counts, MatrixKind::Counts));
+    assert_eq!(data.kinds(), (Some(MatrixKind::Counts), Some(MatrixKind::Counts)));
     for i in 0..data.n_cells() {
         let cell = data.cell(i);
         assert!(cell.genes.is_sorted_by_key(|&g| (v.genes[g as usize].chrom, g)));
@@ -139,7 +139,7 @@ fn any_number_type_is_read() {
     for (name, change) in changes {
         change();
         let data = go(&PrepareConfig::new(&rna, &atac), &dir.path().join(name));
-        assert_eq!(data.kinds(), (MatrixKind::Counts, MatrixKind::Binary), "{name}");
+        assert_eq!(data.kinds(), (Some(MatrixKind::Counts), Some(MatrixKind::Binary)), "{name}");
         hashes.insert(data.hash().to_string());
         assert_eq!(dense(&data), (toy.rna.clone(), toy.atac.clone()), "{name}");
     }
@@ -318,7 +318,8 @@ fn sample_sets_keep_their_promises() {
 
     for (negatives, ratio) in [(Negatives::Easy, 1.0), (Negatives::Hard, 2.0), (Negatives::Mixed, 1.5)] {
         for split in [SplitBy::Cell, SplitBy::Sample] {
-            let config = SampleConfig { negatives, negative_ratio: ratio, split, ..SampleConfig::default() };
+            let config =
+                SampleConfig { negatives, negative_ratio: ratio, split: split.clone(), ..SampleConfig::default() };
             let set = draw(config.clone());
             assert_eq!(set, draw(config.clone()), "seeded");
             assert_ne!(set, draw(SampleConfig { seed: 907, ..config.clone() }));

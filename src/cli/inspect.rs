@@ -1,9 +1,10 @@
-//! `inspect`: what a data folder, a run or a checkpoint holds.
+//! `inspect`: what is in an input file of any form, a data folder, a run or a checkpoint.
 
 use std::path::{Path, PathBuf};
 
 use super::Context;
-use crate::data::anndata::{AnnData, Axis};
+use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
+use crate::data::source::{self, Form, Source};
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::train::checkpoint::Checkpoint as File;
@@ -12,7 +13,7 @@ use crate::train::{Checkpoint, EpochRecord, Run};
 /// Flags of `inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A data folder, a run, a .safetensors or a .h5ad file
+    /// A .h5ad, .h5mu or 10x .h5 file, a Matrix Market folder, a data folder, a run, or a .safetensors file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Compare every byte of a data folder with its checksums
@@ -39,27 +40,34 @@ impl Report {
         self.table += &format!("{key:<14} {shown}\n");
         self.json.insert(key.replace(' ', "_"), value);
     }
+
+    /// A part with a report of its own.
+    fn nest(&mut self, name: &str, part: Report) {
+        self.table += &format!("\n{name}\n");
+        for line in part.table.lines() {
+            self.table += &format!("  {line}\n");
+        }
+        self.json.insert(name.to_string(), serde_json::Value::Object(part.json));
+    }
 }
 
 /// Prints what is at the path.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let path = &args.path;
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
-    let report = if meta.is_dir() {
-        if path.join("run.json").exists() { inspect_run(path)? } else { inspect_data(path, args.verify)? }
+    let safetensors = path.extension().is_some_and(|e| e == "safetensors");
+    let report = if meta.is_dir() && path.join("run.json").exists() {
+        inspect_run(path)?
+    } else if meta.is_dir() && path.join("dataset.json").exists() {
+        inspect_data(path, args.verify)?
+    } else if meta.is_file() && safetensors {
+        inspect_checkpoint(path)?
     } else {
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => inspect_checkpoint(path)?,
-            Some("h5ad") => inspect_anndata(path)?,
-            _ => {
-                return Err(Error::input(
-                    path,
-                    "is none of the things that can be inspected",
-                    "give a data folder, a run, a .safetensors or a .h5ad file",
-                ));
-            }
-        }
+        inspect_source(path)?
     };
+    if args.verify && !path.join("dataset.json").exists() {
+        ctx.say("--verify compares a data folder with its checksums; there are none to compare here");
+    }
     ctx.result(&report.table, &serde_json::Value::Object(report.json));
     Ok(())
 }
@@ -111,6 +119,14 @@ fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
     r.add("peaks", v.peaks.len());
     r.add("chromosomes", v.chromosomes.len());
     r.add("cell types", v.cell_types.len());
+    r.add(
+        "cells have",
+        list(&v.obs.iter().map(|c| format!("{} ({})", c.name, c.categories.len())).collect::<Vec<_>>()),
+    );
+    let values = |kind: Option<MatrixKind>| kind.map_or("none".to_string(), |k| k.to_string());
+    let (rna, atac) = data.kinds();
+    r.add("RNA values", values(rna));
+    r.add("ATAC values", values(atac));
     let features = data.gene_features();
     r.add("gene features", if features.is_empty() { "none".to_string() } else { features.join(", ") });
     r.add("DNA bases", f.dna_length());
@@ -139,15 +155,100 @@ fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
     Ok(r)
 }
 
-fn inspect_anndata(path: &Path) -> Result<Report> {
-    let file = AnnData::open(path)?;
-    let mut r = Report::new("anndata");
-    r.add("obs", file.names(Axis::Obs)?.len());
-    r.add("var", file.names(Axis::Var)?.len());
-    r.add("obs columns", file.columns(Axis::Obs)?.join(", "));
-    r.add("var columns", file.columns(Axis::Var)?.join(", "));
-    r.add("layers", file.layers().join(", "));
+/// An input file, of whatever form.
+fn inspect_source(path: &Path) -> Result<Report> {
+    let form = source::form_of(path)?;
+    let mut r = Report::new(&form.to_string());
+    match form {
+        Form::AnnData => describe_anndata(&mut r, &AnnData::open(path)?)?,
+        Form::MuData => {
+            let parts = source::modalities(path)?;
+            r.add("modalities", list(&parts.iter().map(|p| p.0.clone()).collect::<Vec<_>>()));
+            for (name, part) in parts {
+                let mut inner = Report::new("modality");
+                describe_anndata(&mut inner, &part)?;
+                r.nest(&name, inner);
+            }
+        }
+        Form::TenXLegacy => {
+            for (name, part) in source::genomes(path)? {
+                let mut inner = Report::new("genome");
+                describe(&mut inner, part.as_ref())?;
+                r.nest(&name, inner);
+            }
+        }
+        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path)?.as_ref())?,
+    }
     Ok(r)
+}
+
+fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
+    describe(r, data)?;
+    if data.has_raw() {
+        let raw = data.with_raw()?;
+        let m = raw.matrix(None, "--rna-layer")?;
+        r.add("raw", format!("{} × {}, {} (as layer `raw`)", m.rows(), m.cols(), m.layout()));
+    }
+    Ok(())
+}
+
+/// Names shown of an axis.
+const EXAMPLES: usize = 3;
+
+fn describe(r: &mut Report, data: &dyn Source) -> Result<()> {
+    let layers = data.layers();
+    for name in std::iter::once("X").chain(layers.iter().map(String::as_str)) {
+        match data.matrix(Some(name), "a layer") {
+            Ok(m) => {
+                r.add(if name == "X" { "X" } else { name }, format!("{} × {}, {}", m.rows(), m.cols(), m.layout()))
+            }
+            Err(_) if name == "X" => r.add("X", "none"),
+            Err(e) => r.add(name, format!("cannot be used: {e}")),
+        }
+    }
+    for (axis, what) in [(Axis::Obs, "cells"), (Axis::Var, "features")] {
+        let names = data.names(axis)?;
+        r.add(what, names.len());
+        let some: Vec<&str> = names.iter().take(EXAMPLES).map(String::as_str).collect();
+        r.add(
+            &format!("{what} named"),
+            format!("{}{}", some.join(", "), if names.len() > EXAMPLES { ", …" } else { "" }),
+        );
+        let mut columns = Vec::new();
+        for name in data.columns(axis)? {
+            columns.push(match data.column(axis, &name) {
+                Ok(Some(column)) => format!("{name} ({})", kind_of(&column)),
+                _ => format!("{name} (cannot be read)"),
+            });
+        }
+        r.add(&format!("{what} have"), if columns.is_empty() { "no columns".into() } else { columns.join(", ") });
+    }
+    if let Some(types) = data.column(Axis::Var, "feature_types")? {
+        let mut count = std::collections::BTreeMap::new();
+        for t in types.into_text() {
+            *count.entry(t.unwrap_or_else(|| "none".into())).or_insert(0usize) += 1;
+        }
+        let count: Vec<String> = count.into_iter().map(|(t, n)| format!("{t} ({n})")).collect();
+        r.add("feature types", count.join(", "));
+    }
+    Ok(())
+}
+
+/// What a column holds, in a word or two.
+fn kind_of(column: &Column) -> String {
+    match column {
+        Column::Strings(_) => "text".into(),
+        Column::Categorical { categories, .. } => match categories.len() {
+            1 => "1 category".into(),
+            n => format!("{n} categories"),
+        },
+        Column::Ints(_) => "whole numbers".into(),
+        Column::Floats(v) => match v.iter().filter(|x| x.is_nan()).count() {
+            0 => "numbers".into(),
+            n => format!("numbers, {n} missing"),
+        },
+        Column::Bools(_) => "yes/no".into(),
+    }
 }
 
 fn inspect_checkpoint(path: &Path) -> Result<Report> {

@@ -20,6 +20,7 @@ mod config;
 pub mod table;
 
 // verbs: modules
+pub mod datasets;
 pub mod demo;
 pub mod discover;
 pub mod doctor;
@@ -74,7 +75,7 @@ enum Verb {
     Demo(demo::Args),
     /// A small data set with planted regulation
     Simulate(simulate::Args),
-    /// Two .h5ad files (RNA, ATAC) become a data set: shards, vocabularies, a sample set
+    /// RNA and ATAC (.h5ad, .h5mu, 10x) become a data set: shards, vocabularies, a sample set
     Prepare(Box<prepare::Args>),
     /// Draws another sample set of a data set
     Samples(samples::Args),
@@ -90,8 +91,10 @@ enum Verb {
     Discover(discover::Args),
     /// Checkpoints to and from safetensors with the published names
     Weights(weights::Args),
-    /// What a data folder, a run or a checkpoint holds
+    /// What is in a file of any form, a data folder, a run or a checkpoint
     Inspect(inspect::Args),
+    /// The published data sets that `prepare --dataset` knows: sizes, features, files
+    Datasets(datasets::Args),
     /// The named ways to train, with their settings
     Recipes(recipes::Args),
     /// The GPU kernels: list them, check one against the CPU, measure one
@@ -113,6 +116,7 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Discover(args) => discover::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
+        Verb::Datasets(args) => datasets::run(args, ctx),
         Verb::Recipes(args) => recipes::run(args, ctx),
         Verb::Kernels(args) => kernels::run(args, ctx),
         Verb::Doctor(args) => doctor::run(args, ctx),

@@ -1,4 +1,4 @@
-//! `prepare`: two `.h5ad` files → DATA.
+//! `prepare`: paired data of any form → DATA.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,19 +8,36 @@ use serde_json::json;
 
 use super::Context;
 use crate::data::anndata::MatrixKind;
-use crate::data::source::Select;
-use crate::error::Result;
-use crate::graph::{GeneFeatures, Hooks, Negatives, Pairing, PrepareConfig, SampleConfig, SplitBy, prepare};
+use crate::data::presets::Preset;
+use crate::data::source::{self, Form, Select};
+use crate::error::{Error, Result};
+use crate::graph::{GeneFeatures, Hooks, Met, Negatives, Pairing, PrepareConfig, SampleConfig, SplitBy, prepare};
 
 /// Flags of `prepare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// RNA: AnnData file (.h5ad), cells × genes
-    #[arg(long, value_name = "FILE")]
-    pub rna: PathBuf,
-    /// ATAC: AnnData file (.h5ad), the same cells × peaks
-    #[arg(long, value_name = "FILE")]
-    pub atac: PathBuf,
+    /// RNA, cells × genes: .h5ad, .h5mu, 10x .h5, or a folder with matrix.mtx.gz
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["h5mu", "tenx", "dataset"])]
+    pub rna: Option<PathBuf>,
+    /// ATAC, the same cells × peaks, in any of these forms; may be the same file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["h5mu", "tenx", "dataset"])]
+    pub atac: Option<PathBuf>,
+    /// Both modalities from one MuData file (.h5mu)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tenx", "dataset"])]
+    pub h5mu: Option<PathBuf>,
+    /// Both modalities from one 10x file (filtered_feature_bc_matrix.h5) or Matrix Market folder
+    #[arg(long, value_name = "FILE", conflicts_with = "dataset")]
+    pub tenx: Option<PathBuf>,
+    /// One of the published data sets: its files, columns and features (`sccrossrec datasets` lists them)
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub dataset: Option<String>,
+    /// Folder of the published data set
+    #[arg(long, value_name = "DIR", requires = "dataset")]
+    pub from: Option<PathBuf>,
+    /// Take genes, peaks and features from this data set, so that a model trained on it meets these cells; --rna or
+    /// --atac may then be given alone, for prediction
+    #[arg(long, value_name = "DATA")]
+    pub like: Option<PathBuf>,
     /// Folder to make
     #[arg(long, value_name = "DATA")]
     pub out: PathBuf,
@@ -30,12 +47,21 @@ pub struct Args {
     /// Sequences of the peaks (FASTA, plain or gzip), by header chrom:start-end or in the order of the peaks
     #[arg(long, value_name = "FILE")]
     pub fasta: Option<PathBuf>,
-    /// Layer of the RNA file to take instead of X
+    /// Layer of the RNA file to take instead of X; raw takes .raw
     #[arg(long, value_name = "NAME")]
     pub rna_layer: Option<String>,
-    /// Layer of the ATAC file to take instead of X
+    /// Layer of the ATAC file to take instead of X; raw takes .raw
     #[arg(long, value_name = "NAME")]
     pub atac_layer: Option<String>,
+    /// Modality of a MuData file that is the RNA [default: rna, gex, …]
+    #[arg(long, value_name = "NAME")]
+    pub rna_modality: Option<String>,
+    /// Modality of a MuData file that is the ATAC [default: atac, peaks, …]
+    #[arg(long, value_name = "NAME")]
+    pub atac_modality: Option<String>,
+    /// Genome of a 10x file with several
+    #[arg(long, value_name = "NAME")]
+    pub tenx_genome: Option<String>,
     /// Refuse RNA values of another kind
     #[arg(long, value_enum, default_value = "any")]
     pub rna_values: Values,
@@ -47,8 +73,9 @@ pub struct Args {
     pub cell_type_column: Option<String>,
     /// Gene features beside the chromosome: none, present (those the file has), or some of
     /// means,variances_norm,strand,highly_variable
-    #[arg(long, value_name = "LIST", default_value = "none")]
-    pub gene_features: GeneFeatures,
+    /// [default: none; with --dataset as published]
+    #[arg(long, value_name = "LIST")]
+    pub gene_features: Option<GeneFeatures>,
     /// How cells of the two files are brought together
     #[arg(long, value_enum, default_value = "by-barcode")]
     pub pair: Pair,
@@ -72,9 +99,16 @@ pub struct Draw {
     /// Negatives a positive
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub negative_ratio: f64,
-    /// What is dealt out 80/10/10: cells (no test cell is in training) or samples (as published)
-    #[arg(long, value_enum, default_value = "cell")]
-    pub split: SplitArg,
+    /// What is dealt out 80/10/10: cells (no test cell is in training), samples (as published), or whole batches
+    /// (donors, sites) told by a column of obs: batch:COLUMN
+    #[arg(long, value_name = "cell|sample|batch:COLUMN", default_value = "cell")]
+    pub split: SplitBy,
+    /// With --split batch:COLUMN: the batches of the validation part [default: chosen by the seed]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub val_batches: Vec<String>,
+    /// With --split batch:COLUMN: the batches of the test part [default: chosen by the seed]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub test_batches: Vec<String>,
     /// Only cells of these types
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub cell_types: Vec<String>,
@@ -93,10 +127,9 @@ impl Draw {
                 NegativesArg::Mixed => Negatives::Mixed,
             },
             negative_ratio: self.negative_ratio,
-            split: match self.split {
-                SplitArg::Cell => SplitBy::Cell,
-                SplitArg::Sample => SplitBy::Sample,
-            },
+            split: self.split.clone(),
+            val_batches: self.val_batches.clone(),
+            test_batches: self.test_batches.clone(),
             cell_types: self.cell_types.clone(),
             discovery: self.discovery,
             seed,
@@ -148,27 +181,59 @@ pub enum NegativesArg {
     Mixed,
 }
 
-/// See [`SplitBy`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SplitArg {
-    /// Cells are dealt out; every part draws its own negatives
-    Cell,
-    /// Samples are dealt out
-    Sample,
+/// The files, and what a published data set says of them.
+fn files(args: &Args) -> Result<PrepareConfig> {
+    if let (Some(name), Some(from)) = (&args.dataset, &args.from) {
+        return Preset::named(name)?.config(from);
+    }
+    let form = |path: &PathBuf, fits: fn(Form) -> bool, flag: &str| -> Result<()> {
+        let found = source::form_of(path)?;
+        if fits(found) {
+            return Ok(());
+        }
+        Err(Error::input(
+            path,
+            format!("is {found}, not what {flag} takes"),
+            "give it to --rna and --atac, or as it is",
+        ))
+    };
+    if let Some(path) = &args.h5mu {
+        form(path, |f| f == Form::MuData, "--h5mu")?;
+        return Ok(PrepareConfig::new(path, path));
+    }
+    if let Some(path) = &args.tenx {
+        form(path, |f| matches!(f, Form::TenX | Form::TenXLegacy | Form::MatrixMarket), "--tenx")?;
+        return Ok(PrepareConfig::new(path, path));
+    }
+    let both = args.rna.is_some() && args.atac.is_some();
+    if !both && (args.like.is_none() || (args.rna.is_none() && args.atac.is_none())) {
+        return Err(Error::usage(
+            "prepare needs its input: --rna FILE --atac FILE, --h5mu FILE, --tenx FILE, or --dataset NAME --from DIR \
+             (one of --rna and --atac alone only with --like DATA, for prediction)",
+        ));
+    }
+    Ok(PrepareConfig { rna: args.rna.clone(), atac: args.atac.clone(), ..PrepareConfig::new("", "") })
 }
 
 /// Runs `prepare` and prints what was made.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let start = Instant::now();
+    let base = files(args)?;
+    let select = |layer: &Option<String>, modality: &Option<String>| Select {
+        layer: layer.clone(),
+        modality: modality.clone(),
+        genome: args.tenx_genome.clone(),
+    };
     let config = PrepareConfig {
+        like: args.like.clone(),
         gtf: args.gtf.clone(),
-        fasta: args.fasta.clone(),
-        rna_select: Select { layer: args.rna_layer.clone(), ..Select::default() },
-        atac_select: Select { layer: args.atac_layer.clone(), ..Select::default() },
+        fasta: args.fasta.clone().or(base.fasta.clone()),
+        rna_select: select(&args.rna_layer, &args.rna_modality),
+        atac_select: select(&args.atac_layer, &args.atac_modality),
         rna_kind: args.rna_values.kind(),
         atac_kind: args.atac_values.kind(),
-        cell_type_column: args.cell_type_column.clone(),
-        gene_features: args.gene_features.clone(),
+        cell_type_column: args.cell_type_column.clone().or(base.cell_type_column.clone()),
+        gene_features: args.gene_features.clone().unwrap_or(base.gene_features.clone()),
         min_common: args.min_common,
         pairing: match args.pair {
             Pair::ByBarcode => Pairing::ByBarcode,
@@ -176,7 +241,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         },
         force: args.force,
         samples: args.draw.config(ctx.seed),
-        ..PrepareConfig::new(&args.rna, &args.atac)
+        ..base
     };
     let bar = std::sync::Mutex::new(None::<(&'static str, indicatif::ProgressBar)>);
     let step = |stage: &'static str, done: u64, total: u64| {
@@ -207,10 +272,22 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     table += &row("chromosomes", r.chromosomes.to_string());
     let features = if r.gene_features.is_empty() { "none".into() } else { r.gene_features.join(", ") };
     table += &row("gene features", features);
+    for (name, met) in [("genes of --like", r.like_genes), ("peaks of --like", r.like_peaks)] {
+        if let Some(m) = met {
+            let all = m.both + m.absent;
+            table += &row(name, format!("{} of {all}; {} of these data are not in it (dropped)", m.both, m.dropped));
+        }
+    }
+    let widths = (r.chromosomes + r.gene_features.len(), r.chromosomes + r.dna_length);
+    table += &row("features", format!("{} a gene, {} a peak (one more with the value)", widths.0, widths.1));
     table += &row("bases of DNA a peak", r.dna_length.to_string());
     let mean = |n: u64| n as f64 / r.cells as f64;
-    table += &row("RNA entries", format!("{} ({:.0} a cell), {}", r.rna_entries, mean(r.rna_entries), r.rna_kind));
-    table += &row("ATAC entries", format!("{} ({:.0} a cell), {}", r.atac_entries, mean(r.atac_entries), r.atac_kind));
+    let entries = |n: u64, kind: Option<MatrixKind>| match kind {
+        Some(kind) => format!("{n} ({:.0} a cell), {kind}", mean(n)),
+        None => "none: this modality was not given".to_string(),
+    };
+    table += &row("RNA entries", entries(r.rna_entries, r.rna_kind));
+    table += &row("ATAC entries", entries(r.atac_entries, r.atac_kind));
     table += &row(
         "cells dropped",
         format!("{} only RNA, {} only ATAC, {} without genes or peaks", r.unmatched.0, r.unmatched.1, r.empty),
@@ -225,6 +302,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "chromosomes": r.chromosomes, "genes_in_gtf": r.genes_in_gtf,
         "genes_without_chromosome": r.genes_unknown, "peaks_without_chromosome": r.peaks_unknown,
         "gene_features": r.gene_features, "dna_length": r.dna_length,
+        "gene_width": widths.0, "peak_width": widths.1,
+        "like_genes": r.like_genes.map(met_json), "like_peaks": r.like_peaks.map(met_json),
         "rna_entries": r.rna_entries, "rna_values": r.rna_kind,
         "atac_entries": r.atac_entries, "atac_values": r.atac_kind,
         "only_rna": r.unmatched.0, "only_atac": r.unmatched.1, "dropped_empty": r.empty,
@@ -234,4 +313,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     });
     ctx.result(&table, &json);
     Ok(())
+}
+
+fn met_json(m: Met) -> serde_json::Value {
+    json!({ "both": m.both, "absent": m.absent, "dropped": m.dropped })
 }

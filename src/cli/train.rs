@@ -217,7 +217,7 @@ fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> R
         .map_err(|e| Error::Internal(format!("split {wanted}: {e}")))?;
     // As the set it replaces was drawn, but for the split.
     let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
-    let how = SampleConfig { split, seed: config.seed, ..like };
+    let how = SampleConfig { split, seed: config.seed, val_batches: Vec::new(), test_batches: Vec::new(), ..like };
     let name = if config.seed == super::DEFAULT_SEED { DRAWN.into() } else { format!("{DRAWN}-{}", config.seed) };
     let drawn = if data.sample_sets()?.contains(&name) {
         let drawn = data.samples(&name)?;

@@ -3,6 +3,7 @@
 pub mod anndata;
 pub mod fasta;
 pub mod gtf;
+pub mod presets;
 pub mod region;
 pub mod simulate;
 pub mod source;

@@ -218,6 +218,7 @@ pub fn discover<'m>(
 ) -> Result<Discovery> {
     let mut runner = model.into();
     let model = runner.model();
+    data.need_both("discovery")?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read(t, v)).transpose()?;

@@ -125,6 +125,7 @@ pub fn evaluate<'m>(
     batch_size: usize,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Evaluation> {
+    data.need_both("evaluation")?;
     let numbers = part.numbers(set);
     if numbers.is_empty() {
         return Err(Error::usage(format!(

@@ -55,6 +55,29 @@ pub struct Vocabulary {
     pub cell_types: Vec<String>,
     /// `[N]` index into `cell_types`; empty where the data have none.
     pub cell_type: Vec<u32>,
+    /// Other columns that describe cells (batch, donor, site, …), those of few distinct values.
+    pub obs: Vec<ObsColumn>,
+}
+
+/// A column of `obs` that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObsColumn {
+    /// Its name.
+    pub name: String,
+    /// Distinct values, sorted; fewer than 2^16.
+    pub categories: Vec<String>,
+    /// `[N]` index into `categories`, or [`ObsColumn::MISSING`].
+    pub codes: Vec<u32>,
+}
+
+impl ObsColumn {
+    /// Code of a cell without a value.
+    pub const MISSING: u32 = u32::MAX;
+
+    /// Value of a cell, if it has one.
+    pub fn value(&self, cell: usize) -> Option<&str> {
+        self.categories.get(*self.codes.get(cell)? as usize).map(String::as_str)
+    }
 }
 
 /// Values of a cell's entries: all 1 (binary data store none), or one f32 each.
@@ -158,6 +181,7 @@ impl SampleSet {
 /// | --- | --- |
 /// | `dataset.json` | the manifest: sizes, names of chromosomes and cell types, checksum of every other file |
 /// | `genes.tsv`, `peaks.tsv`, `cells.tsv` | the vocabulary, one row each, with a header line |
+/// | `obs.bin` | other columns of cells: codes `[columns, cells]` u16, 65535 missing; names and values are in the manifest |
 /// | `features.bin` | gene features `[G, extra]` f32, then DNA codes `[P, length]` u8 |
 /// | `shards/NNNNN.shard` | the cells, see the module `shard` for the format |
 /// | `samples/NAME` | sample sets, see the module `samples` for the format |
@@ -198,6 +222,13 @@ pub(crate) struct Part {
     pub xxh3: String,
 }
 
+/// A column of cells, without its codes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ObsHead {
+    pub name: String,
+    pub categories: Vec<String>,
+}
+
 /// What defines a data set; its hash is the hash of this.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Content {
@@ -207,10 +238,13 @@ pub(crate) struct Content {
     pub chromosomes: Vec<String>,
     pub unknown: Option<u32>,
     pub cell_types: Vec<String>,
+    pub obs: Vec<ObsHead>,
     pub gene_features: Vec<String>,
     pub dna_length: usize,
-    pub rna_kind: MatrixKind,
-    pub atac_kind: MatrixKind,
+    /// `None` where the data have no RNA.
+    pub rna_kind: Option<MatrixKind>,
+    /// `None` where the data have no ATAC.
+    pub atac_kind: Option<MatrixKind>,
     pub parts: Vec<Part>,
     pub shards: Vec<ShardEntry>,
 }
@@ -377,6 +411,36 @@ pub(crate) const GENES: (&str, [&str; 3]) = ("genes.tsv", ["gene", "chrom", "tss
 pub(crate) const PEAKS: (&str, [&str; 4]) = ("peaks.tsv", ["peak", "chrom", "start", "end"]);
 pub(crate) const CELLS: (&str, [&str; 2]) = ("cells.tsv", ["cell", "cell_type"]);
 pub(crate) const FEATURES: &str = "features.bin";
+pub(crate) const OBS: &str = "obs.bin";
+/// Code of a missing value in it.
+const NO_VALUE: u16 = u16::MAX;
+
+/// Codes of the columns, as they are stored.
+pub(crate) fn obs_bytes(columns: &[ObsColumn]) -> Vec<u8> {
+    let code = |&c: &u32| u16::try_from(c).unwrap_or(NO_VALUE).to_le_bytes();
+    columns.iter().flat_map(|c| c.codes.iter().flat_map(code)).collect()
+}
+
+fn read_obs(dir: &Path, manifest: &Manifest) -> Result<Vec<ObsColumn>> {
+    let c = &manifest.content;
+    let bytes = read_part(dir, manifest, OBS)?;
+    let bad = || Error::input(dir.join(OBS), "its codes do not fit the manifest", DAMAGED);
+    if c.cells.checked_mul(2).and_then(|n| n.checked_mul(c.obs.len())) != Some(bytes.len()) {
+        return Err(bad());
+    }
+    c.obs
+        .iter()
+        .zip(bytes.chunks_exact((c.cells * 2).max(1)))
+        .map(|(head, codes)| {
+            let codes = codes.chunks_exact(2).map(|b| match u16::from_le_bytes([b[0], b[1]]) {
+                NO_VALUE => Some(ObsColumn::MISSING),
+                code => Some(u32::from(code)).filter(|&c| (c as usize) < head.categories.len()),
+            });
+            let codes = codes.collect::<Option<Vec<u32>>>().ok_or_else(bad)?;
+            Ok(ObsColumn { name: head.name.clone(), categories: head.categories.clone(), codes })
+        })
+        .collect()
+}
 
 /// Fingerprint that binds shards to the genes and peaks their indices mean.
 pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
@@ -479,6 +543,7 @@ impl DataSet {
             cells,
             cell_types: c.cell_types.clone(),
             cell_type,
+            obs: read_obs(dir, &manifest)?,
         };
         Ok(DataSet { dir: dir.to_path_buf(), manifest, vocabulary, features: Arc::new(features), shards })
     }
@@ -515,9 +580,26 @@ impl DataSet {
         &self.manifest.content.gene_features
     }
 
-    /// What the values of the RNA and of the ATAC matrix were found to be.
-    pub fn kinds(&self) -> (MatrixKind, MatrixKind) {
+    /// What the values of the RNA and of the ATAC matrix were found to be; `None` where the data lack the modality.
+    pub fn kinds(&self) -> (Option<MatrixKind>, Option<MatrixKind>) {
         (self.manifest.content.rna_kind, self.manifest.content.atac_kind)
+    }
+
+    /// Refuses data of one modality alone.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that says what `doing` needs.
+    pub fn need_both(&self, doing: &str) -> Result<()> {
+        let missing = match self.kinds() {
+            (Some(_), Some(_)) => return Ok(()),
+            (None, _) => "RNA",
+            _ => "ATAC",
+        };
+        Err(Error::input(
+            &self.dir,
+            format!("has no {missing}, which {doing} needs"),
+            "prepare both modalities (--rna and --atac)",
+        ))
     }
 
     /// Entries of all cells: genes and peaks.

@@ -52,6 +52,6 @@ mod rows;
 pub mod samples;
 pub mod shard;
 
-pub use dataset::{CellView, DataSet, Gene, Peak, Sample, SampleSet, Split, Values, Vocabulary};
-pub use prepare::{GeneFeatures, Hooks, Pairing, PrepareConfig, PrepareReport, prepare};
+pub use dataset::{CellView, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
+pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};

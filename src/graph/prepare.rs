@@ -1,4 +1,4 @@
-//! The preprocessor: two AnnData files become a data set (vocabulary, constant features, shards, a sample set).
+//! The preprocessor: paired data of any form become a data set (vocabulary, constant features, shards, a sample set).
 //!
 //! Matrices stream by block of rows into a scratch file of rows, from which shards are assembled in parallel; memory
 //! is bounded by a block and a shard, not by the number of cells. What comes out does not depend on the number of
@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::dataset::{
-    self, Content, Gene, MANIFEST, Manifest, Peak, SampleSet, Vocabulary, fingerprint, to_tsv, write_part,
+    self, Content, DataSet, Gene, MANIFEST, Manifest, ObsColumn, ObsHead, Peak, SampleSet, Vocabulary, fingerprint,
+    to_tsv, write_part,
 };
 use super::files::NewFolder;
 use super::rows::{RowWriter, Rows};
@@ -71,10 +72,15 @@ impl std::str::FromStr for GeneFeatures {
 /// What `prepare` is to do.
 #[derive(Debug, Clone)]
 pub struct PrepareConfig {
-    /// RNA, in any form that [`source::open`] reads.
-    pub rna: PathBuf,
-    /// ATAC; may be the same file.
-    pub atac: PathBuf,
+    /// RNA, in any form that [`source::open`] reads; `None` only with `like`, for prediction.
+    pub rna: Option<PathBuf>,
+    /// ATAC, perhaps in the same file; `None` only with `like`, for prediction.
+    pub atac: Option<PathBuf>,
+    /// A data set whose genes, peaks and features are taken over, so that a model trained on it meets these cells.
+    /// Features are matched by name (peaks also by place); those it lacks are dropped, both with a count.
+    pub like: Option<PathBuf>,
+    /// Name of the published data set this is, for the record.
+    pub dataset: Option<String>,
     /// Gene annotation.
     pub gtf: Option<PathBuf>,
     /// One sequence a peak.
@@ -108,11 +114,13 @@ pub struct PrepareConfig {
 }
 
 impl PrepareConfig {
-    /// These two files, everything else as usual.
+    /// These two files (or twice one that holds both modalities), everything else as usual.
     pub fn new(rna: impl Into<PathBuf>, atac: impl Into<PathBuf>) -> Self {
         PrepareConfig {
-            rna: rna.into(),
-            atac: atac.into(),
+            rna: Some(rna.into()),
+            atac: Some(atac.into()),
+            like: None,
+            dataset: None,
             gtf: None,
             fasta: None,
             rna_select: Select::default(),
@@ -163,10 +171,14 @@ pub struct PrepareReport {
     pub rna_entries: u64,
     /// Peak entries of all cells.
     pub atac_entries: u64,
-    /// What the values are.
-    pub rna_kind: MatrixKind,
-    /// What the values are.
-    pub atac_kind: MatrixKind,
+    /// What the values are; `None` where there is no RNA.
+    pub rna_kind: Option<MatrixKind>,
+    /// What the values are; `None` where there is no ATAC.
+    pub atac_kind: Option<MatrixKind>,
+    /// With `like`: how the genes met those of the other data set.
+    pub like_genes: Option<Met>,
+    /// With `like`: how the peaks did.
+    pub like_peaks: Option<Met>,
     /// Cells only in the RNA file, and only in the ATAC file.
     pub unmatched: (usize, usize),
     /// Cells dropped because they have no gene or no peak.
@@ -193,24 +205,83 @@ pub struct PrepareReport {
     pub hash: String,
 }
 
-/// Makes the data set `out` from two AnnData files. Nothing is at `out` before all of it is there.
+/// How features met those of another data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// In both.
+    pub both: usize,
+    /// Only in the other data set: no cell here has them.
+    pub absent: usize,
+    /// Only here: dropped.
+    pub dropped: usize,
+}
+
+/// One modality, opened.
+struct Input {
+    modality: Modality,
+    source: Box<dyn source::Source>,
+    matrix: Matrix,
+    cells: Vec<String>,
+    /// Names of the features in the file: annotation goes by them, as what makes a name distinct would lead it astray.
+    named: Vec<String>,
+    /// The same, made distinct.
+    names: Vec<String>,
+}
+
+impl Input {
+    fn open(path: &Path, modality: Modality, select: &Select, say: &(dyn Fn(&str) + Sync)) -> Result<Self> {
+        let source = source::open(path, modality, select)?;
+        let matrix = source.matrix(None, modality.layer_flag())?;
+        let (cells, named) = (source.names(Axis::Obs)?, source.names(Axis::Var)?);
+        if modality == Modality::Rna {
+            refuse_swapped(path, &named)?;
+        }
+        let what = if modality == Modality::Rna { "gene" } else { "peak" };
+        let names = unique_names(named.clone(), path, what, say)?;
+        Ok(Input { modality, source, matrix, cells, named, names })
+    }
+}
+
+/// Everything about genes and peaks: the vocabulary (without cells), their features, and where the features of the
+/// files are in it.
+struct Constant {
+    vocabulary: Vocabulary,
+    gene_features: Vec<String>,
+    gene_extra: Vec<f32>,
+    dna_length: usize,
+    peak_dna: Vec<u8>,
+    genes_in_gtf: Option<usize>,
+    /// With `like`: of each feature of the file the index in the vocabulary, or [`DROPPED`].
+    gene_map: Option<(Vec<u32>, Met)>,
+    peak_map: Option<(Vec<u32>, Met)>,
+}
+
+/// A feature of the file that the vocabulary lacks.
+const DROPPED: u32 = u32::MAX;
+
+/// Makes the data set `out`. Nothing is at `out` before all of it is there.
 pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<PrepareReport> {
     let say = hooks.say;
     check_config(config)?;
     check_target(out, config.force)?;
-    let rna = source::open(&config.rna, Modality::Rna, &config.rna_select)?;
-    let atac = source::open(&config.atac, Modality::Atac, &config.atac_select)?;
-    let (rna, atac) = (rna.as_ref(), atac.as_ref());
-    let rna_matrix = rna.matrix(None, Modality::Rna.layer_flag())?;
-    let atac_matrix = atac.matrix(None, Modality::Atac.layer_flag())?;
-    let (rna_cells, atac_cells) = (rna.names(Axis::Obs)?, atac.names(Axis::Obs)?);
-    // Annotation goes by the names in the files: what makes a name distinct would lead it astray.
-    let (genes_named, peaks_named) = (rna.names(Axis::Var)?, atac.names(Axis::Var)?);
-    refuse_swapped(&config.rna, &genes_named)?;
-    let gene_names = unique_names(genes_named.clone(), &config.rna, "gene", say)?;
-    let peak_names = unique_names(peaks_named.clone(), &config.atac, "peak", say)?;
-    let pairs = pair_cells(config, &rna_cells, &atac_cells)?;
-    let unmatched = (rna_cells.len() - pairs.len(), atac_cells.len() - pairs.len());
+    let like = config.like.as_deref().map(DataSet::open).transpose()?;
+    let open = |path: &Option<PathBuf>, modality, select| {
+        path.as_deref().map(|path| Input::open(path, modality, select, say)).transpose()
+    };
+    let rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
+    let atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
+    let (pairs, unmatched) = match (&rna, &atac) {
+        (Some(rna), Some(atac)) => {
+            let pairs = pair_cells(config, rna, atac)?;
+            let unmatched = (rna.cells.len() - pairs.len(), atac.cells.len() - pairs.len());
+            (pairs, unmatched)
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            check_barcodes(one.source.path(), &one.cells)?;
+            ((0..one.cells.len() as u32).map(|i| (i, i)).collect(), (0, 0))
+        }
+        (None, None) => return Err(Error::usage("give --rna, --atac or both")),
+    };
     if unmatched != (0, 0) {
         say(&format!(
             "cells in both files: {}; only in the RNA file: {}; only in the ATAC file: {} (dropped)",
@@ -219,23 +290,12 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
             unmatched.1
         ));
     }
-
-    let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
-    let places = match &gtf {
-        Some(gtf) => {
-            let ids = text_column(rna, Axis::Var, "gene_ids")?
-                .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
-            let places = gtf.locate(&genes_named, ids.as_deref())?;
-            let found = places.iter().flatten().count();
-            say(&format!("genes in the GTF: {found} of {}", gene_names.len()));
-            Some(places)
-        }
-        None => None,
+    let constant = match (&like, &rna, &atac) {
+        (Some(like), ..) => constant_like(config, like, rna.as_ref(), atac.as_ref(), say)?,
+        (None, Some(rna), Some(atac)) => constant_of(config, rna, atac, say)?,
+        _ => return Err(Error::usage("one modality alone needs --like DATA, the data set of the trained model")),
     };
-    let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
-    let (gene_chroms, tss) = locate_genes(rna, places.as_deref(), gene_names.len())?;
-    let regions = locate_peaks(atac, &peaks_named)?;
-    let mut vocabulary = build_vocabulary(config, gene_names, &gene_chroms, tss, peak_names, &regions)?;
+    let mut vocabulary = constant.vocabulary;
     let unknown = vocabulary.unknown;
     let genes_unknown = vocabulary.genes.iter().filter(|g| Some(g.chrom) == unknown).count();
     let peaks_unknown = vocabulary.peaks.iter().filter(|p| Some(p.chrom) == unknown).count();
@@ -246,64 +306,56 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
             say(&format!("{what} without a chromosome: {n} of {all}; they are on {UNKNOWN}, which matches nothing"));
         }
     }
-    let (gene_features, gene_extra) = gene_features(config, rna, places.as_deref(), &vocabulary, say)?;
-    let mut dna_length = 0;
-    let mut peak_dna = Vec::new();
-    if let Some(fasta) = &config.fasta {
-        let plain: Vec<Option<Region>> = regions.iter().map(|p| p.region.clone()).collect();
-        let sequences = read_peak_sequences(fasta, &plain, config.dna_length)?;
-        say(&format!(
-            "peak sequences matched by {}; without one: {} of {}",
-            if sequences.by_header { "header" } else { "position" },
-            sequences.missing,
-            plain.len()
-        ));
-        peak_dna = sequences.codes;
-        dna_length = config.dna_length;
-    }
-    let labels = cell_types(config, rna, atac, say)?;
+    let described: Vec<&Input> = rna.iter().chain(&atac).collect();
+    let labels = cell_types(config, &described, say)?;
 
     let folder = NewFolder::new(out)?;
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).map_err(|e| Error::io(&scratch, "create", e))?;
-    let gene_labels: Vec<String> = vocabulary.genes.iter().map(|g| g.name.clone()).collect();
-    let peak_labels: Vec<String> = vocabulary.peaks.iter().map(|p| p.name.clone()).collect();
-    let source = |what, data, matrix, kind, flag, layers| Source { what, data, matrix, kind, flag, layers };
-    let rna_rows = source("RNA", rna, &rna_matrix, config.rna_kind, "--rna-layer", rna.layers()).read(
-        config,
-        &scratch,
-        &rna_cells,
-        &gene_labels,
-        hooks,
-    )?;
-    let atac_rows = source("ATAC", atac, &atac_matrix, config.atac_kind, "--atac-layer", atac.layers()).read(
-        config,
-        &scratch,
-        &atac_cells,
-        &peak_labels,
-        hooks,
-    )?;
-    drop((gene_labels, peak_labels));
+    let rows = |input: &Option<Input>, kind, map: Option<&(Vec<u32>, Met)>| -> Result<Entries> {
+        Ok(match input {
+            Some(input) => {
+                Entries { rows: Some(read_rows(input, kind, config, &scratch, hooks)?), map: map.map(|m| m.0.clone()) }
+            }
+            None => Entries { rows: None, map: None },
+        })
+    };
+    let (like_rna, like_atac) = like.as_ref().map_or((None, None), DataSet::kinds);
+    let rna_rows = rows(&rna, config.rna_kind, constant.gene_map.as_ref())?;
+    refuse_other_kind(&rna_rows, like_rna, config.rna_kind, rna.as_ref())?;
+    let atac_rows = rows(&atac, config.atac_kind, constant.peak_map.as_ref())?;
+    refuse_other_kind(&atac_rows, like_atac, config.atac_kind, atac.as_ref())?;
 
-    let kept: Vec<(u32, u32)> =
-        pairs.iter().copied().filter(|&(r, a)| rna_rows.len(r as usize) > 0 && atac_rows.len(a as usize) > 0).collect();
+    let mut kept: Vec<(u32, u32)> = Vec::with_capacity(pairs.len());
+    let (mut no_gene, mut no_peak) = (0, 0);
+    for &(r, a) in &pairs {
+        let (gene, peak) = (rna_rows.has_entry(r)?, atac_rows.has_entry(a)?);
+        no_gene += usize::from(!gene);
+        no_peak += usize::from(!peak);
+        if gene && peak {
+            kept.push((r, a));
+        }
+    }
     let empty = pairs.len() - kept.len();
     if empty > 0 {
-        let no_gene = pairs.iter().filter(|p| rna_rows.len(p.0 as usize) == 0).count();
-        let no_peak = pairs.iter().filter(|p| atac_rows.len(p.1 as usize) == 0).count();
         say(&format!("warning: dropped {empty} cells ({no_gene} without a gene, {no_peak} without a peak)"));
     }
+    let first = described[0];
     if kept.is_empty() {
         return Err(Error::input(
-            &config.rna,
-            format!("none of the {} cells has both a gene and a peak", pairs.len()),
+            first.source.path(),
+            format!("none of the {} cells has a gene and a peak that can be used", pairs.len()),
             "give files in which they have",
         ));
     }
-    vocabulary.cells = kept.iter().map(|&(r, _)| rna_cells[r as usize].clone()).collect();
+    let row_of = |k: &(u32, u32), modality| if modality == Modality::Rna { k.0 } else { k.1 } as usize;
+    vocabulary.cells = kept.iter().map(|k| first.cells[row_of(k, first.modality)].clone()).collect();
     label_cells(&mut vocabulary, labels, &kept, say);
+    vocabulary.obs = obs_columns(config, &described, &kept)?;
 
     let mut parts = write_vocabulary(folder.path(), &vocabulary)?;
+    parts.push(write_part(folder.path(), dataset::OBS, &dataset::obs_bytes(&vocabulary.obs))?);
+    let Constant { gene_features, gene_extra, dna_length, peak_dna, .. } = constant;
     let mut bytes = Vec::with_capacity(gene_extra.len() * 4 + peak_dna.len());
     bytes.extend(gene_extra.iter().flat_map(|v| v.to_le_bytes()));
     bytes.extend(&peak_dna);
@@ -327,6 +379,11 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         chromosomes: vocabulary.chromosomes.clone(),
         unknown: vocabulary.unknown,
         cell_types: vocabulary.cell_types.clone(),
+        obs: vocabulary
+            .obs
+            .iter()
+            .map(|c| ObsHead { name: c.name.clone(), categories: c.categories.clone() })
+            .collect(),
         gene_features: gene_features.clone(),
         dna_length,
         rna_kind,
@@ -337,15 +394,21 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let shown = |path: &Path| path.display().to_string(); // a path need not be text, JSON must be
     let origin = json!({
         "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
-        "rna": shown(&config.rna), "rna_matrix": rna_matrix.at(),
-        "atac": shown(&config.atac), "atac_matrix": atac_matrix.at(),
+        "dataset": config.dataset, "like": config.like.as_deref().map(shown),
+        "rna": config.rna.as_deref().map(shown), "rna_matrix": rna.as_ref().map(|i| i.matrix.at()),
+        "atac": config.atac.as_deref().map(shown), "atac_matrix": atac.as_ref().map(|i| i.matrix.at()),
         "gtf": config.gtf.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
         "only_rna": unmatched.0, "only_atac": unmatched.1, "dropped_empty": empty,
         "genes_unknown": genes_unknown, "peaks_unknown": peaks_unknown,
     });
     let manifest = Manifest::new(content, origin)?;
-    let set = default_samples(config, &vocabulary, say)?;
-    samples::save(folder.path(), "default", &set, &manifest.hash, false)?;
+    let set = if rna.is_some() && atac.is_some() {
+        let set = default_samples(config, &vocabulary, say)?;
+        samples::save(folder.path(), "default", &set, &manifest.hash, false)?;
+        set
+    } else {
+        SampleSet::default() // nothing to pair
+    };
     manifest.write(folder.path())?;
     let bytes = folder_bytes(folder.path())?;
     interrupt::check("nothing was written")?;
@@ -362,7 +425,9 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         atac_kind,
         unmatched,
         empty,
-        genes_in_gtf,
+        genes_in_gtf: constant.genes_in_gtf,
+        like_genes: constant.gene_map.map(|m| m.1),
+        like_peaks: constant.peak_map.map(|m| m.1),
         genes_unknown,
         peaks_unknown,
         gene_features,
@@ -382,7 +447,193 @@ fn check_config(config: &PrepareConfig) -> Result<()> {
     if config.shard_cells == 0 || config.dna_length == 0 {
         return Err(Error::usage("a shard needs at least one cell and a peak at least one base"));
     }
+    if config.like.is_some() {
+        let taken = [
+            (config.gtf.is_some(), "--gtf"),
+            (config.fasta.is_some(), "--fasta"),
+            (config.gene_features != GeneFeatures::None, "--gene-features"),
+        ];
+        if let Some((_, flag)) = taken.iter().find(|t| t.0) {
+            return Err(Error::usage(format!("{flag} cannot go with --like, which brings annotation and features")));
+        }
+    }
     Ok(())
+}
+
+/// Genes, peaks and features from the files.
+fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, say: &(dyn Fn(&str) + Sync)) -> Result<Constant> {
+    let genes = rna.source.as_ref();
+    let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
+    let places = match &gtf {
+        Some(gtf) => {
+            let ids = text_column(genes, Axis::Var, "gene_ids")?
+                .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
+            let places = gtf.locate(&rna.named, ids.as_deref())?;
+            let found = places.iter().flatten().count();
+            say(&format!("genes in the GTF: {found} of {}", rna.named.len()));
+            Some(places)
+        }
+        None => None,
+    };
+    let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
+    let (gene_chroms, tss) = locate_genes(genes, places.as_deref(), rna.named.len())?;
+    let regions = locate_peaks(atac.source.as_ref(), &atac.named)?;
+    let at = atac.source.path();
+    let vocabulary = build_vocabulary(at, rna.names.clone(), &gene_chroms, tss, atac.names.clone(), &regions)?;
+    let (gene_features, gene_extra) = gene_features(config, genes, places.as_deref(), &vocabulary, say)?;
+    let (mut dna_length, mut peak_dna) = (0, Vec::new());
+    if let Some(fasta) = &config.fasta {
+        let plain: Vec<Option<Region>> = regions.iter().map(|p| p.region.clone()).collect();
+        let sequences = read_peak_sequences(fasta, &plain, config.dna_length)?;
+        say(&format!(
+            "peak sequences matched by {}; without one: {} of {}",
+            if sequences.by_header { "header" } else { "position" },
+            sequences.missing,
+            plain.len()
+        ));
+        peak_dna = sequences.codes;
+        dna_length = config.dna_length;
+    }
+    Ok(Constant {
+        vocabulary,
+        gene_features,
+        gene_extra,
+        dna_length,
+        peak_dna,
+        genes_in_gtf,
+        gene_map: None,
+        peak_map: None,
+    })
+}
+
+/// Genes, peaks and features of another data set, and where the features of the files are among them.
+fn constant_like(
+    config: &PrepareConfig,
+    like: &DataSet,
+    rna: Option<&Input>,
+    atac: Option<&Input>,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Constant> {
+    let base = like.vocabulary();
+    let features = like.features();
+    let gene_map = rna.map(|input| {
+        let theirs: Vec<&str> = base.genes.iter().map(|g| g.name.as_str()).collect();
+        meet(config, like, input, &theirs, |_| None, say)
+    });
+    let peak_map = atac.map(|input| {
+        let theirs: Vec<&str> = base.peaks.iter().map(|p| p.name.as_str()).collect();
+        // One peak may be called chr1-100-200 here and chr1:100-200 there.
+        let mut place: HashMap<(String, i64, i64), u32> = HashMap::new();
+        for (i, p) in (0..).zip(&base.peaks).filter(|(_, p)| p.start >= 0) {
+            let chrom = base.chromosomes.get(p.chrom as usize).map_or("", String::as_str);
+            place.entry((chrom_key(chrom).to_string(), p.start, p.end)).or_insert(i);
+        }
+        let by_place = |name: &str| {
+            let region = parse_region(name)?;
+            place.get(&(chrom_key(&region.chrom).to_string(), region.start, region.end)).copied()
+        };
+        meet(config, like, input, &theirs, by_place, say)
+    });
+    Ok(Constant {
+        vocabulary: Vocabulary {
+            chromosomes: base.chromosomes.clone(),
+            unknown: base.unknown,
+            genes: base.genes.clone(),
+            peaks: base.peaks.clone(),
+            ..Vocabulary::default()
+        },
+        gene_features: like.gene_features().to_vec(),
+        gene_extra: features.gene_extra.clone(),
+        dna_length: features.dna_length(),
+        peak_dna: features.peak_dna.clone(),
+        genes_in_gtf: None,
+        gene_map: gene_map.transpose()?,
+        peak_map: peak_map.transpose()?,
+    })
+}
+
+/// Of each feature of `input` the number of the one of `theirs` it is: by name, else by `other`.
+fn meet(
+    config: &PrepareConfig,
+    like: &DataSet,
+    input: &Input,
+    theirs: &[&str],
+    other: impl Fn(&str) -> Option<u32>,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<(Vec<u32>, Met)> {
+    let number: HashMap<&str, u32> = (0..).zip(theirs).map(|(i, n)| (*n, i)).collect();
+    let mut taken = vec![false; theirs.len()];
+    let mut map = vec![DROPPED; input.names.len()];
+    let mut place = |to: &mut u32, found: Option<u32>| {
+        if let Some(i) = found
+            && !std::mem::replace(&mut taken[i as usize], true)
+        {
+            *to = i;
+        }
+    };
+    for (to, name) in map.iter_mut().zip(&input.names) {
+        place(to, number.get(name.as_str()).copied());
+    }
+    for (to, name) in map.iter_mut().zip(&input.names).filter(|(to, _)| **to == DROPPED) {
+        place(to, other(name));
+    }
+    let both = map.iter().filter(|&&i| i != DROPPED).count();
+    let met = Met { both, absent: theirs.len() - both, dropped: map.len() - both };
+    let what = if input.modality == Modality::Rna { "genes" } else { "peaks" };
+    if both == 0 || (both as f64) < config.min_common * theirs.len() as f64 {
+        let three = |names: &mut dyn Iterator<Item = &str>| names.take(3).collect::<Vec<_>>().join(", ");
+        return Err(Error::input(
+            input.source.path(),
+            format!(
+                "has {both} of the {} {what} of {}; it names them {}, the other {}",
+                theirs.len(),
+                like.dir().display(),
+                three(&mut input.names.iter().map(String::as_str)),
+                three(&mut theirs.iter().copied())
+            ),
+            "give data with the same features (or lower --min-common)",
+        ));
+    }
+    say(&format!(
+        "{what} as in {}: {both} of {}; {} of them are not in these data, {} of these data are not in it (dropped)",
+        like.dir().display(),
+        theirs.len(),
+        met.absent,
+        met.dropped
+    ));
+    Ok((map, met))
+}
+
+/// A model that was trained on values of one kind says nothing sensible of another.
+fn refuse_other_kind(
+    rows: &Entries,
+    like: Option<MatrixKind>,
+    asked: Option<MatrixKind>,
+    input: Option<&Input>,
+) -> Result<()> {
+    let (Some(theirs), Some(ours), Some(input), None) = (like, rows.kind(), input, asked) else { return Ok(()) };
+    let fits = |kind| ours == kind || (kind == MatrixKind::Counts && ours == MatrixKind::Binary);
+    if fits(theirs) {
+        return Ok(());
+    }
+    let what = input.modality.name().to_ascii_lowercase();
+    Err(Error::input(
+        input.source.path(),
+        format!("`{}` holds values that are {ours}, where the data set of --like holds {theirs}", input.matrix.at()),
+        format!(
+            "choose another layer with {}{}, or say --{what}-values {} if that is meant",
+            input.modality.layer_flag(),
+            match input.source.layers() {
+                layers if layers.is_empty() => String::new(),
+                layers => format!(" (there are {})", list(&layers)),
+            },
+            match ours {
+                MatrixKind::Binary => "binary",
+                MatrixKind::Counts => "counts",
+                MatrixKind::Normalised => "normalised",
+            }
+        ),
+    ))
 }
 
 /// Refuses a target that exists; with `force`, one that is anything but an empty folder or a data set.
@@ -453,26 +704,33 @@ fn unique_names(names: Vec<String>, path: &Path, what: &str, say: &(dyn Fn(&str)
     Ok(names)
 }
 
-/// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
-fn pair_cells(config: &PrepareConfig, rna: &[String], atac: &[String]) -> Result<Vec<(u32, u32)>> {
-    for (path, names) in [(&config.rna, rna), (&config.atac, atac)] {
-        if names.is_empty() {
-            return Err(Error::input(path, "`obs` is empty: no cell in it", "give a file with cells"));
-        }
-        let mut seen = HashSet::with_capacity(names.len());
-        let twice: Vec<&String> = names.iter().filter(|n| !seen.insert(n.as_str())).collect();
-        if let Some(first) = twice.first() {
-            return Err(Error::input(
-                path,
-                format!("{} barcodes in `obs` occur more than once (the first is {first})", twice.len()),
-                "make them unique, e.g. by a batch suffix",
-            ));
-        }
+/// Barcodes are there and distinct.
+fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Err(Error::input(path, "`obs` is empty: no cell in it", "give a file with cells"));
     }
+    let mut seen = HashSet::with_capacity(names.len());
+    let twice: Vec<&String> = names.iter().filter(|n| !seen.insert(n.as_str())).collect();
+    match twice.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::input(
+            path,
+            format!("{} barcodes in `obs` occur more than once (the first is {first})", twice.len()),
+            "make them unique, e.g. by a batch suffix",
+        )),
+    }
+}
+
+/// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
+fn pair_cells(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32, u32)>> {
+    let (rna_path, atac_path) = (rna.source.path(), atac.source.path());
+    let (rna, atac) = (rna.cells.as_slice(), atac.cells.as_slice());
+    check_barcodes(rna_path, rna)?;
+    check_barcodes(atac_path, atac)?;
     if config.pairing == Pairing::ByPosition {
         if rna.len() != atac.len() {
             return Err(Error::input(
-                &config.atac,
+                atac_path,
                 format!("{} cells, but the RNA file has {}", atac.len(), rna.len()),
                 "--pair by-position needs the same number; match by barcode, or cut the files to the same cells",
             ));
@@ -501,11 +759,11 @@ fn pair_cells(config: &PrepareConfig, rna: &[String], atac: &[String]) -> Result
             "give the two files of one experiment (or lower --min-common)".to_string()
         };
         return Err(Error::input(
-            &config.atac,
+            atac_path,
             format!(
                 "only {} of {smaller} barcodes are also in {} (e.g. {} here, {} there)",
                 pairs.len(),
-                config.rna.display(),
+                rna_path.display(),
                 atac[0],
                 rna[0]
             ),
@@ -561,7 +819,7 @@ type GenePlaces = (Vec<Option<String>>, Vec<Option<i64>>);
 
 /// Chromosome and TSS of every gene: from `var`, else from the GTF.
 fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
-    let column = text_column(rna, Axis::Var, "chrom")?;
+    let column = chrom_column(rna)?;
     if column.is_none() && places.is_none() {
         return Err(Error::input(
             rna.path(),
@@ -611,6 +869,17 @@ fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
         .collect())
 }
 
+/// Chromosomes of features: a column of one of the usual names, else the places in `interval` (as 10x writes them).
+fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Option<String>>>> {
+    for name in ["chrom", "chromosome", "chr", "seqnames", "Chromosome"] {
+        if let Some(column) = text_column(data, Axis::Var, name)? {
+            return Ok(Some(column));
+        }
+    }
+    let places = text_column(data, Axis::Var, "interval")?;
+    Ok(places.map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect()))
+}
+
 fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     for (start, end) in [("chromStart", "chromEnd"), ("start", "end")] {
         let start = number_column(data, Axis::Var, start)?;
@@ -644,7 +913,7 @@ struct PeakPlace {
 }
 
 fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
-    let chroms = text_column(atac, Axis::Var, "chrom")?;
+    let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
     let places: Vec<PeakPlace> = names
         .iter()
@@ -685,7 +954,7 @@ fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakP
 /// Chromosomes in order of first appearance over genes, then peaks. `chr1` and `1` are one; it is called as the
 /// peaks call it, so that tracks and links carry the names of the peak file.
 fn build_vocabulary(
-    config: &PrepareConfig,
+    atac: &Path,
     gene_names: Vec<String>,
     gene_chroms: &[Option<String>],
     tss: Vec<Option<i64>>,
@@ -708,7 +977,7 @@ fn build_vocabulary(
             distinct.join(", ")
         };
         return Err(Error::input(
-            &config.atac,
+            atac,
             format!(
                 "no chromosome of the peaks ({}) is one of the genes ({})",
                 some(&mut places.iter().filter_map(|p| p.chrom.as_deref())),
@@ -817,41 +1086,83 @@ fn gene_features(
 
 /// Labels of the rows of the file they are from.
 struct Labels {
-    from_rna: bool,
+    from: Modality,
     labels: Vec<Option<String>>,
 }
 
-fn cell_types(
-    config: &PrepareConfig,
-    rna: &dyn source::Source,
-    atac: &dyn source::Source,
-    say: &(dyn Fn(&str) + Sync),
-) -> Result<Option<Labels>> {
-    let name = config.cell_type_column.as_deref().unwrap_or("cell_type");
-    for (data, from_rna) in [(rna, true), (atac, false)] {
-        if let Some(labels) = text_column(data, Axis::Obs, name)? {
-            return Ok(Some(Labels { from_rna, labels }));
+/// Column of the cell types.
+const CELL_TYPE: &str = "cell_type";
+
+fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + Sync)) -> Result<Option<Labels>> {
+    let name = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
+    for input in inputs {
+        if let Some(labels) = text_column(input.source.as_ref(), Axis::Obs, name)? {
+            return Ok(Some(Labels { from: input.modality, labels }));
         }
     }
-    let columns = list(&rna.columns(Axis::Obs)?);
+    let mut columns: Vec<String> = Vec::new();
+    for input in inputs {
+        columns.extend(input.source.columns(Axis::Obs)?);
+    }
+    columns.sort();
+    columns.dedup();
+    let columns = list(&columns);
     if config.cell_type_column.is_some() {
         return Err(Error::input(
-            &config.rna,
-            format!("`obs` has no column `{name}` (nor has that of the ATAC file); it has {columns}"),
+            inputs[0].source.path(),
+            format!("`obs` has no column `{name}` (nor has that of the other file); there is {columns}"),
             "name one of these with --cell-type-column",
         ));
     }
-    say(&format!(
-        "warning: no column `cell_type` in obs (there are {columns}): without labels the sample set holds positives \
-         only, and matching cannot be trained; name the column with --cell-type-column"
-    ));
+    if inputs.len() == 2 {
+        say(&format!(
+            "warning: no column `cell_type` in obs (there is {columns}): without labels the sample set holds positives \
+             only, and matching cannot be trained; name the column with --cell-type-column"
+        ));
+    }
     Ok(None)
+}
+
+/// Most values a column of cells may have to be kept: as text, and as numbers, which are then codes of something.
+const FEW_TEXTS: usize = 1000;
+const FEW_NUMBERS: usize = 100;
+
+/// Columns of cells with few distinct values (batch, donor, site, …), those of the RNA file first.
+fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -> Result<Vec<ObsColumn>> {
+    let labels = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
+    let mut out: Vec<ObsColumn> = Vec::new();
+    for input in inputs {
+        let rows: Vec<u32> = kept.iter().map(|&(r, a)| if input.modality == Modality::Rna { r } else { a }).collect();
+        for name in input.source.columns(Axis::Obs)? {
+            if name == labels || out.iter().any(|c| c.name == name) {
+                continue;
+            }
+            let few = match input.source.column(Axis::Obs, &name) {
+                Ok(Some(Column::Floats(_)) | None) => continue,
+                Ok(Some(column @ Column::Ints(_))) => (column, FEW_NUMBERS),
+                Ok(Some(column)) => (column, FEW_TEXTS),
+                // A column of a kind that cannot be read is none to go by, and no reason to stop.
+                Err(_) => continue,
+            };
+            let values = few.0.select(&rows).into_text();
+            let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
+            if distinct.len() > few.1 || distinct.is_empty() {
+                continue;
+            }
+            let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
+            categories.sort_unstable();
+            let code: HashMap<&str, u32> = (0..).zip(&categories).map(|(i, c)| (c.as_str(), i)).collect();
+            let codes = values.iter().map(|v| v.as_deref().map_or(ObsColumn::MISSING, |v| code[v])).collect();
+            out.push(ObsColumn { name, categories, codes });
+        }
+    }
+    Ok(out)
 }
 
 fn label_cells(v: &mut Vocabulary, labels: Option<Labels>, kept: &[(u32, u32)], say: &(dyn Fn(&str) + Sync)) {
     let Some(labels) = labels else { return };
     let label = |&(r, a): &(u32, u32)| {
-        labels.labels[if labels.from_rna { r } else { a } as usize].as_deref().unwrap_or(UNLABELLED)
+        labels.labels[if labels.from == Modality::Rna { r } else { a } as usize].as_deref().unwrap_or(UNLABELLED)
     };
     let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
     types.sort_unstable();
@@ -866,71 +1177,97 @@ fn label_cells(v: &mut Vocabulary, labels: Option<Labels>, kept: &[(u32, u32)], 
     }
 }
 
-/// One of the two matrices.
-struct Source<'a> {
-    what: &'static str,
-    data: &'a dyn source::Source,
-    matrix: &'a Matrix,
-    kind: Option<MatrixKind>,
-    flag: &'static str,
-    layers: Vec<String>,
+/// The rows of a modality, with the indices of the vocabulary; no entry at all where there is no such modality.
+struct Entries {
+    rows: Option<Rows>,
+    /// Of each column of the file its index in the vocabulary, or [`DROPPED`]; the same where `None`.
+    map: Option<Vec<u32>>,
 }
 
-impl Source<'_> {
-    fn read(
-        &self,
-        config: &PrepareConfig,
-        scratch: &Path,
-        obs: &[String],
-        var: &[String],
-        hooks: Hooks<'_>,
-    ) -> Result<Rows> {
-        let mut rows = RowWriter::create(&scratch.join(format!("{}.rows", self.what)))?;
-        let stage = if self.what == "RNA" { "reading RNA" } else { "reading ATAC" };
-        let total = self.matrix.rows() as u64;
-        let mut done = 0;
-        (hooks.step)(stage, 0, total);
-        self.matrix.for_each_block(config.streaming, scratch, obs, var, |block| {
-            interrupt::check("nothing was written")?;
-            done += block.rows() as u64;
-            (hooks.step)(stage, done, total);
-            rows.append(&block)
-        })?;
-        let rows = rows.finish()?;
-        let at = self.matrix.at();
-        let layers = || {
-            let others: Vec<String> = self.layers.iter().filter(|l| !at.ends_with(l.as_str())).cloned().collect();
-            if others.is_empty() {
-                "give another file".to_string()
-            } else {
-                format!("choose another with {} (there are {})", self.flag, list(&others))
-            }
-        };
-        if rows.entries() == 0 {
-            return Err(Error::input(self.data.path(), format!("every value of `{at}` is 0"), layers()));
+impl Entries {
+    fn kind(&self) -> Option<MatrixKind> {
+        self.rows.as_ref().map(Rows::kind)
+    }
+
+    /// Row `i`, in no order.
+    fn row(&self, i: u32) -> Result<Vec<(u32, f32)>> {
+        let Some(rows) = &self.rows else { return Ok(Vec::new()) };
+        let (index, values) = rows.row(i as usize)?;
+        let mut entries: Vec<(u32, f32)> = index.into_iter().zip(values).collect();
+        if let Some(map) = &self.map {
+            entries.retain_mut(|e| {
+                e.0 = map[e.0 as usize];
+                e.0 != DROPPED
+            });
         }
-        (hooks.say)(&format!(
-            "{}: `{at}` of {}, {} × {}, {}, {} entries: {}, largest {}",
-            self.what,
-            self.data.path().display(),
-            self.matrix.rows(),
-            self.matrix.cols(),
-            self.matrix.layout(),
-            rows.entries(),
-            rows.kind(),
-            rows.largest()
-        ));
-        match self.kind {
-            // Counts that happen to be 0 and 1 only are counts nevertheless.
-            Some(want) if want != rows.kind() && !(want == MatrixKind::Counts && rows.kind() == MatrixKind::Binary) => {
-                Err(Error::input(
-                    self.data.path(),
-                    format!("`{at}` holds {} (largest {}), not {want}", rows.kind(), rows.largest()),
-                    layers(),
-                ))
-            }
-            _ => Ok(rows),
+        Ok(entries)
+    }
+
+    /// Has row `i` an entry, or need it none?
+    fn has_entry(&self, i: u32) -> Result<bool> {
+        match (&self.rows, &self.map) {
+            (None, _) => Ok(true),
+            (Some(rows), None) => Ok(rows.len(i as usize) > 0),
+            (Some(_), Some(_)) => Ok(!self.row(i)?.is_empty()),
         }
+    }
+}
+
+/// Reads a matrix into a file of rows.
+fn read_rows(
+    input: &Input,
+    kind: Option<MatrixKind>,
+    config: &PrepareConfig,
+    scratch: &Path,
+    hooks: Hooks<'_>,
+) -> Result<Rows> {
+    let (source, matrix) = (input.source.as_ref(), &input.matrix);
+    let what = input.modality.name();
+    let mut rows = RowWriter::create(&scratch.join(format!("{what}.rows")))?;
+    let stage = if input.modality == Modality::Rna { "reading RNA" } else { "reading ATAC" };
+    let total = matrix.rows() as u64;
+    let mut done = 0;
+    (hooks.step)(stage, 0, total);
+    matrix.for_each_block(config.streaming, scratch, &input.cells, &input.names, |block| {
+        interrupt::check("nothing was written")?;
+        done += block.rows() as u64;
+        (hooks.step)(stage, done, total);
+        rows.append(&block)
+    })?;
+    let rows = rows.finish()?;
+    let at = matrix.at();
+    let others = || {
+        let others: Vec<String> = source.layers().into_iter().filter(|l| !at.ends_with(l.as_str())).collect();
+        if others.is_empty() {
+            "give another file".to_string()
+        } else {
+            format!("choose another with {} (there are {})", input.modality.layer_flag(), list(&others))
+        }
+    };
+    if rows.entries() == 0 {
+        return Err(Error::input(source.path(), format!("every value of `{at}` is 0"), others()));
+    }
+    (hooks.say)(&format!(
+        "{what}: `{at}` of {} ({}), {} × {}, {}, {} entries: {}, largest {}",
+        source.path().display(),
+        source.form(),
+        matrix.rows(),
+        matrix.cols(),
+        matrix.layout(),
+        rows.entries(),
+        rows.kind(),
+        rows.largest()
+    ));
+    match kind {
+        // Counts that happen to be 0 and 1 only are counts nevertheless.
+        Some(want) if want != rows.kind() && !(want == MatrixKind::Counts && rows.kind() == MatrixKind::Binary) => {
+            Err(Error::input(
+                source.path(),
+                format!("`{at}` holds {} (largest {}), not {want}", rows.kind(), rows.largest()),
+                others(),
+            ))
+        }
+        _ => Ok(rows),
     }
 }
 
@@ -972,8 +1309,8 @@ fn write_shards(
     sizes: Sizes,
     v: &Vocabulary,
     kept: &[(u32, u32)],
-    rna: &Rows,
-    atac: &Rows,
+    rna: &Entries,
+    atac: &Entries,
     peak_dna: &[u8],
     hooks: Hooks<'_>,
 ) -> Result<(Vec<shard::ShardEntry>, (u64, u64))> {
@@ -982,13 +1319,13 @@ fn write_shards(
     let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
     let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
     let length = sizes.dna_length as usize;
-    let fetch = |rows: &Rows, i: u32, chrom: &[u32]| -> Result<Vec<(u32, f32)>> {
-        let (index, values) = rows.row(i as usize)?;
-        let mut entries: Vec<(u32, f32)> = index.into_iter().zip(values).collect();
+    let fetch = |rows: &Entries, i: u32, chrom: &[u32]| -> Result<Vec<(u32, f32)>> {
+        let mut entries = rows.row(i)?;
         entries.sort_unstable_by_key(|&(k, _)| (chrom[k as usize], k));
         Ok(entries)
     };
-    let (store_expr, store_acc) = (rna.kind() != MatrixKind::Binary, atac.kind() != MatrixKind::Binary);
+    let (store_expr, store_acc) =
+        (rna.kind().is_some_and(|k| k != MatrixKind::Binary), atac.kind().is_some_and(|k| k != MatrixKind::Binary));
     let mut entries = (0, 0);
     let mut out = Vec::new();
     (hooks.step)("shards", 0, kept.len() as u64);

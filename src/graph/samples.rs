@@ -28,7 +28,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::dataset::{DataSet, SAMPLES, Sample, SampleSet, Vocabulary};
+use super::dataset::{DataSet, ObsColumn, SAMPLES, Sample, SampleSet, Vocabulary};
 use super::files::{Fields, checksum, write_whole};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -53,14 +53,59 @@ pub enum Negatives {
     Mixed,
 }
 
-/// What is dealt out to training, validation and test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What is dealt out to training, validation and test. As text: `cell`, `sample`, `batch:COLUMN`.
+///
+/// ```
+/// use sccrossrec::graph::SplitBy;
+/// assert_eq!("batch:donor".parse(), Ok(SplitBy::Batch("donor".into())));
+/// assert_eq!(SplitBy::Cell.to_string(), "cell");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum SplitBy {
     /// Cells: no cell of a test sample is in any training sample; each part draws its own negatives.
     Cell,
     /// Samples, as published: the cell of a test negative may be seen in training.
     Sample,
+    /// Whole batches, donors or sites, told by this column of `obs`: no batch has cells in two parts. Else as `Cell`.
+    Batch(String),
+}
+
+impl std::fmt::Display for SplitBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SplitBy::Cell => f.write_str("cell"),
+            SplitBy::Sample => f.write_str("sample"),
+            SplitBy::Batch(column) => write!(f, "batch:{column}"),
+        }
+    }
+}
+
+impl std::str::FromStr for SplitBy {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        match s {
+            "cell" => Ok(SplitBy::Cell),
+            "sample" => Ok(SplitBy::Sample),
+            _ => match s.strip_prefix("batch:") {
+                Some(column) if !column.is_empty() => Ok(SplitBy::Batch(column.into())),
+                _ => Err(format!("{s:?} is no way to split; there are cell, sample and batch:COLUMN")),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for SplitBy {
+    type Error = String;
+    fn try_from(s: String) -> std::result::Result<Self, String> {
+        s.parse()
+    }
+}
+
+impl From<SplitBy> for String {
+    fn from(split: SplitBy) -> String {
+        split.to_string()
+    }
 }
 
 /// How a sample set is drawn.
@@ -72,6 +117,12 @@ pub struct SampleConfig {
     pub negative_ratio: f64,
     /// What is dealt out.
     pub split: SplitBy,
+    /// With [`SplitBy::Batch`]: batches that make up the validation part; chosen by the seed where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub val_batches: Vec<String>,
+    /// With [`SplitBy::Batch`]: batches that make up the test part; chosen by the seed where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_batches: Vec<String>,
     /// Only cells of these types; all where empty.
     pub cell_types: Vec<String>,
     /// Positives only.
@@ -86,6 +137,8 @@ impl Default for SampleConfig {
             negatives: Negatives::Easy,
             negative_ratio: 1.0,
             split: SplitBy::Cell,
+            val_batches: Vec::new(),
+            test_batches: Vec::new(),
             cell_types: Vec::new(),
             discovery: false,
             seed: 906,
@@ -228,6 +281,92 @@ fn tenths(n: usize) -> usize {
     if n >= 3 { (n / 10).max(1) } else { 0 }
 }
 
+/// Cells of the training, validation and test part, whole batches each. Batches of more than a fifth of the cells, and
+/// cells of no batch, go to training; of the others, in random order, as many as reach a tenth of the cells make the
+/// test part, and again the validation part.
+fn deal_batches(
+    v: &Vocabulary,
+    config: &SampleConfig,
+    column: &str,
+    cells: &[u32],
+    rng: &mut Rng,
+) -> Result<[Vec<u32>; 3]> {
+    let Some(obs) = v.obs.iter().find(|c| c.name == column) else {
+        let names: Vec<String> = v.obs.iter().map(|c| c.name.clone()).collect();
+        return Err(Error::usage(format!(
+            "--split batch:{column}: the data set keeps no column {column:?} of obs; it keeps {}",
+            crate::data::anndata::list(&names)
+        )));
+    };
+    let batch_of = |c: u32| obs.codes.get(c as usize).copied().filter(|&b| b != ObsColumn::MISSING);
+    let mut size = vec![0usize; obs.categories.len()];
+    cells.iter().filter_map(|&c| batch_of(c)).for_each(|b| size[b as usize] += 1);
+    let there = |b: usize| size[b] > 0;
+    let name = |b: &usize| obs.categories[*b].clone();
+    let all: Vec<usize> = (0..size.len()).filter(|&b| there(b)).collect();
+    let find = |names: &[String], flag: &str| -> Result<Vec<usize>> {
+        let known = |n: &String| {
+            all.iter().copied().find(|b| obs.categories[*b] == *n).ok_or_else(|| {
+                let names: Vec<String> = all.iter().map(name).collect();
+                let there = crate::data::anndata::list(&names);
+                Error::usage(format!("{flag}: there is no cell with {column} {n:?}; there are {there}"))
+            })
+        };
+        names.iter().map(known).collect()
+    };
+    let mut test = find(&config.test_batches, "--test-batches")?;
+    let mut val = find(&config.val_batches, "--val-batches")?;
+    if let Some(both) = test.iter().find(|b| val.contains(b)) {
+        return Err(Error::usage(format!(
+            "{column} {:?} cannot be in both --val-batches and --test-batches",
+            name(both)
+        )));
+    }
+    let mut order: Vec<usize> = all.iter().copied().filter(|&b| !test.contains(&b) && !val.contains(&b)).collect();
+    rng.shuffle(&mut order);
+    order.sort_by_key(|&b| size[b] * 5 > cells.len()); // stable: large ones last
+    let mut order = std::collections::VecDeque::from(order);
+    // Batches that must be left for the parts to come; the training part is one.
+    let mut reserved = 1 + usize::from(test.is_empty()) + usize::from(val.is_empty());
+    for part in [&mut test, &mut val] {
+        if !part.is_empty() {
+            continue;
+        }
+        reserved -= 1;
+        let mut n = 0;
+        while order.len() > reserved {
+            let Some(&b) = order.front() else { break };
+            if !part.is_empty() && (n >= cells.len() / 10 || size[b] * 5 > cells.len()) {
+                break;
+            }
+            n += size[b];
+            part.push(b);
+            order.pop_front();
+        }
+    }
+    if test.is_empty() || val.is_empty() || order.is_empty() {
+        return Err(Error::usage(format!(
+            "--split batch:{column} needs batches for training, validation and test, and there are {}: {}",
+            all.len(),
+            crate::data::anndata::list(&all.iter().map(name).collect::<Vec<_>>())
+        )));
+    }
+    let mut parts: [Vec<u32>; 3] = Default::default();
+    for &c in cells {
+        let b = batch_of(c).map(|b| b as usize);
+        let k = if b.is_some_and(|b| test.contains(&b)) {
+            2
+        } else if b.is_some_and(|b| val.contains(&b)) {
+            1
+        } else {
+            0
+        };
+        parts[k].push(c);
+    }
+    parts.iter_mut().for_each(|p| rng.shuffle(p));
+    Ok(parts)
+}
+
 /// Draws a sample set: positives one a cell, negatives by `config`, parts 80/10/10. The result is a function of the
 /// vocabulary and the configuration alone.
 pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> {
@@ -265,17 +404,24 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
     let n_negatives = |positives: usize| (ratio * positives as f64).round() as usize;
     let mut samples: Vec<Sample> = Vec::new();
     let mut parts: [Vec<u32>; 3] = Default::default();
-    match config.split {
-        SplitBy::Cell => {
-            rng.shuffle(&mut cells);
-            let tenth = tenths(cells.len());
-            let (train, rest) = cells.split_at(cells.len() - 2 * tenth);
-            let (val, test) = rest.split_at(tenth);
-            for (k, (cells, name)) in
-                [(train, "the training part"), (val, "the validation part"), (test, "the test part")]
-                    .into_iter()
-                    .enumerate()
-            {
+    if !matches!(config.split, SplitBy::Batch(_)) && !(config.val_batches.is_empty() && config.test_batches.is_empty())
+    {
+        return Err(Error::usage("--val-batches and --test-batches need --split batch:COLUMN"));
+    }
+    match &config.split {
+        by @ (SplitBy::Cell | SplitBy::Batch(_)) => {
+            let dealt = match by {
+                SplitBy::Batch(column) => deal_batches(v, config, column, &cells, &mut rng)?,
+                _ => {
+                    rng.shuffle(&mut cells);
+                    let tenth = tenths(cells.len());
+                    let (train, rest) = cells.split_at(cells.len() - 2 * tenth);
+                    let (val, test) = rest.split_at(tenth);
+                    [train.to_vec(), val.to_vec(), test.to_vec()]
+                }
+            };
+            let names = ["the training part", "the validation part", "the test part"];
+            for (k, (cells, name)) in dealt.iter().zip(names).enumerate() {
                 let from = samples.len();
                 samples.extend(cells.iter().map(|&c| Sample { rna: c, atac: c, label: 1 }));
                 let n = n_negatives(cells.len());

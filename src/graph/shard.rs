@@ -35,7 +35,7 @@
 //! | 5 | f32 | A or 0 | accessibility of each entry, above 0 |
 //! | 6 | u32 | n × L | for each cell and base position, the sum of the base codes of the cell's peaks |
 //!
-//! Every cell has at least one gene and one peak.
+//! A cell without genes, or without peaks, is one of data of one modality alone.
 //!
 //! # Version history
 //! - 1: first version.
@@ -285,7 +285,7 @@ impl Shard {
         }
         (0..self.cells).into_par_iter().try_for_each(|i| {
             let (from, to) = (indptr[i], indptr[i + 1]);
-            if from >= to || to > index.len() as u64 {
+            if from > to || to > index.len() as u64 {
                 return Err(bad(i, format!("its {what}s are entries {from} to {to} of {}", index.len())));
             }
             let row = &index[from as usize..to as usize];

@@ -108,6 +108,7 @@ pub fn train_on(
 ) -> Result<Outcome> {
     config.validate()?;
     check_precision(device, config)?;
+    data.need_both("training")?;
     check_samples(data, set)?;
     let model = Model::new(config.model(data), data.features(), config.init(), config.seed)?;
     let mut file = new_run_file(data, config, &model.config)?;
@@ -165,6 +166,7 @@ pub fn resume_on(
 ) -> Result<Outcome> {
     config.validate()?;
     check_precision(device, config)?;
+    data.need_both("training")?;
     check_samples(data, set)?;
     let run = Run::open(out)?;
     if run.file.origin != "trained" {

@@ -168,8 +168,10 @@ pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn 
     let source: Box<dyn Source> = match detect(path)? {
         Found::AnnData(data) => Box::new(AnnDataSource::new(data, select, modality)?),
         Found::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
-        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes, select)?),
-        Found::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, select)?),
+        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
+        Found::TenXLegacy(file, bytes, genomes) => {
+            Box::new(tenx::open_legacy(path, &file, bytes, &genomes, select.genome.as_ref())?)
+        }
         Found::MatrixMarket => Box::new(mtx::open(path)?),
     };
     let source = match &select.genome {
@@ -177,6 +179,67 @@ pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn 
         _ => source,
     };
     of_type(source, modality)
+}
+
+/// The form of what is at a path.
+///
+/// # Errors
+/// [`Error::Input`] where it is none of the known ones.
+pub fn form_of(path: &Path) -> Result<Form> {
+    Ok(match detect(path)? {
+        Found::AnnData(_) => Form::AnnData,
+        Found::MuData(..) => Form::MuData,
+        Found::TenX(..) => Form::TenX,
+        Found::TenXLegacy(..) => Form::TenXLegacy,
+        Found::MatrixMarket => Form::MatrixMarket,
+    })
+}
+
+/// All features of a file that holds one matrix.
+///
+/// # Errors
+/// [`Error::Input`] where it is MuData, or a 10x file of several genomes.
+pub fn everything(path: &Path) -> Result<Box<dyn Source>> {
+    Ok(match detect(path)? {
+        Found::AnnData(data) => Box::new(data),
+        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
+        Found::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, None)?),
+        Found::MatrixMarket => Box::new(mtx::open(path)?),
+        Found::MuData(..) => {
+            return Err(Error::input(path, "is MuData", "look at its modalities one by one"));
+        }
+    })
+}
+
+/// The modalities of a MuData file, by name.
+///
+/// # Errors
+/// [`Error::Input`] where it is something else, or a modality is not AnnData.
+pub fn modalities(path: &Path) -> Result<Vec<(String, AnnData)>> {
+    match detect(path)? {
+        Found::MuData(file, bytes) => mudata::modalities(&file)
+            .into_iter()
+            .map(|name| Ok((name.clone(), AnnData::inside(path, &file, &format!("mod/{name}/"), bytes)?)))
+            .collect(),
+        _ => Err(Error::input(path, "is not MuData", "give an .h5mu file")),
+    }
+}
+
+/// The matrices of a 10x file from before Cell Ranger 3, by genome.
+///
+/// # Errors
+/// [`Error::Input`] where it is something else, or damaged.
+pub fn genomes(path: &Path) -> Result<Vec<(String, Box<dyn Source>)>> {
+    match detect(path)? {
+        Found::TenXLegacy(file, bytes, genomes) => genomes
+            .iter()
+            .map(|g| {
+                let one: Box<dyn Source> = Box::new(tenx::open_legacy(path, &file, bytes, &genomes, Some(g))?);
+                Ok((g.clone(), one))
+            })
+            .collect(),
+        _ => Err(Error::input(path, "is no 10x file of that kind", "give an .h5 file of Cell Ranger before 3")),
+    }
 }
 
 /// What a path was found to be.
@@ -251,7 +314,41 @@ fn tenx_outputs(path: &Path) -> Option<&'static str> {
     inner.into_iter().find(|inner| path.join(inner).exists())
 }
 
-/// An `.h5ad` file as a source.
+impl Source for AnnData {
+    fn path(&self) -> &Path {
+        AnnData::path(self)
+    }
+
+    fn form(&self) -> Form {
+        Form::AnnData
+    }
+
+    fn names(&self, axis: Axis) -> Result<Vec<String>> {
+        AnnData::names(self, axis)
+    }
+
+    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
+        AnnData::columns(self, axis)
+    }
+
+    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
+        AnnData::column(self, axis, name)
+    }
+
+    fn layers(&self) -> Vec<String> {
+        AnnData::layers(self)
+    }
+
+    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
+        AnnData::matrix(self, layer, hint)
+    }
+
+    fn whole_anndata(&self) -> Option<&AnnData> {
+        (!self.is_raw()).then_some(self)
+    }
+}
+
+/// An `.h5ad` file as a source, with a layer chosen.
 #[derive(Debug)]
 pub(crate) struct AnnDataSource {
     data: AnnData,
@@ -303,7 +400,7 @@ impl Source for AnnDataSource {
     }
 
     fn whole_anndata(&self) -> Option<&AnnData> {
-        (!self.data.is_raw()).then_some(&self.data)
+        self.data.whole_anndata()
     }
 }
 

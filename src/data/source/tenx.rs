@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hdf5::{File, Group};
 
-use super::{Form, Select, Source};
+use super::{Form, Source};
 use crate::data::anndata::{Axis, Column, Matrix, list, text_of};
 use crate::error::{Error, Result};
 
@@ -27,7 +27,7 @@ pub(super) struct TenXSource {
 
 const DAMAGED: &str = "the file is damaged; make or fetch it again";
 
-pub(super) fn open(path: &Path, file: &File, bytes: u64, _: &Select) -> Result<TenXSource> {
+pub(super) fn open(path: &Path, file: &File, bytes: u64) -> Result<TenXSource> {
     let missing = |what: &str| {
         Error::input(path, format!("no `{what}` in it"), "give a filtered_feature_bc_matrix.h5 as 10x makes it")
     };
@@ -65,9 +65,9 @@ pub(super) fn open_legacy(
     file: &File,
     bytes: u64,
     genomes: &[String],
-    select: &Select,
+    wanted: Option<&String>,
 ) -> Result<TenXSource> {
-    let genome = match (&select.genome, genomes) {
+    let genome = match (wanted, genomes) {
         (Some(wanted), _) => genomes.iter().find(|g| *g == wanted).ok_or_else(|| {
             Error::input(
                 path,
