@@ -309,6 +309,14 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let described: Vec<&Input> = rna.iter().chain(&atac).collect();
     let labels = cell_types(config, &described, say)?;
 
+    // What is wrong with the samples is said before the long work, not after it.
+    if described.len() == 2 {
+        let mut draft = Vocabulary { cells: vec![String::new(); pairs.len()], ..Vocabulary::default() };
+        label_cells(&mut draft, &labels, &pairs, &|_| {});
+        draft.obs = obs_columns(config, &described, &pairs)?;
+        default_samples(config, &draft, &|_| {})?;
+    }
+
     let folder = NewFolder::new(out)?;
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).map_err(|e| Error::io(&scratch, "create", e))?;
@@ -350,7 +358,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     }
     let row_of = |k: &(u32, u32), modality| if modality == Modality::Rna { k.0 } else { k.1 } as usize;
     vocabulary.cells = kept.iter().map(|k| first.cells[row_of(k, first.modality)].clone()).collect();
-    label_cells(&mut vocabulary, labels, &kept, say);
+    label_cells(&mut vocabulary, &labels, &kept, say);
     vocabulary.obs = obs_columns(config, &described, &kept)?;
 
     let mut parts = write_vocabulary(folder.path(), &vocabulary)?;
@@ -1159,7 +1167,7 @@ fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -
     Ok(out)
 }
 
-fn label_cells(v: &mut Vocabulary, labels: Option<Labels>, kept: &[(u32, u32)], say: &(dyn Fn(&str) + Sync)) {
+fn label_cells(v: &mut Vocabulary, labels: &Option<Labels>, kept: &[(u32, u32)], say: &(dyn Fn(&str) + Sync)) {
     let Some(labels) = labels else { return };
     let label = |&(r, a): &(u32, u32)| {
         labels.labels[if labels.from == Modality::Rna { r } else { a } as usize].as_deref().unwrap_or(UNLABELLED)

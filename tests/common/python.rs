@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The packages, pinned: what these versions open without a warning is what we promise.
-const PACKAGES: [&str; 5] = ["anndata==0.11.4", "numpy==2.2.6", "pandas==2.3.3", "scipy==1.15.3", "h5py==3.14.0"];
+const PACKAGES: [&str; 8] = [
+    "anndata==0.11.4",
+    "numpy==2.2.6",
+    "pandas==2.3.3",
+    "scipy==1.15.3",
+    "h5py==3.14.0",
+    "mudata==0.3.2",
+    "scanpy==1.11.5",
+    "scikit-misc==0.5.1",
+];
 
 /// Python of an environment that has `anndata`; made once under `target/` and shared by all test programs.
 /// `None` (with a message) only where there is no `python3` at all; anything else that fails panics with the reason,
@@ -36,7 +45,7 @@ pub fn python_with_anndata() -> Option<PathBuf> {
         let _ = std::fs::remove_dir_all(&dir);
         must("python3 -m venv (Debian: install python3-venv)", Command::new("python3").arg("-m").arg("venv").arg(&dir));
         must(
-            "pip install anndata",
+            "pip install anndata, mudata, scanpy",
             Command::new(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PACKAGES),
         );
         std::fs::write(&stamp, wanted).expect("write the stamp of the environment");
