@@ -245,7 +245,7 @@ fn each_flag_has_its_line() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--rna-layer", "counts"], &["rna.h5ad", "no matrix at `layers/counts`", "none"]),
         (&["--rna-values", "normalised"], &["rna.h5ad", "raw counts", "not normalised"]),
-        (&["--cell-type-column", "kind"], &["rna.h5ad", "`kind`", "it has cell_type"]),
+        (&["--cell-type-column", "kind"], &["rna.h5ad", "`kind`", "the columns are cell_type"]),
         (&["--gene-features", "means"], &["rna.h5ad", "`means`"]),
         (&["--gene-features", "colour"], &["colour", "variances_norm"]),
         (&["--gtf", gtf], &["other.gtf", "none of the 25 genes", "gene0, gene1, gene2", "FBgn01 (fly)"]),

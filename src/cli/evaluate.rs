@@ -62,6 +62,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let mut run = Run::open(&args.run)?;
     run.allow_missing = args.allow_missing;
     let data = open_data(&run, args.data.as_ref(), ctx)?;
+    data.need_both("evaluation")?;
     let name = args.samples.as_ref().unwrap_or(&run.config.samples);
     let set = data.samples(name)?;
     let trained_on = run.trained_on(&data, &set);

@@ -597,7 +597,7 @@ impl DataSet {
         };
         Err(Error::input(
             &self.dir,
-            format!("has no {missing}, which {doing} needs"),
+            format!("has no {missing}; {doing} needs both modalities"),
             "prepare both modalities (--rna and --atac)",
         ))
     }

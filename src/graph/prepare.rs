@@ -1118,13 +1118,13 @@ fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + S
     if config.cell_type_column.is_some() {
         return Err(Error::input(
             inputs[0].source.path(),
-            format!("`obs` has no column `{name}` (nor has that of the other file); there is {columns}"),
+            format!("`obs` has no column `{name}` (nor has that of the other file); the columns are {columns}"),
             "name one of these with --cell-type-column",
         ));
     }
     if inputs.len() == 2 {
         say(&format!(
-            "warning: no column `cell_type` in obs (there is {columns}): without labels the sample set holds positives \
+            "warning: no column `cell_type` in obs (the columns are {columns}): without labels the sample set holds positives \
              only, and matching cannot be trained; name the column with --cell-type-column"
         ));
     }
@@ -1385,7 +1385,14 @@ fn default_samples(config: &PrepareConfig, v: &Vocabulary, say: &(dyn Fn(&str) +
     if labelled == 0 {
         recipe.negative_ratio = 0.0; // said already, where the labels were looked for
     }
-    let set = draw_samples(v, &recipe)?;
+    let set = match draw_samples(v, &recipe) {
+        // A few cells met by a trained model need not have pairs of every kind.
+        Err(e) if config.like.is_some() && recipe.negative_ratio > 0.0 && !recipe.discovery => {
+            say(&format!("warning: `samples/default` holds positives only: {e}"));
+            draw_samples(v, &SampleConfig { negative_ratio: 0.0, ..recipe })?
+        }
+        set => set?,
+    };
     if set.val.is_empty() || set.test.is_empty() {
         say("warning: too few cells for a validation and a test part: all samples are for training");
     }

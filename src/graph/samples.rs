@@ -404,8 +404,8 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
     let n_negatives = |positives: usize| (ratio * positives as f64).round() as usize;
     let mut samples: Vec<Sample> = Vec::new();
     let mut parts: [Vec<u32>; 3] = Default::default();
-    if !matches!(config.split, SplitBy::Batch(_)) && !(config.val_batches.is_empty() && config.test_batches.is_empty())
-    {
+    let named = !(config.val_batches.is_empty() && config.test_batches.is_empty());
+    if named && !matches!(config.split, SplitBy::Batch(_)) {
         return Err(Error::usage("--val-batches and --test-batches need --split batch:COLUMN"));
     }
     match &config.split {
@@ -514,6 +514,7 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            data.need_both("a sample set, for training or evaluation,")?;
             return Err(Error::input(
                 data.dir(),
                 format!("no sample set {name:?}; there are {}", crate::data::anndata::list(&data.sample_sets()?)),

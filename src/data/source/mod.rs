@@ -287,7 +287,7 @@ pub(crate) fn detect(path: &Path) -> Result<Found> {
     if has("mod") {
         return Ok(Found::MuData(file, bytes));
     }
-    if has("obs") && has("var") {
+    if has("obs") || has("var") {
         return Ok(Found::AnnData(AnnData::inside(path, &file, "", bytes)?));
     }
     if has("matrix") {
