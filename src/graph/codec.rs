@@ -63,14 +63,18 @@ fn put_bits(numbers: &[u32], width: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The inverse; missing bytes read as 0.
+/// The inverse; what is missing reads as anything.
 fn get_bits(bytes: &[u8], width: usize, out: &mut [u32]) {
-    let (mut word, mut filled, mut bytes) = (0u64, 0, bytes.iter());
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [0; 4];
+    last.iter_mut().zip(rest).for_each(|(l, &b)| *l = b);
+    let mut words = words.iter();
+    let (mut word, mut filled) = (0u64, 0);
     let mask = (1u64 << width) - 1;
     for n in out {
-        while filled < width {
-            word |= u64::from(bytes.next().copied().unwrap_or(0)) << filled;
-            filled += 8;
+        if filled < width {
+            word |= u64::from(u32::from_le_bytes(*words.next().unwrap_or(&last))) << filled;
+            filled += 32;
         }
         *n = (word & mask) as u32;
         word >>= width;

@@ -545,7 +545,8 @@ mod tests {
             d.genes.push(1, &[0, 0, 0]);
             d.peaks.push(1, &[0]);
             let rows = if row == 0 { &mut d.genes } else { &mut d.peaks };
-            (rows.starts.pop(), rows.counts.pop());
+            rows.starts.pop();
+            rows.counts.pop();
             rows.bytes.truncate(rows.starts.last().map_or(0, |&n| n as usize));
             rows.push(count, bytes);
             refused(&d)
