@@ -211,7 +211,12 @@ fn main() {
     simulate(dir.path(), cells);
     let sets = [
         ("NeurIPS", Some(dir.path().to_path_buf())),
-        ("SNARE", std::env::var_os("SCCROSSREC_TEST_DATA").map(|d| Path::new(&d).join("snare_cortex"))),
+        (
+            "SNARE",
+            std::env::var_os("SCCROSSREC_TEST_DATA")
+                .filter(|d| !d.is_empty())
+                .map(|d| Path::new(&d).join("snare_cortex")),
+        ),
     ];
     for (name, files) in sets {
         let Some(files) = files else { continue };

@@ -225,11 +225,12 @@ pub(crate) fn decode(
         if end > order.len() as u64 {
             return Err("one is beyond the vocabulary");
         }
-        index.extend(gaps.iter().map(|&gap| {
-            let rank = next + gap as usize;
-            next = rank + 1;
-            order[rank] // below `end`
+        let mut before = next;
+        index.extend(gaps.iter().enumerate().map(|(i, &gap)| {
+            before += gap as usize;
+            order[before + i] // below `end`
         }));
+        next = end as usize;
         Ok(())
     })?;
     if stored && n > 0 {
