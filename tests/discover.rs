@@ -6,7 +6,7 @@ use sccrossrec::discover::{
     AttentionWriter, ByChance, ByCorrelation, ByDistance, BySum, Link, LinkTable, Pair, PairScorer, Truth, recover,
 };
 use sccrossrec::evaluate::ranking;
-use sccrossrec::graph::{CellView, Gene, Peak, Values, Vocabulary};
+use sccrossrec::graph::{Cell, Gene, Peak, Values, Vocabulary};
 use sccrossrec::rng::Rng;
 
 const GENES: usize = 23;
@@ -74,9 +74,9 @@ fn pearson(x: &[f64], y: &[f64]) -> f64 {
 fn recovery_equals_brute_force() {
     let v = vocabulary();
     let (genes, peaks) = cells(&v);
-    let view = |c: u32| {
-        let (g, p) = (&genes[c as usize], &peaks[c as usize]);
-        CellView { genes: &g.0, expr: Values::F32(&g.1), peaks: &p.0, acc: Values::F32(&p.1) }
+    let read = |c: u32, cell: &mut Cell| {
+        let (g, p) = (genes[c as usize].clone(), peaks[c as usize].clone());
+        *cell = Cell { genes: g.0, expr: Values::F32(g.1), peaks: p.0, acc: Values::F32(p.1) };
     };
     // All pairs of equal, known chromosome, spelt out.
     let pairs: Vec<(u32, u32)> = (0..GENES as u32)
@@ -94,7 +94,7 @@ fn recovery_equals_brute_force() {
     let truth = Truth { links: links.clone(), missing: 2, off_chromosome: 1 };
 
     let some: Vec<u32> = (0..CELLS as u32).filter(|c| c % 3 != 1).collect();
-    let correlation = ByCorrelation::new(&v, &some, &view);
+    let correlation = ByCorrelation::new(&v, &some, &read);
     let (sum, distance, chance) = (BySum(&table), ByDistance(&v), ByChance { seed: 906 });
     let scorers: [&dyn PairScorer; 4] = [&sum, &correlation, &distance, &chance];
     let found = recover(&v, &truth, &scorers);

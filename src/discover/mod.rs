@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
 pub use links::{Link, LinkScore, LinkTable};
 pub use recovery::{
-    ByChance, ByCorrelation, ByDistance, BySum, PairScorer, Recovered, Recovery, Truth, distance, recover,
+    ByChance, ByCorrelation, ByDistance, BySum, PairScorer, ReadCell, Recovered, Recovery, Truth, distance, recover,
 };
 
 use crate::device::Runner;
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, Vocabulary};
+use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::{Attention, Want};
 use crate::train::files::write_atomic;
 
@@ -269,8 +269,8 @@ pub fn discover<'m>(
     let links = all.links();
     let recovery = truth.map(|truth| {
         let cells: Vec<u32> = groups.iter().flat_map(|g| g.1.iter().copied()).collect();
-        let view = |c: u32| data.cell(c as usize);
-        let correlation = ByCorrelation::new(v, &cells, &view);
+        let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
+        let correlation = ByCorrelation::new(v, &cells, &read);
         let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
         recover(v, &truth, &[&sum, &correlation, &distance, &chance])
     });

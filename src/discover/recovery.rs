@@ -10,11 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::links::Link;
 use crate::error::{Error, Result};
 use crate::evaluate::{Ranking, RankingMetrics};
-use crate::graph::{CellView, Vocabulary};
+use crate::graph::{Cell, Vocabulary};
+use crate::model::Csr;
 use crate::rng::philox;
 
 /// Pairs scored at a time, a thread.
 const BLOCK: usize = 1 << 20;
+/// Blocks whose cells are read together: as many as there are threads, within these.
+const TOGETHER: (usize, usize) = (8, 32);
+/// Cells read by one thread at a time.
+const CELLS: usize = 512;
 
 /// Known links, as indices of a data set.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -98,6 +103,10 @@ pub trait PairScorer: Sync {
     /// Scores of `genes` × `peaks`, row-major, into `out`. Both are ascending and of one chromosome; `genes` are
     /// neighbours among the genes of that chromosome. Higher means: rather a link.
     fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]);
+    /// A scorer that has read what these blocks (genes, peaks) need, if there is anything to read.
+    fn read(&self, _blocks: &[(&[u32], &[u32])]) -> Option<Box<dyn PairScorer + '_>> {
+        None
+    }
 }
 
 /// Summed attention; 0 where there is none.
@@ -178,9 +187,12 @@ impl PairScorer for ByChance {
     }
 }
 
+/// Decodes a cell into the memory of another.
+pub type ReadCell<'a> = dyn Fn(u32, &mut Cell) + Sync + 'a;
+
 /// Pearson correlation of expression and accessibility over cells; 0 where either is constant.
 pub struct ByCorrelation<'a> {
-    cell: &'a (dyn Fn(u32) -> CellView<'a> + Sync),
+    cell: &'a ReadCell<'a>,
     cells: &'a [u32],
     gene_chrom: Vec<u32>,
     peak_chrom: Vec<u32>,
@@ -194,6 +206,13 @@ pub struct ByCorrelation<'a> {
     peak_sums: Vec<[f64; 2]>,
 }
 
+/// The correlation, with the entries that some blocks need at hand.
+struct Correlation<'a> {
+    of: &'a ByCorrelation<'a>,
+    /// Genes and peaks of the cells, [`CELLS`] of these at a time.
+    cells: Vec<[Csr<f32>; 2]>,
+}
+
 /// Place of each item among those of its chromosome.
 fn places(chrom: &[u32], chromosomes: usize) -> Vec<u32> {
     let mut next = vec![0; chromosomes];
@@ -205,15 +224,16 @@ fn places(chrom: &[u32], chromosomes: usize) -> Vec<u32> {
 }
 
 impl<'a> ByCorrelation<'a> {
-    /// Over `cells`, read through `cell`: a pass over them for the sums of genes and peaks.
-    pub fn new(v: &Vocabulary, cells: &'a [u32], cell: &'a (dyn Fn(u32) -> CellView<'a> + Sync)) -> Self {
+    /// Over `cells`, read by `cell`: a pass over them for the sums of genes and peaks.
+    pub fn new(v: &Vocabulary, cells: &'a [u32], cell: &'a ReadCell<'a>) -> Self {
         let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
         let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
         let (mut gene_sums, mut peak_sums) = (vec![[0.0; 2]; gene_chrom.len()], vec![[0.0; 2]; peak_chrom.len()]);
+        let mut buffer = Cell::default();
         for &c in cells {
-            let view = cell(c);
+            cell(c, &mut buffer);
             for (index, values, sums) in
-                [(view.genes, view.expr, &mut gene_sums), (view.peaks, view.acc, &mut peak_sums)]
+                [(&buffer.genes, &buffer.expr, &mut gene_sums), (&buffer.peaks, &buffer.acc, &mut peak_sums)]
             {
                 for (i, &k) in index.iter().enumerate() {
                     let x = f64::from(values.get(i));
@@ -233,6 +253,27 @@ impl<'a> ByCorrelation<'a> {
             peak_sums,
         }
     }
+
+    fn correlation(&self, blocks: &[(&[u32], &[u32])]) -> Correlation<'_> {
+        let mut wanted = [vec![false; self.gene_chrom.len()], vec![false; self.peak_chrom.len()]];
+        for (genes, peaks) in blocks {
+            genes.iter().for_each(|&g| wanted[0][g as usize] = true);
+            peaks.iter().for_each(|&p| wanted[1][p as usize] = true);
+        }
+        let read = |cells: &[u32]| {
+            let (mut rows, mut cell) = ([Csr::new(), Csr::new()], Cell::default());
+            for &c in cells {
+                (self.cell)(c, &mut cell);
+                let halves = [(&cell.genes, &cell.expr), (&cell.peaks, &cell.acc)];
+                for ((rows, (index, values)), wanted) in rows.iter_mut().zip(halves).zip(&wanted) {
+                    let entries = index.iter().enumerate().filter(|(_, k)| wanted[**k as usize]);
+                    rows.push_row(entries.map(|(i, &k)| (k, values.get(i))));
+                }
+            }
+            rows
+        };
+        Correlation { of: self, cells: self.cells.par_chunks(CELLS).map(read).collect() }
+    }
 }
 
 impl PairScorer for ByCorrelation<'_> {
@@ -241,34 +282,51 @@ impl PairScorer for ByCorrelation<'_> {
     }
 
     fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        self.correlation(&[(genes, peaks)]).block(genes, peaks, out);
+    }
+
+    fn read(&self, blocks: &[(&[u32], &[u32])]) -> Option<Box<dyn PairScorer + '_>> {
+        Some(Box::new(self.correlation(blocks)))
+    }
+}
+
+impl PairScorer for Correlation<'_> {
+    fn name(&self) -> &'static str {
+        self.of.name()
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
         out.fill(0.0);
         let (Some(&first), Some(&last), Some(&any)) = (genes.first(), genes.last(), peaks.first()) else { return };
-        let (chrom, width) = (self.gene_chrom[first as usize], peaks.len());
-        debug_assert_eq!(chrom, self.peak_chrom[any as usize]);
-        let base = self.gene_place[first as usize];
-        for &c in self.cells {
-            let view = (self.cell)(c);
-            let gene_key = |g: u32| (self.gene_chrom[g as usize], g);
-            let from = view.genes.partition_point(|&g| gene_key(g) < (chrom, first));
-            let to = view.genes.partition_point(|&g| gene_key(g) <= (chrom, last));
-            let low = view.peaks.partition_point(|&p| self.peak_chrom[p as usize] < chrom);
-            let high = view.peaks.partition_point(|&p| self.peak_chrom[p as usize] <= chrom);
-            for i in from..to {
-                let e = f64::from(view.expr.get(i));
-                let row = (self.gene_place[view.genes[i] as usize] - base) as usize * width;
-                for j in low..high {
-                    out[row + self.peak_place[view.peaks[j] as usize] as usize] += e * f64::from(view.acc.get(j));
+        let (of, width) = (self.of, peaks.len());
+        let chrom = of.gene_chrom[first as usize];
+        debug_assert_eq!(chrom, of.peak_chrom[any as usize]);
+        let base = of.gene_place[first as usize];
+        for [rna, atac] in &self.cells {
+            for c in 0..rna.rows() {
+                let ((gene, expr), (peak, acc)) = (rna.row(c), atac.row(c));
+                let gene_key = |g: u32| (of.gene_chrom[g as usize], g);
+                let from = gene.partition_point(|&g| gene_key(g) < (chrom, first));
+                let to = gene.partition_point(|&g| gene_key(g) <= (chrom, last));
+                let low = peak.partition_point(|&p| of.peak_chrom[p as usize] < chrom);
+                let high = peak.partition_point(|&p| of.peak_chrom[p as usize] <= chrom);
+                for i in from..to {
+                    let e = f64::from(expr[i]);
+                    let row = (of.gene_place[gene[i] as usize] - base) as usize * width;
+                    for j in low..high {
+                        out[row + of.peak_place[peak[j] as usize] as usize] += e * f64::from(acc[j]);
+                    }
                 }
             }
         }
-        let n = self.cells.len() as f64;
+        let n = of.cells.len() as f64;
         // Variances times n; what rounding leaves of a constant counts as none.
         let spread = |[s, q]: [f64; 2]| Some(q - s * s / n).filter(|&v| v > 1e-12 * q).map(f64::sqrt);
         for (&g, row) in genes.iter().zip(out.chunks_mut(width)) {
-            let sums = self.gene_sums[g as usize];
+            let sums = of.gene_sums[g as usize];
             let of_gene = spread(sums);
             for (&p, x) in peaks.iter().zip(row) {
-                let other = self.peak_sums[p as usize];
+                let other = of.peak_sums[p as usize];
                 *x = match (of_gene, spread(other)) {
                     (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
                     _ => 0.0,
@@ -351,49 +409,55 @@ fn known(truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> 
 }
 
 /// Ranks all pairs of equal chromosome by each score. Two passes over the pairs, in blocks of about a million, so
-/// memory does not grow with their number; the result does not depend on the number of threads.
+/// memory does not grow with their number; the result does not depend on the number of threads. A scorer that reads the
+/// cells reads them once for 8 to 32 blocks, and holds the entries of their genes and peaks meanwhile.
 pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Recovery {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
+    let all: Vec<(&[u32], &[u32])> = blocks.blocks.iter().map(|b| blocks.parts(b)).collect();
+    let any_link = |genes: &[u32]| genes.iter().any(|g| links.binary_search_by_key(g, |t| t.0).is_ok());
+    let with_links: Vec<(&[u32], &[u32])> = all.iter().copied().filter(|b| any_link(b.0)).collect();
+    let together = rayon::current_num_threads().clamp(TOGETHER.0, TOGETHER.1);
+    let score = |scorer: &dyn PairScorer, (genes, peaks): (&[u32], &[u32])| {
+        let mut out = vec![0.0; genes.len() * peaks.len()];
+        scorer.block(genes, peaks, &mut out);
+        out
+    };
     let mut scores = Vec::new();
     let mut total = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
-    for scorer in scorers {
-        let score = |block: &(usize, Range<usize>)| {
-            let (genes, peaks) = blocks.parts(block);
-            let mut out = vec![0.0; genes.len() * peaks.len()];
-            scorer.block(genes, peaks, &mut out);
-            out
-        };
-        let positives: Vec<Vec<f64>> = blocks
-            .blocks
-            .par_iter()
-            .map(|b| {
-                let (genes, peaks) = blocks.parts(b);
-                let any = genes.iter().any(|g| links.binary_search_by_key(g, |t| t.0).is_ok());
-                if any { known(links, genes, peaks, &score(b)) } else { Vec::new() }
-            })
-            .collect();
-        let start = Ranking::new(positives.concat());
-        let mut ranking = blocks
-            .blocks
-            .par_iter()
-            .fold(
-                || start.fork(),
-                |mut r, b| {
-                    let (genes, peaks) = blocks.parts(b);
-                    let scores = score(b);
-                    scores.iter().for_each(|&x| r.add_negative(x));
-                    known(links, genes, peaks, &scores).into_iter().for_each(|x| r.remove_negative(x));
-                    r
-                },
-            )
-            .reduce(
-                || start.fork(),
-                |mut a, b| {
-                    a.merge(&b);
-                    a
-                },
-            );
+    for &scorer in scorers {
+        let mut positives = Vec::new();
+        for chunk in with_links.chunks(together) {
+            let read = scorer.read(chunk);
+            let scorer = read.as_deref().unwrap_or(scorer);
+            let found = chunk.par_iter().map(|&b| known(links, b.0, b.1, &score(scorer, b)));
+            positives.extend(found.collect::<Vec<_>>().concat());
+        }
+        let start = Ranking::new(positives);
+        let mut ranking = start.fork();
+        for chunk in all.chunks(together) {
+            let read = scorer.read(chunk);
+            let scorer = read.as_deref().unwrap_or(scorer);
+            let of_chunk = chunk
+                .par_iter()
+                .fold(
+                    || start.fork(),
+                    |mut r, &b| {
+                        let scores = score(scorer, b);
+                        scores.iter().for_each(|&x| r.add_negative(x));
+                        known(links, b.0, b.1, &scores).into_iter().for_each(|x| r.remove_negative(x));
+                        r
+                    },
+                )
+                .reduce(
+                    || start.fork(),
+                    |mut a, b| {
+                        a.merge(&b);
+                        a
+                    },
+                );
+            ranking.merge(&of_chunk);
+        }
         ranking.merge(&start);
         total = ranking.finish();
         scores.push(Recovered {

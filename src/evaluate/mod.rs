@@ -13,7 +13,7 @@ pub use translation::{BitRows, Translation, TranslationMetrics, foscttm, pearson
 use crate::cli::table::{aligned, number};
 use crate::device::Runner;
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleSet};
+use crate::graph::{Cell, DataSet, SampleSet};
 use crate::model::Want;
 
 /// The part of a sample set that is looked at.
@@ -99,8 +99,9 @@ fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> (Vec<f64>, Vec<f
     cells.sort_unstable();
     cells.dedup();
     let (mut rate, mut mean) = (vec![0.0; genes], vec![0.0; genes]);
+    let mut cell = Cell::default();
     for &c in &cells {
-        let cell = data.cell(c as usize);
+        data.rna_into(c as usize, &mut cell);
         for (i, &g) in cell.genes.iter().enumerate() {
             let e = cell.expr.get(i);
             rate[g as usize] += f64::from(u8::from(e > 0.0));
@@ -145,6 +146,7 @@ pub fn evaluate<'m>(
     let mut truth_bits = BitRows::new(genes);
     let mut head_bits = vec![BitRows::new(genes); heads];
     let mut expression = vec![0f32; genes];
+    let mut cell = Cell::default();
     let mut done = 0;
     for chunk in numbers.chunks(batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
@@ -166,7 +168,7 @@ pub fn evaluate<'m>(
             if predicted.len() != heads * genes {
                 return Err(Error::Internal(format!("translation of sample {number}: {} numbers", predicted.len())));
             }
-            let cell = data.cell(sample.rna as usize);
+            data.rna_into(sample.rna as usize, &mut cell);
             for (i, &g) in cell.genes.iter().enumerate() {
                 expression[g as usize] = cell.expr.get(i);
             }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::codec;
 use super::files::{checksum, content_hash, write_whole};
 use super::samples;
-use super::shard::{Shard, ShardEntry, Sizes};
+use super::shard::{Half, Shard, ShardEntry, Sizes};
 use crate::data::anndata::MatrixKind;
 use crate::error::{Error, Result};
 use crate::model::{Batch, Features};
@@ -81,15 +82,15 @@ impl ObsColumn {
 }
 
 /// Values of a cell's entries: all 1 (binary data store none), or one f32 each.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Values<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
     /// This many entries, each 1.
     Ones(usize),
     /// One value each.
-    F32(&'a [f32]),
+    F32(Vec<f32>),
 }
 
-impl Values<'_> {
+impl Values {
     /// Value of entry `i`.
     pub fn get(&self, i: usize) -> f32 {
         match self {
@@ -99,17 +100,23 @@ impl Values<'_> {
     }
 }
 
-/// One cell, borrowed from the shards. Genes and peaks are sorted by (chromosome, index).
-#[derive(Debug, Clone, Copy)]
-pub struct CellView<'a> {
+impl Default for Values {
+    fn default() -> Self {
+        Values::Ones(0)
+    }
+}
+
+/// One cell, decoded. Genes and peaks are sorted by (chromosome, index).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Cell {
     /// Data set index of each gene node.
-    pub genes: &'a [u32],
+    pub genes: Vec<u32>,
     /// e, expression of each gene node.
-    pub expr: Values<'a>,
+    pub expr: Values,
     /// Data set index of each peak node.
-    pub peaks: &'a [u32],
+    pub peaks: Vec<u32>,
     /// a, accessibility of each peak node.
-    pub acc: Values<'a>,
+    pub acc: Values,
 }
 
 /// One sample: RNA of one cell, ATAC of another or the same one.
@@ -449,8 +456,8 @@ pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
 }
 
 impl DataSet {
-    /// Opens a folder and checks versions, lengths, header checksums and every index and row pointer (in parallel),
-    /// so that nothing read later can lead outside. Checksums of the payload: see [`DataSet::verify`].
+    /// Opens a folder and checks versions, lengths, header checksums, row pointers and, by decoding them in parallel, all
+    /// rows, so that nothing read later can lead outside. Checksums of the payload: see [`DataSet::verify`].
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let c = &manifest.content;
@@ -517,19 +524,15 @@ impl DataSet {
             gene_extra,
             peak_dna: dna.to_vec(),
         };
-        let sizes = Sizes {
-            genes: c.genes as u64,
-            peaks: c.peaks as u64,
-            dna_length: c.dna_length as u64,
-            fingerprint: fingerprint(&c.parts),
-        };
+        let sizes = Sizes { genes: c.genes as u64, peaks: c.peaks as u64, fingerprint: fingerprint(&c.parts) };
+        let orders = Arc::new([&features.gene_chrom, &features.peak_chrom].map(|chrom| codec::order(chrom)));
         let mut shards = Vec::with_capacity(c.shards.len());
         let mut next = 0;
         for (i, entry) in c.shards.iter().enumerate() {
             if entry.first != next || entry.cells == 0 || entry.file.contains("..") || entry.file.starts_with('/') {
                 return Err(bad(MANIFEST, format!("shard {i} does not follow the one before")));
             }
-            shards.push(Shard::open(dir, entry, i, sizes, &features.gene_chrom, &features.peak_chrom)?);
+            shards.push(Shard::open(dir, entry, i, sizes, &orders)?);
             next += entry.cells; // which fit the file
         }
         if next != c.cells as u64 {
@@ -607,12 +610,17 @@ impl DataSet {
         self.shards.iter().map(Shard::entries).fold((0, 0), |s, e| (s.0 + e.0, s.1 + e.1))
     }
 
-    /// The number of distinct accessibilities; `None` where there are more than a few. Reads every cell once.
+    /// The number of distinct accessibilities; `None` where there are more than a few. Reads every cell once, unless no
+    /// accessibilities are stored.
     pub fn accessibilities(&self) -> Option<usize> {
         const FEW: usize = 64;
+        if !self.shards.iter().any(|s| s.stored(Half::Atac)) {
+            return Some(usize::from(self.entries().1 > 0));
+        }
         let mut values: Vec<u32> = Vec::new();
+        let mut cell = Cell::default();
         for i in 0..self.n_cells() {
-            let cell = self.cell(i);
+            self.atac_into(i, &mut cell);
             for x in (0..cell.peaks.len()).map(|j| cell.acc.get(j).to_bits()) {
                 if !values.contains(&x) {
                     if values.len() == FEW {
@@ -635,17 +643,49 @@ impl DataSet {
         self.features.clone()
     }
 
-    /// One cell, without copying. `i` must be below [`DataSet::n_cells`].
-    pub fn cell(&self, i: usize) -> CellView<'_> {
-        let (shard, i) = self.place(i);
-        shard.cell(i)
+    /// One cell. `i` must be below [`DataSet::n_cells`].
+    pub fn cell(&self, i: usize) -> Cell {
+        let mut cell = Cell::default();
+        self.cell_into(i, &mut cell);
+        cell
     }
 
-    /// `[dna_length]` sums of the base codes over the peaks of cell `i`; `None` without sequences. With the code × 0.25
-    /// as the feature, sum × 0.25 / n_a is the mean DNA feature of the cell.
-    pub fn dna_sums(&self, i: usize) -> Option<&[u32]> {
+    /// As [`DataSet::cell`], in the memory of `cell`.
+    pub fn cell_into(&self, i: usize, cell: &mut Cell) {
+        self.half_into(i, Half::Rna, &mut cell.genes, &mut cell.expr);
+        self.half_into(i, Half::Atac, &mut cell.peaks, &mut cell.acc);
+    }
+
+    /// The genes alone: the peaks of `cell` come out empty.
+    pub fn rna_into(&self, i: usize, cell: &mut Cell) {
+        self.half_into(i, Half::Rna, &mut cell.genes, &mut cell.expr);
+        cell.peaks.clear();
+        cell.acc = Values::default();
+    }
+
+    /// The peaks alone: the genes of `cell` come out empty.
+    pub fn atac_into(&self, i: usize, cell: &mut Cell) {
+        self.half_into(i, Half::Atac, &mut cell.peaks, &mut cell.acc);
+        cell.genes.clear();
+        cell.expr = Values::default();
+    }
+
+    /// Genes and peaks of a cell, counted without decoding it.
+    pub fn cell_sizes(&self, i: usize) -> (usize, usize) {
         let (shard, i) = self.place(i);
-        shard.dna_sums(i)
+        (shard.len(i, Half::Rna), shard.len(i, Half::Atac))
+    }
+
+    fn half_into(&self, i: usize, half: Half, index: &mut Vec<u32>, values: &mut Values) {
+        let (shard, i) = self.place(i);
+        let mut numbers = match std::mem::take(values) {
+            Values::F32(v) => v,
+            Values::Ones(_) => Vec::new(),
+        };
+        index.clear();
+        numbers.clear();
+        shard.append(i, half, index, &mut numbers);
+        *values = if shard.stored(half) { Values::F32(numbers) } else { Values::Ones(index.len()) };
     }
 
     fn place(&self, i: usize) -> (&Shard, usize) {
@@ -687,30 +727,36 @@ impl DataSet {
     /// Assembles samples `numbers` of `set` into a batch. `numbers` index `set.samples`, whose cells are of this
     /// data set.
     pub fn batch(&self, set: &SampleSet, numbers: &[u32]) -> Batch<f32> {
-        let mut batch = Batch::new();
-        for &k in numbers {
-            let s = set.samples[k as usize];
-            self.push(&mut batch, s.label, u64::from(k), s.rna, s.atac);
-        }
-        batch
+        let sample = |&k: &u32| (set.samples[k as usize], u64::from(k));
+        self.assemble(numbers.iter().map(sample))
     }
 
     /// A batch of positives: each of `cells` with itself (for embedding, translation, discovery). The number of a
     /// sample is that of its cell.
     pub fn batch_of_cells(&self, cells: &[u32]) -> Batch<f32> {
-        let mut batch = Batch::new();
-        for &c in cells {
-            self.push(&mut batch, 1, u64::from(c), c, c);
-        }
-        batch
+        self.assemble(cells.iter().map(|&c| (Sample { rna: c, atac: c, label: 1 }, u64::from(c))))
     }
 
-    fn push(&self, batch: &mut Batch<f32>, label: u8, number: u64, rna: u32, atac: u32) {
-        let (rna, atac) = (self.cell(rna as usize), self.cell(atac as usize));
-        fn entries<'a>(index: &'a [u32], values: Values<'a>) -> impl Iterator<Item = (u32, f32)> + 'a {
-            index.iter().enumerate().map(move |(i, &k)| (k, values.get(i)))
+    /// Rows are decoded straight into the batch, for which memory is got once.
+    fn assemble(&self, samples: impl Iterator<Item = (Sample, u64)> + Clone) -> Batch<f32> {
+        let mut batch = Batch::new();
+        for (s, number) in samples.clone() {
+            batch.label.push(s.label);
+            batch.sample.push(number);
         }
-        batch.push(label, number, entries(rna.genes, rna.expr), entries(atac.peaks, atac.acc));
+        for (half, csr) in [(Half::Rna, &mut batch.rna), (Half::Atac, &mut batch.atac)] {
+            let cells =
+                samples.clone().map(|(s, _)| self.place(if half == Half::Rna { s.rna } else { s.atac } as usize));
+            let entries = cells.clone().map(|(shard, i)| shard.len(i, half)).sum();
+            csr.indices.reserve_exact(entries);
+            csr.values.reserve_exact(entries);
+            for (shard, i) in cells {
+                shard.append(i, half, &mut csr.indices, &mut csr.values);
+                csr.values.resize(csr.indices.len(), 1.0); // where none are stored
+                csr.indptr.push(csr.indices.len());
+            }
+        }
+        batch
     }
 }
 

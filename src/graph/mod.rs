@@ -44,6 +44,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod codec;
 mod dataset;
 pub(crate) mod files;
 mod mmap;
@@ -52,6 +53,6 @@ mod rows;
 pub mod samples;
 pub mod shard;
 
-pub use dataset::{CellView, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
+pub use dataset::{Cell, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
 pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::codec;
 use super::dataset::{
     self, Content, DataSet, Gene, MANIFEST, Manifest, ObsColumn, ObsHead, Peak, SampleSet, Vocabulary, fingerprint,
     to_tsv, write_part,
@@ -18,7 +19,7 @@ use super::dataset::{
 use super::files::NewFolder;
 use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
-use super::shard::{self, ShardData, Sizes};
+use super::shard::{self, RowData, ShardData, Sizes};
 use crate::data::anndata::{Axis, Column, Matrix, MatrixKind, Streaming, list};
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::{GeneLocation, Gtf};
@@ -371,11 +372,10 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let sizes = Sizes {
         genes: vocabulary.genes.len() as u64,
         peaks: vocabulary.peaks.len() as u64,
-        dna_length: dna_length as u64,
         fingerprint: fingerprint(&parts),
     };
     let (shards, entries) =
-        write_shards(folder.path(), config, sizes, &vocabulary, &kept, &rna_rows, &atac_rows, &peak_dna, hooks)?;
+        write_shards(folder.path(), config, sizes, &vocabulary, &kept, &rna_rows, &atac_rows, hooks)?;
     let (rna_kind, atac_kind) = (rna_rows.kind(), atac_rows.kind());
     drop((rna_rows, atac_rows));
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io(&scratch, "remove", e))?;
@@ -1303,13 +1303,6 @@ fn write_vocabulary(dir: &Path, v: &Vocabulary) -> Result<Vec<dataset::Part>> {
         .collect()
 }
 
-/// One cell, assembled.
-struct Assembled {
-    genes: Vec<(u32, f32)>,
-    peaks: Vec<(u32, f32)>,
-    dna: Vec<u32>,
-}
-
 #[allow(clippy::too_many_arguments)]
 fn write_shards(
     dir: &Path,
@@ -1319,18 +1312,21 @@ fn write_shards(
     kept: &[(u32, u32)],
     rna: &Entries,
     atac: &Entries,
-    peak_dna: &[u8],
     hooks: Hooks<'_>,
 ) -> Result<(Vec<shard::ShardEntry>, (u64, u64))> {
     let folder = dir.join("shards");
     std::fs::create_dir(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-    let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
-    let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
-    let length = sizes.dna_length as usize;
-    let fetch = |rows: &Entries, i: u32, chrom: &[u32]| -> Result<Vec<(u32, f32)>> {
+    let ranks = |chrom: Vec<u32>| codec::ranks(&codec::order(&chrom));
+    let gene_ranks = ranks(v.genes.iter().map(|g| g.chrom).collect());
+    let peak_ranks = ranks(v.peaks.iter().map(|p| p.chrom).collect());
+    // Entries and bytes of a row.
+    let encode = |rows: &Entries, i: u32, ranks: &[u32], stored: bool| -> Result<(usize, Vec<u8>)> {
         let mut entries = rows.row(i)?;
-        entries.sort_unstable_by_key(|&(k, _)| (chrom[k as usize], k));
-        Ok(entries)
+        entries.iter_mut().for_each(|e| e.0 = ranks[e.0 as usize]);
+        entries.sort_unstable_by_key(|e| e.0);
+        let mut bytes = Vec::new();
+        codec::encode(&entries, stored, &mut bytes);
+        Ok((entries.len(), bytes))
     };
     let (store_expr, store_acc) =
         (rna.kind().is_some_and(|k| k != MatrixKind::Binary), atac.kind().is_some_and(|k| k != MatrixKind::Binary));
@@ -1338,41 +1334,22 @@ fn write_shards(
     let mut out = Vec::new();
     (hooks.step)("shards", 0, kept.len() as u64);
     for (number, cells) in kept.chunks(config.shard_cells).enumerate() {
-        let assembled = cells
+        let rows = cells
             .par_iter()
             .map(|&(r, a)| {
                 interrupt::check("nothing was written")?;
-                let genes = fetch(rna, r, &gene_chrom)?;
-                let peaks = fetch(atac, a, &peak_chrom)?;
-                let mut dna = vec![0u32; length];
-                if length > 0 {
-                    for &(p, _) in &peaks {
-                        let codes = &peak_dna[p as usize * length..][..length];
-                        dna.iter_mut().zip(codes).for_each(|(s, &c)| *s += u32::from(c));
-                    }
-                }
-                Ok(Assembled { genes, peaks, dna })
+                Ok((encode(rna, r, &gene_ranks, store_expr)?, encode(atac, a, &peak_ranks, store_acc)?))
             })
             .collect::<Result<Vec<_>>>()?;
         let first = (number * config.shard_cells) as u64;
-        let mut d = ShardData { number: number as u32, first, ..ShardData::default() };
-        d.gene_indptr.push(0);
-        d.peak_indptr.push(0);
-        for cell in assembled {
-            d.genes.extend(cell.genes.iter().map(|e| e.0));
-            d.peaks.extend(cell.peaks.iter().map(|e| e.0));
-            if store_expr {
-                d.expr.extend(cell.genes.iter().map(|e| e.1));
-            }
-            if store_acc {
-                d.acc.extend(cell.peaks.iter().map(|e| e.1));
-            }
-            d.dna_sums.extend(cell.dna);
-            d.gene_indptr.push(d.genes.len() as u64);
-            d.peak_indptr.push(d.peaks.len() as u64);
+        let (genes, peaks) = (RowData::new(store_expr), RowData::new(store_acc));
+        let mut d = ShardData { number: number as u32, first, genes, peaks };
+        for (genes, peaks) in rows {
+            d.genes.push(genes.0, &genes.1);
+            d.peaks.push(peaks.0, &peaks.1);
         }
-        entries.0 += d.genes.len() as u64;
-        entries.1 += d.peaks.len() as u64;
+        entries.0 += d.genes.entries();
+        entries.1 += d.peaks.entries();
         out.push(shard::write(dir, &format!("shards/{number:05}.shard"), sizes, &d)?);
         (hooks.step)("shards", first + cells.len() as u64, kept.len() as u64);
     }

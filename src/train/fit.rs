@@ -279,8 +279,8 @@ impl Room {
             }
             n
         };
-        let genes = |i: u32| data.cell(set.samples[i as usize].rna as usize).genes.len();
-        let peaks = |i: u32| data.cell(set.samples[i as usize].atac as usize).peaks.len();
+        let genes = |i: u32| data.cell_sizes(set.samples[i as usize].rna as usize).0;
+        let peaks = |i: u32| data.cell_sizes(set.samples[i as usize].atac as usize).1;
         let parts = [&set.train, &set.val].map(|part| [sums(part, &genes), sums(part, &peaks)]);
         Room { parts, values: data.accessibilities().unwrap_or(0) }
     }
