@@ -167,7 +167,7 @@ const CASES: &[(&str, Change, &[&str])] = &[
                 f.new_dataset::<f32>().shape(60).create("obs").unwrap();
             })
         },
-        &["rna.h5ad", "`obs` is a compound data set", "anndata"],
+        &["rna.h5ad", "`obs` is neither a group nor a table", "AnnData"],
     ),
     (
         "a huge shape",
