@@ -2,6 +2,7 @@
 
 pub mod attention;
 mod links;
+pub mod maps;
 mod recovery;
 
 use std::collections::HashSet;
