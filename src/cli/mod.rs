@@ -29,6 +29,7 @@ pub mod embed;
 pub mod evaluate;
 pub mod inspect;
 pub mod kernels;
+pub mod plot;
 pub mod prepare;
 pub mod recipes;
 pub mod samples;
@@ -92,6 +93,8 @@ enum Verb {
     Translate(translate::Args),
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
+    /// One picture as PNG or SVG: training curves, embedding, heat map, arcs, tracks
+    Plot(plot::Args),
     /// Checkpoints to and from safetensors with the published names
     Weights(weights::Args),
     /// What is in a file of any form, a data folder, a run or a checkpoint
@@ -118,6 +121,7 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Embed(args) => embed::run(args, ctx),
         Verb::Translate(args) => translate::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
+        Verb::Plot(args) => plot::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Datasets(args) => datasets::run(args, ctx),

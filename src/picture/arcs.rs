@@ -46,7 +46,9 @@ const BASE: f32 = 420.0;
 pub fn arcs(a: &Arcs) -> Scene {
     let mut s = Scene::new(1200.0, 520.0, format!("Links of {} in {}", a.gene, a.cell_type));
     let shown: Vec<&Arc> = {
-        let inside = |l: &&Arc| a.around.is_none_or(|w| (l.start + l.end) / 2 >= a.tss - w && (l.start + l.end) / 2 <= a.tss + w);
+        let inside = |l: &&Arc| {
+            a.around.is_none_or(|w| (l.start + l.end) / 2 >= a.tss - w && (l.start + l.end) / 2 <= a.tss + w)
+        };
         let mut v: Vec<&Arc> = a.links.iter().filter(|l| l.start >= 0).filter(inside).collect();
         v.sort_by(|x, y| x.score.total_cmp(&y.score));
         v

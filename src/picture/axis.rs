@@ -82,7 +82,7 @@ impl Panel {
 
     /// Horizontal grid lines with their numbers, about one every 45 units, and what they count.
     pub fn left(&self, s: &mut Scene, name: &str) {
-        let [x, y, w, h] = self.at;
+        let [x, _, w, h] = self.at;
         let (ticks, decimals) = ticks(self.y[0], self.y[1], f64::from(h / 45.0).max(1.0));
         let mut widest = 0f32;
         for &t in &ticks {

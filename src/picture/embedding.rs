@@ -51,7 +51,8 @@ pub fn embedding(points: &[(f64, f64)], type_of: &[u32], types: &[String], axes:
                 .map(|&i| (p.px(points[i].0), p.py(points[i].1)))
                 .collect();
             if !here.is_empty() {
-                let (ink, shape) = if t == types.len() { (Ink::Rgb(160, 160, 160), super::Shape::Disc) } else { category(t) };
+                let (ink, shape) =
+                    if t == types.len() { (Ink::Rgb(160, 160, 160), super::Shape::Disc) } else { category(t) };
                 s.items.push(Item::Points(here, shape, radius, ink, opacity));
             }
         }

@@ -13,8 +13,7 @@ pub enum Weight {
     Medium,
 }
 
-static FILES: [&[u8]; 2] =
-    [include_bytes!("font/roboto-regular.ttf"), include_bytes!("font/roboto-medium.ttf")];
+static FILES: [&[u8]; 2] = [include_bytes!("font/roboto-regular.ttf"), include_bytes!("font/roboto-medium.ttf")];
 
 /// A typeface.
 pub(super) struct Font {

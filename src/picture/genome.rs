@@ -4,18 +4,17 @@ use std::cmp::Ordering;
 
 use super::font::Weight;
 use super::scene::{Anchor, Ink, Pen, Scene};
-use crate::data::region::chrom_key;
+use crate::data::chromosomes::chrom_key;
 
 /// Karyotype order: numbers by value, then X, Y, M, then all others by name, and the unknown last.
 pub fn karyotype(a: &str, b: &str) -> Ordering {
-    fn key(name: &str) -> (u8, u64, &str) {
-        let bare = chrom_key(name);
-        match bare {
-            "X" => (1, 0, ""),
-            "Y" => (1, 1, ""),
-            "M" => (1, 2, ""),
-            "" | "." | "Unknown" => (3, 0, bare),
-            _ => bare.parse().map_or((2, 0, bare), |n| (0, n, "")),
+    fn key(name: &str) -> (u8, u64) {
+        match &*chrom_key(name) {
+            "X" => (1, 0),
+            "Y" => (1, 1),
+            "M" => (1, 2),
+            "" | "." | "Unknown" => (3, 0),
+            bare => bare.parse().map_or((2, 0), |n| (0, n)),
         }
     }
     key(a).cmp(&key(b)).then_with(|| a.cmp(b))
@@ -71,7 +70,7 @@ impl Order {
 
 /// A chromosome's name on an axis.
 pub(super) fn short_name(name: &str) -> &str {
-    chrom_key(name)
+    name.strip_prefix("chr").filter(|n| !n.is_empty()).unwrap_or(name)
 }
 
 /// Names along the bottom: (name, from, to) in units, those that fit.

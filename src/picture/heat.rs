@@ -99,8 +99,7 @@ pub fn heat_map(h: &Heat) -> Scene {
         }
     }
     s.frame([x, y, w, height], Pen::new(Ink::Text, 1.2));
-    let parts: Vec<_> =
-        columns.chroms.iter().map(|(n, from, to)| (n.clone(), place_x(*from), place_x(*to))).collect();
+    let parts: Vec<_> = columns.chroms.iter().map(|(n, from, to)| (n.clone(), place_x(*from), place_x(*to))).collect();
     names_below(&mut s, y + height, &parts);
     s.text(x + w / 2.0, y + height + 44.0, "peaks by chromosome and position", 15.0, Ink::Text, Anchor::Middle);
     s.label(Label {

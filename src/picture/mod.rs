@@ -30,6 +30,7 @@ mod typemap;
 use std::path::Path;
 
 pub use arcs::{Arc, Arcs, arcs};
+pub(crate) use axis::thousands;
 pub use colour::{category, ramp};
 pub use curves::curves;
 pub use embedding::embedding;
@@ -38,7 +39,6 @@ pub use genome::{Order, Place, karyotype};
 pub use heat::{Heat, heat_map};
 pub use scene::{Anchor, Ink, Item, Label, Pen, SHAPES, Scene, Segment, Shape, fitted, text_width};
 pub use svg::Theme;
-pub(crate) use axis::thousands;
 pub(crate) use svg::{base64, escaped};
 pub use tracks::{Smooth, Track, running, smooth, squashed, tracks};
 pub use typemap::type_map;

@@ -43,10 +43,9 @@ fn path(segments: &[Segment]) -> Option<Path> {
 
 fn pixmap(width: f32, height: f32) -> Result<Pixmap> {
     let side = |x: f32| if x >= 1.0 && x <= MAX_SIDE { Some(x.round() as u32) } else { None };
-    side(width)
-        .zip(side(height))
-        .and_then(|(w, h)| Pixmap::new(w, h))
-        .ok_or_else(|| Error::usage(format!("a picture of {width:.0} × {height:.0} pixels cannot be made; lower --scale")))
+    side(width).zip(side(height)).and_then(|(w, h)| Pixmap::new(w, h)).ok_or_else(|| {
+        Error::usage(format!("a picture of {width:.0} × {height:.0} pixels cannot be made; lower --scale"))
+    })
 }
 
 /// A small image: `columns` wide, as PNG.
@@ -156,17 +155,16 @@ mod tests {
         assert_eq!(pixel(&png, 30, 30), [255, 0, 0]);
         assert_eq!(pixel(&png, 80, 40), [0, 0, 255]);
         assert_eq!(pixel(&png, 120, 40), [0, 255, 0]);
-        assert_eq!([(145, 25), (175, 25), (145, 55)].map(|(x, y)| pixel(&png, x, y)), [
-            [255, 0, 0],
-            [0, 255, 0],
-            [0, 0, 255]
-        ]);
+        assert_eq!(
+            [(145, 25), (175, 25), (145, 55)].map(|(x, y)| pixel(&png, x, y)),
+            [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+        );
         assert_eq!(pixel(&png, 2, 2), [255, 255, 255]);
         let p = Pixmap::decode_png(&png).unwrap();
         assert_eq!((p.width(), p.height()), (200, 100));
-        let dark = (20..120).flat_map(|x| (68..98).map(move |y| (x, y))).filter(|&(x, y)| {
-            p.pixel(x, y).is_some_and(|p| p.red() < 60)
-        });
+        let dark = (20..120)
+            .flat_map(|x| (68..98).map(move |y| (x, y)))
+            .filter(|&(x, y)| p.pixel(x, y).is_some_and(|p| p.red() < 60));
         assert!(dark.count() > 300, "letters are drawn");
         assert!(s.png(400.0).unwrap_err().to_string().contains("40000 × 20000"));
         assert!(s.png(f32::NAN).is_err());

@@ -62,8 +62,7 @@ pub enum Shape {
 }
 
 /// All shapes, in the order they are given out.
-pub const SHAPES: [Shape; 6] =
-    [Shape::Disc, Shape::Triangle, Shape::Square, Shape::Diamond, Shape::Plus, Shape::Drop];
+pub const SHAPES: [Shape; 6] = [Shape::Disc, Shape::Triangle, Shape::Square, Shape::Diamond, Shape::Plus, Shape::Drop];
 
 impl Shape {
     /// Corners around (0, 0) for a radius of 1; none for the disc.

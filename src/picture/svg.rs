@@ -223,7 +223,9 @@ mod tests {
         let mut s = Scene::new(10.0, 10.0, "a\"b");
         s.text(1.0, 2.0, "</text><script>\u{1}", 10.0, Ink::Text, Anchor::Start);
         let svg = s.svg(Theme::White).unwrap();
-        assert!(svg.contains(">&lt;/text&gt;&lt;script&gt;\u{fffd}</text>") && svg.contains(r#"aria-label="a&quot;b""#));
+        assert!(
+            svg.contains(">&lt;/text&gt;&lt;script&gt;\u{fffd}</text>") && svg.contains(r#"aria-label="a&quot;b""#)
+        );
         assert!(svg.contains("#1a1a1a") && s.svg(Theme::Page).unwrap().contains("var(--ink)"));
         assert_eq!((short(-0.001), short(1.5), short(100.0)), ("0".into(), "1.5".into(), "100".into()));
     }

@@ -86,7 +86,14 @@ const WIDTH: f32 = 1076.0;
 /// Tracks along the genome: each raw (the largest number of a column of pixels), then squashed ([`squashed`]) and smoothed
 /// ([`running`] over `window` peaks in genome order). `bases` is `[P]` the middle of each peak, used where one
 /// chromosome (`chrom`, by its name in `order`) is shown; else peaks are evenly spread. 1,200 wide, 150 high a panel.
-pub fn tracks(order: &Order, bases: &[f64], chrom: Option<&str>, tracks: &[Track], window: usize, title: &str) -> Scene {
+pub fn tracks(
+    order: &Order,
+    bases: &[f64],
+    chrom: Option<&str>,
+    tracks: &[Track],
+    window: usize,
+    title: &str,
+) -> Scene {
     let height = 84.0 + 300.0 * tracks.len() as f32 + 62.0;
     let mut s = Scene::new(1200.0, height, format!("{title}: tracks along the genome"));
     let range = match chrom {
@@ -110,14 +117,18 @@ pub fn tracks(order: &Order, bases: &[f64], chrom: Option<&str>, tracks: &[Track
     let bottom = 84.0 + 300.0 * tracks.len() as f32 - 30.0;
     let parts: Vec<(String, f32, f32)> = {
         let p = Panel { at: [LEFT, 0.0, WIDTH, 1.0], x, y: [0.0, 1.0] };
-        order.parts().map(|(n, r)| (n.to_string(), p.px(r.start as f64), p.px(r.end.saturating_sub(1) as f64))).collect()
+        order
+            .parts()
+            .map(|(n, r)| (n.to_string(), p.px(r.start as f64), p.px(r.end.saturating_sub(1) as f64)))
+            .collect()
     };
     for (t, track) in tracks.iter().enumerate() {
         let ink = INKS[t % INKS.len()];
         let raw: Vec<f64> = order.index.iter().map(|&i| track.values.get(i as usize).copied().unwrap_or(0.0)).collect();
         let smooth = running(&squashed(&raw), window);
         let top = 84.0 + 300.0 * t as f32;
-        for (k, label) in [format!("{}, raw", track.name), format!("{}, smoothed", track.name)].into_iter().enumerate() {
+        for (k, label) in [format!("{}, raw", track.name), format!("{}, smoothed", track.name)].into_iter().enumerate()
+        {
             let at = [LEFT, top + 24.0 + 150.0 * k as f32, WIDTH, 100.0];
             let high = |v: &mut dyn Iterator<Item = f64>| v.filter(|x| x.is_finite()).fold(0f64, f64::max).max(1e-12);
             let most = match k {

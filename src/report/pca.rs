@@ -55,9 +55,12 @@ pub fn pca(rows: &[f32], width: usize) -> Pca {
         return Pca { points: vec![(0.0, 0.0); none.points.len()], share: [0.0; 2] };
     }
     let axes = directions(&covariance, width);
-    let along = |axis: &[f64], r: &[f32]| r.iter().zip(&mean).zip(axis).map(|((x, m), a)| (f64::from(*x) - m) * a).sum();
-    let points: Vec<(f64, f64)> = rows.par_chunks_exact(width).map(|r| (along(&axes[0], r), along(&axes[1], r))).collect();
-    let variance = |f: fn(&(f64, f64)) -> f64| points.iter().map(f).filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>();
+    let along =
+        |axis: &[f64], r: &[f32]| r.iter().zip(&mean).zip(axis).map(|((x, m), a)| (f64::from(*x) - m) * a).sum();
+    let points: Vec<(f64, f64)> =
+        rows.par_chunks_exact(width).map(|r| (along(&axes[0], r), along(&axes[1], r))).collect();
+    let variance =
+        |f: fn(&(f64, f64)) -> f64| points.iter().map(f).filter(|x| x.is_finite()).map(|x| x * x).sum::<f64>();
     let share = [variance(|p| p.0), variance(|p| p.1)].map(|v| v / n as f64 / total);
     Pca { points, share }
 }
@@ -85,10 +88,8 @@ fn directions(matrix: &[f64], n: usize) -> [Vec<f64>; 2] {
     };
     orthonormal(&mut basis);
     for _ in 0..500 {
-        let next: Vec<Vec<f64>> = basis
-            .par_iter()
-            .map(|v| matrix.chunks_exact(n).map(|row| dot(row, v)).collect())
-            .collect();
+        let next: Vec<Vec<f64>> =
+            basis.par_iter().map(|v| matrix.chunks_exact(n).map(|row| dot(row, v)).collect()).collect();
         let before = basis[..2].to_vec();
         basis = next;
         orthonormal(&mut basis);
