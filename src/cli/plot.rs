@@ -229,6 +229,11 @@ impl Heatmap {
             peaks: Order::new(&v.chromosomes, &found.peak_places(), distinct(|p| p.peak)),
             pairs: pairs.iter().map(|p| (p.gene, p.peak, f64::from(p.weight))).collect(),
             title,
+            gene_names: v.genes.iter().map(|g| g.name.clone()).collect(),
+            peak_names: match only {
+                Some(_) => found.peak_places().iter().map(|p| format!("{:.2} Mb", p.base as f64 / 1e6)).collect(),
+                None => Vec::new(),
+            },
         }))
     }
 }

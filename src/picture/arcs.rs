@@ -39,12 +39,14 @@ pub struct Arcs {
 
 const LEFT: f32 = 60.0;
 const WIDTH: f32 = 1000.0;
+/// Where arcs stand, and the axis.
 const BASE: f32 = 420.0;
+const AXIS: f32 = BASE + 58.0;
 
 /// Arcs from the TSS to its peaks, higher for farther ones, width and colour by score; the scores of the five best
-/// are written. 1,200 × 520.
+/// are written. 1,200 × 560.
 pub fn arcs(a: &Arcs) -> Scene {
-    let mut s = Scene::new(1200.0, 520.0, format!("Links of {} in {}", a.gene, a.cell_type));
+    let mut s = Scene::new(1200.0, 560.0, format!("Links of {} in {}", a.gene, a.cell_type));
     let shown: Vec<&Arc> = {
         let inside = |l: &&Arc| {
             a.around.is_none_or(|w| (l.start + l.end) / 2 >= a.tss - w && (l.start + l.end) / 2 <= a.tss + w)
@@ -81,7 +83,12 @@ pub fn arcs(a: &Arcs) -> Scene {
         let path = vec![Segment::Move(tss, BASE), Segment::Cubic([c1, up, c2, up, x, BASE])];
         s.items.push(Item::Path(path, None, Some(Pen::new(Ink::Rgb(r, g, b), 1.2 + 4.3 * t as f32))));
         if i + 5 >= shown.len() {
-            labels.push(((tss + x) / 2.0, BASE - height, l.score));
+            // On the way down to the peak, where arcs are apart.
+            let (t, u) = (0.74f32, 0.26f32);
+            let at = |a: f32, b: f32, c: f32, d: f32| {
+                u * u * u * a + 3.0 * u * u * t * b + 3.0 * u * t * t * c + t * t * t * d
+            };
+            labels.push((at(tss, c1, c2, x), at(BASE, up, up, BASE), l.score));
         }
     }
     // The axis, peaks on it, the TSS.
@@ -91,34 +98,34 @@ pub fn arcs(a: &Arcs) -> Scene {
         let wide = (to - from).max(3.0);
         s.rect([(from + to) / 2.0 - wide / 2.0, BASE - 1.0, wide, 14.0], Ink::Rgb(0, 114, 178));
     }
-    s.line((tss, BASE + 14.0), (tss, BASE - 30.0), Pen::new(Ink::Text, 2.2));
-    s.area(&[(tss - 6.0, BASE - 28.0), (tss + 6.0, BASE - 28.0), (tss, BASE - 40.0)], Ink::Text, 1.0);
+    s.area(&[(tss - 7.0, BASE + 28.0), (tss + 7.0, BASE + 28.0), (tss, BASE + 14.0)], Ink::Text, 1.0);
     let write = |s: &mut Scene, x: f32, y: f32, text: String, size: f32, weight: Weight| {
         let half = super::text_width(&text, size, weight) / 2.0;
         let x = x.clamp(LEFT + half, LEFT + WIDTH - half);
         s.label(Label { x, y, text, size, ink: Ink::Text, anchor: Anchor::Middle, weight, turn: 0.0, halo: true });
     };
-    write(&mut s, tss, BASE - 46.0, super::fitted(&format!("{} TSS", a.gene), 15.0, Weight::Medium, 300.0), 15.0, {
+    write(&mut s, tss, BASE + 44.0, super::fitted(&format!("{} TSS", a.gene), 15.0, Weight::Medium, 300.0), 15.0, {
         Weight::Medium
     });
-    let mut taken: Vec<(f32, f32)> = vec![(tss, BASE - 46.0)];
+    let mut taken: Vec<(f32, f32)> = Vec::new();
     for (x, y, score) in labels.into_iter().rev() {
-        let mut y = y - 8.0;
+        let mut y = y + 4.5;
         while taken.iter().any(|t| (t.0 - x).abs() < 52.0 && (t.1 - y).abs() < 16.0) {
             y -= 16.5;
         }
         taken.push((x, y));
         write(&mut s, x, y, brief(score), 13.5, Weight::Regular);
     }
+    s.line((LEFT, AXIS), (LEFT + WIDTH, AXIS), Pen::new(Ink::Text, 1.0));
     let (unit, divisor) = if hi - lo > 1.5e6 { ("Mb", 1e6) } else { ("kb", 1e3) };
     let (marks, decimals) = ticks(lo / divisor, hi / divisor, 9.0);
     for m in marks {
         let x = px(m * divisor);
-        s.line((x, BASE + 16.0), (x, BASE + 22.0), Pen::new(Ink::Text, 1.0));
-        s.text(x, BASE + 38.0, super::axis::tick(m, decimals), 14.0, Ink::Text, Anchor::Middle);
+        s.line((x, AXIS), (x, AXIS + 6.0), Pen::new(Ink::Text, 1.0));
+        s.text(x, AXIS + 22.0, super::axis::tick(m, decimals), 14.0, Ink::Text, Anchor::Middle);
     }
     let name = format!("position on chromosome {} ({unit}); boxes are peaks", short_name(&a.chrom));
-    s.text(LEFT + WIDTH / 2.0, BASE + 66.0, name, 15.0, Ink::Text, Anchor::Middle);
+    s.text(LEFT + WIDTH / 2.0, AXIS + 48.0, name, 15.0, Ink::Text, Anchor::Middle);
     if shown.is_empty() {
         s.text(LEFT + WIDTH / 2.0, 240.0, "no links here", 17.0, Ink::Muted, Anchor::Middle);
     } else {

@@ -111,8 +111,8 @@ impl Panel {
         });
     }
 
-    /// Ticks below with their numbers, and what they count.
-    pub fn below(&self, s: &mut Scene, name: &str, whole: bool) {
+    /// Ticks below with their numbers (only whole ones?), and what they count; with grid lines?
+    pub fn below(&self, s: &mut Scene, name: &str, whole: bool, grid: bool) {
         let [x, y, w, h] = self.at;
         let mut n = f64::from(w / 90.0).max(1.0);
         if whole {
@@ -121,6 +121,9 @@ impl Panel {
         let (ticks, decimals) = ticks(self.x[0], self.x[1], n);
         for &t in ticks.iter().filter(|t| !whole || t.fract() == 0.0) {
             let at = self.px(t);
+            if grid {
+                s.line((at, y), (at, y + h), Pen::new(Ink::Grid, 1.0));
+            }
             s.line((at, y + h), (at, y + h + 5.0), Pen::new(Ink::Text, 1.0));
             s.text(at, y + h + 21.0, tick(t, decimals), 14.0, Ink::Text, Anchor::Middle);
         }

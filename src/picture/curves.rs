@@ -60,7 +60,7 @@ fn panel(
     s.label(title);
     let last = log.last().map_or(1, |r| r.epoch);
     let first = log.first().map_or(1, |r| r.epoch);
-    let side = if last > first { 0.0 } else { 0.5 };
+    let side = if last > first { 0.04 * f64::from(last - first) } else { 0.5 };
     let x = [f64::from(first) - side, f64::from(last) + side];
     if lo > hi {
         s.frame(at, Pen::new(Ink::Grid, 1.0));
@@ -70,7 +70,7 @@ fn panel(
     let room = ((hi - lo) * 0.08).max(hi.abs() * 1e-3).max(1e-6);
     let p = Panel { at, x, y: [lo - room, hi + room] };
     p.left(s, axis);
-    p.below(s, "epoch", true);
+    p.below(s, "epoch", true, false);
     p.axes(s);
     if let Some(b) = best {
         let at_x = p.px(f64::from(b));

@@ -32,7 +32,7 @@ pub fn embedding(points: &[(f64, f64)], type_of: &[u32], types: &[String], axes:
     };
     let p = Panel { at: [96.0, 84.0, 800.0, 660.0], x: span(|p| p.0), y: span(|p| p.1) };
     p.left(&mut s, axes[1]);
-    p.below(&mut s, axes[0], false);
+    p.below(&mut s, axes[0], false, true);
     p.axes(&mut s);
     let mut of_type: Vec<Vec<usize>> = vec![Vec::new(); types.len() + 1];
     for (i, point) in points.iter().enumerate() {

@@ -82,10 +82,12 @@ pub fn running(values: &[f64], window: usize) -> Smooth {
 const INKS: [Ink; 3] = [Ink::Rgb(0, 114, 178), Ink::Rgb(213, 94, 0), Ink::Rgb(0, 158, 115)];
 const LEFT: f32 = 96.0;
 const WIDTH: f32 = 1076.0;
+/// Height of a track.
+const STEP: f32 = 350.0;
 
 /// Tracks along the genome: each raw (the largest number of a column of pixels), then squashed ([`squashed`]) and smoothed
 /// ([`running`] over `window` peaks in genome order). `bases` is `[P]` the middle of each peak, used where one
-/// chromosome (`chrom`, by its name in `order`) is shown; else peaks are evenly spread. 1,200 wide, 150 high a panel.
+/// chromosome (`chrom`, by its name in `order`) is shown; else peaks are evenly spread. 1,200 wide, 350 high a track.
 pub fn tracks(
     order: &Order,
     bases: &[f64],
@@ -94,7 +96,7 @@ pub fn tracks(
     window: usize,
     title: &str,
 ) -> Scene {
-    let height = 84.0 + 300.0 * tracks.len() as f32 + 62.0;
+    let height = 84.0 + STEP * tracks.len() as f32 + 62.0;
     let mut s = Scene::new(1200.0, height, format!("{title}: tracks along the genome"));
     let range = match chrom {
         None => 0..order.index.len(),
@@ -114,7 +116,7 @@ pub fn tracks(
     let place = |i: usize| if chrom.is_some() { base(i).max(0.0) } else { i as f64 };
     let (first, last) = (place(range.start), place(range.end - 1));
     let x = [first, if last > first { last } else { first + 1.0 }];
-    let bottom = 84.0 + 300.0 * tracks.len() as f32 - 30.0;
+    let bottom = 84.0 + STEP * tracks.len() as f32 - 30.0;
     let parts: Vec<(String, f32, f32)> = {
         let p = Panel { at: [LEFT, 0.0, WIDTH, 1.0], x, y: [0.0, 1.0] };
         order
@@ -126,10 +128,10 @@ pub fn tracks(
         let ink = INKS[t % INKS.len()];
         let raw: Vec<f64> = order.index.iter().map(|&i| track.values.get(i as usize).copied().unwrap_or(0.0)).collect();
         let smooth = running(&squashed(&raw), window);
-        let top = 84.0 + 300.0 * t as f32;
+        let top = 84.0 + STEP * t as f32;
         for (k, label) in [format!("{}, raw", track.name), format!("{}, smoothed", track.name)].into_iter().enumerate()
         {
-            let at = [LEFT, top + 24.0 + 150.0 * k as f32, WIDTH, 100.0];
+            let at = [LEFT, top + 24.0 + STEP / 2.0 * k as f32, WIDTH, STEP / 2.0 - 50.0];
             let high = |v: &mut dyn Iterator<Item = f64>| v.filter(|x| x.is_finite()).fold(0f64, f64::max).max(1e-12);
             let most = match k {
                 0 => high(&mut raw[range.clone()].iter().copied()),
@@ -164,7 +166,7 @@ pub fn tracks(
     }
     let p = Panel { at: [LEFT, bottom - 1.0, WIDTH, 5.0], x, y: [0.0, 1.0] };
     match chrom {
-        Some(c) => p.below(&mut s, &format!("position on chromosome {} (Mb)", short_name(c)), false),
+        Some(c) => p.below(&mut s, &format!("position on chromosome {} (Mb)", short_name(c)), false, false),
         None => {
             names_below(&mut s, bottom + 4.0, &parts);
             let middle = LEFT + WIDTH / 2.0;

@@ -2,10 +2,12 @@
 
 mod found;
 mod near;
+mod page;
 mod pca;
 
 pub use found::Found;
 pub use near::{hint, near};
+pub use page::{Extent, Page, Shown, page};
 pub use pca::{Pca, pca};
 
 use std::path::Path;
