@@ -19,18 +19,23 @@ const PANELS: [Shown; 3] = [
     ("Translation error", "mean absolute error", &[("validation", VAL, |r| r.val_mae)]),
 ];
 
-/// Loss, matching accuracy and translation error by epoch; the best epoch is marked. 1,200 × 430.
+/// Loss, matching accuracy and translation error by epoch; the best epoch is marked. 1,200 × 430, or less without a
+/// heading.
 pub fn curves(log: &[EpochRecord], title: &str) -> Scene {
-    let mut s = Scene::new(1200.0, 430.0, "Training curves: loss, matching accuracy and translation error by epoch");
+    let top = if title.is_empty() { 50.0 } else { 116.0 };
+    let mut s =
+        Scene::new(1200.0, top + 314.0, "Training curves: loss, matching accuracy and translation error by epoch");
     let best = log.iter().filter(|r| r.best).map(|r| r.epoch).next_back();
     let note = match (log.last(), best) {
         (None, _) => "no epoch is finished".to_string(),
         (Some(l), Some(b)) => format!("{} epochs, best by validation: epoch {b}", l.epoch),
         (Some(l), None) => format!("{} epochs", l.epoch),
     };
-    s.heading(16.0, title, &note);
+    if !title.is_empty() {
+        s.heading(16.0, title, &note);
+    }
     for (i, (name, axis, lines)) in PANELS.iter().enumerate() {
-        panel(&mut s, [86.0 + 395.0 * i as f32, 116.0, 300.0, 250.0], log, best, name, axis, lines);
+        panel(&mut s, [86.0 + 395.0 * i as f32, top, 300.0, 250.0], log, best, name, axis, lines);
     }
     s
 }

@@ -192,7 +192,7 @@ impl Scene {
                     let image = base64(&encode(*columns, colours)?);
                     let _ = writeln!(
                         out,
-                        r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" style="image-rendering:pixelated" href="data:image/png;base64,{image}"/>"#,
+                        r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" image-rendering="pixelated" href="data:image/png;base64,{image}"/>"#,
                         short(*x),
                         short(*y),
                         short(*w),

@@ -181,6 +181,7 @@
         th.appendChild(b);
         if (state.key === key) th.setAttribute("aria-sort", state.down ? "descending" : "ascending");
       } else th.textContent = name;
+      if (name === "peak" && head.length > 4) th.className = "left";
       h.appendChild(th);
     });
     const thead = el("thead"), body = el("tbody");
@@ -198,7 +199,7 @@
       td.appendChild(b);
       tr.appendChild(td);
     }
-    tr.append(el("td", peakName(L.peak[i]), withGene ? { class: "left" } : {}), el("td", isFinite(distance[i]) ? whole(Math.round(distance[i])) : "–"),
+    tr.append(el("td", peakName(L.peak[i]), { class: "left" }), el("td", isFinite(distance[i]) ? whole(Math.round(distance[i])) : "–"),
       el("td", brief(L.score[i])), el("td", brief(L.z[i])), el("td", brief(L.q[i])), el("td", whole(L.cells[i])),
       el("td", mapName(map[i])));
     return tr;

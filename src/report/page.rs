@@ -570,7 +570,7 @@ pub fn page(p: &Page<'_>) -> Result<(String, Extent)> {
         Ok((run, log)) if log.is_empty() && run.file.origin != "trained" => {
             note("The weights were imported: there is no log.")
         }
-        Ok((_, log)) => format!("<div class=\"curves\">{}</div>", curves(log, "Training").svg(Theme::Page)?),
+        Ok((_, log)) => format!("<div class=\"curves\">{}</div>", curves(log, "").svg(Theme::Page)?),
         Err(why) => note(why),
     };
     section(&mut body, "training", "Training", &training);
