@@ -170,7 +170,9 @@ fn the_page_is_whole_and_harmless() {
     assert!(!page.contains("<link") && !page.contains(" src=") && !page.contains("@import") && !page.contains("url("));
     // Names are text: in HTML, in SVG and in the script's data.
     assert!(!page.contains("<img") && !page.contains("<b onmouseover"));
-    assert!(page.contains("\\u003c/script\\u003e\\u003cimg") && page.contains("&lt;b onmouseover=alert(1)&gt;&amp;amp;"));
+    assert!(
+        page.contains("\\u003c/script\\u003e\\u003cimg") && page.contains("&lt;b onmouseover=alert(1)&gt;&amp;amp;")
+    );
     assert_eq!(page.matches("</script>").count(), 2);
     // Figures are those of the program.
     let accuracy = ok(&["evaluate", "--run", text(&made().run)])["matching"]["model"]["accuracy"].as_f64().unwrap();
@@ -270,7 +272,8 @@ fn the_page_works_in_a_browser() {
     let hostile = dom(&browser, &out, "#filter=onerror");
     let body = between(between(&hostile, "id=\"links-table\"", "</table>"), "<tbody>", "</tbody>").to_string();
     assert!(body.contains("&lt;/script&gt;&lt;img src=x onerror="), "{body}");
-    let gene = dom(&browser, &out, "#gene=%3C%2Fscript%3E%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned'%22%3E");
+    let gene =
+        dom(&browser, &out, "#gene=%3C%2Fscript%3E%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned'%22%3E");
     assert!(gene.contains("id=\"gene-title\">&lt;/script&gt;&lt;img"));
     for page in [&hostile, &gene] {
         assert!(!page.contains("<img") && !page.contains("<b ") && !page.contains("<title>owned"));

@@ -29,14 +29,15 @@
   const f32 = (t) => new Float32Array(bytes(t));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const ink = (colour) => (colour === "ink" ? css("--ink") : colour);
+  // The darkest blue is too dark on dark.
+  const ink = (colour) => (colour === "ink" ? css("--ink") : colour === "#0072b2" && dark.matches ? "#2f8fd0" : colour);
 
   function brief(x) {
     if (!isFinite(x)) return "–";
     const a = Math.abs(x);
     if (a === 0) return "0";
     if (a < 1e-3 || a >= 1e6) return x.toExponential(1);
-    if (a < 1) return String(Number(x.toFixed(3)));
+    if (a < 1) return x.toFixed(3);
     if (a < 10) return x.toFixed(2);
     if (a < 100) return x.toFixed(1);
     return Math.round(x).toLocaleString("en");
@@ -359,7 +360,7 @@
     lo = Math.max(0, lo - room);
     hi += room;
     const px = (b) => LEFT + (WIDTH * (b - lo)) / (hi - lo);
-    const s = svg("svg", { viewBox: `0 0 ${W} 350`, role: "img", "aria-label": "links of " + genes.name[g], "font-size": 14 });
+    const s = svg("svg", { viewBox: `0 0 ${W} 378`, role: "img", "aria-label": "links of " + genes.name[g], "font-size": 14 });
     const most = drawn.reduce((m, l) => Math.max(m, L.score[l]), 0) || 1, x0 = px(tss);
     const reach = drawn.reduce((m, l) => Math.max(m, Math.abs(px(middle(l)) - x0)), 1);
     drawn.forEach((l) => {
@@ -374,16 +375,17 @@
       const from = px(peaks.start[L.peak[l]]), w = Math.max(3, px(peaks.end[L.peak[l]]) - from);
       s.appendChild(svg("rect", { x: from, y: BASE - 1, width: w, height: 12, fill: "#0072b2" }));
     });
-    s.appendChild(svg("path", { d: `M${x0} ${BASE + 12}V${BASE - 24}M${x0 - 5} ${BASE - 24}h10l-5 -10z`, stroke: "var(--ink)", fill: "var(--ink)", "stroke-width": 1.6 }));
+    s.appendChild(svg("path", { d: `M${x0 - 6} ${BASE + 25}h12l-6 -12z`, fill: "var(--ink)" }));
     const anchor = x0 < 120 ? "start" : x0 > W - 120 ? "end" : "middle";
-    s.appendChild(svg("text", { x: x0, y: BASE - 40, "text-anchor": anchor, fill: "var(--ink)", "font-weight": 600, stroke: "var(--card)", "stroke-width": 4, "paint-order": "stroke" }, genes.name[g] + " TSS"));
+    s.appendChild(svg("text", { x: x0, y: BASE + 41, "text-anchor": anchor, fill: "var(--ink)", "font-weight": 600 }, genes.name[g] + " TSS"));
+    s.appendChild(svg("line", { x1: LEFT, x2: LEFT + WIDTH, y1: BASE + 52, y2: BASE + 52, stroke: "var(--ink)" }));
     const unit = hi - lo > 1.5e6 ? 1e6 : 1e3, by = step((hi - lo) / unit, 10), decimals = Math.max(0, -Math.floor(Math.log10(by)));
     for (let m = Math.ceil(lo / unit / by) * by; m <= hi / unit; m += by) {
       const x = px(m * unit);
-      s.appendChild(svg("line", { x1: x, x2: x, y1: BASE + 13, y2: BASE + 18, stroke: "var(--ink)" }));
-      s.appendChild(svg("text", { x, y: BASE + 34, "text-anchor": "middle", fill: "var(--ink)" }, m.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })));
+      s.appendChild(svg("line", { x1: x, x2: x, y1: BASE + 52, y2: BASE + 57, stroke: "var(--ink)" }));
+      s.appendChild(svg("text", { x, y: BASE + 73, "text-anchor": "middle", fill: "var(--ink)" }, m.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })));
     }
-    s.appendChild(svg("text", { x: W / 2, y: BASE + 62, "text-anchor": "middle", fill: "var(--muted)" },
+    s.appendChild(svg("text", { x: W / 2, y: BASE + 98, "text-anchor": "middle", fill: "var(--muted)" },
       `position on ${D.chroms[genes.chrom[g]]} (${unit === 1e6 ? "Mb" : "kb"}); ${drawn.length} of ${links.length} links, wider and ${dark.matches ? "lighter" : "darker"} for higher scores (highest ${brief(most)})`));
     arcs.appendChild(s);
   }

@@ -17,6 +17,8 @@ use crate::train::{EpochRecord, Run};
 const MOST_CELLS: usize = 40_000;
 /// Links of all maps together, at most.
 const MOST_LINKS: usize = 400_000;
+/// Links of all cells that are kept for the sake of their genes, at most.
+const MOST_OF_GENES: usize = 30_000;
 /// Genes and peaks of a map's bars.
 const TOP: usize = 20;
 /// Rows of the map of genes by type, at most.
@@ -39,7 +41,8 @@ pub struct Page<'a> {
     pub embedding: Shown<Pca>,
     /// The discovery.
     pub found: Shown<&'a Found>,
-    /// Links of each map, the best first; half as many again go to genes that these leave without any.
+    /// Links of each map, the best first; half as many again (of all cells more: three a gene, up to 30,000) go to genes
+    /// that these leave with few.
     pub links: usize,
 }
 
@@ -334,8 +337,8 @@ fn embedding_json(p: &Pca, data: &DataSet) -> (Value, usize) {
     (value, kept.len())
 }
 
-/// The best `n` of a map, and up to half as many more so that as many genes as can be have some.
-fn chosen(links: &[LinkStat], n: usize, genes: usize) -> Vec<LinkStat> {
+/// The best `n` of a map, and up to `more` of genes that these leave with fewer than three.
+fn chosen(links: &[LinkStat], n: usize, more: usize, genes: usize) -> Vec<LinkStat> {
     let n = n.min(links.len());
     let mut kept = links[..n].to_vec();
     let mut of_gene = vec![0u8; genes];
@@ -344,7 +347,7 @@ fn chosen(links: &[LinkStat], n: usize, genes: usize) -> Vec<LinkStat> {
     }
     for most in [1, 3] {
         for l in &links[n..] {
-            if kept.len() >= n + n / 2 {
+            if kept.len() >= n + more {
                 break;
             }
             if of_gene[l.gene as usize] < most {
@@ -375,7 +378,8 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
     let mut maps = Vec::new();
     for (i, file) in found.maps().enumerate() {
         crate::interrupt::check("nothing was written")?;
-        let kept = chosen(&found.links(i)?, per_map, v.genes.len());
+        let more = if i == 0 { (per_map / 2).max((3 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
+        let kept = chosen(&found.links(i)?, per_map, more, v.genes.len());
         let cells = file.cells.max(1) as f64;
         let tops = |values: &[f64], name: &dyn Fn(usize) -> String| -> Vec<Value> {
             largest(values, TOP)
@@ -659,12 +663,12 @@ mod tests {
     #[test]
     fn the_best_and_some_of_every_gene() {
         let links: Vec<LinkStat> = (0..20).map(|i| link(u32::from(i >= 15) * (i - 14), i, f64::from(20 - i))).collect();
-        let kept = chosen(&links, 6, 6);
+        let kept = chosen(&links, 6, 3, 6);
         assert_eq!(kept.len(), 9);
         assert!(kept.windows(2).all(|w| w[0].score > w[1].score));
         assert_eq!(kept.iter().map(|l| l.gene).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 1, 2, 3]);
-        assert_eq!(chosen(&links, 50, 6), links);
-        assert!(chosen(&[], 5, 0).is_empty());
+        assert_eq!(chosen(&links, 50, 25, 6), links);
+        assert!(chosen(&[], 5, 2, 0).is_empty());
     }
 
     #[test]
