@@ -3,7 +3,10 @@
 pub mod attention;
 mod links;
 pub mod maps;
+mod places;
 mod recovery;
+pub mod tf;
+pub mod truth;
 
 use std::collections::HashSet;
 use std::io::Write;
