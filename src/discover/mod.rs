@@ -1,6 +1,7 @@
 //! Regulation read back: the attention of every cell, its sums over cell types, and how well it finds known links.
 
 pub mod attention;
+pub mod exports;
 mod links;
 pub mod maps;
 mod places;
