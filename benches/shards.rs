@@ -134,7 +134,8 @@ fn measure(c: &mut Criterion, name: &str, dir: &Path) {
             .collect(),
     );
     println!(
-        "{name}: {n} cells of {:.0} genes and {:.0} peaks; bytes a cell: {old:.0} raw, {new:.0} packed ({:.2}), {:.2} bits an entry; opened in {:.1} ms",
+        "{name}: {n} cells of {:.0} genes and {:.0} peaks; bytes a cell: {old:.0} raw, {new:.0} packed ({:.2}), \
+         {:.2} bits an entry; opened in {:.1} ms",
         genes as f64 / n as f64,
         peaks as f64 / n as f64,
         old / new,
@@ -181,8 +182,8 @@ fn measure(c: &mut Criterion, name: &str, dir: &Path) {
     });
     group.finish();
 
-    let half = |i: usize| if i % 2 == 0 { order[i] } else { order[(i + 1) % n] };
-    let sample = |i: usize| Sample { rna: order[i], atac: half(i), label: u8::from(i % 2 == 0) };
+    let half = |i: usize| if i.is_multiple_of(2) { order[i] } else { order[(i + 1) % n] };
+    let sample = |i: usize| Sample { rna: order[i], atac: half(i), label: u8::from(i.is_multiple_of(2)) };
     let set = SampleSet { samples: (0..n).map(sample).collect(), ..SampleSet::default() };
     let numbers: Vec<u32> = (0..n.min(BATCH) as u32).collect();
     let mut group = c.benchmark_group(format!("{name}/batch of {BATCH}"));

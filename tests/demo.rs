@@ -49,24 +49,19 @@ fn demo(out: &Path) -> Value {
 fn links(path: &Path) -> HashMap<(String, String), (f64, u64)> {
     let table = std::fs::read_to_string(path).unwrap();
     let mut lines = table.lines();
-    assert_eq!(
-        lines.next(),
-        Some("chrom\tstart\tend\tgene\tweight\tcells\tmean\tcell_type\ttss\tdistance\tpeak"),
-        "{}",
-        path.display()
-    );
+    assert_eq!(lines.next(), Some(sccrossrec::discover::maps::LINK_COLUMNS.join("\t").as_str()), "{}", path.display());
     let mut last = f64::INFINITY;
     let mut out = HashMap::new();
     for line in lines {
         let f: Vec<&str> = line.split('\t').collect();
-        let weight: f64 = f[4].parse().unwrap();
+        let weight: f64 = f[6].parse().unwrap();
         assert!(weight <= last, "sorted by falling weight");
         last = weight;
-        assert_eq!(f[10], format!("{}-{}-{}", f[0], f[1], f[2]));
+        assert_eq!(f[13], format!("{}-{}-{}", f[0], f[1], f[2]));
         let middle = f[1].parse::<f64>().unwrap() / 2.0 + f[2].parse::<f64>().unwrap() / 2.0;
-        let distance = (f[8].parse::<f64>().unwrap() - middle).abs();
-        assert!((distance - f[9].parse::<f64>().unwrap()).abs() <= 0.5);
-        let old = out.insert((f[3].to_string(), f[10].to_string()), (weight, f[5].parse().unwrap()));
+        let distance = (f[4].parse::<f64>().unwrap() - middle).abs();
+        assert!((distance - f[5].parse::<f64>().unwrap()).abs() <= 0.5);
+        let old = out.insert((f[3].to_string(), f[13].to_string()), (weight, f[10].parse().unwrap()));
         assert!(old.is_none(), "one row a link");
     }
     out

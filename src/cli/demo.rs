@@ -198,9 +198,9 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     rows.push(vec!["all".into(), format!("{total:.1}")]);
     out += &format!("\n{}\nlook at\n", aligned(&rows));
     let mut rows: Vec<(PathBuf, &str)> = vec![
-        (discovery.all.file.clone(), "gene–peak links, by summed attention"),
+        (found_dir.join(&discovery.all.file), "gene–peak links, by summed attention"),
         (found_dir.join("links"), "the same for each cell type"),
-        (discovery.attention.clone(), "attention of every cell"),
+        (found_dir.join(&discovery.attention), "attention of every cell"),
         (made.truth.clone(), "the planted links"),
         (run_dir.join("log.csv"), "training, epoch by epoch"),
         (place("demo.json"), "all of these figures"),

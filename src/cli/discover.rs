@@ -1,11 +1,12 @@
 //! `discover`: regulation read back from the attention of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::evaluate::open_data;
 use super::table::{aligned, number};
 use super::{Context, Device, output_dir};
 use crate::device::Runner;
+use crate::discover::null::Null;
 use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
 use crate::error::{Error, Result};
 use crate::train::files::write_text;
@@ -26,6 +27,19 @@ pub struct Args {
     /// How attention counts towards a link
     #[arg(long, value_enum, default_value_t)]
     score: LinkScore,
+    /// What links are tested against: pairs further apart than --window that are alike in gene and peak (matched),
+    /// attention on shuffled pairings of RNA and ATAC (shuffled), nothing (none)
+    #[arg(long, value_enum, default_value_t)]
+    null: Null,
+    /// With --null matched: a pair is tested up to this distance of TSS and peak, in bases
+    #[arg(long, value_name = "BASES", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+    /// With --null shuffled: passes over shuffled pairings
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    permutations: u32,
+    /// Go on with a discovery that was stopped
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
     /// Known links to compare with: a tab-separated table with the columns gene and peak
     #[arg(long, value_name = "F.tsv")]
     truth: Option<PathBuf>,
@@ -38,7 +52,7 @@ pub struct Args {
     /// Cells a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Folder for attention.h5, links.tsv, links/TYPE.tsv and discover.json
+    /// Folder for attention.h5, links.tsv, links/TYPE.tsv, peaks.tsv, genes.tsv and discover.json
     #[arg(long, value_name = "OUT")]
     out: PathBuf,
     /// Replace files of the same name
@@ -60,41 +74,55 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         score: args.score,
         batch_size: args.batch_size as usize,
         truth: args.truth.clone(),
+        null: args.null,
+        window: f64::from(args.window),
+        permutations: args.permutations,
+        resume: args.resume,
         seed: ctx.seed,
     };
     options.check(&data)?;
-    let _made = output_dir(&args.out, args.force)?;
-    let bar = ctx.progress(options.cells(&data)?, "discover");
+    let _made = output_dir(&args.out, args.force || args.resume)?;
+    let bar = ctx.progress(options.work(&data)?, "discover");
     let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &mut |n| bar.set_position(n));
     bar.finish_and_clear();
     let made = made?;
     let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
+    json["out"] = args.out.display().to_string().into();
     json["run"] = args.run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();
     json["checkpoint"] = args.checkpoint.file_name().into();
     write_text(&args.out.join("discover.json"), &format!("{json:#}\n"))?;
-    ctx.result(&table(&made), &json);
+    ctx.result(&table(&made, &args.out), &json);
     Ok(())
 }
 
-fn table(d: &Discovery) -> String {
-    let row = |c: [String; 4]| c.to_vec();
-    let mut rows = vec![row(["cell type", "cells", "links", "table"].map(String::from))];
+fn table(d: &Discovery, out: &Path) -> String {
+    let row = |c: [String; 5]| c.to_vec();
+    let mut rows = vec![row(["cell type", "cells", "links", "q < 0.05", "table"].map(String::from))];
     for f in d.cell_types.iter().chain([&d.all]) {
-        let file = f.file.display().to_string();
-        rows.push(row([f.cell_type.clone(), f.cells.to_string(), f.links.to_string(), file]));
+        let file = out.join(&f.file).display().to_string();
+        let significant = if d.null == Null::None { "-".into() } else { f.significant.to_string() };
+        rows.push(row([f.cell_type.clone(), f.cells.to_string(), f.links.to_string(), significant, file]));
     }
-    let mut out = format!(
+    let mut text = format!(
         "{}\n{} cell–gene–peak weights of {} cells in {}\n",
         aligned(&rows),
         d.pairs,
         d.cells,
-        d.attention.display()
+        out.join(&d.attention).display()
     );
-    if let Some(r) = &d.recovery {
-        out += &format!("\n{}", recovery_table(r));
+    text += match d.null {
+        Null::Matched => "tested: pairs within the window, against those beyond it that are alike in gene and peak\n",
+        Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
+        Null::None => "",
+    };
+    if d.resumed > 0 {
+        text += &format!("{} of the cells were taken over from a discovery that was stopped\n", d.resumed);
     }
-    out
+    if let Some(r) = &d.recovery {
+        text += &format!("\n{}", recovery_table(r));
+    }
+    text
 }
 
 /// The table of link recovery.

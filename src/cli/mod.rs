@@ -20,6 +20,7 @@ mod config;
 pub mod table;
 
 // verbs: modules
+pub mod annotate;
 pub mod datasets;
 pub mod demo;
 pub mod discover;
@@ -75,6 +76,8 @@ enum Verb {
     Demo(demo::Args),
     /// A small data set with planted regulation
     Simulate(simulate::Args),
+    /// Fill gaps: places of genes and peaks, variable genes, peak sequences; writes .h5ad
+    Annotate(Box<annotate::Args>),
     /// RNA and ATAC (.h5ad, .h5mu, 10x) become a data set: shards, vocabularies, a sample set
     Prepare(Box<prepare::Args>),
     /// Draws another sample set of a data set
@@ -107,6 +110,7 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
     match verb {
         Verb::Demo(args) => demo::run(args, ctx),
         Verb::Simulate(args) => simulate::run(args, ctx),
+        Verb::Annotate(args) => annotate::run(args, ctx),
         Verb::Prepare(args) => prepare::run(args, ctx),
         Verb::Samples(args) => samples::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),

@@ -1,12 +1,14 @@
 //! Sequences of peaks: one FASTA record a peak, its first bases as codes A 1, T 2, G 3, C 4, anything else 0.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufRead;
 use std::path::Path;
 
+use crate::data::chromosomes::chrom_key;
 use crate::data::gtf::open_text;
-use crate::data::region::{Region, chrom_key, parse_region};
+use crate::data::region::{Region, parse_region};
 use crate::error::{Error, Result};
 
 /// The code of a base; lower case is read as upper.
@@ -25,8 +27,8 @@ pub fn base_code(base: u8) -> u8 {
 pub struct PeakSequences {
     /// `[P, length]` codes; a shorter sequence ends in 0.
     pub codes: Vec<u8>,
-    /// Peaks without a record (all 0). Only by header; by position every peak has one.
-    pub missing: usize,
+    /// Numbers of the peaks without a record (all 0). Only by header; by position every peak has one.
+    pub missing: Vec<usize>,
     /// Matched by header (`chrom:start-end`), not by position.
     pub by_header: bool,
 }
@@ -77,23 +79,23 @@ pub fn read_peak_sequences(path: &Path, peaks: &[Option<Region>], length: usize)
                 "give one record a peak in the order of the peaks, or headers that tell which",
             ));
         }
-        return Ok(PeakSequences { codes, missing: 0, by_header: false });
+        return Ok(PeakSequences { codes, missing: Vec::new(), by_header: false });
     }
-    let mut place: HashMap<(&str, i64, i64), usize> = HashMap::new();
+    let mut place: HashMap<(Cow<'_, str>, i64, i64), usize> = HashMap::new();
     for (i, region) in headers.iter().enumerate() {
         if let Some(r) = region {
             place.entry((chrom_key(&r.chrom), r.start, r.end)).or_insert(i);
         }
     }
     let mut out = vec![0; peaks.len() * length];
-    let mut missing = 0;
-    for (peak, out) in peaks.iter().zip(out.chunks_mut(length.max(1))) {
+    let mut missing = Vec::new();
+    for (p, (peak, out)) in peaks.iter().zip(out.chunks_mut(length.max(1))).enumerate() {
         match peak.as_ref().and_then(|r| place.get(&(chrom_key(&r.chrom), r.start, r.end))) {
             Some(&i) => out.copy_from_slice(&codes[i * length..(i + 1) * length]),
-            None => missing += 1,
+            None => missing.push(p),
         }
     }
-    if missing == peaks.len() {
+    if missing.len() == peaks.len() {
         let shown = |r: Option<&Region>| r.map_or("?".into(), |r| format!("{}:{}-{}", r.chrom, r.start, r.end));
         return Err(Error::input(
             path,
@@ -130,7 +132,7 @@ mod tests {
     fn by_header_in_any_order() {
         let s = read(">chr1:5-9\nacgt\nNN\n>2:1-4 x\nTTT\n", &["chr2-1-4", "chr1-5-9", "chr3-1-2"], 5).unwrap();
         assert_eq!(s.codes, [2, 2, 2, 0, 0, 1, 4, 3, 2, 0, 0, 0, 0, 0, 0]);
-        assert_eq!((s.missing, s.by_header), (1, true));
+        assert_eq!((s.missing.as_slice(), s.by_header), ([2].as_slice(), true));
     }
 
     #[test]

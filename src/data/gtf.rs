@@ -1,5 +1,6 @@
 //! Gene annotation from a GENCODE or Ensembl GTF, plain or gzip: chromosome, strand and transcription start.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -16,8 +17,21 @@ pub struct GeneLocation {
     pub chrom: String,
     /// `+` true, `-` false; `None` where the GTF does not say.
     pub forward: Option<bool>,
+    /// First base, 0-based.
+    pub start: i64,
+    /// One past the last base.
+    pub end: i64,
     /// Transcription start, 0-based: the first base of a `+` gene, the last of a `-` gene.
     pub tss: i64,
+}
+
+/// How a gene was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// By its id.
+    Id,
+    /// By its name.
+    Name,
 }
 
 /// Genes of a GTF, by id (version cut off) and by name.
@@ -30,9 +44,22 @@ pub struct Gtf {
     examples: Vec<String>,
 }
 
-fn without_version(id: &str) -> &str {
-    id.split_once('.').map_or(id, |(id, _)| id)
+/// An id of Ensembl without its version; the copy on Y of a gene that is on X as well keeps its mark (`_PAR_Y`). Other
+/// ids are left as they are: in `RP11-34P13.7` the number tells which gene.
+fn without_version(id: &str) -> Cow<'_, str> {
+    match id.split_once('.') {
+        Some((stem, version)) if stem.starts_with("ENS") && stem.ends_with(|c: char| c.is_ascii_digit()) => {
+            match version.ends_with(PAR_Y) {
+                true => Cow::Owned(format!("{stem}{PAR_Y}")),
+                false => Cow::Borrowed(stem),
+            }
+        }
+        _ => Cow::Borrowed(id),
+    }
 }
+
+/// Mark of GENCODE's ids on the pseudoautosomal regions of Y.
+const PAR_Y: &str = "_PAR_Y";
 
 struct Extent {
     chrom: String,
@@ -131,12 +158,12 @@ impl Gtf {
                     None => id.clone(),
                 });
             }
-            gtf.by_id.entry(without_version(&id).to_string()).or_insert(at);
+            gtf.by_id.entry(without_version(&id).into_owned()).or_insert(at);
             if let Some(name) = name {
                 gtf.by_name.entry(name).or_insert(at);
             }
             let tss = if e.forward == Some(false) { e.end - 1 } else { e.start };
-            gtf.genes.push(GeneLocation { chrom: e.chrom, forward: e.forward, tss });
+            gtf.genes.push(GeneLocation { chrom: e.chrom, forward: e.forward, start: e.start, end: e.end, tss });
         }
         Ok(gtf)
     }
@@ -151,9 +178,9 @@ impl Gtf {
         self.genes.is_empty()
     }
 
-    /// A gene by id; a version (`.1`) is ignored.
+    /// A gene by id; the version of an Ensembl id (`.1`) is ignored.
     pub fn by_id(&self, id: &str) -> Option<&GeneLocation> {
-        self.by_id.get(without_version(id)).map(|&i| &self.genes[i])
+        self.by_id.get(without_version(id).as_ref()).map(|&i| &self.genes[i])
     }
 
     /// A gene by name.
@@ -161,17 +188,17 @@ impl Gtf {
         self.by_name.get(name).map(|&i| &self.genes[i])
     }
 
-    /// Locates every gene: by `ids` where those are given (or by a name that is an Ensembl id), else by name.
-    /// None found at all is an error that shows three names of each side.
-    pub fn locate(&self, names: &[String], ids: Option<&[String]>) -> Result<Vec<Option<&GeneLocation>>> {
-        let found: Vec<_> = names
-            .iter()
-            .enumerate()
-            .map(|(i, name)| {
-                let id = ids.and_then(|ids| ids.get(i)).filter(|id| !id.is_empty());
-                id.and_then(|id| self.by_id(id)).or_else(|| self.by_id(name)).or_else(|| self.by_name(name))
-            })
-            .collect();
+    /// A gene by its id where that is given (or by a name that is an id), else by its name.
+    pub fn find(&self, name: &str, id: Option<&str>) -> Option<(&GeneLocation, By)> {
+        let id = id.filter(|id| !id.is_empty()).and_then(|id| self.by_id(id));
+        let by_id = id.or_else(|| self.by_id(name)).map(|g| (g, By::Id));
+        by_id.or_else(|| self.by_name(name).map(|g| (g, By::Name)))
+    }
+
+    /// Locates every gene: see [`Gtf::find`]. None found at all is an error that shows three names of each side.
+    pub fn locate(&self, names: &[String], ids: Option<&[String]>) -> Result<Vec<Option<(&GeneLocation, By)>>> {
+        let id = |i: usize| ids.and_then(|ids| ids.get(i)).map(String::as_str);
+        let found: Vec<_> = names.iter().enumerate().map(|(i, name)| self.find(name, id(i))).collect();
         if !names.is_empty() && found.iter().all(Option::is_none) {
             let ours: Vec<&str> = match ids {
                 Some(ids) => ids.iter().take(3).map(String::as_str).collect(),
@@ -265,11 +292,35 @@ mod tests {
         assert_eq!((b.chrom.as_str(), b.forward, b.tss), ("2", Some(false), 39), "spans its records");
         assert_eq!(g.by_name("A"), g.by_id("ENSG00000000001"), "the first of two");
         assert_eq!(g.by_id("g3").unwrap().forward, None);
+        assert_eq!((a.start, a.end, b.start, b.end), (100, 200, 10, 40));
         let names = ["A".to_string(), "ENSG00000000002.7".into(), "Z".into()];
         let found = g.locate(&names, None).unwrap();
-        assert_eq!(found.iter().map(|f| f.is_some()).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(found.iter().map(|f| f.map(|f| f.1)).collect::<Vec<_>>(), [Some(By::Name), Some(By::Id), None]);
         let e = g.locate(&["Y".into(), "Z".into()], None).unwrap_err().to_string();
         assert!(e.contains("Y, Z") && e.contains("ENSG00000000001.3 (A)"), "{e}");
+    }
+
+    #[test]
+    fn ids_and_names_of_all_kinds() {
+        let line = |chrom: &str, start: u32, attributes: &str| {
+            format!("{chrom}\ts\tgene\t{start}\t{}\t.\t+\t.\t{attributes}\n", start + 9)
+        };
+        let text = line("chrX", 1, r#"gene_id "ENSG00000182378.15"; gene_type "p"; gene_name "PLCXD1"; level 2;"#)
+            + &line("chrY", 51, r#"gene_id "ENSG00000182378.15_PAR_Y"; gene_name "PLCXD1"; tag "PAR";"#)
+            + &line("1", 101, r#"gene_biotype "x"; gene_id "ENSG00000223972"; gene_name "Ddx1"; gene_version "5";"#)
+            + &line("1", 201, r#"gene_id "ENSMUSG00000000028"; gene_version "16"; gene_name "DDX1"; gene_source "s";"#)
+            + &line("2", 301, r#"gene_id "RP11-34P13.7";"#)
+            + &line("3", 401, r#"gene_id "RP11-34P13.8";"#);
+        let g = gtf(&text).unwrap();
+        let at = |name: &str, id: Option<&str>| g.find(name, id).map(|(g, by)| (g.start, by));
+        assert_eq!(at("?", Some("ENSG00000182378")), Some((0, By::Id)));
+        assert_eq!(at("?", Some("ENSG00000182378.1_PAR_Y")), Some((50, By::Id)));
+        assert_eq!(at("PLCXD1", None), Some((0, By::Name)), "X comes first");
+        assert_eq!(at("?", Some("ENSG00000223972.2")), Some((100, By::Id)));
+        assert_eq!((at("Ddx1", None), at("DDX1", Some(""))), (Some((100, By::Name)), Some((200, By::Name))));
+        assert_eq!(at("ddx1", None), None, "capitals count");
+        assert_eq!(at("ENSMUSG00000000028.3", None), Some((200, By::Id)));
+        assert_eq!((at("RP11-34P13.8", None), at("RP11-34P13.9", None)), (Some((400, By::Id)), None));
     }
 
     #[test]

@@ -33,22 +33,6 @@ pub fn parse_region(name: &str) -> Option<Region> {
     Some(Region { chrom: chrom.to_string(), start, end })
 }
 
-/// What a chromosome is compared by: `chr1` and `1` are one, and so are `chrM`, `MT` and `M`.
-///
-/// ```
-/// use sccrossrec::data::region::chrom_key;
-/// assert_eq!(chrom_key("chr10"), chrom_key("10"));
-/// assert_eq!(chrom_key("MT"), chrom_key("chrM"));
-/// assert_ne!(chrom_key("chr1"), chrom_key("chr10"));
-/// ```
-pub fn chrom_key(name: &str) -> &str {
-    let bare = match name.get(..3) {
-        Some(prefix) if prefix.eq_ignore_ascii_case("chr") && name.len() > 3 => &name[3..],
-        _ => name,
-    };
-    if bare == "MT" { "M" } else { bare }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

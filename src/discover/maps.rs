@@ -10,6 +10,16 @@
 //! | `genes.tsv` | chrom, tss, gene, then the same summed over all peaks |
 //! | `discover.json` | what was made, from what |
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use super::recovery::distance;
+use crate::error::{Error, Result};
+use crate::graph::Vocabulary;
+use crate::train::files::{read_text, write_atomic};
+
 /// Columns of a link table.
 pub const LINK_COLUMNS: [&str; 14] = [
     "chrom",
@@ -71,4 +81,169 @@ pub struct Maps {
     pub all: TypeMap,
     /// Of each cell type, in the order of the data set.
     pub types: Vec<TypeMap>,
+}
+
+/// A name as one field of a table, whatever it holds.
+pub fn field(name: &str) -> Cow<'_, str> {
+    if name.contains(['\t', '\n', '\r']) { Cow::from(name.replace(['\t', '\n', '\r'], " ")) } else { Cow::from(name) }
+}
+
+fn known(x: i64) -> String {
+    if x < 0 { ".".into() } else { x.to_string() }
+}
+
+fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
+    v.chromosomes.get(chrom as usize).map_or(Cow::from("."), |c| field(c))
+}
+
+/// A number that reads back as itself.
+fn exact(x: f64) -> String {
+    if x.is_nan() { "NaN".into() } else { format!("{x:e}") }
+}
+
+impl TypeMap {
+    /// Writes the link table of [`LINK_COLUMNS`]; distance is |TSS − peak midpoint|, mean the score a cell.
+    pub fn write_links(&self, path: &Path, v: &Vocabulary) -> Result<()> {
+        let cell_type = field(&self.name);
+        write_atomic(path, |out| {
+            writeln!(out, "{}", LINK_COLUMNS.join("\t"))?;
+            for l in &self.links {
+                let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
+                writeln!(
+                    out,
+                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{cell_type}\t{}",
+                    chromosome(v, p.chrom),
+                    known(p.start),
+                    known(p.end),
+                    field(&g.name),
+                    g.tss.map_or(".".into(), |t| t.to_string()),
+                    distance(v, l.gene, l.peak).map_or(".".into(), |d| format!("{d:.0}")),
+                    exact(l.score),
+                    exact(l.zscore),
+                    exact(l.pvalue),
+                    exact(l.qvalue),
+                    l.cells,
+                    exact(l.score / self.cells.max(1) as f64),
+                    field(&p.name),
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads a table that [`TypeMap::write_links`] wrote, with genes and peaks by name.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the line of what cannot be read, or of a name that the vocabulary lacks.
+    pub fn read_links(path: &Path, v: &Vocabulary) -> Result<Vec<LinkStat>> {
+        let genes: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.genes).map(|(i, g)| (field(&g.name), i)).collect();
+        let peaks: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.peaks).map(|(i, p)| (field(&p.name), i)).collect();
+        let text = read_text(path)?;
+        let mut lines = text.lines();
+        let fix = "run `discover` again";
+        if lines.next() != Some(LINK_COLUMNS.join("\t").as_str()) {
+            return Err(Error::input(path, format!("its header is not {}", LINK_COLUMNS.join(" ")), fix));
+        }
+        let row = |line: &str| -> Option<LinkStat> {
+            let f: Vec<&str> = line.split('\t').collect();
+            if f.len() != LINK_COLUMNS.len() {
+                return None;
+            }
+            Some(LinkStat {
+                gene: *genes.get(f[3])?,
+                peak: *peaks.get(f[13])?,
+                score: f[6].parse().ok()?,
+                zscore: f[7].parse().ok()?,
+                pvalue: f[8].parse().ok()?,
+                qvalue: f[9].parse().ok()?,
+                cells: f[10].parse().ok()?,
+            })
+        };
+        lines
+            .enumerate()
+            .map(|(i, line)| {
+                row(line).ok_or_else(|| Error::input(path, format!("line {} is no link of these data", i + 2), fix))
+            })
+            .collect()
+    }
+}
+
+impl Maps {
+    /// The map of all cells, then those of the types.
+    pub fn iter(&self) -> impl Iterator<Item = &TypeMap> {
+        std::iter::once(&self.all).chain(&self.types)
+    }
+
+    /// Writes `peaks.tsv` and `genes.tsv`.
+    pub fn write_tracks(&self, dir: &Path, v: &Vocabulary) -> Result<()> {
+        let names: Vec<Cow<'_, str>> = self.iter().map(|m| field(&m.name)).collect();
+        let values = |of: &dyn Fn(&TypeMap) -> f64| self.iter().map(|m| exact(of(m))).collect::<Vec<_>>().join("\t");
+        write_atomic(&dir.join("peaks.tsv"), |out| {
+            writeln!(out, "chrom\tstart\tend\tpeak\t{}", names.join("\t"))?;
+            for (i, p) in v.peaks.iter().enumerate() {
+                let (start, end) = (known(p.start), known(p.end));
+                let row = values(&|m| m.peaks[i]);
+                writeln!(out, "{}\t{start}\t{end}\t{}\t{row}", chromosome(v, p.chrom), field(&p.name))?;
+            }
+            Ok(())
+        })?;
+        write_atomic(&dir.join("genes.tsv"), |out| {
+            writeln!(out, "chrom\ttss\tgene\t{}", names.join("\t"))?;
+            for (i, g) in v.genes.iter().enumerate() {
+                let tss = g.tss.map_or(".".into(), |t| t.to_string());
+                let row = values(&|m| m.genes[i]);
+                writeln!(out, "{}\t{tss}\t{}\t{row}", chromosome(v, g.chrom), field(&g.name))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the maps of a folder that `discover` made.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where it is no such folder, or of other data.
+    pub fn read(dir: &Path, v: &Vocabulary) -> Result<Maps> {
+        let at = dir.join("discover.json");
+        let fix = "give the folder that `sccrossrec discover --out` made";
+        if !at.exists() {
+            return Err(Error::input(dir, "has no discover.json", fix));
+        }
+        let made: super::Discovery = serde_json::from_str(&read_text(&at)?)
+            .map_err(|e| Error::input(&at, format!("is not the record of a discovery ({e})"), fix))?;
+        let mut maps = Maps { all: open(dir, &made.all, v)?, types: Vec::new() };
+        for t in &made.cell_types {
+            maps.types.push(open(dir, t, v)?);
+        }
+        for (file, width, n) in [("peaks.tsv", 4, v.peaks.len()), ("genes.tsv", 3, v.genes.len())] {
+            let path = dir.join(file);
+            let text = read_text(&path)?;
+            let bad = |what: String| Error::input(&path, what, "run `discover` again");
+            let mut rows = 0;
+            for (i, line) in text.lines().skip(1).enumerate() {
+                let numbers: Option<Vec<f64>> = line.split('\t').skip(width).map(|x| x.parse().ok()).collect();
+                let numbers = numbers.filter(|x| x.len() == maps.types.len() + 1 && i < n);
+                let numbers = numbers.ok_or_else(|| bad(format!("line {} is no row of these data", i + 2)))?;
+                for (m, x) in std::iter::once(&mut maps.all).chain(&mut maps.types).zip(numbers) {
+                    let track = if width == 4 { &mut m.peaks } else { &mut m.genes };
+                    track.push(x);
+                }
+                rows += 1;
+            }
+            if rows != n {
+                return Err(bad(format!("has {rows} rows for {n} of the data")));
+            }
+        }
+        Ok(maps)
+    }
+}
+
+fn open(dir: &Path, file: &super::LinkFile, v: &Vocabulary) -> Result<TypeMap> {
+    Ok(TypeMap {
+        name: file.cell_type.clone(),
+        file_stem: file.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        cells: file.cells,
+        links: TypeMap::read_links(&dir.join(&file.file), v)?,
+        peaks: Vec::with_capacity(v.peaks.len()),
+        genes: Vec::with_capacity(v.genes.len()),
+    })
 }

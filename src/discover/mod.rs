@@ -4,15 +4,17 @@ pub mod attention;
 pub mod exports;
 mod links;
 pub mod maps;
+pub mod null;
+mod parts;
 mod places;
 mod recovery;
 pub mod tf;
 pub mod truth;
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
@@ -24,8 +26,12 @@ pub use recovery::{
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::{Cell, DataSet, Vocabulary};
-use crate::model::{Attention, Want};
-use crate::train::files::write_atomic;
+use crate::model::Attention;
+use crate::rng::Rng;
+use crate::train::files::write_text;
+use maps::{Maps, TypeMap};
+use null::{Null, Strata};
+use parts::{Pairing, Parts};
 
 /// What to discover, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +44,15 @@ pub struct DiscoverOptions {
     pub batch_size: usize,
     /// Known links (a table with the columns gene and peak) to compare with.
     pub truth: Option<PathBuf>,
-    /// Seed of the random baseline.
+    /// What links are tested against.
+    pub null: Null,
+    /// With [`Null::Matched`]: bases between TSS and peak up to which a pair is tested.
+    pub window: f64,
+    /// With [`Null::Shuffled`]: passes over shuffled pairings.
+    pub permutations: u32,
+    /// Take over what a discovery of the same cells that was stopped has left in the folder.
+    pub resume: bool,
+    /// Seed of shuffled pairings and of the random baseline.
     pub seed: u64,
 }
 
@@ -49,6 +63,10 @@ impl Default for DiscoverOptions {
             score: LinkScore::Weight,
             batch_size: 64,
             truth: None,
+            null: Null::default(),
+            window: 500_000.0,
+            permutations: 1,
+            resume: false,
             seed: crate::cli::DEFAULT_SEED,
         }
     }
@@ -59,6 +77,16 @@ impl DiscoverOptions {
     pub fn check(&self, data: &DataSet) -> Result<()> {
         self.cells(data)?;
         self.truth.as_ref().map_or(Ok(()), |t| Truth::read(t, data.vocabulary()).map(|_| ()))
+    }
+
+    /// Passes over the cells: one, and those over shuffled pairings.
+    fn passes(&self) -> u64 {
+        1 + if self.null == Null::Shuffled { u64::from(self.permutations.max(1)) } else { 0 }
+    }
+
+    /// Cells that will be computed, those of shuffled pairings included.
+    pub fn work(&self, data: &DataSet) -> Result<u64> {
+        Ok(self.cells(data)? * self.passes())
     }
 
     /// Cells that will be looked at.
@@ -77,8 +105,23 @@ pub struct LinkFile {
     pub cells: u64,
     /// Links with attention in at least one of them.
     pub links: u64,
-    /// Its table.
+    /// Of these with q below 0.05.
+    pub significant: u64,
+    /// Its table, in the folder of the discovery.
     pub file: PathBuf,
+}
+
+impl LinkFile {
+    fn write(map: &TypeMap, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
+        map.write_links(&out.join(&file), v)?;
+        Ok(LinkFile {
+            cell_type: map.name.clone(),
+            cells: map.cells,
+            links: map.links.len() as u64,
+            significant: map.links.iter().filter(|l| l.qvalue < 0.05).count() as u64,
+            file,
+        })
+    }
 }
 
 /// What [`discover`] made.
@@ -86,11 +129,17 @@ pub struct LinkFile {
 pub struct Discovery {
     /// How attention counts towards a link.
     pub score: LinkScore,
+    /// What links were tested against.
+    pub null: Null,
+    /// With [`Null::Matched`]: bases up to which a pair was tested.
+    pub window: f64,
     /// Cells looked at.
     pub cells: u64,
+    /// Of these (and of shuffled ones) taken over from a discovery that was stopped.
+    pub resumed: u64,
     /// (cell, gene, peak) with attention.
     pub pairs: u64,
-    /// The attention of every cell.
+    /// The attention of every cell, in the folder of the discovery.
     pub attention: PathBuf,
     /// Links over all cells looked at.
     pub all: LinkFile,
@@ -161,59 +210,69 @@ fn file_names(types: &[String]) -> Vec<String> {
 
 /// Removes the tables of cell types that an earlier run left in `folder` and this one did not make: beside the new
 /// ones they would pass for results of the same model.
-fn remove_others(folder: &Path, made: &[LinkFile]) -> Result<()> {
+fn remove_others(folder: &Path, out: &Path, made: &[LinkFile]) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
         let path = entry.map_err(|e| Error::io(folder, "read", e))?.path();
         let table = path.extension().is_some_and(|e| e == "tsv");
-        if table && !made.iter().any(|m| m.file == path) {
+        if table && !made.iter().any(|m| out.join(&m.file) == path) {
             std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
         }
     }
     Ok(())
 }
 
-/// Writes links by falling weight: chrom, start, end, gene, weight, cells, mean (weight / cells of the type),
-/// cell_type, tss, distance (|TSS − peak midpoint|), peak. Coordinates are 0-based, half-open; unknown ones are `.`.
-fn write_links(path: &Path, v: &Vocabulary, links: &[Link], cell_type: &str, cells: u64) -> Result<()> {
-    let known = |x: i64| if x < 0 { ".".to_string() } else { x.to_string() };
-    // A name is one field, whatever it holds.
-    let plain = |name: &str| name.replace(['\t', '\n', '\r'], " ");
-    let cell_type = plain(cell_type);
-    write_atomic(path, |out| {
-        writeln!(out, "chrom\tstart\tend\tgene\tweight\tcells\tmean\tcell_type\ttss\tdistance\tpeak")?;
-        for l in links {
-            let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
-            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".".into(), |c| plain(c));
-            let tss = g.tss.map_or(".".into(), |t| t.to_string());
-            let distance = distance(v, l.gene, l.peak).map_or(".".into(), |d| format!("{d:.0}"));
-            writeln!(
-                out,
-                "{chrom}\t{}\t{}\t{}\t{:.9e}\t{}\t{:.9e}\t{cell_type}\t{tss}\t{distance}\t{}",
-                known(p.start),
-                known(p.end),
-                plain(&g.name),
-                l.weight,
-                l.cells,
-                l.weight / cells as f64,
-                plain(&p.name),
-            )?;
-        }
-        Ok(())
-    })
+/// The share of G and C of each peak, where its sequence is known.
+fn gc(data: &DataSet) -> Vec<Option<f64>> {
+    let features = data.features();
+    let length = features.dna_length();
+    if length == 0 {
+        return vec![None; data.vocabulary().peaks.len()];
+    }
+    let share = |codes: &[u8]| {
+        let known = codes.iter().filter(|&&c| c > 0).count();
+        let gc = codes.iter().filter(|&&c| c >= 3).count(); // G 3, C 4
+        (known > 0).then(|| gc as f64 / known as f64)
+    };
+    features.peak_dna.chunks_exact(length).map(share).collect()
+}
+
+/// Cells that have each gene, and each peak.
+fn detected(data: &DataSet, cells: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let v = data.vocabulary();
+    let zero = || (vec![0u32; v.genes.len()], vec![0u32; v.peaks.len()]);
+    cells
+        .par_chunks(1024)
+        .fold(zero, |(mut genes, mut peaks), cells| {
+            let mut cell = Cell::default();
+            for &c in cells {
+                data.cell_into(c as usize, &mut cell);
+                cell.genes.iter().for_each(|&g| genes[g as usize] += 1);
+                cell.peaks.iter().for_each(|&p| peaks[p as usize] += 1);
+            }
+            (genes, peaks)
+        })
+        .reduce(zero, |(mut a, mut b), (c, d)| {
+            a.iter_mut().zip(c).for_each(|(a, c)| *a += c);
+            b.iter_mut().zip(d).for_each(|(b, d)| *b += d);
+            (a, b)
+        })
 }
 
 /// Reads the attention of a model back, into the folder `out`, which must exist:
 /// * `attention.h5`, the attention of every cell (its format: [`attention`]);
-/// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type;
-/// * with known links, how well they are found by attention and by three baselines, returned.
+/// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type, with statistics
+///   against `options.null`; `peaks.tsv` and `genes.tsv`, the tracks of each type (formats: [`maps`]);
+/// * `discover.json`, what is returned; with known links also how well they are found by attention and by three baselines.
 ///
-/// `progress` is told the cells done. Memory: a batch, the links of one cell type, and those of all together. The
-/// tables do not depend on the number of threads or on `batch_size`.
+/// Attention is computed in parts that are kept until the end, in the folder `.attention` of `out`: what was stopped goes
+/// on with `options.resume`. `progress` is told the cells done. Memory: a part, the links of one cell type and those of
+/// all together, and the tracks. What is written does not depend on the number of threads or on stops; another
+/// `batch_size` may change the last bits of a score.
 ///
 /// # Errors
 /// Cell types that the data lack; known links of which none can be used; files that cannot be written;
-/// [`Error::Interrupted`]. Tables finished by then stay in `out`, each whole; the attention file does not.
+/// [`Error::Interrupted`], which says how to go on.
 pub fn discover<'m>(
     model: impl Into<Runner<'m>>,
     data: &DataSet,
@@ -222,73 +281,144 @@ pub fn discover<'m>(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Discovery> {
     let mut runner = model.into();
-    let model = runner.model();
     data.need_both("discovery")?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read(t, v)).transpose()?;
-    let attention = out.join("attention.h5");
-    let mut writer = AttentionWriter::create(&attention)?;
-    let mut all = LinkTable::new();
-    let mut cell_types = Vec::new();
-    let mut done = 0;
+    let kept = out.join(".attention");
+    if !options.resume {
+        parts::remove(&kept)?;
+    }
+    let own: Vec<Vec<Pairing>> = groups.iter().map(|g| g.1.iter().map(|&c| (c, c)).collect()).collect();
+    let cells: Vec<u32> = groups.iter().flat_map(|g| g.1.iter().copied()).collect();
+    let n = cells.len() as u64;
+    let attended = Parts::new(kept.join("cells"), &own, &runner, data);
+    let mut resumed = attended.compute(&mut runner, data, options.batch_size, progress)?;
+    let mut shuffled = Vec::new();
+    for k in 0..options.passes() - 1 {
+        let mut atac = cells.clone();
+        Rng::new(options.seed, SHUFFLES + k).shuffle(&mut atac);
+        let mut atac = atac.into_iter();
+        let pairings: Vec<Vec<Pairing>> =
+            groups.iter().map(|g| g.1.iter().copied().zip(atac.by_ref()).collect()).collect();
+        let parts = Parts::new(kept.join(format!("shuffled-{k}")), &pairings, &runner, data);
+        resumed += parts.compute(&mut runner, data, options.batch_size, &mut |done| progress((k + 1) * n + done))?;
+        shuffled.push(parts);
+    }
+
+    let attention = PathBuf::from("attention.h5");
+    let mut writer = AttentionWriter::create(&out.join(&attention))?;
+    let gc = gc(data);
     let names = file_names(&groups.iter().filter_map(|g| g.0.clone()).collect::<Vec<_>>());
-    let folder = out.join("links");
-    let want = Want { attention: true, ..Want::default() };
-    for (i, (cell_type, cells)) in groups.iter().enumerate() {
+    let folder = PathBuf::from("links");
+    let mut all = LinkTable::new();
+    let mut null_of_all: Vec<LinkTable> = shuffled.iter().map(|_| LinkTable::new()).collect();
+    let mut counts_of_all = (vec![0u32; v.genes.len()], vec![0u32; v.peaks.len()]);
+    let mut cell_types = Vec::new();
+    let mut tracks = Vec::new();
+    for (i, (cell_type, of_type)) in groups.iter().enumerate() {
         let mut table = LinkTable::new();
-        for chunk in cells.chunks(options.batch_size.max(1)) {
-            crate::interrupt::check(match cell_types.len() {
-                0 => "nothing was written",
-                _ => "the link tables finished so far are complete, the attention file is not kept",
-            })?;
-            let batch = data.batch_of_cells(chunk);
-            let attended = runner.forward(&batch, want)?.attention;
-            if attended.len() != chunk.len() {
-                return Err(Error::Internal(format!("attention of {} samples for {}", attended.len(), chunk.len())));
+        attended.for_each(i, |cell, pairs| {
+            for p in pairs {
+                let x = options.score.contribution(f64::from(p.weight), f64::from(p.score));
+                table.add(p.gene, p.peak, x);
             }
-            for (b, (&cell, a)) in chunk.iter().zip(&attended).enumerate() {
-                let pairs = pairs_of(a, batch.rna.row(b).0, batch.atac.row(b).0, model.config.heads);
-                for p in &pairs {
+            writer.push(cell, pairs)
+        })?;
+        let mut null = Vec::new();
+        for (parts, of_all) in shuffled.iter().zip(&mut null_of_all) {
+            let mut table = LinkTable::new();
+            parts.for_each(i, |_, pairs| {
+                for p in pairs {
                     let x = options.score.contribution(f64::from(p.weight), f64::from(p.score));
                     table.add(p.gene, p.peak, x);
                 }
-                writer.push(cell, &pairs)?;
-            }
-            done += chunk.len() as u64;
-            progress(done);
+                Ok(())
+            })?;
+            null.extend_from_slice(table.links());
+            of_all.merge(&mut table);
         }
+        let counts = detected(data, of_type);
+        counts_of_all.0.iter_mut().zip(&counts.0).for_each(|(a, b)| *a += b);
+        counts_of_all.1.iter_mut().zip(&counts.1).for_each(|(a, b)| *a += b);
         if let Some(cell_type) = cell_type {
-            std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-            let (file, n) = (folder.join(format!("{}.tsv", names[i])), cells.len() as u64);
-            write_links(&file, v, &table.ranked(), cell_type, n)?;
-            let links = table.links().len() as u64;
-            cell_types.push(LinkFile { cell_type: cell_type.clone(), cells: n, links, file });
+            let dir = out.join(&folder);
+            std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
+            let strata = Strata::new(v, &counts.0, &counts.1, &gc);
+            let map = map_of(options, &strata, table.links(), &null, v, cell_type, &names[i], of_type.len());
+            let file = folder.join(format!("{}.tsv", names[i]));
+            cell_types.push(LinkFile::write(&map, file, out, v)?);
+            tracks.push(TypeMap { links: Vec::new(), ..map });
         }
         all.merge(&mut table);
     }
-    remove_others(&folder, &cell_types)?;
+    remove_others(&out.join(&folder), out, &cell_types)?;
     let pairs = writer.pairs();
-    let file = out.join("links.tsv");
-    write_links(&file, v, &all.ranked(), "all", done)?;
+    let null: Vec<Link> = null_of_all.iter_mut().flat_map(|t| t.links().to_vec()).collect();
+    let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
+    let map = map_of(options, &strata, all.links(), &null, v, "all", "links", cells.len());
+    let of_all = LinkFile::write(&map, PathBuf::from("links.tsv"), out, v)?;
+    Maps { all: TypeMap { links: Vec::new(), ..map }, types: tracks }.write_tracks(out, v)?;
     let links = all.links();
     let recovery = truth.map(|truth| {
-        let cells: Vec<u32> = groups.iter().flat_map(|g| g.1.iter().copied()).collect();
         let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
         let correlation = ByCorrelation::new(v, &cells, &read);
         let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
         recover(v, &truth, &[&sum, &correlation, &distance, &chance])
     });
     writer.finish(v)?;
-    Ok(Discovery {
+    let made = Discovery {
         score: options.score,
-        cells: done,
+        null: options.null,
+        window: options.window,
+        cells: n,
+        resumed,
         pairs,
         attention,
-        all: LinkFile { cell_type: "all".into(), cells: done, links: links.len() as u64, file },
+        all: of_all,
         cell_types,
         recovery,
-    })
+    };
+    let text = serde_json::to_string_pretty(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
+    write_text(&out.join("discover.json"), &(text + "\n"))?;
+    parts::remove(&kept)?;
+    Ok(made)
+}
+
+/// Stream of the seeds of shuffled pairings.
+const SHUFFLES: u64 = 0xD150;
+
+/// The map of some cells from their links, sorted by (gene, peak).
+#[allow(clippy::too_many_arguments)]
+fn map_of(
+    options: &DiscoverOptions,
+    strata: &Strata<'_>,
+    links: &[Link],
+    null: &[Link],
+    v: &Vocabulary,
+    name: &str,
+    file_stem: &str,
+    cells: usize,
+) -> TypeMap {
+    let mut stats = match options.null {
+        Null::Matched => strata.matched(links, options.window),
+        Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
+        Null::None => links.iter().map(null::plain).collect(),
+    };
+    let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
+    for l in links {
+        peaks[l.peak as usize] += l.weight;
+        genes[l.gene as usize] += l.weight;
+    }
+    stats.par_sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
+    TypeMap {
+        name: name.to_string(),
+        file_stem: file_stem.to_string(),
+        cells: cells as u64,
+        links: stats,
+        peaks,
+        genes,
+    }
 }
 
 #[cfg(test)]
@@ -312,16 +442,27 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("links.tsv");
-        let link = |gene, weight| Link { gene, peak: 0, weight, cells: 2 };
-        write_links(&path, &v, &[link(0, 2.0), link(1, 1.0)], "T\tcell", 4).unwrap();
+        let link = |gene, weight| null::plain(&Link { gene, peak: 0, weight, cells: 2 });
+        let map = TypeMap {
+            name: "T\tcell".into(),
+            file_stem: "T_cell".into(),
+            cells: 4,
+            links: vec![link(0, 2.0), link(1, 1.0)],
+            peaks: vec![],
+            genes: vec![],
+        };
+        map.write_links(&path, &v).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
         assert_eq!(rows.len(), 3);
         assert_eq!(
             rows[1],
-            ["chr 1", "10", "20", "a b", "2.000000000e0", "2", "5.000000000e-1", "T cell", "5", "10", "p q"]
+            ["chr 1", "10", "20", "a b", "5", "10", "2e0", "NaN", "NaN", "NaN", "2", "5e-1", "T cell", "p q"]
         );
-        assert_eq!((rows[2][3], rows[2].len()), ("c d", 11));
+        assert_eq!((rows[2][3], rows[2].len()), ("c d", 14));
+        let back = TypeMap::read_links(&path, &v).unwrap();
+        assert_eq!(back.len(), 2);
+        assert!(back.iter().zip(&map.links).all(|(a, b)| (a.gene, a.peak, a.score) == (b.gene, b.peak, b.score)));
     }
 
     #[test]
@@ -333,10 +474,10 @@ mod tests {
             path
         };
         let (new, old, note) = (file("B.tsv"), file("T.tsv"), file("note.txt"));
-        let made = LinkFile { cell_type: "B".into(), cells: 1, links: 1, file: new.clone() };
-        remove_others(dir.path(), &[made]).unwrap();
+        let made = LinkFile { cell_type: "B".into(), cells: 1, links: 1, significant: 0, file: "B.tsv".into() };
+        remove_others(dir.path(), dir.path(), &[made]).unwrap();
         assert!(new.exists() && note.exists() && !old.exists());
-        remove_others(&dir.path().join("absent"), &[]).unwrap();
+        remove_others(&dir.path().join("absent"), dir.path(), &[]).unwrap();
     }
 
     #[test]

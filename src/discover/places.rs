@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
+use crate::data::chromosomes::chrom_key;
 use crate::data::gtf::open_text;
-use crate::data::region::chrom_key;
 use crate::error::{Error, Result};
 use crate::graph::Vocabulary;
 
@@ -74,7 +74,7 @@ pub(super) struct Chromosomes<'v> {
 impl<'v> Chromosomes<'v> {
     pub fn new(v: &'v Vocabulary) -> Self {
         let known = v.chromosomes.iter().enumerate().filter(|(i, _)| Some(*i as u32) != v.unknown);
-        let by_key = known.map(|(i, name)| (chrom_key(name).to_string(), i as u32)).collect();
+        let by_key = known.map(|(i, name)| (chrom_key(name).into_owned(), i as u32)).collect();
         Chromosomes { v, by_key, found: HashMap::new(), lacking: Vec::new() }
     }
 
@@ -83,7 +83,7 @@ impl<'v> Chromosomes<'v> {
         if let Some(&found) = self.found.get(name) {
             return found;
         }
-        let found = self.by_key.get(&chrom_key(name).to_string()).copied();
+        let found = self.by_key.get(chrom_key(name).as_ref()).copied();
         if found.is_none() && self.lacking.len() < 3 {
             self.lacking.push(name.to_string());
         }

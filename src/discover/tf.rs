@@ -23,7 +23,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::maps::{Maps, TypeMap};
+use super::maps::{Maps, TypeMap, field};
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
 use crate::graph::{Cell, DataSet, Vocabulary};
@@ -281,7 +281,7 @@ fn quantiles(values: &[f64], q: usize) -> Vec<u8> {
 
 /// Peaks in strata of equal accessibility decile, width tercile and GC tercile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Strata {
+pub struct PeakStrata {
     peaks: usize,
     /// Data set indices; only strata of two and more.
     members: Vec<Vec<u32>>,
@@ -289,12 +289,12 @@ pub struct Strata {
     alone: u64,
 }
 
-impl Strata {
+impl PeakStrata {
     /// Sorts peaks by `[P]` accessibility, by width and, where given, `[P]` GC share (NaN: unknown).
     ///
     /// # Errors
     /// [`Error::Internal`] where a list is not of P numbers.
-    pub fn new(v: &Vocabulary, accessibility: &[f64], gc: Option<&[f64]>) -> Result<Strata> {
+    pub fn new(v: &Vocabulary, accessibility: &[f64], gc: Option<&[f64]>) -> Result<PeakStrata> {
         let n = v.peaks.len();
         if accessibility.len() != n || gc.is_some_and(|g| g.len() != n) {
             return Err(Error::Internal(format!("{} accessibilities of {n} peaks", accessibility.len())));
@@ -311,7 +311,7 @@ impl Strata {
         let strata = all.len() as u64;
         let members: Vec<Vec<u32>> = all.into_values().filter(|m| m.len() > 1).collect();
         let alone = (n - members.iter().map(Vec::len).sum::<usize>()) as u64;
-        Ok(Strata { peaks: n, members, strata, alone })
+        Ok(PeakStrata { peaks: n, members, strata, alone })
     }
 
     /// Permutation number `k` of a seed: what stands at i comes from `[i]`, of the same stratum.
@@ -509,7 +509,7 @@ pub struct TfComparison {
     pub top: u64,
     /// Permutations behind the background.
     pub permutations: u64,
-    /// Strata of matched peaks.
+    /// PeakStrata of matched peaks.
     pub strata: u64,
     /// Peaks alone in their stratum, which no permutation moves.
     pub alone: u64,
@@ -531,7 +531,7 @@ fn some(x: f64) -> Option<f64> {
 pub fn compare(
     tracks: &[TfTrack],
     maps: &Maps,
-    strata: &Strata,
+    strata: &PeakStrata,
     permutations: usize,
     seed: u64,
 ) -> Result<TfComparison> {
@@ -605,11 +605,6 @@ pub fn compare(
     })
 }
 
-/// A name as one field of a table.
-fn plain(name: &str) -> String {
-    name.replace(['\t', '\n', '\r'], " ")
-}
-
 impl TfComparison {
     /// Writes a table parted by tabs, a line a track, cell type and measure: tf, cell_type, cells, measure, value,
     /// chance, background_mean, background_sd, zscore, pvalue, rank, types (how many there are to rank). `NaN` where
@@ -633,8 +628,8 @@ impl TfComparison {
                     writeln!(
                         out,
                         "{}\t{}\t{}\t{}\t{}\t{rank}\t{types}",
-                        plain(&r.tf),
-                        plain(&r.cell_type),
+                        field(&r.tf),
+                        field(&r.cell_type),
                         r.cells,
                         m.measure,
                         numbers.join("\t")
@@ -656,12 +651,12 @@ pub fn write_tracks(path: &Path, v: &Vocabulary, tracks: &[TfTrack]) -> Result<(
     write_atomic(path, |out| {
         write!(out, "chrom\tstart\tend\tpeak")?;
         for t in tracks {
-            write!(out, "\t{}", plain(&t.name))?;
+            write!(out, "\t{}", field(&t.name))?;
         }
         writeln!(out)?;
         for (i, p) in v.peaks.iter().enumerate() {
-            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".".into(), |c| plain(c));
-            write!(out, "{chrom}\t{}\t{}\t{}", known(p.start), known(p.end), plain(&p.name))?;
+            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".".into(), |c| field(c));
+            write!(out, "{chrom}\t{}\t{}\t{}", known(p.start), known(p.end), field(&p.name))?;
             for t in tracks {
                 write!(out, "\t{}", t.scores.get(i).copied().unwrap_or(0.0))?;
             }

@@ -737,6 +737,12 @@ impl DataSet {
         self.assemble(cells.iter().map(|&c| (Sample { rna: c, atac: c, label: 1 }, u64::from(c))))
     }
 
+    /// A batch of negatives: RNA of one cell, ATAC of one (of the same, perhaps). The number of a sample is that of its
+    /// RNA cell.
+    pub fn batch_of_pairs(&self, pairs: &[(u32, u32)]) -> Batch<f32> {
+        self.assemble(pairs.iter().map(|&(rna, atac)| (Sample { rna, atac, label: 0 }, u64::from(rna))))
+    }
+
     /// Rows are decoded straight into the batch, for which memory is got once.
     fn assemble(&self, samples: impl Iterator<Item = (Sample, u64)> + Clone) -> Batch<f32> {
         let mut batch = Batch::new();

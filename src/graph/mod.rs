@@ -48,7 +48,7 @@ mod codec;
 mod dataset;
 pub(crate) mod files;
 mod mmap;
-mod prepare;
+pub(crate) mod prepare;
 mod rows;
 pub mod samples;
 pub mod shard;

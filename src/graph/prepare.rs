@@ -21,9 +21,10 @@ use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
 use super::shard::{self, RowData, ShardData, Sizes};
 use crate::data::anndata::{Axis, Column, Matrix, MatrixKind, Streaming, list};
+use crate::data::chromosomes::chrom_key;
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::{GeneLocation, Gtf};
-use crate::data::region::{Region, chrom_key, parse_region};
+use crate::data::region::{Region, parse_region};
 use crate::data::source::{self, Modality, Select};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -477,6 +478,7 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, say: &(dyn Fn(
             let ids = text_column(genes, Axis::Var, "gene_ids")?
                 .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
             let places = gtf.locate(&rna.named, ids.as_deref())?;
+            let places: Vec<_> = places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
             let found = places.iter().flatten().count();
             say(&format!("genes in the GTF: {found} of {}", rna.named.len()));
             Some(places)
@@ -496,7 +498,7 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, say: &(dyn Fn(
         say(&format!(
             "peak sequences matched by {}; without one: {} of {}",
             if sequences.by_header { "header" } else { "position" },
-            sequences.missing,
+            sequences.missing.len(),
             plain.len()
         ));
         peak_dna = sequences.codes;
@@ -665,7 +667,7 @@ fn check_target(out: &Path, force: bool) -> Result<()> {
 }
 
 /// Genes that are all named like peaks are the ATAC file given as RNA.
-fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
+pub(crate) fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
     let regions = genes.iter().filter(|n| parse_region(n).is_some()).count();
     if genes.is_empty() || regions < genes.len() {
         return Ok(());
@@ -790,12 +792,12 @@ fn core(barcode: &str) -> String {
 }
 
 /// A column as text; missing values are `None`. `None` where there is no such column.
-fn text_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
+pub(crate) fn text_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
     Ok(data.column(axis, name)?.map(Column::into_text))
 }
 
 /// A column as numbers; missing ones are NaN.
-fn number_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
+pub(crate) fn number_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
     let Some(column) = data.column(axis, name)? else { return Ok(None) };
     Ok(Some(match column {
         Column::Ints(v) => v.into_iter().map(|x| x as f64).collect(),
@@ -836,6 +838,7 @@ fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize)
         ));
     }
     let mut chroms = column.unwrap_or_else(|| vec![None; n]);
+    chroms.iter_mut().filter(|c| c.as_deref() == Some(UNKNOWN)).for_each(|c| *c = None);
     let mut tss = gene_starts(rna, n)?;
     for (i, place) in places.unwrap_or(&[]).iter().enumerate() {
         if let Some(place) = place {
@@ -845,11 +848,6 @@ fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize)
             if chroms[i].as_deref().map(chrom_key) == Some(chrom_key(&place.chrom)) {
                 tss[i] = Some(place.tss);
             }
-        }
-    }
-    for chrom in &mut chroms {
-        if chrom.as_deref() == Some(UNKNOWN) {
-            *chrom = None;
         }
     }
     if chroms.iter().all(Option::is_none) {
@@ -878,7 +876,7 @@ fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
 }
 
 /// Chromosomes of features: a column of one of the usual names, else the places in `interval` (as 10x writes them).
-fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Option<String>>>> {
+pub(crate) fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Option<String>>>> {
     for name in ["chrom", "chromosome", "chr", "seqnames", "Chromosome"] {
         if let Some(column) = text_column(data, Axis::Var, name)? {
             return Ok(Some(column));
@@ -888,7 +886,7 @@ fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Option<String>>>
     Ok(places.map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect()))
 }
 
-fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+pub(crate) fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     for (start, end) in [("chromStart", "chromEnd"), ("start", "end")] {
         let start = number_column(data, Axis::Var, start)?;
         let end = number_column(data, Axis::Var, end)?;
@@ -900,7 +898,7 @@ fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>
 }
 
 /// `strand` of `var` (or `_`): `+` true, `-` false, anything else missing.
-fn strand_column(rna: &dyn source::Source) -> Result<Option<Vec<Option<bool>>>> {
+pub(crate) fn strand_column(rna: &dyn source::Source) -> Result<Option<Vec<Option<bool>>>> {
     for name in ["strand", "_"] {
         if let Some(text) = text_column(rna, Axis::Var, name)? {
             let strand = |s: &Option<String>| match s.as_deref() {
@@ -915,12 +913,12 @@ fn strand_column(rna: &dyn source::Source) -> Result<Option<Vec<Option<bool>>>> 
 }
 
 /// What is known of a peak: its chromosome, and its coordinates too where there are any.
-struct PeakPlace {
-    chrom: Option<String>,
-    region: Option<Region>,
+pub(crate) struct PeakPlace {
+    pub(crate) chrom: Option<String>,
+    pub(crate) region: Option<Region>,
 }
 
-fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
+pub(crate) fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
     let places: Vec<PeakPlace> = names
@@ -969,11 +967,11 @@ fn build_vocabulary(
     peak_names: Vec<String>,
     places: &[PeakPlace],
 ) -> Result<Vocabulary> {
-    let mut called: HashMap<&str, &str> = HashMap::new();
+    let mut called: HashMap<Cow<'_, str>, &str> = HashMap::new();
     for chrom in places.iter().filter_map(|p| p.chrom.as_deref()) {
         called.entry(chrom_key(chrom)).or_insert(chrom);
     }
-    let gene_keys: HashSet<&str> = gene_chroms.iter().flatten().map(|c| chrom_key(c)).collect();
+    let gene_keys: HashSet<Cow<'_, str>> = gene_chroms.iter().flatten().map(|c| chrom_key(c)).collect();
     if !gene_keys.iter().any(|k| called.contains_key(k)) {
         let some = |names: &mut dyn Iterator<Item = &str>| {
             let mut distinct: Vec<String> = Vec::new();
@@ -997,13 +995,13 @@ fn build_vocabulary(
     let mut v = Vocabulary::default();
     let mut number: HashMap<String, u32> = HashMap::new();
     let mut index = |chrom: Option<&str>| -> u32 {
-        let key = chrom.map_or(UNKNOWN, chrom_key);
-        if let Some(&i) = number.get(key) {
+        let key = chrom.map_or(Cow::Borrowed(UNKNOWN), chrom_key);
+        if let Some(&i) = number.get(key.as_ref()) {
             return i;
         }
         let i = v.chromosomes.len() as u32;
         number.insert(key.to_string(), i);
-        v.chromosomes.push(chrom.map_or(UNKNOWN, |c| called.get(key).copied().unwrap_or(c)).to_string());
+        v.chromosomes.push(chrom.map_or(UNKNOWN, |c| called.get(&key).copied().unwrap_or(c)).to_string());
         if chrom.is_none() {
             v.unknown = Some(i);
         }

@@ -37,6 +37,8 @@ pub struct Matrix {
     cols: usize,
     /// Of each column in the file its number here, or [`DROPPED`].
     keep: Option<Vec<u32>>,
+    /// Let NaN, infinite and negative values pass.
+    any: bool,
     layout: Layout,
 }
 
@@ -87,7 +89,7 @@ impl Matrix {
         };
         plausible(path, bytes, at, &shape, 1)?;
         let layout = Layout::Dense(set.clone());
-        let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, layout };
+        let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, any: false, layout };
         m.check_number(&set, at)?;
         m.check_cols()?;
         Ok(m)
@@ -101,6 +103,7 @@ impl Matrix {
             width: entries.features,
             cols: entries.features,
             keep: None,
+            any: false,
             layout: Layout::Coordinates(entries),
         };
         m.check_cols()?;
@@ -123,6 +126,12 @@ impl Matrix {
         });
         self.cols = columns.len();
         Ok(self)
+    }
+
+    /// The same, letting NaN, infinite and negative values pass: to be written elsewhere, not to be used.
+    pub(crate) fn of_any_values(mut self) -> Self {
+        self.any = true;
+        self
     }
 
     pub(crate) fn sparse(
@@ -176,6 +185,7 @@ impl Matrix {
             width: cols,
             cols,
             keep: None,
+            any: false,
             layout: if csr {
                 Layout::Csr { indptr, indices, data: data.clone() }
             } else {
@@ -363,7 +373,8 @@ impl Matrix {
                 e.0 != DROPPED
             });
         }
-        if let Some(&(c, v)) = entries.iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+        let wrong = |v: f32| !(self.any || v.is_finite() && v >= 0.0);
+        if let Some(&(c, v)) = entries.iter().find(|e| wrong(e.1)) {
             let why = if v.is_nan() {
                 "is NaN; missing values cannot be used, fill them in or choose another layer"
             } else if v.is_infinite() {
@@ -393,7 +404,7 @@ impl Matrix {
                 }
                 same
             });
-            if let Some(&(c, _)) = entries.iter().find(|e| !e.1.is_finite()) {
+            if let Some(&(c, _)) = entries.iter().find(|e| wrong(e.1)) {
                 let name = |names: &[String], i: usize| names.get(i).cloned().unwrap_or_default();
                 return Err(Error::input(
                     &self.path,

@@ -1,5 +1,6 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
+mod edit;
 mod fields;
 mod matrix;
 mod reader;
@@ -7,6 +8,7 @@ mod writer;
 
 use std::path::Path;
 
+pub(crate) use edit::edit_var;
 pub use matrix::{Matrix, MatrixKind, Streaming};
 pub use reader::{AnnData, Axis};
 pub(crate) use reader::{list, open_hdf5, text_of};

@@ -164,6 +164,14 @@ impl AnnData {
         })
     }
 
+    /// Name of the column of `obs` or `var` that holds the names of the rows.
+    pub(super) fn index_of(&self, axis: Axis) -> Result<String> {
+        match self.frame(axis)? {
+            (Stored::Group(group), at) => self.index_name(&group, &at),
+            (Stored::Table(set), at) => Ok(self.table_fields(&set, &at)?.remove(0)),
+        }
+    }
+
     fn no_index(&self, at: &str, column: &str) -> Error {
         Error::input(
             &self.path,
@@ -554,7 +562,7 @@ pub(crate) fn text_of(path: &Path, bytes: u64, set: &Dataset, field: &str) -> Re
 }
 
 /// Text as UTF-8.
-fn strings(path: &Path, from: Elements<'_>, kind: &TypeDescriptor, field: &str) -> Result<Vec<String>> {
+pub(super) fn strings(path: &Path, from: Elements<'_>, kind: &TypeDescriptor, field: &str) -> Result<Vec<String>> {
     let bytes = read_text(from, kind).at(path, || format!("read `{field}`"))?;
     bytes
         .into_iter()
@@ -584,7 +592,7 @@ pub(super) fn descriptor(at: &Container) -> hdf5::Result<TypeDescriptor> {
     at.dtype()?.to_descriptor()
 }
 
-fn is_text(kind: &TypeDescriptor) -> bool {
+pub(super) fn is_text(kind: &TypeDescriptor) -> bool {
     matches!(
         kind,
         TypeDescriptor::VarLenAscii

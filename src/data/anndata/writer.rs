@@ -263,14 +263,7 @@ impl AnnDataWriter {
     }
 
     fn encoding(&self, at: &Location, kind: &str, version: &str) -> Result<()> {
-        for (name, value) in [("encoding-type", kind), ("encoding-version", version)] {
-            let value = text(&self.target, value)?;
-            at.new_attr::<VarLenUnicode>()
-                .create(name)
-                .and_then(|a| a.write_scalar(&value))
-                .at(&self.target, || format!("write attribute `{name}`"))?;
-        }
-        Ok(())
+        encoding(&self.target, at, kind, version)
     }
 
     fn dict(&self, parent: &Group, name: &str) -> Result<Group> {
@@ -290,13 +283,11 @@ impl AnnDataWriter {
     }
 
     fn array<T: H5Type>(&self, group: &Group, name: &str, values: &[T], kind: &str) -> Result<()> {
-        let set = write_array(group, name, values, self.gzip).at(&self.target, || format!("write `{name}`"))?;
-        self.encoding(&set, kind, "0.2.0")
+        array(&self.target, group, name, values, kind, self.gzip)
     }
 
     fn strings(&self, group: &Group, name: &str, values: &[String]) -> Result<()> {
-        let values = values.iter().map(|s| text(&self.target, s)).collect::<Result<Vec<_>>>()?;
-        self.array(group, name, &values, "string-array")
+        strings(&self.target, group, name, values, self.gzip)
     }
 
     fn frame(&self, root: &Group, at: &str, frame: &Frame) -> Result<()> {
@@ -308,13 +299,8 @@ impl AnnDataWriter {
             .create("_index")
             .and_then(|a| a.write_scalar(&index))
             .at(&self.target, || format!("write `{at}`"))?;
-        let names = frame.columns.iter().map(|(n, _)| text(&self.target, n)).collect::<Result<Vec<_>>>()?;
-        group
-            .new_attr::<VarLenUnicode>()
-            .shape(names.len())
-            .create("column-order")
-            .and_then(|a| if names.is_empty() { Ok(()) } else { a.write_raw(&names) })
-            .at(&self.target, || format!("write the column order of `{at}`"))?;
+        let names: Vec<String> = frame.columns.iter().map(|(n, _)| n.clone()).collect();
+        column_order(&self.target, &group, &names)?;
         self.strings(&group, "_index", &frame.index)?;
         for (name, column) in &frame.columns {
             check_name(&self.target, name)?;
@@ -326,33 +312,77 @@ impl AnnDataWriter {
                     frame.index.len()
                 )));
             }
-            match column {
-                Column::Strings(v) => self.strings(&group, name, v)?,
-                Column::Ints(v) => self.array(&group, name, v, "array")?,
-                Column::Floats(v) => self.array(&group, name, v, "array")?,
-                Column::Bools(v) => self.array(&group, name, v, "array")?,
-                Column::Categorical { codes, categories } => {
-                    let inner = group.create_group(name).at(&self.target, || format!("create `{at}/{name}`"))?;
-                    self.encoding(&inner, "categorical", "0.2.0")?;
-                    inner
-                        .new_attr::<bool>()
-                        .create("ordered")
-                        .and_then(|a| a.write_scalar(&false))
-                        .at(&self.target, || format!("write `{at}/{name}`"))?;
-                    if codes.iter().any(|&c| c < -1 || c >= categories.len() as i32) {
-                        return Err(Error::usage(format!(
-                            "{}: column `{at}/{name}` has a code outside its {} categories",
-                            self.target.display(),
-                            categories.len()
-                        )));
-                    }
-                    self.strings(&inner, "categories", categories)?;
-                    self.array(&inner, "codes", codes, "array")?;
-                }
-            }
+            write_column(&self.target, &group, name, column, self.gzip)?;
         }
         Ok(())
     }
+}
+
+/// Writes a column of a frame, named by `check_name`, into the group of the frame. `target` is the file for messages.
+pub(super) fn write_column(target: &Path, group: &Group, name: &str, column: &Column, gzip: Option<u8>) -> Result<()> {
+    match column {
+        Column::Strings(v) => strings(target, group, name, v, gzip),
+        Column::Ints(v) => array(target, group, name, v, "array", gzip),
+        Column::Floats(v) => array(target, group, name, v, "array", gzip),
+        Column::Bools(v) => array(target, group, name, v, "array", gzip),
+        Column::Categorical { codes, categories } => {
+            let inner = group.create_group(name).at(target, || format!("create `{name}`"))?;
+            encoding(target, &inner, "categorical", "0.2.0")?;
+            inner
+                .new_attr::<bool>()
+                .create("ordered")
+                .and_then(|a| a.write_scalar(&false))
+                .at(target, || format!("write `{name}`"))?;
+            if codes.iter().any(|&c| c < -1 || c >= categories.len() as i32) {
+                return Err(Error::usage(format!(
+                    "{}: column `{name}` has a code outside its {} categories",
+                    target.display(),
+                    categories.len()
+                )));
+            }
+            strings(target, &inner, "categories", categories, gzip)?;
+            array(target, &inner, "codes", codes, "array", gzip)
+        }
+    }
+}
+
+/// Writes the attribute that tells the order of the columns of a frame.
+pub(super) fn column_order(target: &Path, group: &Group, names: &[String]) -> Result<()> {
+    let names = names.iter().map(|n| text(target, n)).collect::<Result<Vec<_>>>()?;
+    group
+        .new_attr::<VarLenUnicode>()
+        .shape(names.len())
+        .create("column-order")
+        .and_then(|a| if names.is_empty() { Ok(()) } else { a.write_raw(&names) })
+        .at(target, || "write the order of the columns".into())
+}
+
+fn encoding(target: &Path, at: &Location, kind: &str, version: &str) -> Result<()> {
+    for (name, value) in [("encoding-type", kind), ("encoding-version", version)] {
+        let value = text(target, value)?;
+        at.new_attr::<VarLenUnicode>()
+            .create(name)
+            .and_then(|a| a.write_scalar(&value))
+            .at(target, || format!("write attribute `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn array<T: H5Type>(
+    target: &Path,
+    group: &Group,
+    name: &str,
+    values: &[T],
+    kind: &str,
+    gzip: Option<u8>,
+) -> Result<()> {
+    let set = write_array(group, name, values, gzip).at(target, || format!("write `{name}`"))?;
+    encoding(target, &set, kind, "0.2.0")
+}
+
+fn strings(target: &Path, group: &Group, name: &str, values: &[String], gzip: Option<u8>) -> Result<()> {
+    let values = values.iter().map(|s| text(target, s)).collect::<Result<Vec<_>>>()?;
+    array(target, group, name, &values, "string-array", gzip)
 }
 
 impl Drop for AnnDataWriter {
@@ -468,13 +498,7 @@ impl CsrSink {
         }
         let set = write_array(&self.group, "indptr", &self.indptr, self.gzip)
             .at(&self.target, || format!("write `{}/indptr`", self.at))?;
-        for (name, value) in [("encoding-type", "array"), ("encoding-version", "0.2.0")] {
-            let value = text(&self.target, value)?;
-            set.new_attr::<VarLenUnicode>()
-                .create(name)
-                .and_then(|a| a.write_scalar(&value))
-                .at(&self.target, || format!("write `{}/indptr`", self.at))?;
-        }
+        encoding(&self.target, &set, "array", "0.2.0")?;
         self.open.0.fetch_sub(1, Ordering::SeqCst);
         Ok(())
     }
@@ -498,7 +522,8 @@ fn text(path: &Path, s: &str) -> Result<VarLenUnicode> {
     })
 }
 
-fn check_name(path: &Path, name: &str) -> Result<()> {
+/// Refuses what cannot be the name of a field.
+pub(super) fn check_name(path: &Path, name: &str) -> Result<()> {
     if name.is_empty() || name == "." || name.contains('/') {
         return Err(Error::input(path, format!("{name:?} cannot be the name of an HDF5 field"), "rename it"));
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{ChromNames, Export, chrom, field, number};
+use super::{ChromNames, Export, chrom, number, token};
 use crate::discover::maps::{LinkStat, TypeMap};
 use crate::error::Result;
 use crate::graph::Vocabulary;
@@ -56,7 +56,7 @@ pub fn write_bedpe(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNames
     write_atomic(path, |out| {
         writeln!(out, "#chrom1\tstart1\tend1\tchrom2\tstart2\tend2\tname\tscore")?;
         for l in &links {
-            let gene = field(&v.genes[l.link.gene as usize].name);
+            let gene = token(&v.genes[l.link.gene as usize].name);
             let (c, p, t) = (l.chrom, l.peak, l.tss);
             writeln!(out, "{c}\t{}\t{}\t{c}\t{}\t{}\t{gene}\t{}", p.0, p.1, t.0, t.1, number(l.link.score))?;
         }
@@ -77,7 +77,7 @@ pub fn write_interact(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNa
     let highest = links.iter().map(|l| l.link.score).fold(0.0, f64::max);
     // Within quotes, so that these may not hold any.
     let title = map.name.replace(|c: char| c.is_control() || c == '"' || c == '\'', " ");
-    let cell_type = field(&map.name);
+    let cell_type = token(&map.name);
     write_atomic(path, |out| {
         writeln!(
             out,
@@ -86,15 +86,15 @@ pub fn write_interact(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNa
         )?;
         for l in &links {
             let (start, end) = l.span();
-            let gene = field(&v.genes[l.link.gene as usize].name);
-            let peak = field(&v.peaks[l.link.peak as usize].name);
+            let gene = token(&v.genes[l.link.gene as usize].name);
+            let peak = token(&v.peaks[l.link.peak as usize].name);
             let share = if highest > 0.0 { (l.link.score / highest).clamp(0.0, 1.0) } else { 0.0 };
             let color = if l.link.qvalue > 0.05 { "160,160,160" } else { "31,119,180" };
             let (c, p, t) = (l.chrom, l.peak, l.tss);
             writeln!(
                 out,
                 "{c}\t{start}\t{end}\t{}\t{:.0}\t{}\t{cell_type}\t{color}\t{c}\t{}\t{}\t{peak}\t.\t{c}\t{}\t{}\t{gene}\t.",
-                field(&format!("{peak}/{gene}")),
+                token(&format!("{peak}/{gene}")),
                 1000.0 * share,
                 number(l.link.score),
                 p.0,

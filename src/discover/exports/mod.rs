@@ -32,7 +32,7 @@ pub use h5ad::{Embedding, write_h5ad};
 pub use parquet::write_parquet;
 pub use track::{write_bedgraph, write_chrom_sizes};
 
-use super::maps::{LinkStat, Maps, TypeMap};
+use super::maps::{LinkStat, Maps, TypeMap, field};
 use crate::error::{Error, Result};
 use crate::graph::Vocabulary;
 use crate::train::files::write_atomic;
@@ -137,13 +137,8 @@ pub struct Export {
     pub left_out: u64,
 }
 
-/// A name as one field of a table.
-fn plain(name: &str) -> String {
-    name.replace(['\t', '\n', '\r'], " ")
-}
-
 /// A name as one field of a browser's file: blanks become `_`, an empty one `.`; no more than 255 bytes.
-fn field(name: &str) -> String {
+fn token(name: &str) -> String {
     let mut text: String = name.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect();
     while text.len() > 255 {
         text.pop();
@@ -167,7 +162,7 @@ fn chrom(v: &Vocabulary, chrom: u32, names: ChromNames) -> Option<String> {
     if Some(chrom) == v.unknown {
         return None;
     }
-    v.chromosomes.get(chrom as usize).map(|name| field(&names.of(name)))
+    v.chromosomes.get(chrom as usize).map(|name| token(&names.of(name)))
 }
 
 /// Writes an edge list for Cytoscape: a table parted by tabs, a line a link, by falling score, with the columns source
@@ -190,11 +185,11 @@ pub fn write_edges(path: &Path, v: &Vocabulary, map: &TypeMap) -> Result<Export>
             writeln!(
                 out,
                 "{}\t{}\tpeak-gene\t{score}\t{z}\t{pvalue}\t{q}\t{}\t{distance}\t{}\t{}",
-                plain(&p.name),
-                plain(&g.name),
+                field(&p.name),
+                field(&g.name),
                 l.cells,
-                v.chromosomes.get(p.chrom as usize).map_or(String::new(), |c| plain(c)),
-                plain(&map.name)
+                v.chromosomes.get(p.chrom as usize).map_or(Default::default(), |c| field(c)),
+                field(&map.name)
             )?;
         }
         Ok(())
@@ -303,7 +298,7 @@ mod tests {
 
     #[test]
     fn names_are_one_field() {
-        assert_eq!((field("a\tb c\n"), field(""), field("x")), ("a_b_c_".into(), ".".into(), "x".into()));
-        assert_eq!(field(&"é".repeat(200)).len(), 254);
+        assert_eq!((token("a\tb c\n"), token(""), token("x")), ("a_b_c_".into(), ".".into(), "x".into()));
+        assert_eq!(token(&"é".repeat(200)).len(), 254);
     }
 }

@@ -138,7 +138,7 @@ fn rows(
                 "zscore" => number(l.zscore),
                 "pvalue" => number(l.pvalue),
                 "qvalue" => number(l.qvalue),
-                _ => number(l.score / map.cells as f64),
+                _ => number(l.score / map.cells.max(1) as f64),
             };
             column::<DoubleType>(&mut group, required, links.iter().map(double))?;
         }

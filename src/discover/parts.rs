@@ -1,0 +1,179 @@
+//! Attention on its way: cells in parts, each a file that appears whole, so that stopped work goes on where it stopped.
+//!
+//! A part (little-endian): magic `SCXATTEN`, version u32, cells n u32, pairs u64, fingerprint u64; then n + 1 pointers
+//! u64, the gene and the peak of each pair u32, its weight and its score f32, and the XXH3-64 of all before. The
+//! fingerprint is that of the parameters, the data and the cells: a part of something else is not taken.
+
+use std::path::{Path, PathBuf};
+
+use super::attention::Pair;
+use super::pairs_of;
+use crate::device::Runner;
+use crate::error::{Error, Result};
+use crate::graph::DataSet;
+use crate::graph::files::{Fields, checksum, write_whole};
+use crate::model::Want;
+
+const MAGIC: &[u8; 8] = b"SCXATTEN";
+const VERSION: u32 = 1;
+/// Cells a part.
+pub(super) const CELLS: usize = 1024;
+
+/// RNA of one cell and ATAC of one cell (the same, unless pairings are shuffled).
+pub(super) type Pairing = (u32, u32);
+
+/// The parts of some cells: where they are, and what is in each.
+pub(super) struct Parts {
+    dir: PathBuf,
+    /// Group and pairings of each part.
+    parts: Vec<(usize, Vec<Pairing>)>,
+    fingerprint: u64,
+}
+
+impl Parts {
+    /// Parts of `groups` in the folder `dir`; none holds cells of two groups.
+    pub(super) fn new(dir: PathBuf, groups: &[Vec<Pairing>], runner: &Runner<'_>, data: &DataSet) -> Self {
+        let part = |i: usize| move |cells: &[Pairing]| (i, cells.to_vec());
+        let parts = groups.iter().enumerate().flat_map(|(i, g)| g.chunks(CELLS).map(part(i))).collect();
+        let model = runner.model();
+        let numbers = checksum(bytemuck::cast_slice(model.params.as_slice()));
+        let config = format!("{:?} {numbers:016x} {}", model.config, data.hash());
+        Parts { dir, parts, fingerprint: checksum(config.as_bytes()) }
+    }
+
+    fn path(&self, i: usize) -> PathBuf {
+        self.dir.join(format!("{i:06}.part"))
+    }
+
+    fn fingerprint(&self, i: usize) -> u64 {
+        let cells: Vec<u8> =
+            self.parts[i].1.iter().flat_map(|p| [p.0.to_le_bytes(), p.1.to_le_bytes()]).flatten().collect();
+        self.fingerprint ^ checksum(&cells)
+    }
+
+    /// Computes the parts that are not there yet. `progress` is told the cells done, among them those found done.
+    /// Returns the cells found done.
+    pub(super) fn compute(
+        &self,
+        runner: &mut Runner<'_>,
+        data: &DataSet,
+        batch_size: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64> {
+        std::fs::create_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, "create", e))?;
+        let heads = runner.model().config.heads;
+        let want = Want { attention: true, ..Want::default() };
+        let (mut done, mut found) = (0, 0);
+        for (i, (_, cells)) in self.parts.iter().enumerate() {
+            if self.read(i).is_ok() {
+                found += cells.len() as u64;
+            } else {
+                let mut rows: Vec<Vec<Pair>> = Vec::with_capacity(cells.len());
+                for chunk in cells.chunks(batch_size.max(1)) {
+                    crate::interrupt::check(&format!(
+                        "{done} cells are done; the same command with --resume goes on with the others"
+                    ))?;
+                    // Attention needs no label, and 0 spares the translation.
+                    let batch = data.batch_of_pairs(chunk);
+                    let attended = runner.forward(&batch, want)?.attention;
+                    if attended.len() != chunk.len() {
+                        return Err(Error::Internal(format!(
+                            "attention of {} samples for {}",
+                            attended.len(),
+                            chunk.len()
+                        )));
+                    }
+                    let row = |(b, a)| pairs_of(a, batch.rna.row(b).0, batch.atac.row(b).0, heads);
+                    rows.extend(attended.iter().enumerate().map(row));
+                    progress(done + rows.len() as u64);
+                }
+                self.write(i, &rows)?;
+            }
+            done += cells.len() as u64;
+            progress(done);
+        }
+        Ok(found)
+    }
+
+    fn write(&self, i: usize, rows: &[Vec<Pair>]) -> Result<()> {
+        let pairs: Vec<Pair> = rows.concat();
+        let mut bytes = Vec::with_capacity(48 + rows.len() * 8 + pairs.len() * 16);
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend((rows.len() as u32).to_le_bytes());
+        bytes.extend((pairs.len() as u64).to_le_bytes());
+        bytes.extend(self.fingerprint(i).to_le_bytes());
+        let mut end = 0u64;
+        bytes.extend(end.to_le_bytes());
+        for row in rows {
+            end += row.len() as u64;
+            bytes.extend(end.to_le_bytes());
+        }
+        bytes.extend(pairs.iter().flat_map(|p| p.gene.to_le_bytes()));
+        bytes.extend(pairs.iter().flat_map(|p| p.peak.to_le_bytes()));
+        bytes.extend(pairs.iter().flat_map(|p| p.weight.to_le_bytes()));
+        bytes.extend(pairs.iter().flat_map(|p| p.score.to_le_bytes()));
+        let sum = checksum(&bytes);
+        write_whole(&self.path(i), &[&bytes, &sum.to_le_bytes()])
+    }
+
+    /// The rows of part `i`; an error where it is not there, or is not that of these cells and parameters.
+    fn read(&self, i: usize) -> Result<Vec<Vec<Pair>>> {
+        let path = self.path(i);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
+        self.decode(i, &bytes).ok_or_else(|| {
+            Error::input(&path, "is not a whole part of this discovery", "run it again without --resume")
+        })
+    }
+
+    fn decode(&self, i: usize, bytes: &[u8]) -> Option<Vec<Vec<Pair>>> {
+        let (body, sum) = bytes.split_last_chunk::<8>()?;
+        if u64::from_le_bytes(*sum) != checksum(body) {
+            return None;
+        }
+        let mut f = Fields(body);
+        let head = f.take(8) == Some(MAGIC) && f.u32() == Some(VERSION);
+        let n = f.u32()? as usize;
+        let pairs = usize::try_from(f.u64()?).ok()?;
+        if !head || n != self.parts.get(i)?.1.len() || f.u64()? != self.fingerprint(i) {
+            return None;
+        }
+        let mut ends = (0..=n).map(|_| f.u64().and_then(|e| usize::try_from(e).ok())).collect::<Option<Vec<_>>>()?;
+        let words = |bytes: &[u8]| -> Vec<u32> {
+            bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
+        let mut column = || Some(words(f.take(pairs.checked_mul(4)?)?));
+        let (gene, peak, weight, score) = (column()?, column()?, column()?, column()?);
+        if !f.0.is_empty() || ends.first() != Some(&0) || ends.last() != Some(&pairs) || !ends.is_sorted() {
+            return None;
+        }
+        let starts = ends.clone();
+        ends.remove(0);
+        let pair = |k: usize| Pair {
+            gene: gene[k],
+            peak: peak[k],
+            weight: f32::from_bits(weight[k]),
+            score: f32::from_bits(score[k]),
+        };
+        Some(starts.iter().zip(&ends).map(|(&from, &to)| (from..to).map(pair).collect()).collect())
+    }
+
+    /// Hands on every cell of a group with its pairs, in order: (RNA cell, pairs).
+    pub(super) fn for_each(&self, group: usize, mut take: impl FnMut(u32, &[Pair]) -> Result<()>) -> Result<()> {
+        for (i, (_, cells)) in self.parts.iter().enumerate().filter(|(_, p)| p.0 == group) {
+            crate::interrupt::check("all attention is there; the same command with --resume makes the tables")?;
+            for (pairing, row) in cells.iter().zip(&self.read(i)?) {
+                take(pairing.0, row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes parts, finished or not.
+pub(super) fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir, "remove", e)),
+        _ => Ok(()),
+    }
+}
