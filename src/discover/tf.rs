@@ -16,6 +16,7 @@
 //! the background; p = (1 + permutations that reach the value) / (1 + permutations), one-sided. A permutation moves the
 //! attention of a peak with its rank and its place in the top.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -24,10 +25,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::maps::{Maps, TypeMap, field};
+use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
-use crate::graph::{Cell, DataSet, Vocabulary};
-use crate::model::Features;
+use crate::graph::Vocabulary;
 use crate::rng::Rng;
 use crate::train::files::write_atomic;
 
@@ -232,53 +233,6 @@ impl TfTrack {
     }
 }
 
-/// `[P]` in how many of these cells each peak is open.
-pub fn accessibility(data: &DataSet, cells: &[u32]) -> Vec<f64> {
-    let peaks = data.vocabulary().peaks.len();
-    let count = |cells: &[u32]| {
-        let (mut counts, mut cell) = (vec![0u32; peaks], Cell::default());
-        for &c in cells {
-            data.atac_into(c as usize, &mut cell);
-            cell.peaks.iter().for_each(|&p| counts[p as usize] += 1);
-        }
-        counts
-    };
-    let share = cells.len().div_ceil(rayon::current_num_threads()).max(1);
-    let counts = cells.par_chunks(share).map(count).reduce(
-        || vec![0; peaks],
-        |mut a, b| {
-            a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
-            a
-        },
-    );
-    counts.into_iter().map(f64::from).collect()
-}
-
-/// `[P]` share of G and C among the bases known of each peak, NaN where none is; `None` where no peak has any.
-pub fn gc_share(features: &Features<f32>) -> Option<Vec<f64>> {
-    let length = features.peak_dna.len().checked_div(features.peaks()).filter(|&l| l > 0)?;
-    let share = |codes: &[u8]| {
-        let known = codes.iter().filter(|&&c| c > 0).count();
-        codes.iter().filter(|&&c| c >= 3).count() as f64 / known as f64
-    };
-    let shares: Vec<f64> = features.peak_dna.chunks(length).map(share).collect();
-    shares.iter().any(|x| !x.is_nan()).then_some(shares)
-}
-
-/// Number of the quantile (of `q`) of each value; equal values share one, NaN has number `q`.
-fn quantiles(values: &[f64], q: usize) -> Vec<u8> {
-    let mut order: Vec<u32> = (0..values.len() as u32).filter(|&i| !values[i as usize].is_nan()).collect();
-    order.sort_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));
-    let mut bins = vec![q as u8; values.len()];
-    let mut done = 0;
-    for same in order.chunk_by(|&a, &b| values[a as usize] == values[b as usize]) {
-        let bin = (done * q / order.len()) as u8;
-        same.iter().for_each(|&i| bins[i as usize] = bin);
-        done += same.len();
-    }
-    bins
-}
-
 /// Peaks in strata of equal accessibility decile, width tercile and GC tercile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeakStrata {
@@ -290,23 +244,22 @@ pub struct PeakStrata {
 }
 
 impl PeakStrata {
-    /// Sorts peaks by `[P]` accessibility, by width and, where given, `[P]` GC share (NaN: unknown).
+    /// Sorts peaks by `[P]` the cells in which each is open (a peak open in none is alike to others of its kind only), by
+    /// width and by the share of G and C of each, where known.
     ///
     /// # Errors
     /// [`Error::Internal`] where a list is not of P numbers.
-    pub fn new(v: &Vocabulary, accessibility: &[f64], gc: Option<&[f64]>) -> Result<PeakStrata> {
+    pub fn new(v: &Vocabulary, open: &[u32], gc: &[Option<f64>]) -> Result<PeakStrata> {
         let n = v.peaks.len();
-        if accessibility.len() != n || gc.is_some_and(|g| g.len() != n) {
-            return Err(Error::Internal(format!("{} accessibilities of {n} peaks", accessibility.len())));
+        if open.len() != n || gc.len() != n {
+            return Err(Error::Internal(format!("accessibilities or GC shares that are not of {n} peaks")));
         }
-        let width: Vec<f64> =
-            v.peaks.iter().map(|p| if p.start < 0 { f64::NAN } else { (p.end - p.start) as f64 }).collect();
-        let open = quantiles(accessibility, 10);
-        let wide = quantiles(&width, 3);
-        let gc = gc.map_or_else(|| vec![0; n], |g| quantiles(g, 3));
-        let mut all: std::collections::BTreeMap<[u8; 3], Vec<u32>> = Default::default();
+        let open: Vec<_> = open.iter().map(|&n| (n > 0).then_some(f64::from(n))).collect();
+        let width: Vec<_> = v.peaks.iter().map(|p| (p.start >= 0).then_some((p.end - p.start) as f64)).collect();
+        let (open, width, gc) = (classes(&open, 10), classes(&width, 3), classes(gc, 3));
+        let mut all: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         for i in 0..n {
-            all.entry([open[i], wide[i], gc[i]]).or_default().push(i as u32);
+            all.entry((open[i], width[i], gc[i])).or_default().push(i as u32);
         }
         let strata = all.len() as u64;
         let members: Vec<Vec<u32>> = all.into_values().filter(|m| m.len() > 1).collect();
