@@ -10,7 +10,7 @@
 //!    pass over a batch, and a plain pair-by-pair reference path.
 //! 6. [`train`] runs the epochs and keeps a RUN: settings, checkpoints, log, and all that resuming needs.
 //! 7. [`evaluate`] measures matching and translation, each beside trivial baselines; [`predict`] writes embeddings and
-//!    translated RNA.
+//!    translated RNA; [`matching`] ranks the partners of cells.
 //! 8. [`discover`] reads the attention back as gene–peak links, cell by cell and summed over cell types.
 //!
 //! Beside them: [`error`] (one line for every failure, with its exit code), [`rng`] (counter-based random numbers, so
@@ -109,6 +109,7 @@ pub mod error;
 pub mod evaluate;
 pub mod graph;
 pub mod interrupt;
+pub mod matching;
 pub mod model;
 pub mod ops;
 pub mod predict;

@@ -29,6 +29,7 @@ pub mod embed;
 pub mod evaluate;
 pub mod inspect;
 pub mod kernels;
+pub mod match_cells;
 pub mod prepare;
 pub mod recipes;
 pub mod samples;
@@ -90,6 +91,9 @@ enum Verb {
     Embed(embed::Args),
     /// Write the RNA predicted from ATAC as .h5ad
     Translate(translate::Args),
+    /// Rank the partners of cells: for RNA of some cells the ATAC of others, or the other way round
+    #[command(name = "match")]
+    Match(match_cells::Args),
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
     /// Checkpoints to and from safetensors with the published names
@@ -117,6 +121,7 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Embed(args) => embed::run(args, ctx),
         Verb::Translate(args) => translate::run(args, ctx),
+        Verb::Match(args) => match_cells::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),

@@ -104,6 +104,35 @@ impl<T: Real> Model<T> {
         Leaves(map)
     }
 
+    /// The halves of z, `[B, H]` each, that RNA and ATAC make without each other: as [`Output::embedding`], but with no
+    /// message passed (no attention). What they say of a pair is an approximation of what the model says, for the price
+    /// of one pass over the cells of each modality instead of one over all pairs.
+    pub fn halves(&self, batch: &Batch<T>) -> (Vec<T>, Vec<T>) {
+        let mut tape = Tape::inference();
+        let p = self.leaves(&mut tape);
+        let (n, h, heads) = (batch.len(), self.config.hidden, self.config.heads);
+        let genes = Arc::new(NodeSet::new(&batch.rna, &self.features.gene_chrom, false));
+        let peaks = Arc::new(NodeSet::new(&batch.atac, &self.features.peak_chrom, false));
+        let half = |tape: &mut Tape<'_, T>, mean: Var, own: &str, out: &str, reduce: &str| {
+            let mut message = tape.value(vec![T::of(0.0); n * h], [n, h]);
+            if heads > 1 {
+                let (w, b) = p.layer(out);
+                message = linear(tape, message, w, b);
+            }
+            let (w, b) = p.layer(own);
+            let own = pooled(tape, mean, w, b, 1, vec![T::of(1.0); n]);
+            let x = concat(tape, message, own);
+            let (w, b) = p.layer(reduce);
+            let half = linear(tape, x, w, b);
+            tape.get(half).to_vec()
+        };
+        let mean = pool(&mut tape, self.gene_side(), genes, p.get("rna_idembedding.weight"), Weights::Mean);
+        let r = half(&mut tape, mean, "rna_self_attention", "rna_out_proj", "dim_reduction_rna");
+        let mean = pool(&mut tape, self.peak_side(), peaks, p.get("atac_idembedding.weight"), Weights::Mean);
+        let a = half(&mut tape, mean, "atac_self_attention", "atac_out_proj", "dim_reduction_atac");
+        (r, a)
+    }
+
     /// One pass over a batch. The batch is checked first (indices, order, no empty sample).
     pub fn run(&self, batch: &Batch<T>, run: Run<'_, T>) -> Result<Output<T>> {
         batch.validate(&self.features)?;

@@ -1,0 +1,146 @@
+//! `match`: partners of cells, ranked.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::table::{aligned, number};
+use super::{Context, Device, output_file};
+use crate::device::Runner;
+use crate::discover::maps::field;
+use crate::error::Result;
+use crate::graph::DataSet;
+use crate::matching::{Metrics, Options, Query, rank};
+use crate::train::files::write_atomic;
+use crate::train::{Checkpoint, Run};
+
+/// Flags of `match`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run: the --out folder of `train`
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// Data with the RNA: the --out folder of `prepare`
+    #[arg(long, value_name = "DATA")]
+    rna: PathBuf,
+    /// Data with the ATAC, of the same genes and peaks (prepare --like); may be the same folder
+    #[arg(long, value_name = "DATA")]
+    atac: PathBuf,
+    /// For whom partners are ranked: each RNA profile, or each ATAC profile
+    #[arg(long, value_enum, default_value_t)]
+    query: Query,
+    /// Partners listed of each
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Candidates of each that go through the model, found by the halves of the embedding
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    candidates: u32,
+    /// Pass every pair through the model
+    #[arg(long, conflicts_with = "candidates")]
+    exact: bool,
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    allow_missing: bool,
+    /// Pairs a forward pass
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Table to write: query, rank, partner, probability, logit
+    #[arg(long, value_name = "F.tsv")]
+    out: PathBuf,
+    /// Replace --out
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// Ranks, writes and prints.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    let device = args.device.choose()?;
+    let mut run = Run::open(&args.run)?;
+    run.allow_missing = args.allow_missing;
+    output_file(&args.out, args.force)?;
+    let (rna, atac) = (DataSet::open(&args.rna)?, DataSet::open(&args.atac)?);
+    let model = run.model(&rna, args.checkpoint)?;
+    let options = Options {
+        query: args.query,
+        top: args.top as usize,
+        candidates: args.candidates as usize,
+        exact: args.exact,
+        batch_size: args.batch_size as usize,
+        seed: ctx.seed,
+        ..Options::default()
+    };
+    let bar = ctx.progress(0, "match");
+    let found = rank(Runner::new(&model, &device)?, &rna, &atac, &options, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let found = found?;
+    let (queries, targets) = match args.query {
+        Query::Rna => (rna.vocabulary(), atac.vocabulary()),
+        Query::Atac => (atac.vocabulary(), rna.vocabulary()),
+    };
+    write_atomic(&args.out, |out| {
+        let [q, t] = if args.query == Query::Rna { ["rna", "atac"] } else { ["atac", "rna"] };
+        writeln!(out, "{q}_cell\trank\t{t}_cell\tprobability\tlogit")?;
+        for (name, partners) in queries.cells.iter().zip(&found.partners) {
+            for (k, p) in partners.iter().enumerate() {
+                let partner = field(&targets.cells[p.cell as usize]);
+                writeln!(out, "{}\t{}\t{partner}\t{:e}\t{:e}", field(name), k + 1, p.probability, p.logit)?;
+            }
+        }
+        Ok(())
+    })?;
+    let stages = match (args.exact, found.anchored) {
+        (true, _) => "every pair went through the model: exact",
+        (_, false) => {
+            "candidates found by the halves of the embedding, of all pairs (an approximation), then ranked by the \
+                       model (exact)"
+        }
+        (_, true) => {
+            "candidates found by anchors, then by the halves of the embedding (approximations), then ranked by the \
+                      model (exact)"
+        }
+    };
+    let mut text = format!(
+        "{} queries × {} targets; {} pairs went through the model\n{stages}\n",
+        queries.cells.len(),
+        targets.cells.len(),
+        found.scored
+    );
+    text += &match &found.metrics {
+        Some(m) => metrics_table(m, options.top),
+        None => "no cell of one name is on both sides, so nothing can be said of how well partners are found\n".into(),
+    };
+    text += &format!("partners in {}\n", args.out.display());
+    let json = json!({
+        "out": args.out.display().to_string(), "queries": queries.cells.len(), "targets": targets.cells.len(),
+        "scored": found.scored, "exact": args.exact, "anchored": found.anchored, "top": options.top,
+        "candidates": options.candidates, "metrics": found.metrics,
+    });
+    ctx.result(&text, &json);
+    Ok(())
+}
+
+fn metrics_table(m: &Metrics, top: usize) -> String {
+    let row = |name: &str, [x, chance]: [f64; 2]| vec![name.to_string(), number(Some(x)), number(Some(chance))];
+    let mut rows = vec![["true partner", "found", "chance"].map(String::from).to_vec()];
+    rows.push(row("first", m.top1));
+    rows.push(row(&format!("among the first {}", top.min(5)), m.top5));
+    rows.push(row(&format!("among the first {top}"), m.listed));
+    rows.push(row("match score", m.match_score));
+    rows.push(vec!["FOSCTTM by score".into(), number(m.foscttm), "0.5000".into()]);
+    rows.push(vec!["FOSCTTM by distance".into(), number(m.foscttm_distance), "0.5000".into()]);
+    format!(
+        "{}{} cells are on both sides; {:.1} % of their partners were among the candidates\n",
+        aligned(&rows),
+        m.known,
+        100.0 * m.candidates
+    )
+}
