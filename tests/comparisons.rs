@@ -348,11 +348,11 @@ fn p_values_are_even_where_nothing_is_there() {
     let maps = Maps { all: map("all", noise(0.2)), types: (0..9).map(|i| map(&format!("m{i}"), noise(0.2))).collect() };
     let strata = PeakStrata::new(&peaks(n), &vec![1; n], &vec![None; n]).unwrap();
     let found = compare(&tracks, &maps, &strata, 99, 5).unwrap();
-    for k in 0..6 {
+    for (k, name) in MEASURES.iter().enumerate() {
         let p: Vec<f64> = found.rows.iter().map(|r| r.measures[k].pvalue.unwrap()).collect();
         let mean = p.iter().sum::<f64>() / p.len() as f64;
         let low = p.iter().filter(|&&p| p <= 0.1).count();
-        assert!((0.4..0.62).contains(&mean) && low <= 22, "{}: mean {mean}, {low} of 100 at most 0.1", MEASURES[k]);
+        assert!((0.4..0.62).contains(&mean) && low <= 22, "{name}: mean {mean}, {low} of 100 at most 0.1");
     }
 }
 
