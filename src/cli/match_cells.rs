@@ -33,11 +33,14 @@ pub struct Args {
     /// Partners listed of each
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Candidates of each that go through the model, found by the halves of the embedding
+    /// Cells of each side that every cell of the other is scored against, to find candidates
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=512))]
+    anchors: u32,
+    /// Candidates of each that go through the model
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     candidates: u32,
     /// Pass every pair through the model
-    #[arg(long, conflicts_with = "candidates")]
+    #[arg(long, conflicts_with_all = ["candidates", "anchors"])]
     exact: bool,
     /// The parameters to use
     #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
@@ -70,6 +73,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         query: args.query,
         top: args.top as usize,
         candidates: args.candidates as usize,
+        anchors: args.anchors as usize,
         exact: args.exact,
         batch_size: args.batch_size as usize,
         seed: ctx.seed,
@@ -97,16 +101,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         }
         Ok(())
     })?;
-    let stages = match (args.exact, found.anchored) {
-        (true, _) => "every pair went through the model: exact",
-        (_, false) => {
-            "candidates found by the halves of the embedding, of all pairs (an approximation), then ranked by the \
-                       model (exact)"
-        }
-        (_, true) => {
-            "candidates found by anchors, then by the halves of the embedding (approximations), then ranked by the \
-                      model (exact)"
-        }
+    let stages = match found.exact {
+        true => "every pair went through the model: exact",
+        false => "candidates by scores completed from those of anchors (an approximation), ranked by the model (exact)",
     };
     let mut text = format!(
         "{} queries × {} targets; {} pairs went through the model\n{stages}\n",
@@ -121,7 +118,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     text += &format!("partners in {}\n", args.out.display());
     let json = json!({
         "out": args.out.display().to_string(), "queries": queries.cells.len(), "targets": targets.cells.len(),
-        "scored": found.scored, "exact": args.exact, "anchored": found.anchored, "top": options.top,
+        "scored": found.scored, "exact": found.exact, "anchors": options.anchors, "top": options.top,
         "candidates": options.candidates, "metrics": found.metrics,
     });
     ctx.result(&text, &json);
