@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Device, output_file};
 use crate::device::Runner;
+use crate::discover::tf::{TfFile, TfTrack};
 use crate::error::{Error, Result};
 use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
 use crate::predict::{Options, embeddings};
@@ -120,6 +121,9 @@ struct TracksArgs {
     /// Attention of this cell type [default: of all cells]
     #[arg(long, value_name = "T")]
     cell_type: Option<String>,
+    /// Where a transcription factor binds: narrowPeak or BED, and the column of its score
+    #[arg(long, value_name = "F.bed[:COLUMN]")]
+    tf: Vec<TfFile>,
     /// Only this chromosome
     #[arg(long, value_name = "NAME")]
     chrom: Option<String>,
@@ -288,7 +292,9 @@ impl TracksArgs {
         let order = Order::new(&v.chromosomes, &places, 0..v.peaks.len() as u32);
         let bases: Vec<f64> = places.iter().map(|p| p.base as f64).collect();
         let whose = self.cell_type.as_deref().unwrap_or("all cells");
-        let shown = vec![Track { name: format!("attention, {whose}"), values: found.peak_tracks[map].clone() }];
+        let mut shown = vec![Track { name: format!("attention, {whose}"), values: found.peak_tracks[map].clone() }];
+        let factors = TfTrack::read_all(&self.tf, v)?;
+        shown.extend(factors.into_iter().map(|t| Track { name: t.name, values: t.scores }));
         let title = format!("Tracks of {}", title_of(&self.discovery));
         let chrom = chrom.map(|c| v.chromosomes[c as usize].as_str());
         Ok(tracks(&order, &bases, chrom, &shown, smooth(v.peaks.len()), &title))

@@ -1,11 +1,15 @@
 //! Regulation read back: the attention of every cell, its sums over cell types, and how well it finds known links.
 
 pub mod attention;
+pub mod exports;
 mod links;
 pub mod maps;
 pub mod null;
 mod parts;
+mod places;
 mod recovery;
+pub mod tf;
+pub mod truth;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

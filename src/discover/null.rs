@@ -89,7 +89,7 @@ impl Stratum {
 }
 
 /// Number of the class of each value among `classes` of about equal size; equal values share one.
-fn classes(values: &[Option<f64>], classes: u32) -> Vec<Option<u32>> {
+pub(super) fn classes(values: &[Option<f64>], classes: u32) -> Vec<Option<u32>> {
     let mut sorted: Vec<f64> = values.iter().copied().flatten().collect();
     sorted.sort_by(f64::total_cmp);
     let class = |x: f64| {

@@ -1,14 +1,13 @@
 //! Link recovery: how well scores of gene–peak pairs find known links, over all pairs of equal chromosome.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::links::Link;
-use crate::error::{Error, Result};
+pub use super::truth::Truth;
+use super::truth::{BINS, RecoveryBin, bin};
 use crate::evaluate::{Ranking, RankingMetrics};
 use crate::graph::{Cell, Vocabulary};
 use crate::model::Csr;
@@ -20,81 +19,6 @@ const BLOCK: usize = 1 << 20;
 const TOGETHER: (usize, usize) = (8, 32);
 /// Cells read by one thread at a time.
 const CELLS: usize = 512;
-
-/// Known links, as indices of a data set.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Truth {
-    /// (gene, peak), sorted, distinct, of equal chromosome.
-    pub links: Vec<(u32, u32)>,
-    /// Distinct links of the file whose gene or peak the data set lacks.
-    pub missing: u64,
-    /// Distinct links of the file whose gene and peak are not on one (known) chromosome.
-    pub off_chromosome: u64,
-}
-
-impl Truth {
-    /// Reads a tab-separated file with a header that names the columns `gene` and `peak`; others are ignored. Fails
-    /// where no link remains.
-    pub fn read(path: &Path, v: &Vocabulary) -> Result<Truth> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", e))?;
-        let mut lines = text.lines().enumerate();
-        let header: Vec<&str> = lines.next().map_or(vec![], |(_, l)| l.split('\t').collect());
-        let column = |name: &str| {
-            header.iter().position(|&h| h == name).ok_or_else(|| {
-                Error::input(
-                    path,
-                    format!("its header has no column `{name}`"),
-                    "give a tab-separated table with the columns gene and peak",
-                )
-            })
-        };
-        let (gene_at, peak_at) = (column("gene")?, column("peak")?);
-        let genes: HashMap<&str, u32> = v.genes.iter().enumerate().map(|(i, g)| (g.name.as_str(), i as u32)).collect();
-        let peaks: HashMap<&str, u32> = v.peaks.iter().enumerate().map(|(i, p)| (p.name.as_str(), i as u32)).collect();
-        let mut truth = Truth::default();
-        let mut seen = HashSet::new();
-        for (number, line) in lines.filter(|(_, l)| !l.is_empty()) {
-            let field: Vec<&str> = line.split('\t').collect();
-            let (Some(&gene), Some(&peak)) = (field.get(gene_at), field.get(peak_at)) else {
-                return Err(Error::input(
-                    path,
-                    format!("line {} has {} columns of {}", number + 1, field.len(), header.len()),
-                    "mend or remove that line",
-                ));
-            };
-            if !seen.insert((gene, peak)) {
-                continue;
-            }
-            match (genes.get(gene), peaks.get(peak)) {
-                (Some(&g), Some(&p)) => {
-                    let chrom = v.genes[g as usize].chrom;
-                    if chrom == v.peaks[p as usize].chrom && Some(chrom) != v.unknown {
-                        truth.links.push((g, p));
-                    } else {
-                        truth.off_chromosome += 1;
-                    }
-                }
-                _ => truth.missing += 1,
-            }
-        }
-        if truth.links.is_empty() {
-            return Err(Error::input(
-                path,
-                format!(
-                    "none of its {} links can be used ({} name a gene or peak that the data lack, {} are between \
-                     chromosomes)",
-                    seen.len(),
-                    truth.missing,
-                    truth.off_chromosome
-                ),
-                "name genes and peaks as in the var_names of the data",
-            ));
-        }
-        truth.links.sort_unstable();
-        truth.links.dedup(); // two names of one gene or peak cannot be, but the counts must hold
-        Ok(truth)
-    }
-}
 
 /// Scores pairs of one chromosome, block by block.
 pub trait PairScorer: Sync {
@@ -364,6 +288,9 @@ pub struct Recovery {
     pub links_off_chromosome: u64,
     /// One entry a score.
     pub scores: Vec<Recovered>,
+    /// The same among the pairs of each distance bin.
+    #[serde(default)]
+    pub bins: Vec<RecoveryBin>,
 }
 
 /// Genes and peaks of each chromosome that matches itself, with the blocks of genes to score at a time.
@@ -394,23 +321,64 @@ impl Blocks {
     }
 }
 
-/// Scores of the known links of a block.
-fn known(truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> Vec<f64> {
+/// Scores of the known links of a block, with their distance bins.
+fn known(v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> Vec<(f64, usize)> {
     let mut out = Vec::new();
     for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
         let start = truth.partition_point(|t| t.0 < g);
         for &(_, p) in truth[start..].iter().take_while(|t| t.0 == g) {
             if let Ok(at) = peaks.binary_search(&p) {
-                out.push(row[at]);
+                out.push((row[at], bin(distance(v, g, p))));
             }
         }
     }
     out
 }
 
-/// Ranks all pairs of equal chromosome by each score. Two passes over the pairs, in blocks of about a million, so
-/// memory does not grow with their number; the result does not depend on the number of threads. A scorer that reads the
-/// cells reads them once for 8 to 32 blocks, and holds the entries of their genes and peaks meanwhile.
+/// Counts over all pairs and over those of each distance bin.
+#[derive(Clone)]
+struct Tally {
+    all: Ranking,
+    bins: Vec<Ranking>,
+}
+
+impl Tally {
+    fn new(positives: &[(f64, usize)]) -> Self {
+        let of = |b: usize| positives.iter().filter(|p| p.1 == b).map(|p| p.0).collect();
+        Tally {
+            all: Ranking::new(positives.iter().map(|p| p.0).collect()),
+            bins: (0..BINS.len()).map(|b| Ranking::new(of(b))).collect(),
+        }
+    }
+
+    fn fork(&self) -> Self {
+        Tally { all: self.all.fork(), bins: self.bins.iter().map(Ranking::fork).collect() }
+    }
+
+    fn merge(&mut self, other: &Tally) {
+        self.all.merge(&other.all);
+        self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| a.merge(b));
+    }
+
+    /// Counts the pairs of a block that are no known links.
+    fn add(&mut self, v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) {
+        for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
+            for (&p, &x) in peaks.iter().zip(row) {
+                self.all.add_negative(x);
+                self.bins[bin(distance(v, g, p))].add_negative(x);
+            }
+        }
+        for (x, bin) in known(v, truth, genes, peaks, scores) {
+            self.all.remove_negative(x);
+            self.bins[bin].remove_negative(x);
+        }
+    }
+}
+
+/// Ranks all pairs of equal chromosome by each score, together and by distance bin. Two passes over the pairs, in
+/// blocks of about a million, so memory does not grow with their number; the result does not depend on the number of
+/// threads. A scorer that reads the cells reads them once for 8 to 32 blocks, and holds the entries of their genes and
+/// peaks meanwhile.
 pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Recovery {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
@@ -423,18 +391,19 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         scorer.block(genes, peaks, &mut out);
         out
     };
-    let mut scores = Vec::new();
-    let mut total = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
+    let none = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
+    let mut total = vec![none; 1 + BINS.len()];
+    let mut scores = vec![Vec::new(); 1 + BINS.len()];
     for &scorer in scorers {
         let mut positives = Vec::new();
         for chunk in with_links.chunks(together) {
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
-            let found = chunk.par_iter().map(|&b| known(links, b.0, b.1, &score(scorer, b)));
+            let found = chunk.par_iter().map(|&b| known(v, links, b.0, b.1, &score(scorer, b)));
             positives.extend(found.collect::<Vec<_>>().concat());
         }
-        let start = Ranking::new(positives);
-        let mut ranking = start.fork();
+        let start = Tally::new(&positives);
+        let mut tally = start.fork();
         for chunk in all.chunks(together) {
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
@@ -442,11 +411,9 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
                 .par_iter()
                 .fold(
                     || start.fork(),
-                    |mut r, &b| {
-                        let scores = score(scorer, b);
-                        scores.iter().for_each(|&x| r.add_negative(x));
-                        known(links, b.0, b.1, &scores).into_iter().for_each(|x| r.remove_negative(x));
-                        r
+                    |mut t, &b| {
+                        t.add(v, links, b.0, b.1, &score(scorer, b));
+                        t
                     },
                 )
                 .reduce(
@@ -456,17 +423,21 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
                         a
                     },
                 );
-            ranking.merge(&of_chunk);
+            tally.merge(&of_chunk);
         }
-        ranking.merge(&start);
-        total = ranking.finish();
-        scores.push(Recovered {
-            score: scorer.name().to_string(),
-            auroc: total.auroc,
-            auprc: total.auprc,
-            auprc_over_chance: total.lift(),
-        });
+        tally.merge(&start);
+        for (i, ranking) in std::iter::once(&tally.all).chain(&tally.bins).enumerate() {
+            total[i] = ranking.finish();
+            scores[i].push(Recovered {
+                score: scorer.name().to_string(),
+                auroc: total[i].auroc,
+                auprc: total[i].auprc,
+                auprc_over_chance: total[i].lift(),
+            });
+        }
     }
+    let mut parts = total.iter().zip(scores);
+    let (total, scores) = parts.next().unwrap_or((&none, Vec::new()));
     Recovery {
         pairs: total.positives + total.negatives,
         links: total.positives,
@@ -474,5 +445,16 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         links_missing: truth.missing,
         links_off_chromosome: truth.off_chromosome,
         scores,
+        bins: BINS
+            .iter()
+            .zip(parts)
+            .map(|(bin, (of_bin, scores))| RecoveryBin {
+                distance: bin.0.to_string(),
+                pairs: of_bin.positives + of_bin.negatives,
+                links: of_bin.positives,
+                chance: of_bin.chance(),
+                scores,
+            })
+            .collect(),
     }
 }

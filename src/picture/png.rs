@@ -42,7 +42,7 @@ fn path(segments: &[Segment]) -> Option<Path> {
 }
 
 fn pixmap(width: f32, height: f32) -> Result<Pixmap> {
-    let side = |x: f32| if x >= 1.0 && x <= MAX_SIDE { Some(x.round() as u32) } else { None };
+    let side = |x: f32| if (1.0..=MAX_SIDE).contains(&x) { Some(x.round() as u32) } else { None };
     side(width).zip(side(height)).and_then(|(w, h)| Pixmap::new(w, h)).ok_or_else(|| {
         Error::usage(format!("a picture of {width:.0} × {height:.0} pixels cannot be made; lower --scale"))
     })

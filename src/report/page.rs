@@ -41,7 +41,7 @@ pub struct Page<'a> {
     pub embedding: Shown<Pca>,
     /// The discovery.
     pub found: Shown<&'a Found>,
-    /// Links of each map, the best first; half as many again (of all cells more: three a gene, up to 30,000) go to genes
+    /// Links of each map, the best first; half as many again (of all cells more: ten a gene, up to 30,000) go to genes
     /// that these leave with few.
     pub links: usize,
 }
@@ -337,7 +337,7 @@ fn embedding_json(p: &Pca, data: &DataSet) -> (Value, usize) {
     (value, kept.len())
 }
 
-/// The best `n` of a map, and up to `more` of genes that these leave with fewer than three.
+/// The best `n` of a map, and up to `more` of genes that these leave with fewer than ten, those with none first.
 fn chosen(links: &[LinkStat], n: usize, more: usize, genes: usize) -> Vec<LinkStat> {
     let n = n.min(links.len());
     let mut kept = links[..n].to_vec();
@@ -345,20 +345,20 @@ fn chosen(links: &[LinkStat], n: usize, more: usize, genes: usize) -> Vec<LinkSt
     for l in &kept {
         of_gene[l.gene as usize] = of_gene[l.gene as usize].saturating_add(1);
     }
-    for most in [1, 3] {
-        for l in &links[n..] {
+    let mut taken = vec![false; links.len()];
+    for most in [1, 3, 10] {
+        for (l, taken) in links.iter().zip(&mut taken).skip(n) {
             if kept.len() >= n + more {
                 break;
             }
-            if of_gene[l.gene as usize] < most {
-                of_gene[l.gene as usize] += 1;
+            let of_gene = &mut of_gene[l.gene as usize];
+            if *of_gene < most && !*taken {
+                (*of_gene, *taken) = (*of_gene + 1, true);
                 kept.push(*l);
             }
         }
     }
-    // Sorting restores the order by score; a link that both passes took (1, then 3) is dropped.
     kept.sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-    kept.dedup_by_key(|l| (l.gene, l.peak));
     kept
 }
 
@@ -378,7 +378,7 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
     let mut maps = Vec::new();
     for (i, file) in found.maps().enumerate() {
         crate::interrupt::check("nothing was written")?;
-        let more = if i == 0 { (per_map / 2).max((3 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
+        let more = if i == 0 { (per_map / 2).max((10 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
         let kept = chosen(&found.links(i)?, per_map, more, v.genes.len());
         let cells = file.cells.max(1) as f64;
         let tops = |values: &[f64], name: &dyn Fn(usize) -> String| -> Vec<Value> {

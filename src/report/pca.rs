@@ -67,7 +67,7 @@ pub fn pca(rows: &[f32], width: usize) -> Pca {
 
 /// The two leading eigenvectors of a symmetric matrix.
 fn directions(matrix: &[f64], n: usize) -> [Vec<f64>; 2] {
-    let mut rng = crate::rng::Rng::new(906, 0x7063_61);
+    let mut rng = crate::rng::Rng::new(906, 0x0070_6361);
     let mut basis: Vec<Vec<f64>> = (0..DIRECTIONS.min(n)).map(|_| (0..n).map(|_| rng.normal()).collect()).collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let orthonormal = |basis: &mut Vec<Vec<f64>>| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The packages, pinned: what these versions open without a warning is what we promise.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: &[&str] = &[
     "anndata==0.11.4",
     "numpy==2.2.6",
     "pandas==2.3.3",
@@ -16,14 +16,27 @@ const PACKAGES: [&str; 8] = [
     "scikit-misc==0.5.1",
 ];
 
-/// Python of an environment that has `anndata`; made once under `target/` and shared by all test programs.
+/// Readers of tables and of genome tracks, in an environment of their own.
+const FORMATS: &[&str] = &["numpy==2.2.6", "pandas==2.3.3", "pyarrow==21.0.0", "pyBigWig==0.3.24"];
+
+/// Python of an environment that has `anndata`.
+pub fn python_with_anndata() -> Option<PathBuf> {
+    environment("anndata-venv", PACKAGES)
+}
+
+/// Python of an environment that has `pyarrow` and `pyBigWig`.
+pub fn python_with_formats() -> Option<PathBuf> {
+    environment("formats-venv", FORMATS)
+}
+
+/// Python of an environment with these packages; made once under `target/` and shared by all test programs.
 /// `None` (with a message) only where there is no `python3` at all; anything else that fails panics with the reason,
 /// because a check that is skipped in silence is no check.
-pub fn python_with_anndata() -> Option<PathBuf> {
+fn environment(name: &str, packages: &[&str]) -> Option<PathBuf> {
     let found = Command::new("python3").args(["-c", "import sys; print(sys.version_info >= (3, 10))"]).output();
     match &found {
         Err(_) => {
-            eprintln!("SKIPPED: no python3 here, so the files are not opened with Python's anndata");
+            eprintln!("SKIPPED: no python3 here, so the files are not opened with Python");
             return None;
         }
         Ok(out) => assert!(
@@ -35,18 +48,18 @@ pub fn python_with_anndata() -> Option<PathBuf> {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir_all(base).expect("create target/tmp");
     // Test programs run side by side; one of them makes the environment while the others wait for the lock.
-    let lock = File::create(base.join("anndata-venv.lock")).expect("create the lock file");
+    let lock = File::create(base.join(format!("{name}.lock"))).expect("create the lock file");
     lock.lock().expect("lock the environment");
-    let dir = base.join("anndata-venv");
+    let dir = base.join(name);
     let python = dir.join("bin/python");
     let stamp = dir.join("packages.txt");
-    let wanted = PACKAGES.join("\n");
+    let wanted = packages.join("\n");
     if std::fs::read_to_string(&stamp).ok().as_deref() != Some(wanted.as_str()) {
         let _ = std::fs::remove_dir_all(&dir);
         must("python3 -m venv (Debian: install python3-venv)", Command::new("python3").arg("-m").arg("venv").arg(&dir));
         must(
-            "pip install anndata, mudata, scanpy",
-            Command::new(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PACKAGES),
+            "pip install",
+            Command::new(&python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(packages),
         );
         std::fs::write(&stamp, wanted).expect("write the stamp of the environment");
     }
