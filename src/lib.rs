@@ -13,6 +13,9 @@
 //!    translated RNA; [`matching`] ranks the partners of cells.
 //! 8. [`discover`] reads the attention back as gene–peak links, cell by cell and summed over cell types.
 //!
+//! 9. [`picture`] draws curves, embeddings, heat maps, arcs and tracks as SVG or PNG; [`report`] puts a run and a discovery
+//!    on one page that works offline.
+//!
 //! Beside them: [`error`] (one line for every failure, with its exit code), [`rng`] (counter-based random numbers, so
 //! that no result depends on the number of threads), [`real`] (f32 and f64), [`simd`], [`interrupt`] (Ctrl-C), and
 //! [`cli`] (the program itself). [`device`] holds the CUDA kernels.
@@ -112,8 +115,10 @@ pub mod interrupt;
 pub mod matching;
 pub mod model;
 pub mod ops;
+pub mod picture;
 pub mod predict;
 pub mod real;
+pub mod report;
 pub mod rng;
 pub mod simd;
 pub mod tape;

@@ -1,4 +1,5 @@
-//! `demo`: everything on simulated data: simulate → prepare → train → evaluate → discover, and a closing table.
+//! `demo`: everything on simulated data: simulate → prepare → train → evaluate → discover → report, and a
+//! closing table.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -16,6 +17,8 @@ use crate::discover::{DiscoverOptions, discover};
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
 use crate::graph::{DataSet, Hooks, PrepareConfig, SplitBy, prepare};
+use crate::predict::{Options, embeddings};
+use crate::report::{self, Found, Page, page, pca};
 use crate::train::files::write_text;
 use crate::train::{Checkpoint, Run, recipe, train_on};
 
@@ -158,6 +161,22 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let discovery = discovery?;
     lap("discover");
 
+    ctx.say("report: one page of it all");
+    let run = Run::open(&run_dir)?;
+    let z = embeddings(Runner::new(&model, &device)?, &data, &Options::default())?;
+    let (html, _) = page(&Page {
+        title: "Demo".into(),
+        run: Ok((&run, report::log(&run)?)),
+        data: Ok((&data, Some(set.clone()))),
+        evaluation: Ok(evaluation.clone()),
+        embedding: Ok(pca(&z, 2 * model.config.hidden)),
+        found: Ok(&Found::open(&found_dir)?),
+        links: 1000,
+    })?;
+    let report_file = place("report.html");
+    write_text(&report_file, &html)?;
+    lap("report");
+
     let total: f64 = seconds.iter().map(|s| s.1).sum();
     let json = json!({
         "out": args.out,
@@ -174,6 +193,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
         },
         "evaluation": evaluation,
         "discovery": discovery,
+        "report": report_file,
         "seconds": seconds.iter().map(|&(n, s)| (n.to_string(), json!(s))).collect::<serde_json::Map<_, _>>(),
         "seconds_total": total,
     });
@@ -205,6 +225,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
         (run_dir.join("log.csv"), "training, epoch by epoch"),
         (place("demo.json"), "all of these figures"),
     ];
+    rows.insert(0, (report_file, "all of it on one page, for a browser"));
     rows.retain(|r| r.0.exists());
     let width = rows.iter().map(|r| r.0.display().to_string().chars().count()).max().unwrap_or(0);
     for (path, what) in rows {

@@ -30,8 +30,10 @@ pub mod evaluate;
 pub mod inspect;
 pub mod kernels;
 pub mod match_cells;
+pub mod plot;
 pub mod prepare;
 pub mod recipes;
+pub mod report;
 pub mod samples;
 pub mod simulate;
 pub mod train;
@@ -96,6 +98,10 @@ enum Verb {
     Match(match_cells::Args),
     /// Regulation read back: attention of every cell, links of every cell type
     Discover(discover::Args),
+    /// One picture as PNG or SVG: training curves, embedding, heat map, arcs, tracks
+    Plot(plot::Args),
+    /// A run and a discovery as one HTML page that works offline
+    Report(report::Args),
     /// Checkpoints to and from safetensors with the published names
     Weights(weights::Args),
     /// What is in a file of any form, a data folder, a run or a checkpoint
@@ -123,6 +129,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Translate(args) => translate::run(args, ctx),
         Verb::Match(args) => match_cells::run(args, ctx),
         Verb::Discover(args) => discover::run(args, ctx),
+        Verb::Plot(args) => plot::run(args, ctx),
+        Verb::Report(args) => report::run(args, ctx),
         Verb::Weights(args) => weights::run(args, ctx),
         Verb::Inspect(args) => inspect::run(args, ctx),
         Verb::Datasets(args) => datasets::run(args, ctx),

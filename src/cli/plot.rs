@@ -1,0 +1,302 @@
+//! `plot`: one picture, as PNG or SVG.
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Device, output_file};
+use crate::device::Runner;
+use crate::discover::tf::{TfFile, TfTrack};
+use crate::error::{Error, Result};
+use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
+use crate::predict::{Options, embeddings};
+use crate::report::{Found, hint, log, pca};
+use crate::train::files::write_atomic;
+use crate::train::{Checkpoint, Run};
+
+/// Flags of `plot`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// The pictures.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Loss, matching accuracy and translation error of a run, by epoch
+    Curves(Curves),
+    /// Cells by the first two principal components of their joint embedding
+    Embedding(Embedding),
+    /// The attention of one cell: genes × peaks
+    Heatmap(Heatmap),
+    /// The links of one gene, as arcs along its chromosome
+    Arcs(ArcsArgs),
+    /// Attention along the genome, raw and smoothed, beside transcription factors
+    Tracks(TracksArgs),
+}
+
+/// Where to, and how fine.
+#[derive(Debug, clap::Args)]
+struct Out {
+    /// The picture
+    #[arg(long, value_name = "F.png|F.svg")]
+    out: PathBuf,
+    /// Replace --out if it exists
+    #[arg(long)]
+    force: bool,
+    /// Pixels a unit of a PNG, whose width is 1,200 units or more
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    scale: u8,
+}
+
+#[derive(Debug, clap::Args)]
+struct Curves {
+    /// The run: the --out folder of `train`
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Debug, clap::Args)]
+struct Embedding {
+    /// The run: the --out folder of `train`
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// Other data than the run was trained on
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    allow_missing: bool,
+    #[command(flatten)]
+    out: Out,
+    #[command(flatten)]
+    device: Device,
+}
+
+#[derive(Debug, clap::Args)]
+struct Heatmap {
+    /// The discovery: the --out folder of `discover`
+    #[arg(long, value_name = "OUT")]
+    discovery: PathBuf,
+    /// The cell
+    #[arg(long, value_name = "BARCODE")]
+    cell: String,
+    /// Only this chromosome
+    #[arg(long, value_name = "NAME")]
+    chrom: Option<String>,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Debug, clap::Args)]
+struct ArcsArgs {
+    /// The discovery: the --out folder of `discover`
+    #[arg(long, value_name = "OUT")]
+    discovery: PathBuf,
+    /// The gene
+    #[arg(long, value_name = "NAME")]
+    gene: String,
+    /// Links of this cell type [default: of all cells]
+    #[arg(long, value_name = "T")]
+    cell_type: Option<String>,
+    /// Links to draw, the best first
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Bases either side of the TSS to show [default: as many as the links need]
+    #[arg(long, value_name = "BASES", value_parser = clap::value_parser!(u32).range(1..))]
+    around: Option<u32>,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Debug, clap::Args)]
+struct TracksArgs {
+    /// The discovery: the --out folder of `discover`
+    #[arg(long, value_name = "OUT")]
+    discovery: PathBuf,
+    /// Attention of this cell type [default: of all cells]
+    #[arg(long, value_name = "T")]
+    cell_type: Option<String>,
+    /// Where a transcription factor binds: narrowPeak or BED, and the column of its score
+    #[arg(long, value_name = "F.bed[:COLUMN]")]
+    tf: Vec<TfFile>,
+    /// Only this chromosome
+    #[arg(long, value_name = "NAME")]
+    chrom: Option<String>,
+    #[command(flatten)]
+    out: Out,
+}
+
+/// Draws and writes.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    let (scene, out) = match &args.what {
+        What::Curves(a) => (a.scene(&a.out)?, &a.out),
+        What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
+        What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
+        What::Arcs(a) => (a.scene(&a.out)?, &a.out),
+        What::Tracks(a) => (a.scene(&a.out)?, &a.out),
+    };
+    out.write(&scene, ctx)
+}
+
+impl Out {
+    /// Is the picture's name one that can be written?
+    fn check(&self) -> Result<Form> {
+        output_file(&self.out, self.force)?;
+        Form::of(&self.out)
+    }
+
+    fn write(&self, scene: &Scene, ctx: &Context) -> Result<()> {
+        let form = self.check()?;
+        let bytes = form.write(scene, f32::from(self.scale))?;
+        write_atomic(&self.out, |out| std::io::Write::write_all(out, &bytes))?;
+        let scale = if form == Form::Png { f32::from(self.scale) } else { 1.0 };
+        let (width, height) = (scene.width * scale, scene.height * scale);
+        ctx.result(
+            &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), self.out.display()),
+            &serde_json::json!({ "out": self.out, "bytes": bytes.len(), "width": width.round(), "height": height.round() }),
+        );
+        Ok(())
+    }
+}
+
+fn title_of(dir: &Path) -> String {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+impl Curves {
+    fn scene(&self, out: &Out) -> Result<Scene> {
+        out.check()?;
+        let run = Run::open(&self.run)?;
+        Ok(curves(&log(&run)?, &format!("Training of {}", title_of(&self.run))))
+    }
+}
+
+impl Embedding {
+    fn scene(&self, out: &Out, ctx: &Context) -> Result<Scene> {
+        out.check()?;
+        let device = self.device.choose()?;
+        let mut run = Run::open(&self.run)?;
+        run.allow_missing = self.allow_missing;
+        let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
+        let model = run.model(&data, self.checkpoint)?;
+        let bar = ctx.progress(data.n_cells() as u64, "embed");
+        let progress = |n| bar.set_position(n);
+        let z =
+            embeddings(Runner::new(&model, &device)?, &data, &Options { progress: &progress, ..Options::default() });
+        bar.finish_and_clear();
+        let p = pca(&z?, 2 * model.config.hidden);
+        let axes =
+            [0, 1].map(|i| format!("principal component {} ({:.1} % of the variance)", i + 1, 100.0 * p.share[i]));
+        let v = data.vocabulary();
+        let title = format!("Joint embedding of {}", title_of(&self.run));
+        Ok(embedding(&p.points, &v.cell_type, &v.cell_types, [&axes[0], &axes[1]], &title))
+    }
+}
+
+/// A chromosome of the discovery by its name, written with or without `chr`.
+fn chromosome(found: &Found, name: &str) -> Result<u32> {
+    let names = &found.vocabulary.chromosomes;
+    let bare = |n: &str| n.strip_prefix("chr").unwrap_or(n).to_string();
+    let at = names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| bare(n) == bare(name)));
+    at.map(|i| i as u32).ok_or_else(|| {
+        let hint = hint(name, names.iter().map(String::as_str));
+        Error::usage(format!("--chrom {name}: there is no such chromosome in {}; {hint}", found.dir.display()))
+    })
+}
+
+impl Heatmap {
+    fn scene(&self, out: &Out) -> Result<Scene> {
+        out.check()?;
+        let found = Found::open(&self.discovery)?;
+        let only = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;
+        let mut pairs = found.cell(&self.cell)?;
+        let v = &found.vocabulary;
+        pairs.retain(|p| only.is_none_or(|c| v.genes[p.gene as usize].chrom == c));
+        let distinct = |of: fn(&crate::discover::Pair) -> u32| {
+            let mut all: Vec<u32> = pairs.iter().map(of).collect();
+            all.sort_unstable();
+            all.dedup();
+            all.into_iter()
+        };
+        let title = match only {
+            None => format!("Attention in cell {}", self.cell),
+            Some(c) => format!("Attention in cell {}, {}", self.cell, v.chromosomes[c as usize]),
+        };
+        Ok(heat_map(&Heat {
+            genes: Order::new(&v.chromosomes, &found.gene_places(), distinct(|p| p.gene)),
+            peaks: Order::new(&v.chromosomes, &found.peak_places(), distinct(|p| p.peak)),
+            pairs: pairs.iter().map(|p| (p.gene, p.peak, f64::from(p.weight))).collect(),
+            title,
+            gene_names: v.genes.iter().map(|g| g.name.clone()).collect(),
+            peak_names: match only {
+                Some(_) => found.peak_places().iter().map(|p| format!("{:.2} Mb", p.base as f64 / 1e6)).collect(),
+                None => Vec::new(),
+            },
+        }))
+    }
+}
+
+impl ArcsArgs {
+    fn scene(&self, out: &Out) -> Result<Scene> {
+        out.check()?;
+        let found = Found::open(&self.discovery)?;
+        let map = found.map(self.cell_type.as_deref())?;
+        let gene = found.gene(&self.gene)?;
+        let v = &found.vocabulary;
+        let g = &v.genes[gene as usize];
+        let tss = g.tss.ok_or_else(|| {
+            Error::input(
+                found.dir.join("genes.tsv"),
+                format!("has no TSS of {}", self.gene),
+                "prepare the data with --gtf and discover again",
+            )
+        })?;
+        let links: Vec<Arc> = found
+            .links(map)?
+            .iter()
+            .filter(|l| l.gene == gene)
+            .map(|l| {
+                let p = &v.peaks[l.peak as usize];
+                Arc { start: p.start, end: p.end, score: l.score, cells: u64::from(l.cells) }
+            })
+            .collect();
+        let inside = |l: &&Arc| {
+            l.start >= 0 && self.around.is_none_or(|w| ((l.start + l.end) / 2).abs_diff(tss) <= u64::from(w))
+        };
+        Ok(arcs(&Arcs {
+            gene: self.gene.clone(),
+            chrom: v.chromosomes.get(g.chrom as usize).cloned().unwrap_or_default(),
+            tss,
+            of: links.len(),
+            links: links.iter().filter(inside).take(self.top as usize).copied().collect(),
+            cell_type: self.cell_type.clone().unwrap_or_else(|| "all cells".into()),
+            around: self.around.map(i64::from),
+        }))
+    }
+}
+
+impl TracksArgs {
+    fn scene(&self, out: &Out) -> Result<Scene> {
+        out.check()?;
+        let found = Found::open(&self.discovery)?;
+        let map = found.map(self.cell_type.as_deref())?;
+        let v = &found.vocabulary;
+        let chrom = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;
+        let places = found.peak_places();
+        let order = Order::new(&v.chromosomes, &places, 0..v.peaks.len() as u32);
+        let bases: Vec<f64> = places.iter().map(|p| p.base as f64).collect();
+        let whose = self.cell_type.as_deref().unwrap_or("all cells");
+        let mut shown = vec![Track { name: format!("attention, {whose}"), values: found.peak_tracks[map].clone() }];
+        let factors = TfTrack::read_all(&self.tf, v)?;
+        shown.extend(factors.into_iter().map(|t| Track { name: t.name, values: t.scores }));
+        let title = format!("Tracks of {}", title_of(&self.discovery));
+        let chrom = chrom.map(|c| v.chromosomes[c as usize].as_str());
+        Ok(tracks(&order, &bases, chrom, &shown, smooth(v.peaks.len()), &title))
+    }
+}

@@ -1,0 +1,200 @@
+//! `report`: a run and a discovery as one page that works without network.
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Device, output_file};
+use crate::device::Runner;
+use crate::error::{Error, Result};
+use crate::evaluate::{Evaluation, Part, evaluate};
+use crate::graph::{DataSet, SampleSet};
+use crate::model::Model;
+use crate::predict::{Options, embeddings};
+use crate::report::{Found, Page, Pca, Shown, log, page, pca};
+use crate::train::files::write_text;
+use crate::train::{Checkpoint, Run};
+
+/// Flags of `report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The --out folder of `train` or of `discover`
+    #[arg(value_name = "RUN|OUT")]
+    of: PathBuf,
+    /// A discovery of the run: the --out folder of `discover`
+    #[arg(long, value_name = "OUT")]
+    discovery: Option<PathBuf>,
+    /// The run of the discovery, where it is not where it was
+    #[arg(long, value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// The data set, where it is not where it was, or another one
+    #[arg(long, value_name = "DATA")]
+    data: Option<PathBuf>,
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    allow_missing: bool,
+    /// Compute no metrics
+    #[arg(long)]
+    no_evaluate: bool,
+    /// Compute no embedding
+    #[arg(long)]
+    no_embedding: bool,
+    /// Links of each cell type on the page, the best first
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    links: u32,
+    /// The page
+    #[arg(long, value_name = "F.html")]
+    out: PathBuf,
+    /// Replace --out if it exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// The run and the discovery that were named; the run may be missing, and why.
+fn sources(args: &Args) -> Result<(Shown<Run>, Option<Found>)> {
+    let is_run = args.of.join("run.json").exists();
+    let is_found = args.of.join("discover.json").exists();
+    match (is_run, is_found) {
+        (true, _) => {
+            if args.run.is_some() {
+                return Err(Error::usage(format!(
+                    "--run: {} is a run itself; leave it out, or give the discovery first",
+                    args.of.display()
+                )));
+            }
+            Ok((Ok(Run::open(&args.of)?), args.discovery.as_deref().map(Found::open).transpose()?))
+        }
+        (false, true) => {
+            if args.discovery.is_some() {
+                return Err(Error::usage(format!(
+                    "--discovery: {} is a discovery itself; leave it out",
+                    args.of.display()
+                )));
+            }
+            let found = Found::open(&args.of)?;
+            let run = match (&args.run, &found.run) {
+                (Some(run), _) => Ok(Run::open(run)?),
+                (None, Some(run)) if run.join("run.json").exists() => Run::open(run).map_err(|e| e.to_string()),
+                (None, Some(run)) => Err(format!("The run {} is not there; --run gives its place.", run.display())),
+                (None, None) => Err("The discovery does not say of which run it is; --run gives it.".into()),
+            };
+            Ok((run, Some(found)))
+        }
+        (false, false) => Err(Error::input(
+            &args.of,
+            "is neither a run nor a discovery: there is no run.json and no discover.json in it",
+            "give the --out folder of `train` or of `discover`",
+        )),
+    }
+}
+
+/// The run's data set; a place that was given must hold one.
+fn data_of(args: &Args, run: &Shown<Run>, ctx: &Context) -> Result<Shown<DataSet>> {
+    match (run, &args.data) {
+        (Ok(run), Some(dir)) => Ok(Ok(super::evaluate::open_data(run, Some(dir), ctx)?)),
+        (Ok(run), None) => Ok(run.open_data(None).map_err(|e| format!("Without the data set: {e}."))),
+        (Err(_), Some(dir)) => Ok(Ok(DataSet::open(dir)?)),
+        (Err(why), None) => Ok(Err(why.clone())),
+    }
+}
+
+struct Computed {
+    evaluation: Shown<Evaluation>,
+    embedding: Shown<Pca>,
+}
+
+/// What the model says of the data.
+fn compute(
+    args: &Args,
+    ctx: &Context,
+    model: &Model<f32>,
+    data: &DataSet,
+    set: Option<&SampleSet>,
+) -> Result<Computed> {
+    let device = args.device.choose()?;
+    let evaluation = match set {
+        _ if args.no_evaluate => Err("Not computed (--no-evaluate).".to_string()),
+        None => Err("The data set does not hold the samples that the run was trained on.".into()),
+        Some(set) if set.test.is_empty() => Err("The sample set has no test part.".into()),
+        Some(set) => {
+            let bar = ctx.progress(Part::Test.numbers(set).len() as u64, "evaluate");
+            let done = evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &mut |n| bar.set_position(n));
+            bar.finish_and_clear();
+            Ok(done?)
+        }
+    };
+    let embedding = if args.no_embedding {
+        Err("Not computed (--no-embedding).".to_string())
+    } else {
+        let bar = ctx.progress(data.n_cells() as u64, "embed");
+        let progress = |n| bar.set_position(n);
+        let z = embeddings(Runner::new(model, &device)?, data, &Options { progress: &progress, ..Options::default() });
+        bar.finish_and_clear();
+        Ok(pca(&z?, 2 * model.config.hidden))
+    };
+    Ok(Computed { evaluation, embedding })
+}
+
+fn name_of(dir: &Path) -> String {
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+    dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Makes the page.
+pub fn run(args: &Args, ctx: &Context) -> Result<()> {
+    output_file(&args.out, args.force)?;
+    let (mut run, found) = sources(args)?;
+    if let Ok(run) = &mut run {
+        run.allow_missing = args.allow_missing;
+    }
+    let data = data_of(args, &run, ctx)?;
+    let set = match (&run, &data) {
+        (Ok(run), Ok(data)) => data.samples(&run.config.samples).ok(),
+        _ => None,
+    };
+    let computed = match (&run, &data) {
+        (Ok(run), Ok(data)) => {
+            let both = data.need_both("a report").map_err(|e| e.to_string());
+            let model = match both {
+                Err(e) => Err(e),
+                // A run that has no checkpoint yet still has a report; data that do not fit are the user's to mend.
+                Ok(()) if !run.checkpoint_path(args.checkpoint).exists() => {
+                    Err(format!("The run has no checkpoint {} yet.", args.checkpoint.file_name()))
+                }
+                Ok(()) => Ok(run.model(data, args.checkpoint)?),
+            };
+            match model {
+                Ok(model) => compute(args, ctx, &model, data, set.as_ref())?,
+                Err(why) => Computed { evaluation: Err(why.clone()), embedding: Err(why) },
+            }
+        }
+        (Err(why), _) | (_, Err(why)) => Computed { evaluation: Err(why.clone()), embedding: Err(why.clone()) },
+    };
+    let log = match &run {
+        Ok(run) => log(run)?,
+        Err(_) => Vec::new(),
+    };
+    let how = format!(
+        "sccrossrec discover --run {run} --out links\nsccrossrec report {run} --discovery links --out F.html",
+        run = { args.of.display() }
+    );
+    let (html, extent) = page(&Page {
+        title: format!("Report on {}", name_of(&args.of)),
+        run: run.as_ref().map(|r| (r, log)).map_err(String::clone),
+        data: data.as_ref().map(|d| (d, set)).map_err(String::clone),
+        evaluation: computed.evaluation,
+        embedding: computed.embedding,
+        found: found.as_ref().ok_or(how),
+        links: args.links as usize,
+    })?;
+    write_text(&args.out, &html)?;
+    let size = format!("{:.1} MB", extent.bytes as f64 / 1e6);
+    ctx.result(
+        &format!("{}: {size}, {} links, {} cells", args.out.display(), extent.links, extent.cells),
+        &serde_json::json!({ "out": args.out, "bytes": extent.bytes, "links": extent.links, "cells": extent.cells }),
+    );
+    Ok(())
+}
