@@ -410,7 +410,7 @@ fn metrics(
     // Evenly over the queries, where there are many.
     let step = known.len().div_ceil(FOSCTTM);
     let some: Vec<(usize, u32)> = known.iter().copied().step_by(step).collect();
-    let others = (names.len() > 1).then(|| t - 1.0);
+    let others = (names.len() > 1).then_some(t - 1.0);
     let all: Vec<u32> = (0..names.len() as u32).collect();
     let share = |above: &(dyn Fn(&(usize, u32)) -> usize + Sync)| {
         others.map(|m| some.par_iter().map(|q| above(q) as f64 / m).sum::<f64>() / some.len() as f64)

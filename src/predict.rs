@@ -171,7 +171,7 @@ pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Op
     all_embeddings(&mut model.into(), data, options)
 }
 
-fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+pub(crate) fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
     data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
     let mut z = Vec::with_capacity(data.n_cells() * width);

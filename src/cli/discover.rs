@@ -6,7 +6,10 @@ use super::evaluate::open_data;
 use super::table::{aligned, number};
 use super::{Context, Device, output_dir};
 use crate::device::Runner;
+use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
+use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
+use crate::discover::truth::TSS_WINDOW;
 use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
 use crate::error::{Error, Result};
 use crate::train::files::write_text;
@@ -40,9 +43,25 @@ pub struct Args {
     /// Go on with a discovery that was stopped
     #[arg(long, conflicts_with = "force")]
     resume: bool,
-    /// Known links to compare with: a tab-separated table with the columns gene and peak
-    #[arg(long, value_name = "F.tsv")]
+    /// Known links to compare with: a tab-separated table with the columns gene and peak (or gene, chrom, start, end), or
+    /// BEDPE
+    #[arg(long, value_name = "F")]
     truth: Option<PathBuf>,
+    /// Of known links given by place: bases around a TSS within which an end is at the gene
+    #[arg(long, value_name = "BASES", default_value_t = TSS_WINDOW as u32)]
+    truth_window: u32,
+    /// Binding sites to compare with: narrowPeak, or BED with the column of its score; may be given again
+    #[arg(long, value_name = "F[:COLUMN]")]
+    tf: Vec<TfFile>,
+    /// Permutations behind the background of that comparison
+    #[arg(long, value_name = "K", default_value_t = PERMUTATIONS as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    tf_permutations: u32,
+    /// Write the maps for other programs, too
+    #[arg(long, value_enum, value_name = "FORM,FORM", value_delimiter = ',')]
+    export: Vec<Format>,
+    /// How these files name chromosomes
+    #[arg(long, value_enum, default_value_t)]
+    chrom_names: ChromNames,
     /// The parameters to use
     #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
     checkpoint: Checkpoint,
@@ -74,6 +93,11 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         score: args.score,
         batch_size: args.batch_size as usize,
         truth: args.truth.clone(),
+        truth_window: i64::from(args.truth_window),
+        tf: args.tf.clone(),
+        tf_permutations: args.tf_permutations as usize,
+        exports: args.export.clone(),
+        chrom_names: args.chrom_names,
         null: args.null,
         window: f64::from(args.window),
         permutations: args.permutations,
@@ -119,10 +143,59 @@ fn table(d: &Discovery, out: &Path) -> String {
     if d.resumed > 0 {
         text += &format!("{} of the cells were taken over from a discovery that was stopped\n", d.resumed);
     }
+    if let Some(t) = &d.tf {
+        text += &format!("\n{}", tf_table(t));
+    }
+    // A line a form: files of one form share a folder.
+    for of_form in
+        d.exports.chunk_by(|a, b| a.file.parent() == b.file.parent() && a.file.extension() == b.file.extension())
+    {
+        let sum = |of: fn(&Export) -> u64| of_form.iter().map(of).sum::<u64>();
+        let left = match sum(|e| e.left_out) {
+            0 => String::new(),
+            n => format!(", {n} left out for want of a place"),
+        };
+        let at = match of_form {
+            [one] => out.join(&one.file),
+            [first, ..] => out.join(first.file.parent().unwrap_or(&first.file)),
+            [] => continue,
+        };
+        text += &format!("{}: {} files, {} entries{left}\n", at.display(), of_form.len(), sum(|e| e.written));
+    }
     if let Some(r) = &d.recovery {
         text += &format!("\n{}", recovery_table(r));
     }
     text
+}
+
+/// Binding sites against attention: the values of all cells, with z-scores against matched peaks in brackets.
+fn tf_table(t: &TfComparison) -> String {
+    let mut out = String::new();
+    for s in &t.tracks {
+        let lost = match s.unknown_chromosome {
+            0 => String::new(),
+            n => format!(" ({n} on chromosomes that the data lack)"),
+        };
+        out += &format!("{}: {} intervals{lost}, {} peaks overlapped\n", s.name, s.intervals, s.overlapped);
+    }
+    let mut rows = vec![vec!["tf".to_string(), "cell type".into()]];
+    for (i, row) in t.rows.iter().enumerate() {
+        if i == 0 {
+            rows[0].extend(row.measures.iter().map(|m| m.measure.clone()));
+        }
+        let mut line = vec![row.tf.clone(), row.cell_type.clone()];
+        line.extend(row.measures.iter().map(|m| match m.zscore {
+            Some(z) => format!("{} ({z:+.1})", number(m.value)),
+            None => number(m.value),
+        }));
+        rows.push(line);
+    }
+    out += &aligned(&rows);
+    out += &format!(
+        "in brackets: standard deviations above {} permutations among peaks alike in accessibility, width and GC\n",
+        t.permutations
+    );
+    out
 }
 
 /// The table of link recovery.

@@ -77,7 +77,6 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         exact: args.exact,
         batch_size: args.batch_size as usize,
         seed: ctx.seed,
-        ..Options::default()
     };
     let bar = ctx.progress(0, "match");
     let found = rank(Runner::new(&model, &device)?, &rna, &atac, &options, &mut |done, all| {

@@ -29,9 +29,11 @@ use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
 use crate::rng::Rng;
 use crate::train::files::write_text;
+use exports::{ChromNames, Export, Format};
 use maps::{Maps, TypeMap};
 use null::{Null, Strata};
 use parts::{Pairing, Parts};
+use tf::{PeakStrata, TfComparison, TfFile, TfTrack};
 
 /// What to discover, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +44,18 @@ pub struct DiscoverOptions {
     pub score: LinkScore,
     /// Cells a forward pass.
     pub batch_size: usize,
-    /// Known links (a table with the columns gene and peak) to compare with.
+    /// Known links to compare with (forms: [`Truth::read_with`]).
     pub truth: Option<PathBuf>,
+    /// Of known links given by place: bases around a TSS within which an end is at the gene.
+    pub truth_window: i64,
+    /// Binding sites of transcription factors to compare with.
+    pub tf: Vec<TfFile>,
+    /// Permutations behind the background of that comparison.
+    pub tf_permutations: usize,
+    /// Forms in which the maps are written besides tables.
+    pub exports: Vec<Format>,
+    /// How these name chromosomes.
+    pub chrom_names: ChromNames,
     /// What links are tested against.
     pub null: Null,
     /// With [`Null::Matched`]: bases between TSS and peak up to which a pair is tested.
@@ -63,6 +75,11 @@ impl Default for DiscoverOptions {
             score: LinkScore::Weight,
             batch_size: 64,
             truth: None,
+            truth_window: truth::TSS_WINDOW,
+            tf: Vec::new(),
+            tf_permutations: tf::PERMUTATIONS,
+            exports: Vec::new(),
+            chrom_names: ChromNames::default(),
             null: Null::default(),
             window: 500_000.0,
             permutations: 1,
@@ -76,7 +93,9 @@ impl DiscoverOptions {
     /// Checks cell types and known links against the data; reads, but writes nothing.
     pub fn check(&self, data: &DataSet) -> Result<()> {
         self.cells(data)?;
-        self.truth.as_ref().map_or(Ok(()), |t| Truth::read(t, data.vocabulary()).map(|_| ()))
+        let v = data.vocabulary();
+        TfTrack::read_all(&self.tf, v)?;
+        self.truth.as_ref().map_or(Ok(()), |t| Truth::read_with(t, v, self.truth_window).map(|_| ()))
     }
 
     /// Passes over the cells: one, and those over shuffled pairings.
@@ -147,6 +166,12 @@ pub struct Discovery {
     pub cell_types: Vec<LinkFile>,
     /// With known links: how well they are found.
     pub recovery: Option<Recovery>,
+    /// With binding sites: how attention compares with them.
+    #[serde(default)]
+    pub tf: Option<TfComparison>,
+    /// What was written for other programs; files in the folder of the discovery.
+    #[serde(default)]
+    pub exports: Vec<Export>,
 }
 
 /// Cells to look at, type by type: (name, cells), types in the order of the data set.
@@ -263,7 +288,9 @@ fn detected(data: &DataSet, cells: &[u32]) -> (Vec<u32>, Vec<u32>) {
 /// * `attention.h5`, the attention of every cell (its format: [`attention`]);
 /// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type, with statistics
 ///   against `options.null`; `peaks.tsv` and `genes.tsv`, the tracks of each type (formats: [`maps`]);
-/// * `discover.json`, what is returned; with known links also how well they are found by attention and by three baselines.
+/// * with known links `recovery.tsv`, how well they are found by attention and by three baselines; with binding sites
+///   `tf.tsv`, how attention compares with them, and `tf-peaks.tsv`, their scores peak by peak; `exports`, other forms;
+/// * `discover.json`, what is returned.
 ///
 /// Attention is computed in parts that are kept until the end, in the folder `.attention` of `out`: what was stopped goes
 /// on with `options.resume`. `progress` is told the cells done. Memory: a part, the links of one cell type and those of
@@ -284,7 +311,8 @@ pub fn discover<'m>(
     data.need_both("discovery")?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
-    let truth = options.truth.as_ref().map(|t| Truth::read(t, v)).transpose()?;
+    let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
+    let tf = TfTrack::read_all(&options.tf, v)?;
     let kept = out.join(".attention");
     if !options.resume {
         parts::remove(&kept)?;
@@ -348,7 +376,7 @@ pub fn discover<'m>(
             let map = map_of(options, &strata, table.links(), &null, v, cell_type, &names[i], of_type.len());
             let file = folder.join(format!("{}.tsv", names[i]));
             cell_types.push(LinkFile::write(&map, file, out, v)?);
-            tracks.push(TypeMap { links: Vec::new(), ..map });
+            tracks.push(if options.exports.is_empty() { TypeMap { links: Vec::new(), ..map } } else { map });
         }
         all.merge(&mut table);
     }
@@ -358,7 +386,19 @@ pub fn discover<'m>(
     let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
     let map = map_of(options, &strata, all.links(), &null, v, "all", "links", cells.len());
     let of_all = LinkFile::write(&map, PathBuf::from("links.tsv"), out, v)?;
-    Maps { all: TypeMap { links: Vec::new(), ..map }, types: tracks }.write_tracks(out, v)?;
+    let maps = Maps { all: map, types: tracks };
+    maps.write_tracks(out, v)?;
+    let tf = match tf.as_slice() {
+        [] => None,
+        tracks => {
+            let strata = PeakStrata::new(v, &counts_of_all.1, &gc)?;
+            let compared = tf::compare(tracks, &maps, &strata, options.tf_permutations, options.seed)?;
+            compared.write(&out.join("tf.tsv"))?;
+            tf::write_tracks(&out.join("tf-peaks.tsv"), v, tracks)?;
+            Some(compared)
+        }
+    };
+    let exports = export(options, &mut runner, data, &maps, out)?;
     let links = all.links();
     let recovery = truth.map(|truth| {
         let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
@@ -366,6 +406,9 @@ pub fn discover<'m>(
         let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
         recover(v, &truth, &[&sum, &correlation, &distance, &chance])
     });
+    if let Some(recovery) = &recovery {
+        truth::write_recovery(&out.join("recovery.tsv"), recovery)?;
+    }
     writer.finish(v)?;
     let made = Discovery {
         score: options.score,
@@ -378,11 +421,67 @@ pub fn discover<'m>(
         all: of_all,
         cell_types,
         recovery,
+        tf,
+        exports,
     };
     let text = serde_json::to_string_pretty(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
     write_text(&out.join("discover.json"), &(text + "\n"))?;
     parts::remove(&kept)?;
     Ok(made)
+}
+
+/// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.
+fn export(
+    options: &DiscoverOptions,
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    maps: &Maps,
+    out: &Path,
+) -> Result<Vec<Export>> {
+    if options.exports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let folder = out.join("exports");
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
+    let v = data.vocabulary();
+    let mut made = exports::write_maps(&folder, v, maps, &options.exports, options.chrom_names)?;
+    if options.exports.contains(&Format::H5ad) {
+        let how = crate::predict::Options { batch_size: options.batch_size, ..Default::default() };
+        let values = crate::predict::all_embeddings(runner, data, &how)?;
+        let embedding = exports::Embedding { width: 2 * runner.model().config.hidden, values: &values };
+        let config = serde_json::to_string(&runner.model().config)
+            .map_err(|e| Error::Internal(format!("model configuration: {e}")))?;
+        let meta = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("model", config.as_str()),
+            ("data_hash", data.hash()),
+            ("seed", &options.seed.to_string()),
+        ];
+        made.push(exports::write_h5ad(&folder.join("discovery.h5ad"), v, maps, Some(embedding), &meta)?);
+    }
+    remove_stale(&folder, &made)?;
+    for export in &mut made {
+        if let Ok(inner) = export.file.strip_prefix(out) {
+            export.file = inner.to_path_buf();
+        }
+    }
+    Ok(made)
+}
+
+/// Removes the files that an earlier run left beside those made, in the folders of forms that hold a file a map.
+fn remove_stale(folder: &Path, made: &[Export]) -> Result<()> {
+    let inner: HashSet<&Path> = made.iter().filter_map(|e| e.file.parent()).filter(|p| *p != folder).collect();
+    for dir in inner {
+        for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, "read", e))? {
+            let path = entry.map_err(|e| Error::io(dir, "read", e))?.path();
+            let ending = |p: &Path| p.extension().map(|e| e.to_os_string());
+            let alike = made.iter().any(|e| e.file.parent() == Some(dir) && ending(&e.file) == ending(&path));
+            if alike && !made.iter().any(|e| e.file == path) {
+                std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Stream of the seeds of shuffled pairings.
