@@ -172,7 +172,7 @@ fn end_to_end() {
 fn repeats_itself() {
     let dir = tempfile::tempdir().unwrap();
     let strip = |mut d: Value| {
-        for at in ["seconds", "seconds_total", "out", "simulated", "training", "discovery"] {
+        for at in ["seconds", "seconds_total", "out", "simulated", "training", "discovery", "report"] {
             d.as_object_mut().unwrap().remove(at);
         }
         d["data"].as_object_mut().unwrap().remove("path");
@@ -180,6 +180,8 @@ fn repeats_itself() {
     };
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     let (x, y) = (demo(&a), demo(&b));
+    let page = std::fs::read_to_string(x["report"].as_str().unwrap()).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("id=\"known\""));
     assert_eq!(x["discovery"]["recovery"], y["discovery"]["recovery"]);
     assert_eq!(strip(x), strip(y));
     let read = |d: &Path, f: &str| std::fs::read(d.join(f)).unwrap();

@@ -292,9 +292,13 @@ impl TracksArgs {
         let order = Order::new(&v.chromosomes, &places, 0..v.peaks.len() as u32);
         let bases: Vec<f64> = places.iter().map(|p| p.base as f64).collect();
         let whose = self.cell_type.as_deref().unwrap_or("all cells");
-        let mut shown = vec![Track { name: format!("attention, {whose}"), values: found.peak_tracks[map].clone() }];
+        let mut shown = vec![Track {
+            name: format!("attention, {whose}"),
+            unit: "sum".into(),
+            values: found.peak_tracks[map].clone(),
+        }];
         let factors = TfTrack::read_all(&self.tf, v)?;
-        shown.extend(factors.into_iter().map(|t| Track { name: t.name, values: t.scores }));
+        shown.extend(factors.into_iter().map(|t| Track { name: t.name, unit: "score".into(), values: t.scores }));
         let title = format!("Tracks of {}", title_of(&self.discovery));
         let chrom = chrom.map(|c| v.chromosomes[c as usize].as_str());
         Ok(tracks(&order, &bases, chrom, &shown, smooth(v.peaks.len()), &title))

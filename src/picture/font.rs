@@ -105,7 +105,7 @@ mod tests {
             let font = Font::of(weight);
             assert!(font.width("mm", 10.0) > 2.0 * font.width("ii", 10.0));
             assert_eq!(font.width("abc", 20.0), 2.0 * font.width("abc", 10.0));
-            for c in "Aµ±–²→≥β×".chars() {
+            for c in "Aµ±–²≥β×…−".chars() {
                 assert_ne!(font.glyph(c).0.0, 0, "{c}");
             }
             assert_eq!(font.glyph('漢').0.0, 0);

@@ -10,6 +10,8 @@ use super::scene::{Anchor, Ink, Label, Pen, Scene};
 pub struct Track {
     /// What they are.
     pub name: String,
+    /// What they count.
+    pub unit: String,
     /// `[P]`, by number of the peak.
     pub values: Vec<f64>,
 }
@@ -145,7 +147,7 @@ pub fn tracks(
                     }
                 }
             }
-            p.left(&mut s, if k == 0 { "sum" } else { "arcsinh" });
+            p.left(&mut s, if k == 0 { &track.unit } else { "arcsinh" });
             match k {
                 0 => raw_bars(&mut s, &p, range.clone(), &place, &raw, ink),
                 _ => smooth_line(&mut s, &p, range.clone(), &place, &smooth, ink),

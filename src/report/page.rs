@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Found, Pca};
 use crate::discover::maps::LinkStat;
 use crate::discover::null::Null;
+use crate::discover::tf::TfComparison;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
 use crate::graph::{DataSet, SampleSet};
@@ -21,6 +22,8 @@ const MOST_LINKS: usize = 400_000;
 const MOST_OF_GENES: usize = 30_000;
 /// Genes and peaks of a map's bars.
 const TOP: usize = 20;
+/// Lines of a table made here, at most.
+const MOST_ROWS: usize = 300;
 /// Rows of the map of genes by type, at most.
 const ROWS: usize = 40;
 
@@ -554,7 +557,39 @@ fn found_sections(out: &mut String, found: &Found, links: usize) -> Result<()> {
         body += "</tbody></table>\n";
         section(out, "known", "Known links", &body);
     }
+    if let Some(t) = &m.tf {
+        section(out, "factors", "Binding sites", &factors(t));
+    }
     Ok(())
+}
+
+/// Tracks of binding sites against the maps: each measure with its distance from the background in standard deviations.
+fn factors(t: &TfComparison) -> String {
+    let mut out = note(&format!(
+        "Attention of peaks against binding sites: the measure, and in brackets how many standard deviations that is above {} \
+         permutations among peaks alike in accessibility, width and GC. Jaccard is of the top {}.",
+        thousands(t.permutations),
+        thousands(t.top)
+    ));
+    out += "<div class=\"scroll\"><table><thead><tr><th>track</th><th>cell type</th>";
+    for measure in t.rows.first().iter().flat_map(|r| &r.measures) {
+        out += &format!("<th>{}</th>", escaped(&measure.measure));
+    }
+    out += "</tr></thead><tbody>\n";
+    for row in t.rows.iter().take(MOST_ROWS) {
+        out += &format!("<tr><td>{}</td><td>{}</td>", escaped(&row.tf), escaped(&row.cell_type));
+        for m in &row.measures {
+            let value = m.value.map_or("–".into(), |x| format!("{x:.3}"));
+            let z = m.zscore.map_or(String::new(), |z| format!(" ({z:.1})"));
+            out += &format!("<td>{value}{z}</td>");
+        }
+        out += "</tr>\n";
+    }
+    out += "</tbody></table></div>\n";
+    if t.rows.len() > MOST_ROWS {
+        out += &note(&format!("The first {MOST_ROWS} of {} lines; all are in tf.tsv.", thousands(t.rows.len() as u64)));
+    }
+    out
 }
 
 /// The page, and how much is on it.
@@ -628,6 +663,7 @@ pub fn page(p: &Page<'_>) -> Result<(String, Extent)> {
         ("links", "Links"),
         ("gene", "One gene"),
         ("known", "Known links"),
+        ("factors", "Binding sites"),
     ] {
         if body.contains(&format!("<section id=\"{id}\">")) {
             let _ = write!(links, "<a href=\"#{id}\">{name}</a>");
@@ -667,7 +703,10 @@ mod tests {
         assert_eq!(kept.len(), 9);
         assert!(kept.windows(2).all(|w| w[0].score > w[1].score));
         assert_eq!(kept.iter().map(|l| l.gene).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 1, 2, 3]);
-        assert_eq!(chosen(&links, 50, 25, 6), links);
+        assert_eq!(chosen(&links, 50, 25, 6).len(), 20);
+        // Then further ones of genes that have few.
+        let more: Vec<LinkStat> = (0..20).map(|i| link(u32::from(i >= 4), i, f64::from(20 - i))).collect();
+        assert_eq!(chosen(&more, 2, 4, 2).iter().map(|l| l.peak).collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6]);
         assert!(chosen(&[], 5, 2, 0).is_empty());
     }
 
