@@ -928,7 +928,7 @@ fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize)
 fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
     let none = vec![None; n];
     if let Some(tss) = number_column(rna, Axis::Var, "tss")? {
-        return Ok(tss.into_iter().map(|t| (t >= 0.0 && t < 9e15).then_some(t as i64)).collect());
+        return Ok(tss.into_iter().map(|t| (0.0..9e15).contains(&t).then_some(t as i64)).collect());
     }
     let Some((start, end)) = coordinates(rna)? else { return Ok(none) };
     let Some(strand) = strand_column(rna)? else { return Ok(none) };
