@@ -328,3 +328,101 @@ fn columns_of_cells_are_kept() {
     let e = DataSet::open(&out).unwrap_err().to_string();
     assert!(e.contains("obs.bin") && e.contains("checksum"), "{e}");
 }
+
+/// What spoils a result is told or refused, never taken in silence.
+#[test]
+fn nothing_is_mispaired_or_left_out_in_silence() {
+    let toy = Toy::new();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let write = |toy: &Toy, name: &str| {
+        std::fs::create_dir(at(name)).unwrap();
+        toy.write(&at(name))
+    };
+    let (rna, atac) = write(&toy, "plain");
+    let mut turned = toy.clone();
+    turned.barcodes.reverse();
+    let (_, turned) = write(&turned, "turned");
+    let arg = |p: &Path| p.to_str().unwrap().to_string();
+    let (rna, atac, turned) = (arg(&rna), arg(&atac), arg(&turned));
+    let base = ["prepare", "--out", "d", "--rna", rna.as_str(), "--atac"];
+    let with = |more: &[&str]| [&base[..], more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>();
+    let refused = |more: &[&str], parts: &[&str]| {
+        let args = with(more);
+        fails(dir.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), parts);
+    };
+    refused(&[&turned, "--pair", "by-position"], &["60 cells", "at another place", "leave out --pair"]);
+    refused(&[&rna], &["--atac", "25 features are those of --rna"]);
+    let fifo = at("fifo.h5ad");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    refused(&[fifo.to_str().unwrap()], &["fifo.h5ad", "neither a file nor a folder"]);
+
+    // Counts of what has no place, of what has no partner, and of labels that contradict.
+    let obs = Frame {
+        index: toy.barcodes.clone(),
+        columns: vec![("cell_type".into(), Column::Strings(vec!["other".into(); 60]))],
+    };
+    let chrom = |p: &String| p.split('-').next().unwrap().replace("chr9", "chr77");
+    let columns = vec![("chrom".to_string(), Column::Strings(toy.peaks.iter().map(chrom).collect()))];
+    let var = Frame { index: (0..40).map(|i| format!("peak{i}")).collect(), columns };
+    common::toy::write(&at("unplaced.h5ad"), &obs, &var, &toy.atac, common::toy::Store::Csr);
+    let out = cli(dir.path()).args(with(&["unplaced.h5ad"])).assert().success();
+    let said = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
+    for part in [
+        "peaks on a chromosome without a gene, which match nothing: 13 of 40",
+        "genes with a chromosome but no TSS: 25 of 25",
+        "peaks with a chromosome but no start and end: 40 of 40",
+        "`cell_type` of 60 cells differs between the two files; that of the RNA file is taken",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in: {said}");
+    }
+
+    // `tss` is read; so are places of peaks whose names tell none, also for --like.
+    let mut told = toy.clone();
+    told.gene_columns = vec![("tss".into(), Column::Ints((0..25).map(|i| 10 * i).collect()))];
+    let (rna, _) = write(&told, "told");
+    prepare(&PrepareConfig::new(&rna, &atac), &at("told-data"), Hooks::default()).unwrap();
+    let data = DataSet::open(&at("told-data")).unwrap();
+    assert_eq!(data.vocabulary().genes[7].tss, Some(70));
+    let part = |k: usize| toy.peaks.iter().map(|p| p.split('-').nth(k).unwrap().to_string()).collect::<Vec<_>>();
+    let number = |k| Column::Ints(part(k).iter().map(|n| n.parse().unwrap()).collect());
+    let columns = vec![
+        ("chrom".to_string(), Column::Strings(part(0))),
+        ("chromStart".into(), number(1)),
+        ("chromEnd".into(), number(2)),
+    ];
+    let var = Frame { index: (0..40).map(|i| format!("peak{i}")).collect(), columns };
+    common::toy::write(&at("placed.h5ad"), &obs, &var, &toy.atac, common::toy::Store::Csr);
+    let config = PrepareConfig { like: Some(at("told-data")), ..PrepareConfig::new(&rna, at("placed.h5ad")) };
+    let report = prepare(&config, &at("by-place"), Hooks::default()).unwrap();
+    assert_eq!(report.like_peaks, Some(Met { both: 40, absent: 0, dropped: 0 }));
+}
+
+#[test]
+fn names_may_hold_commas_and_numbers_gaps() {
+    let mut toy = Toy::new();
+    toy.types = toy.types.iter().map(|t| if t == "T" { "T, naive".into() } else { t.clone() }).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (rna, _) = toy.write(dir.path());
+    let donor = (0..60).map(|i| if i == 7 { f64::NAN } else { (i % 4) as f64 }).collect();
+    let obs = Frame {
+        index: toy.barcodes.clone(),
+        columns: vec![
+            ("cell_type".into(), Column::Strings(toy.types.clone())),
+            ("donor".into(), Column::Floats(donor)),
+        ],
+    };
+    let columns = vec![("chrom".to_string(), Column::Strings(toy.gene_chrom.clone()))];
+    let var = Frame { index: toy.genes.clone(), columns };
+    common::toy::write(&rna, &obs, &var, &toy.rna, common::toy::Store::Csr);
+    cli(dir.path()).args(["prepare", "--rna", "rna.h5ad", "--atac", "atac.h5ad", "--out", "d"]).assert().success();
+    let samples = |name: &str, more: &[&str]| {
+        let done = cli(dir.path()).args(["samples", "--data", "d", "--name", name]).args(more).assert().success();
+        let said = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
+        (DataSet::open(&dir.path().join("d")).unwrap().samples(name).unwrap(), said)
+    };
+    let (set, _) = samples("two", &["--cell-types", "T, naive,B"]);
+    assert_eq!(set.samples.iter().filter(|s| s.label == 1).count(), 40);
+    let (_, said) = samples("held", &["--split", "batch:donor", "--test-batches", "3", "--negative-ratio", "0"]);
+    assert!(said.contains("1 cells are of no batch"), "{said}");
+}

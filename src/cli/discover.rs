@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
     /// Only cells of these types
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B")]
     cell_types: Option<Vec<String>>,
     /// How attention counts towards a link
     #[arg(long, value_enum, default_value_t)]
@@ -135,7 +135,11 @@ fn table(d: &Discovery, out: &Path) -> String {
         d.cells,
         out.join(&d.attention).display()
     );
+    let tested = d.cell_types.iter().chain([&d.all]).any(|f| f.tested > 0);
     text += match d.null {
+        Null::Matched | Null::Shuffled if !tested => {
+            "nothing was tested: too few pairs, or no gene has a TSS (prepare --gtf) or no peak a place\n"
+        }
         Null::Matched => "tested: pairs within the window, against those beyond it that are alike in gene and peak\n",
         Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
         Null::None => "",

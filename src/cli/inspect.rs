@@ -187,7 +187,7 @@ fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
     if data.has_raw() {
         let raw = data.with_raw()?;
         let m = raw.matrix(None, "--rna-layer")?;
-        r.add("raw", format!("{} × {}, {} (as layer `raw`)", m.rows(), m.cols(), m.layout()));
+        r.add(".raw", format!("{} × {}, {} (as layer `raw`)", m.rows(), m.cols(), m.layout()));
     }
     Ok(())
 }
@@ -197,13 +197,12 @@ const EXAMPLES: usize = 3;
 
 fn describe(r: &mut Report, data: &dyn Source) -> Result<()> {
     let layers = data.layers();
+    let key = |name: &str| if name == "X" { "X".to_string() } else { format!("layer {name}") };
     for name in std::iter::once("X").chain(layers.iter().map(String::as_str)) {
         match data.matrix(Some(name), "a layer") {
-            Ok(m) => {
-                r.add(if name == "X" { "X" } else { name }, format!("{} × {}, {}", m.rows(), m.cols(), m.layout()))
-            }
-            Err(_) if name == "X" => r.add("X", "none"),
-            Err(e) => r.add(name, format!("cannot be used: {e}")),
+            Ok(m) => r.add(&key(name), format!("{} × {}, {}", m.rows(), m.cols(), m.layout())),
+            Err(e) if name == "X" && e.to_string().contains("no matrix at") => r.add("X", "none"),
+            Err(e) => r.add(&key(name), format!("cannot be used: {e}")),
         }
     }
     for (axis, what) in [(Axis::Obs, "cells"), (Axis::Var, "features")] {

@@ -100,17 +100,17 @@ pub struct Draw {
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub negative_ratio: f64,
     /// What is dealt out 80/10/10: cells (no test cell is in training), samples (as published), or whole batches
-    /// (donors, sites) told by a column of obs: batch:COLUMN
+    /// (donors, sites) told by a column of obs: batch:COLUMN. That takes three batches; cells of none are for training
     #[arg(long, value_name = "cell|sample|batch:COLUMN", default_value = "cell")]
     pub split: SplitBy,
     /// With --split batch:COLUMN: the batches of the validation part [default: chosen by the seed]
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B")]
     pub val_batches: Vec<String>,
     /// With --split batch:COLUMN: the batches of the test part [default: chosen by the seed]
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B")]
     pub test_batches: Vec<String>,
     /// Only cells of these types
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B")]
     pub cell_types: Vec<String>,
     /// Positives only
     #[arg(long)]

@@ -39,6 +39,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         table += &format!("{name:<12} {:>10} {p:>10} {:>10}\n", part.len(), part.len() - p);
         parts.insert(name.into(), json!({ "samples": part.len(), "positives": p, "negatives": part.len() - p }));
     }
+    if let Some(n) = set.recipe["without_batch"].as_u64().filter(|&n| n > 0) {
+        table += &format!("{n} cells are of no batch: they are in the training part\n");
+    }
     table += &format!("stored as {}", args.data.join("samples").join(&args.name).display());
     ctx.result(&table, &json!({ "name": args.name, "parts": parts, "recipe": set.recipe }));
     Ok(())

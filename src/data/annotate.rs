@@ -26,7 +26,7 @@ use crate::interrupt;
 const VARIABLE: [&str; 5] = ["means", "variances", "variances_norm", "highly_variable", "highly_variable_rank"];
 
 /// Columns of `var` that may hold the ids of genes.
-const IDS: [&str; 4] = ["gene_ids", "gene_id", "ensembl_id", "feature_id"];
+use crate::graph::prepare::GENE_IDS as IDS;
 
 /// Bytes of a file copied between two looks whether to stop.
 const COPIED: u64 = 256 << 20;

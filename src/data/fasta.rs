@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub fn base_code(base: u8) -> u8 {
     match base.to_ascii_uppercase() {
         b'A' => 1,
-        b'T' => 2,
+        b'T' | b'U' => 2,
         b'G' => 3,
         b'C' => 4,
         _ => 0,

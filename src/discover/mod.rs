@@ -124,6 +124,8 @@ pub struct LinkFile {
     pub cells: u64,
     /// Links with attention in at least one of them.
     pub links: u64,
+    /// Of these with a p-value.
+    pub tested: u64,
     /// Of these with q below 0.05.
     pub significant: u64,
     /// Its table, in the folder of the discovery.
@@ -137,6 +139,7 @@ impl LinkFile {
             cell_type: map.name.clone(),
             cells: map.cells,
             links: map.links.len() as u64,
+            tested: map.links.iter().filter(|l| !l.pvalue.is_nan()).count() as u64,
             significant: map.links.iter().filter(|l| l.qvalue < 0.05).count() as u64,
             file,
         })
@@ -182,7 +185,8 @@ fn groups(v: &Vocabulary, n: usize, wanted: Option<&[String]>) -> Result<Vec<(Op
             None => Ok(vec![(None, (0..n as u32).collect())]),
         };
     }
-    if let Some(unknown) = wanted.unwrap_or(&[]).iter().find(|w| !v.cell_types.contains(w)) {
+    let wanted = wanted.map(|w| crate::graph::samples::names_of(w, &v.cell_types));
+    if let Some(unknown) = wanted.iter().flatten().find(|w| !v.cell_types.contains(w)) {
         return Err(Error::usage(format!(
             "--cell-types {unknown}: the data have no such cell type; there are {}",
             v.cell_types.join(", ")
@@ -190,7 +194,9 @@ fn groups(v: &Vocabulary, n: usize, wanted: Option<&[String]>) -> Result<Vec<(Op
     }
     let mut groups: Vec<_> = v.cell_types.iter().map(|t| (Some(t.clone()), Vec::new())).collect();
     v.cell_type.iter().enumerate().for_each(|(c, &t)| groups[t as usize].1.push(c as u32));
-    groups.retain(|(t, cells)| !cells.is_empty() && wanted.is_none_or(|w| t.as_ref().is_some_and(|t| w.contains(t))));
+    groups.retain(|(t, cells)| {
+        !cells.is_empty() && wanted.as_ref().is_none_or(|w| t.as_ref().is_some_and(|t| w.contains(t)))
+    });
     match groups.iter().any(|(_, c)| !c.is_empty()) {
         true => Ok(groups),
         false => Err(Error::usage("--cell-types: no cell is of these types; choose others")),
@@ -573,7 +579,8 @@ mod tests {
             path
         };
         let (new, old, note) = (file("B.tsv"), file("T.tsv"), file("note.txt"));
-        let made = LinkFile { cell_type: "B".into(), cells: 1, links: 1, significant: 0, file: "B.tsv".into() };
+        let made =
+            LinkFile { cell_type: "B".into(), cells: 1, links: 1, tested: 0, significant: 0, file: "B.tsv".into() };
         remove_others(dir.path(), dir.path(), &[made]).unwrap();
         assert!(new.exists() && note.exists() && !old.exists());
         remove_others(&dir.path().join("absent"), dir.path(), &[]).unwrap();

@@ -292,6 +292,15 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
             unmatched.1
         ));
     }
+    if let (Some(rna), Some(atac)) = (&rna, &atac)
+        && rna.named == atac.named
+    {
+        return Err(Error::input(
+            atac.source.path(),
+            format!("--atac: its {} features are those of --rna", atac.named.len()),
+            "give the RNA file to --rna and the ATAC file to --atac",
+        ));
+    }
     let constant = match (&like, &rna, &atac) {
         (Some(like), ..) => constant_like(config, like, rna.as_ref(), atac.as_ref(), say)?,
         (None, Some(rna), Some(atac)) => constant_of(config, rna, atac, say)?,
@@ -306,6 +315,30 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     {
         if n > 0 {
             say(&format!("{what} without a chromosome: {n} of {all}; they are on {UNKNOWN}, which matches nothing"));
+        }
+    }
+    // Pairs are made within a chromosome, and tested by distance.
+    let with_gene: HashSet<u32> = vocabulary.genes.iter().map(|g| g.chrom).collect();
+    let alone = vocabulary.peaks.iter().filter(|p| Some(p.chrom) != unknown && !with_gene.contains(&p.chrom)).count();
+    let no_tss = vocabulary.genes.iter().filter(|g| g.tss.is_none()).count() - genes_unknown_without_tss(&vocabulary);
+    let no_place = vocabulary.peaks.iter().filter(|p| p.start < 0 && Some(p.chrom) != unknown).count();
+    for (n, all, what, fix) in [
+        (alone, vocabulary.peaks.len(), "peaks on a chromosome without a gene, which match nothing", ""),
+        (
+            no_tss,
+            vocabulary.genes.len(),
+            "genes with a chromosome but no TSS",
+            "; distances are then unknown (--gtf tells)",
+        ),
+        (
+            no_place,
+            vocabulary.peaks.len(),
+            "peaks with a chromosome but no start and end",
+            "; distances are then unknown",
+        ),
+    ] {
+        if n > 0 {
+            say(&format!("{what}: {n} of {all}{fix}"));
         }
     }
     let described: Vec<&Input> = rna.iter().chain(&atac).collect();
@@ -469,13 +502,19 @@ fn check_config(config: &PrepareConfig) -> Result<()> {
     Ok(())
 }
 
+/// Columns of `var` that may hold the ids of genes, the first that is there.
+pub(crate) const GENE_IDS: [&str; 4] = ["gene_ids", "gene_id", "ensembl_id", "feature_id"];
+
 /// Genes, peaks and features from the files.
 fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, say: &(dyn Fn(&str) + Sync)) -> Result<Constant> {
     let genes = rna.source.as_ref();
     let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
     let places = match &gtf {
         Some(gtf) => {
-            let ids = text_column(genes, Axis::Var, "gene_ids")?
+            let ids = GENE_IDS
+                .into_iter()
+                .find_map(|name| text_column(genes, Axis::Var, name).transpose())
+                .transpose()?
                 .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
             let places = gtf.locate(&rna.named, ids.as_deref())?;
             let places: Vec<_> = places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
@@ -501,6 +540,10 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, say: &(dyn Fn(
             sequences.missing.len(),
             plain.len()
         ));
+        let blank = sequences.codes.chunks(config.dna_length).filter(|c| c.iter().all(|&b| b == 0)).count();
+        if blank > sequences.missing.len() {
+            say(&format!("warning: {} sequences hold no A, C, G or T", blank - sequences.missing.len()));
+        }
         peak_dna = sequences.codes;
         dna_length = config.dna_length;
     }
@@ -538,8 +581,10 @@ fn constant_like(
             let chrom = base.chromosomes.get(p.chrom as usize).map_or("", String::as_str);
             place.entry((chrom_key(chrom).to_string(), p.start, p.end)).or_insert(i);
         }
-        let by_place = |name: &str| {
-            let region = parse_region(name)?;
+        // Their places are as `prepare` finds them; names that tell none are no error, as names may do.
+        let places = locate_peaks(input.source.as_ref(), &input.named).unwrap_or_default();
+        let by_place = |i: usize| {
+            let region = places.get(i)?.region.as_ref()?;
             place.get(&(chrom_key(&region.chrom).to_string(), region.start, region.end)).copied()
         };
         meet(config, like, input, &theirs, by_place, say)
@@ -562,13 +607,13 @@ fn constant_like(
     })
 }
 
-/// Of each feature of `input` the number of the one of `theirs` it is: by name, else by `other`.
+/// Of each feature of `input` the number of the one of `theirs` it is: by name, else by `other`, told its number.
 fn meet(
     config: &PrepareConfig,
     like: &DataSet,
     input: &Input,
     theirs: &[&str],
-    other: impl Fn(&str) -> Option<u32>,
+    other: impl Fn(usize) -> Option<u32>,
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<(Vec<u32>, Met)> {
     let number: HashMap<&str, u32> = (0..).zip(theirs).map(|(i, n)| (*n, i)).collect();
@@ -584,8 +629,8 @@ fn meet(
     for (to, name) in map.iter_mut().zip(&input.names) {
         place(to, number.get(name.as_str()).copied());
     }
-    for (to, name) in map.iter_mut().zip(&input.names).filter(|(to, _)| **to == DROPPED) {
-        place(to, other(name));
+    for (i, to) in map.iter_mut().enumerate().filter(|(_, to)| **to == DROPPED) {
+        place(to, other(i));
     }
     let both = map.iter().filter(|&&i| i != DROPPED).count();
     let met = Met { both, absent: theirs.len() - both, dropped: map.len() - both };
@@ -679,6 +724,11 @@ pub(crate) fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
     ))
 }
 
+/// Genes on no chromosome that have no TSS either.
+fn genes_unknown_without_tss(v: &Vocabulary) -> usize {
+    v.genes.iter().filter(|g| g.tss.is_none() && Some(g.chrom) == v.unknown).count()
+}
+
 /// Names made distinct by `-1`, `-2`, …; an empty list is an error.
 fn unique_names(names: Vec<String>, path: &Path, what: &str, say: &(dyn Fn(&str) + Sync)) -> Result<Vec<String>> {
     if names.is_empty() {
@@ -743,6 +793,20 @@ fn pair_cells(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(
                 atac_path,
                 format!("{} cells, but the RNA file has {}", atac.len(), rna.len()),
                 "--pair by-position needs the same number; match by barcode, or cut the files to the same cells",
+            ));
+        }
+        let elsewhere: HashSet<&str> = atac.iter().map(String::as_str).collect();
+        let moved = rna.iter().zip(atac).filter(|(r, a)| r != a && elsewhere.contains(r.as_str())).count();
+        if moved > 0 {
+            return Err(Error::input(
+                atac_path,
+                format!(
+                    "{moved} cells of {} are in it at another place (the first cells are {} there, {} here)",
+                    rna_path.display(),
+                    rna[0],
+                    atac[0]
+                ),
+                "leave out --pair by-position: the barcodes tell which cells are the same",
             ));
         }
         return Ok((0..rna.len() as u32).map(|i| (i, i)).collect());
@@ -860,9 +924,12 @@ fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize)
     Ok((chroms, tss))
 }
 
-/// TSS from `chromStart`, `chromEnd` and `strand` of `var`, where all three are there.
+/// TSS from `tss` of `var` (0-based), else from `chromStart`, `chromEnd` and `strand`, where all three are there.
 fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
     let none = vec![None; n];
+    if let Some(tss) = number_column(rna, Axis::Var, "tss")? {
+        return Ok(tss.into_iter().map(|t| (0.0..9e15).contains(&t).then_some(t as i64)).collect());
+    }
     let Some((start, end)) = coordinates(rna)? else { return Ok(none) };
     let Some(strand) = strand_column(rna)? else { return Ok(none) };
     Ok((0..n)
@@ -887,7 +954,7 @@ pub(crate) fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Optio
 }
 
 pub(crate) fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
-    for (start, end) in [("chromStart", "chromEnd"), ("start", "end")] {
+    for (start, end) in [("chromStart", "chromEnd"), ("start", "end"), ("Start", "End")] {
         let start = number_column(data, Axis::Var, start)?;
         let end = number_column(data, Axis::Var, end)?;
         if let Some(both) = start.zip(end) {
@@ -921,11 +988,13 @@ pub(crate) struct PeakPlace {
 pub(crate) fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
+    let intervals = text_column(atac, Axis::Var, "interval")?;
     let places: Vec<PeakPlace> = names
         .iter()
         .enumerate()
         .map(|(i, name)| {
-            let named = parse_region(name).filter(|r| r.chrom != UNKNOWN);
+            let interval = intervals.as_ref().and_then(|v| parse_region(v[i].as_deref()?));
+            let named = parse_region(name).or(interval).filter(|r| r.chrom != UNKNOWN);
             let chrom = match &chroms {
                 Some(chroms) => chroms[i].clone().filter(|c| c != UNKNOWN),
                 None => None,
@@ -1101,10 +1170,22 @@ const CELL_TYPE: &str = "cell_type";
 
 fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + Sync)) -> Result<Option<Labels>> {
     let name = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
-    for input in inputs {
-        if let Some(labels) = text_column(input.source.as_ref(), Axis::Obs, name)? {
-            return Ok(Some(Labels { from: input.modality, labels }));
+    for (i, input) in inputs.iter().enumerate() {
+        let Some(labels) = text_column(input.source.as_ref(), Axis::Obs, name)? else { continue };
+        for other in &inputs[i + 1..] {
+            let Some(theirs) = text_column(other.source.as_ref(), Axis::Obs, name)? else { continue };
+            let named: HashMap<&str, &Option<String>> = other.cells.iter().map(String::as_str).zip(&theirs).collect();
+            let differ =
+                |(cell, label): &(&String, &Option<String>)| named.get(cell.as_str()).is_some_and(|t| t != label);
+            let n = input.cells.iter().zip(&labels).filter(differ).count();
+            if n > 0 {
+                say(&format!(
+                    "warning: `{name}` of {n} cells differs between the two files; that of the {} file is taken",
+                    input.modality.name()
+                ));
+            }
         }
+        return Ok(Some(Labels { from: input.modality, labels }));
     }
     let mut columns: Vec<String> = Vec::new();
     for input in inputs {
@@ -1144,6 +1225,10 @@ fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -
                 continue;
             }
             let few = match input.source.column(Axis::Obs, &name) {
+                // Whole numbers with gaps are stored so.
+                Ok(Some(Column::Floats(v))) if v.iter().all(|x| x.is_nan() || x.fract() == 0.0) => {
+                    (Column::Floats(v), FEW_NUMBERS)
+                }
                 Ok(Some(Column::Floats(_)) | None) => continue,
                 Ok(Some(column @ Column::Ints(_))) => (column, FEW_NUMBERS),
                 Ok(Some(column)) => (column, FEW_TEXTS),
@@ -1264,6 +1349,12 @@ fn read_rows(
         rows.kind(),
         rows.largest()
     ));
+    if rows.largest() > 16_777_216.0 {
+        (hooks.say)(&format!(
+            "warning: {what} values above 2^24 are kept to 24 bits (the largest is {})",
+            rows.largest()
+        ));
+    }
     match kind {
         // Counts that happen to be 0 and 1 only are counts nevertheless.
         Some(want) if want != rows.kind() && !(want == MatrixKind::Counts && rows.kind() == MatrixKind::Binary) => {

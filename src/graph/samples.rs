@@ -231,6 +231,34 @@ impl Pool {
     }
 }
 
+/// Names out of lists that are parted by commas: `list` may hold names one by one or several in one text, and a name may
+/// itself hold commas. The longest known name wins; what is unknown stays, piece by piece.
+///
+/// ```
+/// use sccrossrec::graph::samples::names_of;
+/// let known = ["B".to_string(), "T, naive".into(), "T".into()];
+/// assert_eq!(names_of(&["T, naive,B".into()], &known), ["T, naive", "B"]);
+/// assert_eq!(names_of(&["X,T".into()], &known), ["X", "T"]);
+/// ```
+pub fn names_of(list: &[String], known: &[String]) -> Vec<String> {
+    let mut out = Vec::new();
+    for text in list {
+        let pieces: Vec<&str> = text.split(',').collect();
+        let mut at = 0;
+        while at < pieces.len() {
+            let found = (at + 1..=pieces.len()).rev().find_map(|to| {
+                let name = pieces[at..to].join(",");
+                let name = known.iter().find(|k| **k == name || **k == name.trim())?;
+                Some((name.clone(), to))
+            });
+            let (name, to) = found.unwrap_or_else(|| (pieces[at].to_string(), at + 1));
+            out.push(name);
+            at = to;
+        }
+    }
+    out
+}
+
 /// Draws the negatives of one part: `n` of them. A pair that was drawn before is drawn again, up to 64 times, so that
 /// pairs repeat only where hardly any other is left.
 fn negatives(pool: &Pool, kind: Negatives, n: usize, part: &str, rng: &mut Rng) -> Result<Vec<Sample>> {
@@ -294,7 +322,8 @@ fn deal_batches(
     let Some(obs) = v.obs.iter().find(|c| c.name == column) else {
         let names: Vec<String> = v.obs.iter().map(|c| c.name.clone()).collect();
         return Err(Error::usage(format!(
-            "--split batch:{column}: the data set keeps no column {column:?} of obs; it keeps {}",
+            "--split batch:{column}: the data set keeps no column {column:?} of obs; it keeps {} (not those of fractions, \
+             of more than 1000 texts or of more than 100 numbers)",
             crate::data::anndata::list(&names)
         )));
     };
@@ -312,7 +341,7 @@ fn deal_batches(
                 Error::usage(format!("{flag}: there is no cell with {column} {n:?}; there are {there}"))
             })
         };
-        names.iter().map(known).collect()
+        names_of(names, &obs.categories).iter().map(known).collect()
     };
     let mut test = find(&config.test_batches, "--test-batches")?;
     let mut val = find(&config.val_batches, "--val-batches")?;
@@ -383,7 +412,8 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
              or draw positives only with --discovery or --negative-ratio 0",
         ));
     }
-    for name in &config.cell_types {
+    let only = names_of(&config.cell_types, &v.cell_types);
+    for name in &only {
         if !v.cell_types.contains(name) {
             return Err(Error::usage(format!(
                 "--cell-types: there is no cell type {name:?}; there are {}",
@@ -391,8 +421,7 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
             )));
         }
     }
-    let wanted: Vec<bool> =
-        v.cell_types.iter().map(|t| config.cell_types.is_empty() || config.cell_types.contains(t)).collect();
+    let wanted: Vec<bool> = v.cell_types.iter().map(|t| only.is_empty() || only.contains(t)).collect();
     let mut cells: Vec<u32> = (0..v.cells.len())
         .filter(|&i| v.cell_type.get(i).is_none_or(|&t| wanted.get(t as usize).copied().unwrap_or(false)))
         .map(|i| i as u32)
@@ -455,6 +484,11 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
     }
     let mut recipe = json!(config);
     recipe["positives"] = json!(cells.len());
+    if let SplitBy::Batch(column) = &config.split
+        && let Some(obs) = v.obs.iter().find(|c| c.name == *column)
+    {
+        recipe["without_batch"] = json!(cells.iter().filter(|&&c| obs.value(c as usize).is_none()).count());
+    }
     recipe["negatives_drawn"] = json!(samples.len() - cells.len());
     let [train, val, test] = parts;
     Ok(SampleSet { samples, train, val, test, recipe })

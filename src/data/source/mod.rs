@@ -275,6 +275,9 @@ pub(crate) fn detect(path: &Path) -> Result<Found> {
         };
         return Err(Error::input(path, found, fix));
     }
+    if !meta.is_file() {
+        return Err(Error::input(path, "is neither a file nor a folder", GIVE));
+    }
     if path.file_name().is_some_and(|n| n.to_string_lossy().contains(".mtx")) {
         return Err(Error::input(
             path,

@@ -84,6 +84,7 @@ fn table(path: &Path) -> Result<Vec<Vec<String>>> {
     let mut rows = Vec::new();
     for line in open_text(path, file)?.lines() {
         let line = line.map_err(|e| text_error(path, rows.len() + 1, e))?;
+        let line = line.strip_prefix('\u{feff}').filter(|_| rows.is_empty()).unwrap_or(&line);
         rows.push(line.trim_end_matches('\r').split('\t').map(String::from).collect());
     }
     Ok(rows)
