@@ -426,3 +426,28 @@ fn names_may_hold_commas_and_numbers_gaps() {
     let (_, said) = samples("held", &["--split", "batch:donor", "--test-batches", "3", "--negative-ratio", "0"]);
     assert!(said.contains("1 cells are of no batch"), "{said}");
 }
+
+/// Files without columns of cells, as those of 10x, take a table.
+#[test]
+fn a_table_of_cells_gives_types_and_batches() {
+    let toy = Toy::new();
+    let dir = tempfile::tempdir().unwrap();
+    let case = common::forms::all(dir.path(), &toy).into_iter().find(|c| c.name == "Matrix Market").unwrap();
+    let lines = toy.barcodes.iter().zip(&toy.types).enumerate().rev();
+    let rows = lines.map(|(i, (b, t))| format!("\"{b}\",\"{t}, sorted\",d{}\n", i % 5)).collect::<String>();
+    std::fs::write(dir.path().join("cells.csv"), format!("barcode,cell_type,donor\nSTRANGER-1,Z,d9\n{rows}")).unwrap();
+    let mtx = case.rna.to_str().unwrap();
+    let base = ["prepare", "--tenx", mtx, "--obs", "cells.csv", "--split", "batch:donor", "--out"];
+    cli(dir.path()).args([&base[..], &["d"]].concat()).assert().success();
+    let data = DataSet::open(&dir.path().join("d")).unwrap();
+    let v = data.vocabulary();
+    assert_eq!(v.cell_types, ["B, sorted", "NK, sorted", "T, sorted"]);
+    for (i, t) in toy.types.iter().enumerate() {
+        assert_eq!(v.cell_types[v.cell_type[i] as usize], format!("{t}, sorted"));
+        assert_eq!(v.obs[0].value(i), Some(format!("d{}", i % 5).as_str()));
+    }
+    assert_eq!(data.samples("default").unwrap().recipe["split"], "batch:donor");
+    fails(dir.path(), &[&base[..], &["e", "--cell-type-column", "kind"]].concat(), &["`kind`", "cell_type, donor"]);
+    std::fs::write(dir.path().join("cells.csv"), "barcode,cell_type\nSTRANGER-1,Z\n").unwrap();
+    fails(dir.path(), &[&base[..], &["e"]].concat(), &["knows none of the cells", "STRANGER-1", "CELL000-1"]);
+}

@@ -68,6 +68,9 @@ pub struct Args {
     /// Refuse ATAC values of another kind
     #[arg(long, value_enum, default_value = "any")]
     pub atac_values: Values,
+    /// Table of cells with a header (barcodes first, then columns such as cell_type; tabs or commas, plain or gzip)
+    #[arg(long, value_name = "FILE")]
+    pub obs: Option<PathBuf>,
     /// Column of obs with the cell types [default: cell_type where it is there]
     #[arg(long, value_name = "COLUMN")]
     pub cell_type_column: Option<String>,
@@ -226,6 +229,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     };
     let config = PrepareConfig {
         like: args.like.clone(),
+        obs: args.obs.clone(),
         gtf: args.gtf.clone(),
         fasta: args.fasta.clone().or(base.fasta.clone()),
         rna_select: select(&args.rna_layer, &args.rna_modality),

@@ -2,6 +2,7 @@
 
 pub mod anndata;
 pub mod annotate;
+pub mod cells;
 pub mod chromosomes;
 pub mod fasta;
 pub mod genome;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -21,6 +22,7 @@ use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
 use super::shard::{self, RowData, ShardData, Sizes};
 use crate::data::anndata::{Axis, Column, Matrix, MatrixKind, Streaming, list};
+use crate::data::cells::CellTable;
 use crate::data::chromosomes::chrom_key;
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::{GeneLocation, Gtf};
@@ -87,6 +89,8 @@ pub struct PrepareConfig {
     pub gtf: Option<PathBuf>,
     /// One sequence a peak.
     pub fasta: Option<PathBuf>,
+    /// A table of cells (barcodes first, with a header): its columns come before those of the files.
+    pub obs: Option<PathBuf>,
     /// What of the RNA file: layer, modality, genome.
     pub rna_select: Select,
     /// What of the ATAC file.
@@ -125,6 +129,7 @@ impl PrepareConfig {
             dataset: None,
             gtf: None,
             fasta: None,
+            obs: None,
             rna_select: Select::default(),
             atac_select: Select::default(),
             rna_kind: None,
@@ -228,6 +233,8 @@ struct Input {
     named: Vec<String>,
     /// The same, made distinct.
     names: Vec<String>,
+    /// More columns of the cells.
+    table: Option<Arc<CellTable>>,
 }
 
 impl Input {
@@ -240,7 +247,24 @@ impl Input {
         }
         let what = if modality == Modality::Rna { "gene" } else { "peak" };
         let names = unique_names(named.clone(), path, what, say)?;
-        Ok(Input { modality, source, matrix, cells, named, names })
+        Ok(Input { modality, source, matrix, cells, named, names, table: None })
+    }
+
+    /// A column of the cells: of the table given, else of the file.
+    fn cell_column(&self, name: &str) -> Result<Option<Column>> {
+        match self.table.as_ref().and_then(|t| t.column(name, &self.cells)) {
+            None => self.source.column(Axis::Obs, name),
+            column => Ok(column),
+        }
+    }
+
+    /// Names of the columns of the cells.
+    fn cell_columns(&self) -> Result<Vec<String>> {
+        let mut names = self.source.columns(Axis::Obs)?;
+        names.extend(self.table.iter().flat_map(|t| t.columns().iter().cloned()));
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 }
 
@@ -272,6 +296,23 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     };
     let rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
     let atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
+    let (mut rna, mut atac) = (rna, atac);
+    if let Some(path) = &config.obs {
+        let table = Arc::new(CellTable::read(path)?);
+        for input in rna.iter_mut().chain(atac.iter_mut()) {
+            let n = table.known(&input.cells)?;
+            if n < input.cells.len() {
+                say(&format!(
+                    "{} cells that {} does not tell of: {} of {}",
+                    input.modality.name(),
+                    path.display(),
+                    input.cells.len() - n,
+                    input.cells.len()
+                ));
+            }
+            input.table = Some(table.clone());
+        }
+    }
     let (pairs, unmatched) = match (&rna, &atac) {
         (Some(rna), Some(atac)) => {
             let pairs = pair_cells(config, rna, atac)?;
@@ -439,7 +480,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         "dataset": config.dataset, "like": config.like.as_deref().map(shown),
         "rna": config.rna.as_deref().map(shown), "rna_matrix": rna.as_ref().map(|i| i.matrix.at()),
         "atac": config.atac.as_deref().map(shown), "atac_matrix": atac.as_ref().map(|i| i.matrix.at()),
-        "gtf": config.gtf.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
+        "gtf": config.gtf.as_deref().map(shown), "obs": config.obs.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
         "only_rna": unmatched.0, "only_atac": unmatched.1, "dropped_empty": empty,
         "genes_unknown": genes_unknown, "peaks_unknown": peaks_unknown,
     });
@@ -1171,9 +1212,9 @@ const CELL_TYPE: &str = "cell_type";
 fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + Sync)) -> Result<Option<Labels>> {
     let name = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
     for (i, input) in inputs.iter().enumerate() {
-        let Some(labels) = text_column(input.source.as_ref(), Axis::Obs, name)? else { continue };
+        let Some(labels) = input.cell_column(name)?.map(Column::into_text) else { continue };
         for other in &inputs[i + 1..] {
-            let Some(theirs) = text_column(other.source.as_ref(), Axis::Obs, name)? else { continue };
+            let Some(theirs) = other.cell_column(name)?.map(Column::into_text) else { continue };
             let named: HashMap<&str, &Option<String>> = other.cells.iter().map(String::as_str).zip(&theirs).collect();
             let differ =
                 |(cell, label): &(&String, &Option<String>)| named.get(cell.as_str()).is_some_and(|t| t != label);
@@ -1189,7 +1230,7 @@ fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + S
     }
     let mut columns: Vec<String> = Vec::new();
     for input in inputs {
-        columns.extend(input.source.columns(Axis::Obs)?);
+        columns.extend(input.cell_columns()?);
     }
     columns.sort();
     columns.dedup();
@@ -1198,13 +1239,13 @@ fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + S
         return Err(Error::input(
             inputs[0].source.path(),
             format!("`obs` has no column `{name}` (nor has that of the other file); the columns are {columns}"),
-            "name one of these with --cell-type-column",
+            "name one of these with --cell-type-column, or give a table of cells with --obs",
         ));
     }
     if inputs.len() == 2 {
         say(&format!(
             "warning: no column `cell_type` in obs (the columns are {columns}): without labels the sample set holds positives \
-             only, and matching cannot be trained; name the column with --cell-type-column"
+             only, and matching cannot be trained; name the column with --cell-type-column, or give a table with --obs"
         ));
     }
     Ok(None)
@@ -1220,11 +1261,11 @@ fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -
     let mut out: Vec<ObsColumn> = Vec::new();
     for input in inputs {
         let rows: Vec<u32> = kept.iter().map(|&(r, a)| if input.modality == Modality::Rna { r } else { a }).collect();
-        for name in input.source.columns(Axis::Obs)? {
+        for name in input.cell_columns()? {
             if name == labels || out.iter().any(|c| c.name == name) {
                 continue;
             }
-            let few = match input.source.column(Axis::Obs, &name) {
+            let few = match input.cell_column(&name) {
                 // Whole numbers with gaps are stored so.
                 Ok(Some(Column::Floats(v))) if v.iter().all(|x| x.is_nan() || x.fract() == 0.0) => {
                     (Column::Floats(v), FEW_NUMBERS)
