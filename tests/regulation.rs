@@ -208,3 +208,41 @@ fn what_cannot_be_discovered_is_told() {
     fails(&with(&["--data", "other"]), &["other", "no gene name in common"]);
     assert!(!dir.path().join("x").exists());
 }
+
+/// What is there is written over only where it is an older discovery, and then as a whole.
+#[test]
+fn other_things_are_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    trained(dir.path(), 150);
+    let ok = |args: &[&str]| {
+        let out = cli(dir.path()).args(args).arg("--json").assert().success();
+        serde_json::from_slice::<serde_json::Value>(&out.get_output().stdout).unwrap()
+    };
+    let refused = |args: &[&str], part: &str| {
+        let out = cli(dir.path()).args(args).assert().code(2);
+        let text = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
+        assert!(text.contains(part), "{args:?}: {part:?} is missing in {text}");
+    };
+    let genes = std::fs::read(dir.path().join("data/genes.tsv")).unwrap();
+    for way in ["--force", "--resume"] {
+        refused(&["discover", "--run", "run", "--out", "data", way], "a prepared data set");
+        refused(&["discover", "--run", "run", "--out", "run", way], "holds a run");
+    }
+    assert!(std::fs::read(dir.path().join("data/genes.tsv")).unwrap() == genes);
+    let j = ok(&["discover", "--run", "run", "--out", "out", "--export", "bedpe,bedgraph,bedpe"]);
+    assert_eq!(j["exports"].as_array().unwrap().len(), 8, "four maps in two forms, once each");
+    assert!(j["all"]["tests"].as_u64().unwrap() > j["all"]["tested"].as_u64().unwrap());
+    assert!(Path::new(j["run"].as_str().unwrap()).is_absolute());
+    refused(&["discover", "--run", "run", "--out", "out", "--resume"], "a finished discovery");
+    std::fs::write(dir.path().join("out/links/notes.tsv"), "mine").unwrap();
+    ok(&["discover", "--run", "run", "--out", "out", "--force", "--cell-types", "type1"]);
+    let there = |f: &str| dir.path().join("out").join(f).exists();
+    assert!(there("links/type1.tsv") && there("links/notes.tsv") && there("links.tsv"));
+    assert!(!there("links/type2.tsv") && !there("exports"), "results of other cells are gone");
+    std::fs::create_dir_all(dir.path().join("begun/.attention")).unwrap();
+    refused(&["discover", "--run", "run", "--out", "begun"], "--resume");
+    ok(&["discover", "--run", "run", "--out", "begun", "--resume"]);
+    std::fs::create_dir(dir.path().join("photos")).unwrap();
+    std::fs::write(dir.path().join("photos/a.jpg"), "x").unwrap();
+    refused(&["discover", "--run", "run", "--out", "photos", "--resume"], "no discovery to go on with");
+}

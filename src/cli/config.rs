@@ -64,11 +64,11 @@ fn collect(
         }
         let known = command.get_arguments().find(|a| a.get_long() == Some(key) && key != "config" && key != "help");
         let Some(arg) = known else {
-            let place = if at.is_empty() { "common flags" } else { "this verb's flags" };
+            let place = if at.is_empty() { "the common flags" } else { "this verb's flags" };
             return Err(Error::input(
                 file,
                 format!("unknown key `{shown}`"),
-                format!("keys here are the {place} without the dashes (see --help)"),
+                format!("keys here are {place} without the dashes (see --help)"),
             ));
         };
         let flag = matches!(arg.get_action(), ArgAction::SetTrue);

@@ -6,6 +6,7 @@ use super::evaluate::open_data;
 use super::table::{aligned, number};
 use super::{Context, Device, output_dir};
 use crate::device::Runner;
+use crate::discover::PARTS;
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
 use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
@@ -81,6 +82,40 @@ pub struct Args {
     device: Device,
 }
 
+/// Refuses to write over something else, and to go on with what is finished or was never begun.
+fn check_out(args: &Args) -> Result<()> {
+    let there = |name: &str| args.out.join(name).exists();
+    for (mark, what) in [("dataset.json", "a prepared data set"), ("run.json", "a run")] {
+        if there(mark) {
+            return Err(Error::input(&args.out, format!("holds {what}"), "choose another --out (--force or not)"));
+        }
+    }
+    let begun = there(PARTS);
+    if args.resume && !begun && there("discover.json") {
+        return Err(Error::input(
+            &args.out,
+            "holds a finished discovery",
+            "replace it with --force, or choose another --out",
+        ));
+    }
+    let empty = std::fs::read_dir(&args.out).map_or(true, |mut d| d.next().is_none());
+    if args.resume && !begun && !empty {
+        return Err(Error::input(
+            &args.out,
+            "holds no discovery to go on with",
+            "choose another --out, or leave out --resume",
+        ));
+    }
+    if begun && !args.resume && !args.force {
+        return Err(Error::input(
+            &args.out,
+            "holds a discovery that was stopped",
+            "go on with --resume, or begin again with --force",
+        ));
+    }
+    Ok(())
+}
+
 /// Discovers, writes and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
@@ -96,7 +131,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         truth_window: i64::from(args.truth_window),
         tf: args.tf.clone(),
         tf_permutations: args.tf_permutations as usize,
-        exports: args.export.clone(),
+        exports: {
+            let mut formats = args.export.clone();
+            let mut seen = std::collections::HashSet::new();
+            formats.retain(|f| seen.insert(*f));
+            formats
+        },
         chrom_names: args.chrom_names,
         null: args.null,
         window: f64::from(args.window),
@@ -105,6 +145,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         seed: ctx.seed,
     };
     options.check(&data)?;
+    check_out(args)?;
     let _made = output_dir(&args.out, args.force || args.resume)?;
     let bar = ctx.progress(options.work(&data)?, "discover");
     let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &mut |n| bar.set_position(n));
@@ -112,7 +153,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let made = made?;
     let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
     json["out"] = args.out.display().to_string().into();
-    json["run"] = args.run.display().to_string().into();
+    let run = std::path::absolute(&args.run).unwrap_or_else(|_| args.run.clone());
+    json["run"] = run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();
     json["checkpoint"] = args.checkpoint.file_name().into();
     write_text(&args.out.join("discover.json"), &format!("{json:#}\n"))?;
@@ -121,12 +163,19 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 }
 
 fn table(d: &Discovery, out: &Path) -> String {
-    let row = |c: [String; 5]| c.to_vec();
-    let mut rows = vec![row(["cell type", "cells", "links", "q < 0.05", "table"].map(String::from))];
+    let row = |c: [String; 6]| c.to_vec();
+    let mut rows = vec![row(["cell type", "cells", "links", "pairs tested", "q < 0.05", "table"].map(String::from))];
     for f in d.cell_types.iter().chain([&d.all]) {
         let file = out.join(&f.file).display().to_string();
         let significant = if d.null == Null::None { "-".into() } else { f.significant.to_string() };
-        rows.push(row([f.cell_type.clone(), f.cells.to_string(), f.links.to_string(), significant, file]));
+        rows.push(row([
+            f.cell_type.clone(),
+            f.cells.to_string(),
+            f.links.to_string(),
+            f.tests.to_string(),
+            significant,
+            file,
+        ]));
     }
     let mut text = format!(
         "{}\n{} cell–gene–peak weights of {} cells in {}\n",
@@ -138,14 +187,15 @@ fn table(d: &Discovery, out: &Path) -> String {
     let tested = d.cell_types.iter().chain([&d.all]).any(|f| f.tested > 0);
     text += match d.null {
         Null::Matched | Null::Shuffled if !tested => {
-            "nothing was tested: too few pairs, or no gene has a TSS (prepare --gtf) or no peak a place\n"
+            "nothing was tested: too few pairs within or beyond --window, or no gene has a TSS (prepare --gtf) or no peak a \
+             place\n"
         }
         Null::Matched => "tested: pairs within the window, against those beyond it that are alike in gene and peak\n",
         Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
         Null::None => "",
     };
     if d.resumed > 0 {
-        text += &format!("{} of the cells were taken over from a discovery that was stopped\n", d.resumed);
+        text += &format!("{} passes over a cell were taken over from a discovery that was stopped\n", d.resumed);
     }
     if let Some(t) = &d.tf {
         text += &format!("\n{}", tf_table(t));

@@ -72,7 +72,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let options = Options {
         query: args.query,
         top: args.top as usize,
-        candidates: args.candidates as usize,
+        candidates: args.candidates.max(args.top) as usize,
         anchors: args.anchors as usize,
         exact: args.exact,
         batch_size: args.batch_size as usize,

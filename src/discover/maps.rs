@@ -49,7 +49,7 @@ pub struct LinkStat {
     pub score: f64,
     /// Cells that contributed.
     pub cells: u32,
-    /// Standard deviations above the mean of the null; NaN where there is none.
+    /// Standard deviations above the mean of the null; NaN where there is none, or it has no spread.
     pub zscore: f64,
     /// Chance of such a score under the null; NaN where there is none.
     pub pvalue: f64,

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
 use crate::rng::Rng;
-use crate::train::files::write_text;
+use crate::train::files::{remove_leftovers, write_text};
 use exports::{ChromNames, Export, Format};
 use maps::{Maps, TypeMap};
 use null::{Null, Strata};
@@ -124,7 +124,10 @@ pub struct LinkFile {
     pub cells: u64,
     /// Links with attention in at least one of them.
     pub links: u64,
-    /// Of these with a p-value.
+    /// Pairs tested, those without attention included: what q-values count.
+    #[serde(default)]
+    pub tests: u64,
+    /// Links with a p-value.
     pub tested: u64,
     /// Of these with q below 0.05.
     pub significant: u64,
@@ -133,12 +136,13 @@ pub struct LinkFile {
 }
 
 impl LinkFile {
-    fn write(map: &TypeMap, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
+    fn write(map: &TypeMap, tests: u64, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
         map.write_links(&out.join(&file), v)?;
         Ok(LinkFile {
             cell_type: map.name.clone(),
             cells: map.cells,
             links: map.links.len() as u64,
+            tests,
             tested: map.links.iter().filter(|l| !l.pvalue.is_nan()).count() as u64,
             significant: map.links.iter().filter(|l| l.qvalue < 0.05).count() as u64,
             file,
@@ -239,15 +243,33 @@ fn file_names(types: &[String]) -> Vec<String> {
     names
 }
 
-/// Removes the tables of cell types that an earlier run left in `folder` and this one did not make: beside the new
-/// ones they would pass for results of the same model.
-fn remove_others(folder: &Path, out: &Path, made: &[LinkFile]) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io(folder, "read", e))?.path();
-        let table = path.extension().is_some_and(|e| e == "tsv");
-        if table && !made.iter().any(|m| out.join(&m.file) == path) {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+/// What a discovery left in `out`, by its own record; `None` where there is none.
+fn earlier(out: &Path) -> Option<Discovery> {
+    serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
+}
+
+/// Removes the files of an earlier discovery that this one did not make: beside the new ones they would pass for results
+/// of the same model. Only what its record names goes, and nothing outside the folder.
+fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Result<()> {
+    fn files(d: &Discovery) -> HashSet<PathBuf> {
+        let tables = d.cell_types.iter().chain([&d.all]).map(|t| t.file.clone());
+        let exports = d.exports.iter().map(|e| e.file.clone());
+        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
+        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
+        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| d.tf.is_some());
+        let recovery = d.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
+        tables.chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
+    }
+    let inside = |f: &Path| f.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    let kept = files(new);
+    for file in files(old).into_iter().filter(|f| !kept.contains(f) && inside(f)) {
+        let path = out.join(&file);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, "remove", e)),
+            _ => {}
+        }
+        for folder in file.ancestors().skip(1).filter(|f| !f.as_os_str().is_empty()) {
+            let _ = std::fs::remove_dir(out.join(folder)); // stays where it holds anything
         }
     }
     Ok(())
@@ -319,7 +341,11 @@ pub fn discover<'m>(
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
     let tf = TfTrack::read_all(&options.tf, v)?;
-    let kept = out.join(".attention");
+    let kept = out.join(PARTS);
+    let old = earlier(out);
+    for file in ["attention.h5", "links.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
+        remove_leftovers(&out.join(file))?;
+    }
     if !options.resume {
         parts::remove(&kept)?;
     }
@@ -379,19 +405,18 @@ pub fn discover<'m>(
             let dir = out.join(&folder);
             std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
             let strata = Strata::new(v, &counts.0, &counts.1, &gc);
-            let map = map_of(options, &strata, table.links(), &null, v, cell_type, &names[i], of_type.len());
+            let (map, tests) = map_of(options, &strata, table.links(), &null, v, cell_type, &names[i], of_type.len());
             let file = folder.join(format!("{}.tsv", names[i]));
-            cell_types.push(LinkFile::write(&map, file, out, v)?);
+            cell_types.push(LinkFile::write(&map, tests, file, out, v)?);
             tracks.push(if options.exports.is_empty() { TypeMap { links: Vec::new(), ..map } } else { map });
         }
         all.merge(&mut table);
     }
-    remove_others(&out.join(&folder), out, &cell_types)?;
     let pairs = writer.pairs();
     let null: Vec<Link> = null_of_all.iter_mut().flat_map(|t| t.links().to_vec()).collect();
     let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
-    let map = map_of(options, &strata, all.links(), &null, v, "all", "links", cells.len());
-    let of_all = LinkFile::write(&map, PathBuf::from("links.tsv"), out, v)?;
+    let (map, tests) = map_of(options, &strata, all.links(), &null, v, "all", "links", cells.len());
+    let of_all = LinkFile::write(&map, tests, PathBuf::from("links.tsv"), out, v)?;
     let maps = Maps { all: map, types: tracks };
     maps.write_tracks(out, v)?;
     let tf = match tf.as_slice() {
@@ -432,6 +457,9 @@ pub fn discover<'m>(
     };
     let text = serde_json::to_string_pretty(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
     write_text(&out.join("discover.json"), &(text + "\n"))?;
+    if let Some(old) = old {
+        remove_earlier(out, &old, &made)?;
+    }
     parts::remove(&kept)?;
     Ok(made)
 }
@@ -465,7 +493,6 @@ fn export(
         ];
         made.push(exports::write_h5ad(&folder.join("discovery.h5ad"), v, maps, Some(embedding), &meta)?);
     }
-    remove_stale(&folder, &made)?;
     for export in &mut made {
         if let Ok(inner) = export.file.strip_prefix(out) {
             export.file = inner.to_path_buf();
@@ -474,22 +501,8 @@ fn export(
     Ok(made)
 }
 
-/// Removes the files that an earlier run left beside those made, in the folders of forms that hold a file a map.
-fn remove_stale(folder: &Path, made: &[Export]) -> Result<()> {
-    let inner: HashSet<&Path> = made.iter().filter_map(|e| e.file.parent()).filter(|p| *p != folder).collect();
-    for dir in inner {
-        for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, "read", e))? {
-            let path = entry.map_err(|e| Error::io(dir, "read", e))?.path();
-            let ending = |p: &Path| p.extension().map(|e| e.to_os_string());
-            let alike = made.iter().any(|e| e.file.parent() == Some(dir) && ending(&e.file) == ending(&path));
-            if alike && !made.iter().any(|e| e.file == path) {
-                std::fs::remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
-            }
-        }
-    }
-    Ok(())
-}
-
+/// Folder of the parts of a discovery on its way, in the folder of the discovery.
+pub(crate) const PARTS: &str = ".attention";
 /// Stream of the seeds of shuffled pairings.
 const SHUFFLES: u64 = 0xD150;
 
@@ -504,11 +517,11 @@ fn map_of(
     name: &str,
     file_stem: &str,
     cells: usize,
-) -> TypeMap {
-    let mut stats = match options.null {
+) -> (TypeMap, u64) {
+    let (mut stats, tests) = match options.null {
         Null::Matched => strata.matched(links, options.window),
         Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
-        Null::None => links.iter().map(null::plain).collect(),
+        Null::None => (links.iter().map(null::plain).collect(), 0),
     };
     let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
     for l in links {
@@ -516,14 +529,15 @@ fn map_of(
         genes[l.gene as usize] += l.weight;
     }
     stats.par_sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-    TypeMap {
+    let map = TypeMap {
         name: name.to_string(),
         file_stem: file_stem.to_string(),
         cells: cells as u64,
         links: stats,
         peaks,
         genes,
-    }
+    };
+    (map, tests)
 }
 
 #[cfg(test)]
@@ -571,19 +585,47 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_an_earlier_run_go() {
+    fn files_of_an_earlier_discovery_go() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| {
-            let path = dir.path().join(name);
-            std::fs::write(&path, "x").unwrap();
-            path
+        std::fs::create_dir_all(dir.path().join("links")).unwrap();
+        std::fs::create_dir_all(dir.path().join("exports/bedpe")).unwrap();
+        let files = ["links/B.tsv", "links/T.tsv", "links/notes.tsv", "links.tsv", "exports/bedpe/T.bedpe", "tf.tsv"];
+        for file in files {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        let table = |name: &str, file: &str| LinkFile {
+            cell_type: name.into(),
+            cells: 1,
+            links: 1,
+            tests: 0,
+            tested: 0,
+            significant: 0,
+            file: file.into(),
         };
-        let (new, old, note) = (file("B.tsv"), file("T.tsv"), file("note.txt"));
-        let made =
-            LinkFile { cell_type: "B".into(), cells: 1, links: 1, tested: 0, significant: 0, file: "B.tsv".into() };
-        remove_others(dir.path(), dir.path(), &[made]).unwrap();
-        assert!(new.exists() && note.exists() && !old.exists());
-        remove_others(&dir.path().join("absent"), dir.path(), &[]).unwrap();
+        let new = Discovery {
+            score: LinkScore::Weight,
+            null: Null::None,
+            window: 1.0,
+            cells: 1,
+            resumed: 0,
+            pairs: 1,
+            attention: "attention.h5".into(),
+            all: table("all", "links.tsv"),
+            cell_types: vec![table("B", "links/B.tsv")],
+            recovery: None,
+            tf: None,
+            exports: vec![],
+        };
+        let outside = dir.path().join("../outside-of-it.tsv");
+        let mut old = new.clone();
+        old.cell_types.extend([table("T", "links/T.tsv"), table("bad", outside.to_str().unwrap())]);
+        old.exports.push(Export { file: "exports/bedpe/T.bedpe".into(), written: 1, left_out: 0 });
+        std::fs::write(&outside, "x").unwrap();
+        remove_earlier(dir.path(), &old, &new).unwrap();
+        let there = |f: &str| dir.path().join(f).exists();
+        assert!(there("links/B.tsv") && there("links/notes.tsv") && there("links.tsv") && there("tf.tsv"));
+        assert!(!there("links/T.tsv") && !there("exports") && outside.exists());
+        std::fs::remove_file(outside).unwrap();
     }
 
     #[test]

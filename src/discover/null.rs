@@ -9,7 +9,8 @@
 //!   a cell's RNA knows nothing of its ATAC? It costs a pass over the cells each time.
 //!
 //! Pairs without attention count with score 0, in the null and among the tests. In a stratum of N null pairs,
-//! p = (1 + those that score at least as high) / (N + 1), and z = (score − mean) / standard deviation. A stratum with fewer
+//! p = (1 + those that score at least as high) / (N + 1), and z = (score − mean) / standard deviation (NaN where all null
+//! pairs score the same, as where none has attention). A stratum with fewer
 //! than [`LEAST`] null pairs is widened: first over width and GC, then over accessibility, then over genes.
 //! q is Benjamini and Hochberg's over all pairs tested.
 
@@ -169,8 +170,8 @@ impl<'a> Strata<'a> {
         others
     }
 
-    /// Links against the pairs beyond `window` bases. Memory: the scores of the links.
-    pub(super) fn matched(&self, links: &[Link], window: f64) -> Vec<LinkStat> {
+    /// Links, and the number of pairs tested, against the pairs beyond `window` bases. Memory: the scores of the links.
+    pub(super) fn matched(&self, links: &[Link], window: f64) -> (Vec<LinkStat>, u64) {
         let far = |g: u32, p: u32| distance(self.v, g, p).is_some_and(|d| d > window);
         let near = |g: u32, p: u32| distance(self.v, g, p).is_some_and(|d| d <= window);
         let mut strata = HashMap::new();
@@ -179,17 +180,17 @@ impl<'a> Strata<'a> {
         let unknown = self.unplaced();
         let tested = all_but_far - unknown;
         self.fill(&mut strata, links.iter().filter(|l| far(l.gene, l.peak)));
-        self.judge(links, &strata, tested, near)
+        (self.judge(links, &strata, tested, near), tested)
     }
 
-    /// Links against the links of `times` passes over shuffled pairings.
-    pub(super) fn shuffled(&self, links: &[Link], null: &[Link], times: u64) -> Vec<LinkStat> {
+    /// Links, and the number of pairs tested, against the links of `times` passes over shuffled pairings.
+    pub(super) fn shuffled(&self, links: &[Link], null: &[Link], times: u64) -> (Vec<LinkStat>, u64) {
         let mut strata = HashMap::new();
         self.count(&mut strata, |_, _| true);
         let tested = strata.get(&(3, 0, 0, 0)).map_or(0, |s: &Stratum| s.pairs);
         strata.values_mut().for_each(|s| s.pairs *= times);
         self.fill(&mut strata, null.iter());
-        self.judge(links, &strata, tested, |_, _| true)
+        (self.judge(links, &strata, tested, |_, _| true), tested)
     }
 
     /// Detected pairs of one chromosome whose distance is unknown.
@@ -317,7 +318,7 @@ mod tests {
             if u < 0.33 { frequent * (1.0 + 3.0 * u) } else { 0.0 }
         };
         let all = links(n, m, &mut rng, common);
-        let stats = strata.matched(&all, 500_000.0);
+        let (stats, _) = strata.matched(&all, 500_000.0);
         let tested: Vec<&LinkStat> = stats.iter().filter(|s| !s.pvalue.is_nan()).collect();
         assert!(tested.len() > 100, "{}", tested.len());
         assert!(stats.iter().all(|s| s.pvalue.is_nan() == s.qvalue.is_nan()));
@@ -338,7 +339,7 @@ mod tests {
             if close { 50.0 } else { common(g, p, u) }
         };
         let all = links(n, m, &mut rng, near_more);
-        let stats = strata.matched(&all, 500_000.0);
+        let (stats, _) = strata.matched(&all, 500_000.0);
         let planted = |s: &&LinkStat| s.score == 50.0;
         assert!(stats.iter().filter(planted).count() > 40);
         assert!(stats.iter().filter(planted).all(|s| s.qvalue < 0.05 && s.zscore > 3.0));
@@ -358,7 +359,7 @@ mod tests {
         let link = |peak: u32, weight: f64| Link { gene: 0, peak, weight, cells: 1 };
         // Far: 3 of 380 have attention.
         let all = [link(0, 2.0), link(1, 5.0), link(100, 1.0), link(101, 2.0), link(102, 3.0)];
-        let stats = strata.matched(&all, 500_000.0);
+        let (stats, _) = strata.matched(&all, 500_000.0);
         assert_eq!(stats[0].pvalue, 3.0 / 381.0); // 2 and 3 are as high
         assert_eq!(stats[1].pvalue, 1.0 / 381.0);
         assert!(stats[2..].iter().all(|s| s.pvalue.is_nan() && s.zscore.is_nan() && s.qvalue.is_nan()));
@@ -369,7 +370,7 @@ mod tests {
         assert!((stats[1].qvalue - 20.0 / 381.0).abs() < 1e-12);
         assert!((stats[0].qvalue - 30.0 / 381.0).abs() < 1e-12);
         // Against two passes over shuffled pairings: 800 null pairs, all 400 tested.
-        let stats = strata.shuffled(&all, &[link(3, 2.0), link(7, 9.0)], 2);
+        let (stats, _) = strata.shuffled(&all, &[link(3, 2.0), link(7, 9.0)], 2);
         assert_eq!(stats[0].pvalue, 3.0 / 801.0);
         assert_eq!(stats[1].pvalue, 2.0 / 801.0);
         // Two have p = 2/801, all five at most 3/801: the last decides.
@@ -380,7 +381,7 @@ mod tests {
     fn too_few_pairs_say_nothing() {
         let v = genome(2, 20);
         let strata = Strata::new(&v, &[5; 2], &[5; 20], &[None; 20]);
-        let stats = strata.matched(&[Link { gene: 0, peak: 0, weight: 1.0, cells: 1 }], 500_000.0);
+        let (stats, _) = strata.matched(&[Link { gene: 0, peak: 0, weight: 1.0, cells: 1 }], 500_000.0);
         assert!(stats[0].pvalue.is_nan());
     }
 }

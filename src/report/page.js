@@ -386,7 +386,7 @@
       s.appendChild(svg("text", { x, y: BASE + 73, "text-anchor": "middle", fill: "var(--ink)" }, m.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })));
     }
     s.appendChild(svg("text", { x: W / 2, y: BASE + 98, "text-anchor": "middle", fill: "var(--muted)" },
-      `position on ${D.chroms[genes.chrom[g]]} (${unit === 1e6 ? "Mb" : "kb"}); ${drawn.length} of the ${links.length} links on this page, wider and ${dark.matches ? "lighter" : "darker"} for higher scores (highest ${brief(most)})`));
+      `position on ${D.chroms[genes.chrom[g]]} (${unit === 1e6 ? "Mb" : "kb"}); ${drawn.length} of the ${links.length} links on this page (the tables of the discovery hold all), wider and ${dark.matches ? "lighter" : "darker"} for higher scores (highest ${brief(most)})`));
     arcs.appendChild(s);
   }
   input.addEventListener("input", () => {
