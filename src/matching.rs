@@ -137,9 +137,7 @@ impl Sides<'_> {
             };
             rna.0.rna_into(rna.1 as usize, &mut r);
             atac.0.atac_into(atac.1 as usize, &mut a);
-            let genes = r.genes.iter().enumerate().map(|(i, &g)| (g, r.expr.get(i)));
-            let peaks = a.peaks.iter().enumerate().map(|(i, &p)| (p, a.acc.get(i)));
-            batch.push(0, u64::from(q), genes, peaks);
+            batch.push(0, u64::from(q), r.rna(), a.atac());
         }
         batch
     }
@@ -157,15 +155,13 @@ fn halves(model: &Model<f32>, data: &DataSet, rna: bool) -> Result<Vec<f32>> {
         let mut batch = Batch::new();
         for c in from..(from + HALVES).min(data.n_cells()) {
             // The other modality is not looked at: one entry stands in.
-            let (mut genes, mut peaks) = (vec![(0, 1.0)], vec![(0, 1.0)]);
             if rna {
                 data.rna_into(c, &mut cell);
-                genes = cell.genes.iter().enumerate().map(|(i, &g)| (g, cell.expr.get(i))).collect();
+                batch.push(0, c as u64, cell.rna(), [(0, 1.0)]);
             } else {
                 data.atac_into(c, &mut cell);
-                peaks = cell.peaks.iter().enumerate().map(|(i, &p)| (p, cell.acc.get(i))).collect();
+                batch.push(0, c as u64, [(0, 1.0)], cell.atac());
             }
-            batch.push(0, c as u64, genes, peaks);
         }
         let (r, a) = model.halves(&batch);
         out.extend(if rna { r } else { a });

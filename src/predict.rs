@@ -150,8 +150,7 @@ fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
     let mut batch = Batch::new();
     for &c in cells {
         let cell = data.cell(c as usize);
-        let peaks = cell.peaks.iter().enumerate().map(|(i, &p)| (p, cell.acc.get(i)));
-        batch.push(1, u64::from(c), [(0, 1.0)], peaks);
+        batch.push(1, u64::from(c), [(0, 1.0)], cell.atac());
     }
     batch
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::evaluate::open_data;
 use super::table::{aligned, number};
-use super::{Context, Device, output_dir};
+use super::{Context, Device, Which, output_dir};
 use crate::device::Runner;
 use crate::discover::PARTS;
 use crate::discover::exports::{ChromNames, Export, Format};
@@ -14,7 +14,6 @@ use crate::discover::truth::TSS_WINDOW;
 use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
 use crate::error::{Error, Result};
 use crate::train::files::write_text;
-use crate::train::{Checkpoint, Run};
 
 /// Flags of `discover`.
 #[derive(Debug, clap::Args)]
@@ -63,12 +62,8 @@ pub struct Args {
     /// How these files name chromosomes
     #[arg(long, value_enum, default_value_t)]
     chrom_names: ChromNames,
-    /// The parameters to use
-    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
-    checkpoint: Checkpoint,
-    /// Accept data whose gene or peak names differ from the run's
-    #[arg(long)]
-    allow_missing: bool,
+    #[command(flatten)]
+    which: Which,
     /// Cells a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -119,10 +114,9 @@ fn check_out(args: &Args) -> Result<()> {
 /// Discovers, writes and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
-    let mut run = Run::open(&args.run)?;
-    run.allow_missing = args.allow_missing;
+    let run = args.which.open(&args.run)?;
     let data = open_data(&run, args.data.as_ref(), ctx)?;
-    let model = run.model(&data, args.checkpoint)?;
+    let model = run.model(&data, args.which.checkpoint)?;
     let options = DiscoverOptions {
         cell_types: args.cell_types.clone(),
         score: args.score,
@@ -156,7 +150,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let run = std::path::absolute(&args.run).unwrap_or_else(|_| args.run.clone());
     json["run"] = run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();
-    json["checkpoint"] = args.checkpoint.file_name().into();
+    json["checkpoint"] = args.which.checkpoint.file_name().into();
     write_text(&args.out.join("discover.json"), &format!("{json:#}\n"))?;
     ctx.result(&table(&made, &args.out), &json);
     Ok(())

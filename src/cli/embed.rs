@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::model::Model;
 use crate::predict::{self, Options};
-use crate::train::{Checkpoint, Run};
+use crate::train::Run;
 
 /// Flags of `embed` and `translate`.
 #[derive(Debug, clap::Args)]
@@ -19,12 +19,9 @@ pub struct Args {
     /// The data set [default: the run's]
     #[arg(long, value_name = "DATA")]
     pub data: Option<PathBuf>,
-    /// Which checkpoint
-    #[arg(long, value_name = "best|last", default_value = "best")]
-    pub checkpoint: Checkpoint,
-    /// Meet data whose gene or peak names differ from the run's
-    #[arg(long)]
-    pub allow_missing: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub which: super::Which,
     /// Add node-level outputs r_i and p_j, in uns/sccrossrec/nodes
     #[arg(long)]
     pub nodes: bool,
@@ -57,14 +54,13 @@ pub(super) struct Opened {
 
 pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
     let device = args.device.choose()?;
-    let mut run = Run::open(&args.run)?;
-    run.allow_missing = args.allow_missing;
+    let run = args.which.open(&args.run)?;
     output_file(&args.out, args.force)?;
     let data = run.open_data(args.data.as_deref())?;
     if data.hash() != run.data_hash() {
         ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
     }
-    let model = run.model(&data, args.checkpoint)?;
+    let model = run.model(&data, args.which.checkpoint)?;
     let nodes = match (args.nodes, args.cells.is_empty()) {
         (false, _) => Vec::new(),
         (true, true) => {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Device, output_file};
+use super::{Context, Device, Which, output_file};
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
 use crate::graph::DataSet;
+use crate::train::Run;
 use crate::train::files::write_text;
-use crate::train::{Checkpoint, Run};
 
 /// Flags of `evaluate`.
 #[derive(Debug, clap::Args)]
@@ -25,12 +25,8 @@ pub struct Args {
     /// The sample set [default: the one the run was trained on]
     #[arg(long, value_name = "NAME")]
     samples: Option<String>,
-    /// The parameters to use
-    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
-    checkpoint: Checkpoint,
-    /// Accept data whose gene or peak names differ from the run's
-    #[arg(long)]
-    allow_missing: bool,
+    #[command(flatten)]
+    which: Which,
     /// Samples a forward pass
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -59,8 +55,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if let Some(out) = &args.out {
         output_file(out, args.force)?;
     }
-    let mut run = Run::open(&args.run)?;
-    run.allow_missing = args.allow_missing;
+    let run = args.which.open(&args.run)?;
     let data = open_data(&run, args.data.as_ref(), ctx)?;
     data.need_both("evaluation")?;
     let name = args.samples.as_ref().unwrap_or(&run.config.samples);
@@ -71,7 +66,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             "warning: sample set `{name}` is not the one that the run was trained on: training may have seen its cells"
         ));
     }
-    let model = run.model(&data, args.checkpoint)?;
+    let model = run.model(&data, args.which.checkpoint)?;
     let bar = ctx.progress(args.part.numbers(&set).len() as u64, "evaluate");
     let result = evaluate(Runner::new(&model, &device)?, &data, &set, args.part, args.batch_size as usize, &mut |n| {
         bar.set_position(n)
@@ -83,7 +78,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     json["data"] = data.dir().display().to_string().into();
     json["samples"] = name.as_str().into();
     json["trained_on_samples"] = trained_on.into();
-    json["checkpoint"] = args.checkpoint.file_name().into();
+    json["checkpoint"] = args.which.checkpoint.file_name().into();
     if let Some(out) = &args.out {
         write_text(out, &format!("{json:#}\n"))?;
     }

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::table::{aligned, number};
-use super::{Context, Device, output_file};
+use super::{Context, Device, Which, output_file};
 use crate::device::Runner;
 use crate::discover::maps::field;
 use crate::error::Result;
 use crate::graph::DataSet;
 use crate::matching::{Metrics, Options, Query, rank};
 use crate::train::files::write_atomic;
-use crate::train::{Checkpoint, Run};
 
 /// Flags of `match`.
 #[derive(Debug, clap::Args)]
@@ -42,12 +41,8 @@ pub struct Args {
     /// Pass every pair through the model
     #[arg(long, conflicts_with_all = ["candidates", "anchors"])]
     exact: bool,
-    /// The parameters to use
-    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
-    checkpoint: Checkpoint,
-    /// Accept data whose gene or peak names differ from the run's
-    #[arg(long)]
-    allow_missing: bool,
+    #[command(flatten)]
+    which: Which,
     /// Pairs a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -64,11 +59,10 @@ pub struct Args {
 /// Ranks, writes and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
-    let mut run = Run::open(&args.run)?;
-    run.allow_missing = args.allow_missing;
+    let run = args.which.open(&args.run)?;
     output_file(&args.out, args.force)?;
     let (rna, atac) = (DataSet::open(&args.rna)?, DataSet::open(&args.atac)?);
-    let model = run.model(&rna, args.checkpoint)?;
+    let model = run.model(&rna, args.which.checkpoint)?;
     let options = Options {
         query: args.query,
         top: args.top as usize,

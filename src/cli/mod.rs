@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::device::Precision;
 use crate::error::{Error, Result};
+use crate::train::{Checkpoint, Run};
 
 mod config;
 
@@ -137,6 +138,26 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Recipes(args) => recipes::run(args, ctx),
         Verb::Kernels(args) => kernels::run(args, ctx),
         Verb::Doctor(args) => doctor::run(args, ctx),
+    }
+}
+
+/// Which parameters of a run, and what data they may meet.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    pub checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    pub allow_missing: bool,
+}
+
+impl Which {
+    /// Opens the run, to meet such data.
+    pub fn open(&self, run: &Path) -> Result<Run> {
+        let mut run = Run::open(run)?;
+        run.allow_missing = self.allow_missing;
+        Ok(run)
     }
 }
 

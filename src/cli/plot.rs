@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Device, output_file};
+use super::{Context, Device, Which, output_file};
 use crate::device::Runner;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::error::{Error, Result};
 use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
 use crate::predict::{Options, embeddings};
 use crate::report::{Found, hint, log, pca};
+use crate::train::Run;
 use crate::train::files::write_atomic;
-use crate::train::{Checkpoint, Run};
 
 /// Flags of `plot`.
 #[derive(Debug, clap::Args)]
@@ -65,12 +65,8 @@ struct Embedding {
     /// Other data than the run was trained on
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The parameters to use
-    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
-    checkpoint: Checkpoint,
-    /// Accept data whose gene or peak names differ from the run's
-    #[arg(long)]
-    allow_missing: bool,
+    #[command(flatten)]
+    which: Which,
     #[command(flatten)]
     out: Out,
     #[command(flatten)]
@@ -181,10 +177,9 @@ impl Embedding {
     fn scene(&self, out: &Out, ctx: &Context) -> Result<Scene> {
         out.check()?;
         let device = self.device.choose()?;
-        let mut run = Run::open(&self.run)?;
-        run.allow_missing = self.allow_missing;
+        let run = self.which.open(&self.run)?;
         let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
-        let model = run.model(&data, self.checkpoint)?;
+        let model = run.model(&data, self.which.checkpoint)?;
         let bar = ctx.progress(data.n_cells() as u64, "embed");
         let progress = |n| bar.set_position(n);
         let z =

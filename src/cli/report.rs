@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Device, output_file};
+use super::{Context, Device, Which, output_file};
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Part, evaluate};
@@ -10,8 +10,8 @@ use crate::graph::{DataSet, SampleSet};
 use crate::model::Model;
 use crate::predict::{Options, embeddings};
 use crate::report::{Found, Page, Pca, Shown, log, page, pca};
+use crate::train::Run;
 use crate::train::files::write_text;
-use crate::train::{Checkpoint, Run};
 
 /// Flags of `report`.
 #[derive(Debug, clap::Args)]
@@ -28,12 +28,8 @@ pub struct Args {
     /// The data set, where it is not where it was, or another one
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The parameters to use
-    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
-    checkpoint: Checkpoint,
-    /// Accept data whose gene or peak names differ from the run's
-    #[arg(long)]
-    allow_missing: bool,
+    #[command(flatten)]
+    which: Which,
     /// Compute no metrics
     #[arg(long)]
     no_evaluate: bool,
@@ -148,7 +144,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     output_file(&args.out, args.force)?;
     let (mut run, found) = sources(args)?;
     if let Ok(run) = &mut run {
-        run.allow_missing = args.allow_missing;
+        run.allow_missing = args.which.allow_missing;
     }
     let data = data_of(args, &run, ctx)?;
     let set = match (&run, &data) {
@@ -161,10 +157,10 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             let model = match both {
                 Err(e) => Err(e),
                 // A run that has no checkpoint yet still has a report; data that do not fit are the user's to mend.
-                Ok(()) if !run.checkpoint_path(args.checkpoint).exists() => {
-                    Err(format!("The run has no checkpoint {} yet.", args.checkpoint.file_name()))
+                Ok(()) if !run.checkpoint_path(args.which.checkpoint).exists() => {
+                    Err(format!("The run has no checkpoint {} yet.", args.which.checkpoint.file_name()))
                 }
-                Ok(()) => Ok(run.model(data, args.checkpoint)?),
+                Ok(()) => Ok(run.model(data, args.which.checkpoint)?),
             };
             match model {
                 Ok(model) => compute(args, ctx, &model, data, set.as_ref())?,

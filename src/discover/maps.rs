@@ -88,11 +88,13 @@ pub fn field(name: &str) -> Cow<'_, str> {
     if name.contains(['\t', '\n', '\r']) { Cow::from(name.replace(['\t', '\n', '\r'], " ")) } else { Cow::from(name) }
 }
 
-fn known(x: i64) -> String {
+/// A coordinate; `.` where it is unknown.
+pub(super) fn known(x: i64) -> String {
     if x < 0 { ".".into() } else { x.to_string() }
 }
 
-fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
+/// Name of a chromosome as a field.
+pub(super) fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
     v.chromosomes.get(chrom as usize).map_or(Cow::from("."), |c| field(c))
 }
 

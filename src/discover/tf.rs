@@ -24,7 +24,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::maps::{Maps, TypeMap, field};
+use super::maps::{Maps, TypeMap, chromosome, field, known};
 use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
@@ -600,7 +600,6 @@ impl TfComparison {
 /// # Errors
 /// A file that cannot be written.
 pub fn write_tracks(path: &Path, v: &Vocabulary, tracks: &[TfTrack]) -> Result<()> {
-    let known = |x: i64| if x < 0 { ".".to_string() } else { x.to_string() };
     write_atomic(path, |out| {
         write!(out, "chrom\tstart\tend\tpeak")?;
         for t in tracks {
@@ -608,7 +607,7 @@ pub fn write_tracks(path: &Path, v: &Vocabulary, tracks: &[TfTrack]) -> Result<(
         }
         writeln!(out)?;
         for (i, p) in v.peaks.iter().enumerate() {
-            let chrom = v.chromosomes.get(p.chrom as usize).map_or(".".into(), |c| field(c));
+            let chrom = chromosome(v, p.chrom);
             write!(out, "{chrom}\t{}\t{}\t{}", known(p.start), known(p.end), field(&p.name))?;
             for t in tracks {
                 write!(out, "\t{}", t.scores.get(i).copied().unwrap_or(0.0))?;

@@ -119,6 +119,18 @@ pub struct Cell {
     pub acc: Values,
 }
 
+impl Cell {
+    /// Gene nodes: (index, e).
+    pub fn rna(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.genes.iter().enumerate().map(|(i, &g)| (g, self.expr.get(i)))
+    }
+
+    /// Peak nodes: (index, a).
+    pub fn atac(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
+        self.peaks.iter().enumerate().map(|(i, &p)| (p, self.acc.get(i)))
+    }
+}
+
 /// One sample: RNA of one cell, ATAC of another or the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {

@@ -294,9 +294,8 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     let open = |path: &Option<PathBuf>, modality, select| {
         path.as_deref().map(|path| Input::open(path, modality, select, say)).transpose()
     };
-    let rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
-    let atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
-    let (mut rna, mut atac) = (rna, atac);
+    let mut rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
+    let mut atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
     if let Some(path) = &config.obs {
         let table = Arc::new(CellTable::read(path)?);
         for input in rna.iter_mut().chain(atac.iter_mut()) {
@@ -348,48 +347,16 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         _ => return Err(Error::usage("one modality alone needs --like DATA, the data set of the trained model")),
     };
     let mut vocabulary = constant.vocabulary;
-    let unknown = vocabulary.unknown;
-    let genes_unknown = vocabulary.genes.iter().filter(|g| Some(g.chrom) == unknown).count();
-    let peaks_unknown = vocabulary.peaks.iter().filter(|p| Some(p.chrom) == unknown).count();
-    for (n, all, what) in
-        [(genes_unknown, vocabulary.genes.len(), "genes"), (peaks_unknown, vocabulary.peaks.len(), "peaks")]
-    {
-        if n > 0 {
-            say(&format!("{what} without a chromosome: {n} of {all}; they are on {UNKNOWN}, which matches nothing"));
-        }
-    }
-    // Pairs are made within a chromosome, and tested by distance.
-    let with_gene: HashSet<u32> = vocabulary.genes.iter().map(|g| g.chrom).collect();
-    let alone = vocabulary.peaks.iter().filter(|p| Some(p.chrom) != unknown && !with_gene.contains(&p.chrom)).count();
-    let no_tss = vocabulary.genes.iter().filter(|g| g.tss.is_none()).count() - genes_unknown_without_tss(&vocabulary);
-    let no_place = vocabulary.peaks.iter().filter(|p| p.start < 0 && Some(p.chrom) != unknown).count();
-    for (n, all, what, fix) in [
-        (alone, vocabulary.peaks.len(), "peaks on a chromosome without a gene, which match nothing", ""),
-        (
-            no_tss,
-            vocabulary.genes.len(),
-            "genes with a chromosome but no TSS",
-            "; distances are then unknown (--gtf tells)",
-        ),
-        (
-            no_place,
-            vocabulary.peaks.len(),
-            "peaks with a chromosome but no start and end",
-            "; distances are then unknown",
-        ),
-    ] {
-        if n > 0 {
-            say(&format!("{what}: {n} of {all}{fix}"));
-        }
-    }
+    let (genes_unknown, peaks_unknown) = tell_gaps(&vocabulary, say);
     let described: Vec<&Input> = rna.iter().chain(&atac).collect();
     let labels = cell_types(config, &described, say)?;
 
+    let columns = cell_columns(config, &described)?;
     // What is wrong with the samples is said before the long work, not after it.
     if described.len() == 2 {
         let mut draft = Vocabulary { cells: vec![String::new(); pairs.len()], ..Vocabulary::default() };
         label_cells(&mut draft, &labels, &pairs, &|_| {});
-        draft.obs = obs_columns(config, &described, &pairs)?;
+        draft.obs = coded(&columns, &pairs);
         default_samples(config, &draft, &|_| {})?;
     }
 
@@ -432,10 +399,9 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
             "give files in which they have",
         ));
     }
-    let row_of = |k: &(u32, u32), modality| if modality == Modality::Rna { k.0 } else { k.1 } as usize;
-    vocabulary.cells = kept.iter().map(|k| first.cells[row_of(k, first.modality)].clone()).collect();
+    vocabulary.cells = kept.iter().map(|k| first.cells[of_modality(k, first.modality) as usize].clone()).collect();
     label_cells(&mut vocabulary, &labels, &kept, say);
-    vocabulary.obs = obs_columns(config, &described, &kept)?;
+    vocabulary.obs = coded(&columns, &kept);
 
     let mut parts = write_vocabulary(folder.path(), &vocabulary)?;
     parts.push(write_part(folder.path(), dataset::OBS, &dataset::obs_bytes(&vocabulary.obs))?);
@@ -765,9 +731,31 @@ pub(crate) fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
     ))
 }
 
-/// Genes on no chromosome that have no TSS either.
-fn genes_unknown_without_tss(v: &Vocabulary) -> usize {
-    v.genes.iter().filter(|g| g.tss.is_none() && Some(g.chrom) == v.unknown).count()
+/// Tells what has no chromosome, no partner or no place; returns the genes and the peaks without a chromosome.
+fn tell_gaps(v: &Vocabulary, say: &(dyn Fn(&str) + Sync)) -> (usize, usize) {
+    let known = |chrom: u32| Some(chrom) != v.unknown;
+    let (genes, peaks) = (v.genes.len(), v.peaks.len());
+    let with_gene: HashSet<u32> = v.genes.iter().map(|g| g.chrom).collect();
+    let count = |of: &dyn Fn(&Peak) -> bool| v.peaks.iter().filter(|p| of(p)).count();
+    let genes_unknown = v.genes.iter().filter(|g| !known(g.chrom)).count();
+    let peaks_unknown = count(&|p| !known(p.chrom));
+    let alone = count(&|p| known(p.chrom) && !with_gene.contains(&p.chrom));
+    let no_tss = v.genes.iter().filter(|g| known(g.chrom) && g.tss.is_none()).count();
+    let no_place = count(&|p| known(p.chrom) && p.start < 0);
+    let unknown = format!("; they are on {UNKNOWN}, which matches nothing");
+    // Pairs are made within a chromosome, and tested by distance.
+    for (n, all, what, so) in [
+        (genes_unknown, genes, "genes without a chromosome", unknown.as_str()),
+        (peaks_unknown, peaks, "peaks without a chromosome", &unknown),
+        (alone, peaks, "peaks on a chromosome without a gene, which match nothing", ""),
+        (no_tss, genes, "genes with a chromosome but no TSS", "; distances are then unknown (--gtf tells)"),
+        (no_place, peaks, "peaks with a chromosome but no start and end", "; distances are then unknown"),
+    ] {
+        if n > 0 {
+            say(&format!("{what}: {n} of {all}{so}"));
+        }
+    }
+    (genes_unknown, peaks_unknown)
 }
 
 /// Names made distinct by `-1`, `-2`, …; an empty list is an error.
@@ -1255,17 +1243,22 @@ fn cell_types(config: &PrepareConfig, inputs: &[&Input], say: &(dyn Fn(&str) + S
 const FEW_TEXTS: usize = 1000;
 const FEW_NUMBERS: usize = 100;
 
-/// Columns of cells with few distinct values (batch, donor, site, …), those of the RNA file first.
-fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -> Result<Vec<ObsColumn>> {
+/// A column of cells that may be kept.
+struct CellColumn {
+    from: Modality,
+    name: String,
+    column: Column,
+    /// Most values it may have.
+    few: usize,
+}
+
+/// Columns that may tell batches, donors or sites: texts and whole numbers, those of the RNA file first.
+fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellColumn>> {
     let labels = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
-    let mut out: Vec<ObsColumn> = Vec::new();
+    let mut out = Vec::new();
     for input in inputs {
-        let rows: Vec<u32> = kept.iter().map(|&(r, a)| if input.modality == Modality::Rna { r } else { a }).collect();
-        for name in input.cell_columns()? {
-            if name == labels || out.iter().any(|c| c.name == name) {
-                continue;
-            }
-            let few = match input.cell_column(&name) {
+        for name in input.cell_columns()?.into_iter().filter(|n| n != labels) {
+            let (column, few) = match input.cell_column(&name) {
                 // Whole numbers with gaps are stored so.
                 Ok(Some(Column::Floats(v))) if v.iter().all(|x| x.is_nan() || x.fract() == 0.0) => {
                     (Column::Floats(v), FEW_NUMBERS)
@@ -1276,26 +1269,44 @@ fn obs_columns(config: &PrepareConfig, inputs: &[&Input], kept: &[(u32, u32)]) -
                 // A column of a kind that cannot be read is none to go by, and no reason to stop.
                 Err(_) => continue,
             };
-            let values = few.0.select(&rows).into_text();
-            let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
-            if distinct.len() > few.1 || distinct.is_empty() {
-                continue;
-            }
-            let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
-            categories.sort_unstable();
-            let code: HashMap<&str, u32> = (0..).zip(&categories).map(|(i, c)| (c.as_str(), i)).collect();
-            let codes = values.iter().map(|v| v.as_deref().map_or(ObsColumn::MISSING, |v| code[v])).collect();
-            out.push(ObsColumn { name, categories, codes });
+            out.push(CellColumn { from: input.modality, name, column, few });
         }
     }
     Ok(out)
 }
 
+/// Those with few distinct values among the cells that are kept; of two of one name the first.
+fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
+    let rows = |from: Modality| kept.iter().map(move |k| of_modality(k, from)).collect::<Vec<u32>>();
+    let (rna, atac) = (rows(Modality::Rna), rows(Modality::Atac));
+    let mut out: Vec<ObsColumn> = Vec::new();
+    for c in columns {
+        if out.iter().any(|o| o.name == c.name) {
+            continue;
+        }
+        let values = c.column.select(if c.from == Modality::Rna { &rna } else { &atac }).into_text();
+        let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
+        if distinct.len() > c.few || distinct.is_empty() {
+            continue;
+        }
+        let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
+        categories.sort_unstable();
+        let code: HashMap<&str, u32> = (0..).zip(&categories).map(|(i, c)| (c.as_str(), i)).collect();
+        let codes = values.iter().map(|v| v.as_deref().map_or(ObsColumn::MISSING, |v| code[v])).collect();
+        out.push(ObsColumn { name: c.name.clone(), categories, codes });
+    }
+    out
+}
+
+/// Row of a cell in the file of a modality.
+fn of_modality(cell: &(u32, u32), modality: Modality) -> u32 {
+    if modality == Modality::Rna { cell.0 } else { cell.1 }
+}
+
 fn label_cells(v: &mut Vocabulary, labels: &Option<Labels>, kept: &[(u32, u32)], say: &(dyn Fn(&str) + Sync)) {
     let Some(labels) = labels else { return };
-    let label = |&(r, a): &(u32, u32)| {
-        labels.labels[if labels.from == Modality::Rna { r } else { a } as usize].as_deref().unwrap_or(UNLABELLED)
-    };
+    let label =
+        |cell: &(u32, u32)| labels.labels[of_modality(cell, labels.from) as usize].as_deref().unwrap_or(UNLABELLED);
     let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
     types.sort_unstable();
     let number: HashMap<&str, u32> = types.iter().enumerate().map(|(i, t)| (*t, i as u32)).collect();

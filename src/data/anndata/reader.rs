@@ -32,6 +32,8 @@ pub struct AnnData {
     bytes: u64,
     /// `raw` stands for `X` and `var`.
     raw: bool,
+    /// Layer that stands for `X`.
+    layer: Option<String>,
 }
 
 /// `obs` or `var`, as it is stored.
@@ -71,7 +73,7 @@ impl AnnData {
     pub(crate) fn inside(path: &Path, file: &File, inside: &str, bytes: u64) -> Result<Self> {
         let at = if inside.is_empty() { "/" } else { inside };
         let root = file.group(at).at(path, || format!("open `{at}`"))?;
-        let data = AnnData { path: path.to_path_buf(), root, inside: inside.into(), bytes, raw: false };
+        let data = AnnData { path: path.to_path_buf(), root, inside: inside.into(), bytes, raw: false, layer: None };
         for axis in [Axis::Obs, Axis::Var] {
             if !data.root.link_exists(axis.name()) {
                 return Err(Error::input(
@@ -96,6 +98,12 @@ impl AnnData {
             format!("no `{}raw` with a matrix and names; layers there are: {}", self.inside, list(&self.layers())),
             "choose X or a layer",
         ))
+    }
+
+    /// The same file with this layer in the place of `X`; it must be there. `hint` is the flag that chose it.
+    pub(crate) fn with_layer(self, layer: Option<&str>, hint: &str) -> Result<Self> {
+        self.matrix(layer, hint)?;
+        Ok(AnnData { layer: layer.map(String::from), ..self })
     }
 
     /// Does `raw` stand for `X` and `var`?
@@ -296,7 +304,7 @@ impl AnnData {
     /// The matrix at `X` (of `raw`, after [`AnnData::with_raw`]), or at `layers/NAME`. `hint` tells the flag that
     /// chooses another one.
     pub fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
-        let at = match layer {
+        let at = match layer.or(self.layer.as_deref()) {
             None | Some("X") if self.raw && self.root.link_exists("raw.X") => "raw.X".to_string(),
             None | Some("X") if self.raw => "raw/X".to_string(),
             None | Some("X") => "X".to_string(),

@@ -166,7 +166,7 @@ pub struct Select {
 /// [`Error::Input`] where nothing known is there, or it does not hold that modality.
 pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn Source>> {
     let source: Box<dyn Source> = match detect(path)? {
-        Found::AnnData(data) => Box::new(AnnDataSource::new(data, select, modality)?),
+        Found::AnnData(data) => Box::new(chosen(data, select, modality)?),
         Found::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
         Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
         Found::TenXLegacy(file, bytes, genomes) => {
@@ -351,59 +351,12 @@ impl Source for AnnData {
     }
 }
 
-/// An `.h5ad` file as a source, with a layer chosen.
-#[derive(Debug)]
-pub(crate) struct AnnDataSource {
-    data: AnnData,
-    layer: Option<String>,
-}
-
-impl AnnDataSource {
-    pub(crate) fn new(data: AnnData, select: &Select, modality: Modality) -> Result<Self> {
+/// AnnData with the layer that is wanted in the place of `X`.
+fn chosen(data: AnnData, select: &Select, modality: Modality) -> Result<AnnData> {
+    match select.layer.as_deref() {
         // A layer may be called `raw`, too; it comes first.
-        let data = match select.layer.as_deref() {
-            Some("raw") if !data.layers().iter().any(|l| l == "raw") => data.with_raw()?,
-            layer => {
-                data.matrix(layer, modality.layer_flag())?;
-                data
-            }
-        };
-        let layer = if data.is_raw() { None } else { select.layer.clone() };
-        Ok(AnnDataSource { data, layer })
-    }
-}
-
-impl Source for AnnDataSource {
-    fn path(&self) -> &Path {
-        self.data.path()
-    }
-
-    fn form(&self) -> Form {
-        Form::AnnData
-    }
-
-    fn names(&self, axis: Axis) -> Result<Vec<String>> {
-        self.data.names(axis)
-    }
-
-    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
-        self.data.columns(axis)
-    }
-
-    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
-        self.data.column(axis, name)
-    }
-
-    fn layers(&self) -> Vec<String> {
-        self.data.layers()
-    }
-
-    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
-        self.data.matrix(layer.or(self.layer.as_deref()), hint)
-    }
-
-    fn whole_anndata(&self) -> Option<&AnnData> {
-        self.data.whole_anndata()
+        Some("raw") if !data.layers().iter().any(|l| l == "raw") => data.with_raw(),
+        layer => data.with_layer(layer, modality.layer_flag()),
     }
 }
 

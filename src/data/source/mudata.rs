@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hdf5::File;
 
-use super::{AnnDataSource, Form, Modality, Select, Source};
+use super::{Form, Modality, Select, Source, chosen};
 use crate::data::anndata::{AnnData, Axis, Column, Matrix, list};
 use crate::error::{Error, Result};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct MuDataSource {
     name: String,
-    own: AnnDataSource,
+    own: AnnData,
     /// The columns of all cells; `None` where the file has none.
     all: Option<AnnData>,
 }
@@ -43,7 +43,7 @@ pub(super) fn open(path: &Path, file: &File, bytes: u64, modality: Modality, sel
         ));
     };
     let data = AnnData::inside(path, file, &format!("mod/{name}/"), bytes)?;
-    let own = AnnDataSource::new(data, select, modality)?;
+    let own = chosen(data, select, modality)?;
     let all = if file.link_exists("obs") && file.link_exists("var") {
         Some(AnnData::inside(path, file, "", bytes)?)
     } else {
