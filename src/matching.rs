@@ -9,8 +9,8 @@
 //! 2. *The model*: the best candidates of each query, each pair passed through the whole model: exact.
 //!
 //! Probabilities and the order of what is listed are exact, as those of `evaluate`. What the completion may do is to miss a
-//! partner. On 516 cells of SNARE-seq cortex, where all pairs were scored as well, 50 candidates held 91 to 95 % of the ten
-//! best of all (32 anchors; 16: 83 to 87 %; the halves of the embedding, each from its own modality, found 43 %).
+//! partner. On 516 cells of SNARE-seq cortex, where all pairs were scored as well, 50 candidates held 91 % of the ten
+//! best of all (32 anchors; 16: 86 %; the halves of the embedding, each from its own modality, found 43 %).
 //! Where cells of one name are on both sides, [`Metrics`] say how many partners were among the candidates. With
 //! [`Options::exact`], or where it costs no more, every pair goes through the model.
 
