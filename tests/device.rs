@@ -486,6 +486,23 @@ fn the_same_bits() {
 }
 
 #[test]
+fn options_of_the_cpu_are_refused() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let sampled = TrainConfig { translate_genes: Some(0.5), ..config() };
+    let lazy = TrainConfig { lazy_adam: true, ..config() };
+    for (flag, config) in [("--translate-genes", sampled), ("--lazy-adam", lazy)] {
+        let out = dir.path().join("run");
+        let e = train::train_on(&d.device(), &data, &set, &config, &out, &mut ()).unwrap_err();
+        let text = e.to_string();
+        assert!(e.exit_code() == 2 && text.contains(flag) && text.contains("--device cpu"), "{text}");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn graphs_give_the_same_bits() {
     let d = shared(Precision::F32);
     let (model, batch) = random(2, 6, 4);

@@ -85,6 +85,13 @@ pub struct Args {
     /// Weight of the translation loss
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub alpha: Option<f64>,
+    /// Train each step's translation on so many genes (or this share of them, below 1), drawn at random: an estimate, for
+    /// the CPU [default: all]
+    #[arg(long, value_name = "N|FRACTION", allow_negative_numbers = true)]
+    pub translate_genes: Option<f64>,
+    /// Adam that leaves alone the id embeddings that a step does not read: another optimiser, for the CPU
+    #[arg(long)]
+    pub lazy_adam: bool,
     /// Dropout of the matching head
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
@@ -123,7 +130,13 @@ pub struct Args {
 impl Args {
     /// The device, with the kernels that were asked for, all of them checked.
     fn open_device(&self, config: &TrainConfig, ctx: &Context) -> Result<crate::device::Device> {
-        let device = crate::device::Device::choose(&self.device.device, config.precision, &self.kernel)?;
+        let device = match (self.device.device.as_str(), config.check_for_cuda()) {
+            // What only the CPU does needs no GPU to be looked for.
+            ("auto", Err(_)) => "cpu",
+            (asked, Err(e)) if asked.starts_with("cuda") => return Err(e),
+            (asked, _) => asked,
+        };
+        let device = crate::device::Device::choose(device, config.precision, &self.kernel)?;
         if let crate::device::Device::Cuda(d) = &device {
             trust::ensure(&d.gpu, &d.kernels, &self.kernel, d.precision, |line| ctx.say(line))?;
         }
@@ -168,6 +181,8 @@ impl Args {
             checkpoint_steps: self.checkpoint_steps.or(base.checkpoint_steps),
             checkpoint_minutes: self.checkpoint_minutes.or(base.checkpoint_minutes),
             on_nan: self.on_nan.unwrap_or(base.on_nan),
+            translate_genes: self.translate_genes.or(base.translate_genes),
+            lazy_adam: self.lazy_adam || base.lazy_adam,
             precision: self.precision.unwrap_or(base.precision),
         }
     }

@@ -32,12 +32,21 @@ impl<T: Real> Model<T> {
     /// Counts the flops of `train_step` on this batch with the present parameters (a forward pass finds which genes
     /// get a translation gradient).
     pub fn flops(&self, batch: &Batch<T>) -> Result<Flops> {
+        self.flops_of(batch, None)
+    }
+
+    /// The same where only these genes are translated (ascending), as [`super::Run::genes`] says.
+    pub fn flops_of(&self, batch: &Batch<T>, some: Option<&[u32]>) -> Result<Flops> {
         let want = super::Want { translation: true, attention: true, ..Default::default() };
         let out = self.forward(batch, want)?;
         let c = &self.config;
         let (h, d) = (c.hidden as f64, c.embedding_dim as f64);
         let positives: Vec<usize> = (0..batch.len()).filter(|&i| batch.label[i] == 1).collect();
-        let genes = NodeSet::new(&batch.rna, &self.features.gene_chrom, !positives.is_empty());
+        let genes = match some.filter(|_| !positives.is_empty()) {
+            Some(some) => NodeSet::with(&batch.rna, &self.features.gene_chrom, some),
+            None => NodeSet::new(&batch.rna, &self.features.gene_chrom, !positives.is_empty()),
+        };
+        let translated = some.map_or(c.genes, <[u32]>::len);
         let peaks = NodeSet::new(&batch.atac, &self.features.peak_chrom, false);
         let mut f = Flops::default();
         for (rows, extra) in [(genes.rows.len(), c.gene_extra), (peaks.rows.len(), c.dna_length)] {
@@ -55,7 +64,7 @@ impl<T: Real> Model<T> {
         f.pool = (genes.nnz() + peaks.nnz()) as f64 * d * 4.0;
         if !positives.is_empty() {
             let cols = Columns::new(&peaks, &positives);
-            f.translate = 2.0 * (c.genes * cols.len()) as f64 * h;
+            f.translate = 2.0 * (translated * cols.len()) as f64 * h;
             let per_head = h / c.heads as f64;
             for head in 0..c.heads {
                 let active: Vec<Vec<u32>> = positives
@@ -66,7 +75,10 @@ impl<T: Real> Model<T> {
                         index.iter().zip(value).for_each(|(&g, &v)| truth[g as usize] = v);
                         let pred = &out.translation[i][head * c.genes..(head + 1) * c.genes];
                         let differs = |g: &u32| T::of(f64::from(pred[*g as usize])) != truth[*g as usize];
-                        (0..c.genes as u32).filter(differs).collect()
+                        match some {
+                            Some(some) => some.iter().copied().filter(differs).collect(),
+                            None => (0..c.genes as u32).filter(differs).collect(),
+                        }
                     })
                     .collect();
                 f.translate_backward += 6.0 * per_head * Plan::new(c.genes, &cols, &active).pairs() as f64;

@@ -3,6 +3,7 @@
 mod batch;
 mod config;
 mod flops;
+mod genes;
 mod params;
 mod pass;
 pub mod reference;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use batch::{Batch, Csr, Features};
 pub use config::ModelConfig;
 pub use flops::Flops;
+pub use genes::sample_genes;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
 pub use pass::{Decisions, Run};
 pub(crate) use pass::{sparse, spread};
@@ -93,9 +95,10 @@ pub struct Output<T> {
     pub embedding: Vec<T>,
     /// `[B]`, with `Want::attention`.
     pub attention: Vec<Attention<T>>,
-    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives.
+    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where [`Run::genes`] are
+    /// named, of these alone.
     pub translation: Vec<Vec<u8>>,
-    /// `[B]`, with `Want::counts`: `[heads, G]` for positives, empty for negatives.
+    /// `[B]`, with `Want::counts`: as `translation`.
     pub counts: Vec<Vec<u32>>,
     /// `[B]`, with `Want::nodes`.
     pub nodes: Vec<Nodes<T>>,

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Attention, Batch, Dropout, Model, Nodes, Output, PREFIX, Want};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::attend::{AttendSpec, Selection, attend};
 use crate::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
 use crate::ops::nodes::NodeSet;
 use crate::ops::pool::{Weights, pool};
 use crate::ops::project::{Extra, Side, project};
+use crate::ops::rows::rows;
 use crate::ops::translate::{Columns, TranslateSpec, counts, translate};
 use crate::real::Real;
 use crate::tape::{Grads, Tape, Var};
@@ -20,7 +21,7 @@ use crate::tape::{Grads, Tape, Var};
 pub struct Decisions<T> {
     /// `[B]`.
     pub attend: Vec<Selection<T>>,
-    /// `[positives × heads, G]` of 0/1.
+    /// `[positives × heads, G]` of 0/1; of [`Run::genes`] alone, where they are named.
     pub translate: Vec<u8>,
 }
 
@@ -51,6 +52,9 @@ pub struct Run<'a, T> {
     pub want: Want,
     /// Follow these choices.
     pub given: Option<&'a Decisions<T>>,
+    /// Translate these genes only, ascending and distinct (none named: all). The loss is the mean over them; over uniform
+    /// random draws ([`super::sample_genes`]) its expectation, and that of its gradient, are those of all genes.
+    pub genes: Option<&'a [u32]>,
 }
 
 /// Parameters by name on a tape.
@@ -133,17 +137,42 @@ impl<T: Real> Model<T> {
         (r, a)
     }
 
+    /// Rows of the id tables that a training step on `batch` reads and writes, ascending: genes first, peaks behind them, as
+    /// they lie in the arena. `genes` as in [`Run::genes`].
+    pub fn table_rows(&self, batch: &Batch<T>, genes: Option<&[u32]>) -> Vec<u32> {
+        let c = &self.config;
+        let translating = batch.label.contains(&1);
+        let mut named = vec![false; c.genes + c.peaks];
+        match genes {
+            _ if !translating => {}
+            Some(some) => some.iter().for_each(|&g| named[g as usize] = true),
+            None => named[..c.genes].fill(true),
+        }
+        batch.rna.indices.iter().for_each(|&g| named[g as usize] = true);
+        batch.atac.indices.iter().for_each(|&p| named[c.genes + p as usize] = true);
+        (0..).zip(named).filter(|x| x.1).map(|x| x.0).collect()
+    }
+
     /// One pass over a batch. The batch is checked first (indices, order, no empty sample).
     pub fn run(&self, batch: &Batch<T>, run: Run<'_, T>) -> Result<Output<T>> {
         batch.validate(&self.features)?;
         let c = &self.config;
+        if let Some(list) = run.genes
+            && (list.is_empty() || !list.is_sorted_by(|a, b| a < b) || list.iter().any(|&g| g as usize >= c.genes))
+        {
+            return Err(Error::usage("genes to translate: they are to be ascending numbers of genes, at least one"));
+        }
         let (n, h) = (batch.len(), c.hidden);
         let positives: Vec<usize> = (0..n).filter(|&i| batch.label[i] == 1).collect();
         let translating = !positives.is_empty() && (run.grads.is_some() || run.want.translation || run.want.counts);
         let mut tape = if run.grads.is_some() { Tape::recording() } else { Tape::inference() };
         let p = self.leaves(&mut tape);
         let (gene_side, peak_side) = (self.gene_side(), self.peak_side());
-        let genes = Arc::new(NodeSet::new(&batch.rna, &self.features.gene_chrom, translating));
+        let some = run.genes.filter(|_| translating);
+        let genes = Arc::new(match some {
+            Some(some) => NodeSet::with(&batch.rna, &self.features.gene_chrom, some),
+            None => NodeSet::new(&batch.rna, &self.features.gene_chrom, translating),
+        });
         let peaks = Arc::new(NodeSet::new(&batch.atac, &self.features.peak_chrom, false));
         let (e_g, e_p) = (p.get("rna_idembedding.weight"), p.get("atac_idembedding.weight"));
 
@@ -217,6 +246,16 @@ impl<T: Real> Model<T> {
         if translating {
             let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
             let cols = Arc::new(Columns::new(&peaks, &positives));
+            // Of each gene its column among those translated.
+            let mut place = Vec::new();
+            let mut q = q;
+            if let Some(some) = some {
+                place = vec![u32::MAX; c.genes];
+                (0..).zip(some).for_each(|(i, &g)| place[g as usize] = i);
+                let among = |g: &u32| place[*g as usize] != u32::MAX;
+                let local = (0..).zip(&genes.rows).filter(|x| among(x.1)).map(|x| x.0).collect();
+                q.0 = rows(&mut tape, q.0, Arc::new(local));
+            }
             // Where the counts are wanted, they are the decisions too: the scores are computed once.
             let counted = run.want.counts.then(|| {
                 let v = |x| tape.get(x);
@@ -234,14 +273,22 @@ impl<T: Real> Model<T> {
             let who = positives.clone();
             let translation = mse(&mut tape, pred, 1.0 / (n * heads) as f64, move |row, target: &mut [T]| {
                 let (index, value) = rna.row(who[row / heads]);
-                index.iter().zip(value).for_each(|(&i, &v)| target[i as usize] = v);
+                if place.is_empty() {
+                    index.iter().zip(value).for_each(|(&i, &v)| target[i as usize] = v);
+                    return;
+                }
+                for (&i, &v) in index.iter().zip(value) {
+                    if let Some(t) = target.get_mut(place[i as usize] as usize) {
+                        *t = v;
+                    }
+                }
             });
             out.translation_loss = tape.get(translation)[0];
             loss = weighted_sum(&mut tape, match_loss, translation, c.alpha);
             out.loss = tape.get(loss)[0];
         }
         if run.want.translation || run.want.counts {
-            let rows = predicted.chunks_exact(heads * c.genes).map(<[u8]>::to_vec).collect();
+            let rows = predicted.chunks_exact(heads * some.map_or(c.genes, <[u32]>::len)).map(<[u8]>::to_vec).collect();
             out.translation = spread(&positives, n, rows);
         }
         if run.want.attention {

@@ -2,13 +2,16 @@
 
 pub(crate) mod cuda;
 mod rates;
+mod sparse;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use rates::{Decay, Rates};
-
 use crate::real::Real;
+use crate::simd::vectorized;
+
+pub use rates::{Decay, Rates};
+pub use sparse::{Others, RowAdam};
 
 /// Adam's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,34 +35,69 @@ impl Default for AdamConfig {
     }
 }
 
+/// The constants of one step, as they enter it.
+#[derive(Debug, Clone, Copy)]
+struct Constants<T> {
+    b1: T,
+    r1: T,
+    b2: T,
+    r2: T,
+    size: T,
+    root: T,
+    eps: T,
+    wd: T,
+}
+
+impl<T: Real> Constants<T> {
+    fn new(c: &AdamConfig, t: u64) -> Self {
+        Constants {
+            b1: T::of(c.beta1),
+            r1: T::of(1.0 - c.beta1),
+            b2: T::of(c.beta2),
+            r2: T::of(1.0 - c.beta2),
+            size: T::of(c.lr / (1.0 - c.beta1.powf(t as f64))),
+            root: T::of(1.0 / (1.0 - c.beta2.powf(t as f64)).sqrt()),
+            eps: T::of(c.eps),
+            wd: T::of(c.weight_decay),
+        }
+    }
+
+    #[inline(always)]
+    fn apply(&self, p: &mut T, g: T, m: &mut T, v: &mut T) {
+        let d = g + self.wd * *p;
+        *m = self.b1 * *m + self.r1 * d;
+        *v = self.b2 * *v + self.r2 * d * d;
+        *p -= self.size * *m / (num_traits::Float::sqrt(*v) * self.root + self.eps);
+    }
+}
+
 /// One step, number `t` (from 1): updates parameters `p` and moments `m`, `v` in place and sets the gradient `g` to 0.
 /// All four are `[n]`. The result does not depend on the number of threads.
 pub fn step<T: Real>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &AdamConfig, t: u64) {
     const CHUNK: usize = 1 << 14;
-    let (b1, b2) = (T::of(c.beta1), T::of(c.beta2));
-    let (r1, r2) = (T::of(1.0 - c.beta1), T::of(1.0 - c.beta2));
-    let size = T::of(c.lr / (1.0 - c.beta1.powf(t as f64)));
-    let root = T::of(1.0 / (1.0 - c.beta2.powf(t as f64)).sqrt());
-    let (eps, wd) = (T::of(c.eps), T::of(c.weight_decay));
+    let c = Constants::new(c, t);
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks_mut(CHUNK))
         .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
-        .for_each(|((p, g), (m, v))| {
-            chunk(p, g, m, v, b1, r1, b2, r2, size, root, eps, wd);
-        });
+        .for_each(|((p, g), (m, v))| chunk(p, g, m, v, c));
 }
 
-crate::simd::vectorized! {
-    fn chunk<T: Real>(
-        p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T],
-        b1: T, r1: T, b2: T, r2: T, size: T, root: T, eps: T, wd: T,
-    ) {
+vectorized! {
+    fn chunk<T: Real>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: Constants<T>) {
         for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            let d = *g + wd * *p;
-            *m = b1 * *m + r1 * d;
-            *v = b2 * *v + r2 * d * d;
-            *p -= size * *m / (num_traits::Float::sqrt(*v) * root + eps);
+            c.apply(p, *g, m, v);
             *g = T::of(0.0);
+        }
+    }
+}
+
+vectorized! {
+    /// Steps of gradient 0, one after the other.
+    fn replay<T: Real>(p: &mut [T], m: &mut [T], v: &mut [T], steps: &[Constants<T>]) {
+        for &c in steps {
+            for ((p, m), v) in p.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()) {
+                c.apply(p, T::of(0.0), m, v);
+            }
         }
     }
 }

@@ -7,4 +7,5 @@ pub mod matmul;
 pub mod nodes;
 pub mod pool;
 pub mod project;
+pub mod rows;
 pub mod translate;

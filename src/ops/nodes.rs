@@ -5,7 +5,7 @@ use crate::real::Real;
 
 /// The gene nodes (or the peak nodes) of a batch.
 ///
-/// A *table* has one row for each distinct gene of the batch (or for all of them, where translation needs them all);
+/// A *table* has one row for each distinct gene of the batch (and for those that translation needs besides, if not all);
 /// an *entry* is one node of one sample, in CSR order over samples.
 #[derive(Debug)]
 pub struct NodeSet<T> {
@@ -27,17 +27,27 @@ pub struct NodeSet<T> {
     pub segments: Vec<Vec<(u32, usize, usize)>>,
 }
 
+/// Not in the table.
+const NONE: u32 = u32::MAX;
+
 impl<T: Real> NodeSet<T> {
     /// Arranges `csr` `[B, N]`. `chrom` is `[N]`; with `all`, the table has a row for each of the N.
     pub fn new(csr: &Csr<T>, chrom: &[u32], all: bool) -> Self {
-        const NONE: u32 = u32::MAX;
-        let n = chrom.len();
-        let mut place = vec![if all { 0 } else { NONE }; n];
-        if !all {
-            for &i in &csr.indices {
-                place[i as usize] = 0;
-            }
+        if all {
+            return Self::arrange(csr, chrom, vec![0; chrom.len()]);
         }
+        Self::with(csr, chrom, &[])
+    }
+
+    /// Arranges `csr` `[B, N]` with a table of the rows it names and of `more`.
+    pub fn with(csr: &Csr<T>, chrom: &[u32], more: &[u32]) -> Self {
+        let mut place = vec![NONE; chrom.len()];
+        csr.indices.iter().chain(more).for_each(|&i| place[i as usize] = 0);
+        Self::arrange(csr, chrom, place)
+    }
+
+    /// `place` `[N]` is 0 for the rows of the table, [`NONE`] for the others.
+    fn arrange(csr: &Csr<T>, chrom: &[u32], mut place: Vec<u32>) -> Self {
         let mut rows = Vec::new();
         for (i, p) in place.iter_mut().enumerate() {
             if *p != NONE {

@@ -6,7 +6,7 @@ use super::schedule::Schedule;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
-use crate::model::{Init, ModelConfig};
+use crate::model::{Init, ModelConfig, sample_genes};
 use crate::ops::adam::{AdamConfig, Rates};
 
 /// What to do at a step whose loss or gradient is not finite.
@@ -66,6 +66,14 @@ pub struct TrainConfig {
     pub checkpoint_minutes: Option<f64>,
     /// What to do at a step that is not finite.
     pub on_nan: OnNan,
+    /// Genes that the translation loss of a step is the mean of, drawn anew for each: a number from 1 on, or below 1 the
+    /// share of all; `None`: all genes. Validation takes all. On the CPU only.
+    #[serde(default)]
+    pub translate_genes: Option<f64>,
+    /// Leave rows of the id tables that a step does not read as they are, moments and weight decay included: another
+    /// optimiser than the published one. On the CPU only.
+    #[serde(default)]
+    pub lazy_adam: bool,
     /// How matrices are multiplied; bf16 only on a GPU.
     #[serde(default)]
     pub precision: Precision,
@@ -144,6 +152,8 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         checkpoint_steps: None,
         checkpoint_minutes: Some(15.0),
         on_nan: OnNan::Stop,
+        translate_genes: None,
+        lazy_adam: false,
         precision: Precision::F32,
     };
     match name {
@@ -225,6 +235,12 @@ impl TrainConfig {
         if !(self.embedding_std.is_finite() && self.embedding_std >= 0.0) {
             return bad("embedding-std", self.embedding_std.to_string(), "it must be 0 or more");
         }
+        if let Some(n) = self.translate_genes
+            && !(n > 0.0 && n < 1e9 && (n < 1.0 || n.fract() == 0.0))
+        {
+            let fix = "it must be a number of genes, or a share of them below 1";
+            return bad("translate-genes", n.to_string(), fix);
+        }
         self.schedule.validate()?;
         if !self.hidden.is_multiple_of(2) || !self.hidden.is_multiple_of(self.heads) {
             let fix = format!("it must be even and divisible by --heads {}", self.heads);
@@ -237,6 +253,26 @@ impl TrainConfig {
     pub fn resolved(&self, training_samples: usize) -> TrainConfig {
         let batch_size = if self.batch_size == AUTO_BATCH { auto_batch(training_samples) } else { self.batch_size };
         TrainConfig { batch_size, ..self.clone() }
+    }
+
+    /// Refuses options that only the CPU has. The message names the flag.
+    pub fn check_for_cuda(&self) -> Result<()> {
+        let asked = [("translate-genes", self.translate_genes.is_some()), ("lazy-adam", self.lazy_adam)];
+        match asked.iter().find(|a| a.1) {
+            Some((flag, _)) => {
+                Err(Error::usage(format!("--{flag}: is for the CPU; leave it out, or take --device cpu")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Of so many genes, those whose translation step `step` is trained on (steps done before it); `None`: all.
+    pub fn genes_of_step(&self, genes: usize, step: u64) -> Option<Vec<u32>> {
+        let n = match self.translate_genes? {
+            share if share < 1.0 => (share * genes as f64).ceil() as usize,
+            n => n as usize,
+        };
+        (n < genes).then(|| sample_genes(genes, n, self.seed, step))
     }
 
     /// The learning rate of every step of a training on so many samples.

@@ -19,8 +19,8 @@ use crate::device::workspace::SLOTS;
 use crate::device::{Device, Sizes};
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
-use crate::model::{Batch, Dropout, Model, ModelConfig, Output, Want};
-use crate::ops::adam::{self, AdamConfig, Decay, Rates};
+use crate::model::{self, Batch, Dropout, Model, ModelConfig, Output, Want};
+use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
 use crate::rng::Rng;
 
 /// Streams of the shuffle: this plus the epoch.
@@ -108,7 +108,7 @@ pub fn train_on(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     config.validate()?;
-    check_precision(device, config)?;
+    check_device(device, config)?;
     data.need_both("training")?;
     check_samples(data, set)?;
     let config = &config.resolved(set.train.len());
@@ -133,6 +133,7 @@ pub fn train_on(
         config,
         rates: config.rates(set.train.len()),
         out,
+        adam: optimiser(config, &model.config),
         model,
         moments,
         engine,
@@ -168,7 +169,7 @@ pub fn resume_on(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     config.validate()?;
-    check_precision(device, config)?;
+    check_device(device, config)?;
     data.need_both("training")?;
     check_samples(data, set)?;
     let config = &config.resolved(set.train.len());
@@ -242,6 +243,7 @@ pub fn resume_on(
         config,
         rates: config.rates(set.train.len()),
         out,
+        adam: optimiser(config, &model.config),
         model,
         moments,
         engine,
@@ -254,8 +256,11 @@ pub fn resume_on(
     fit.run(&set.train, &set.val)
 }
 
-/// The settings' precision must be the device's: it is part of what a run is.
-fn check_precision(device: &Device, config: &TrainConfig) -> Result<()> {
+/// The settings must be what the device does: their precision, which is part of what a run is, and their options.
+fn check_device(device: &Device, config: &TrainConfig) -> Result<()> {
+    if let Device::Cuda(_) = device {
+        config.check_for_cuda()?;
+    }
     let has = match device {
         Device::Cpu => Precision::F32,
         Device::Cuda(d) => d.precision,
@@ -392,24 +397,34 @@ fn read_log(path: &Path, records: usize) -> Result<Vec<EpochRecord>> {
     Ok(log)
 }
 
-/// The root of the sum of squares, the same for any number of threads.
-fn norm(x: &[f32]) -> f64 {
-    let parts: Vec<f64> = x
-        .par_chunks(1 << 14)
-        .map(|c| {
-            // Eight sums side by side, so that the compiler can use its vectors.
-            let mut sums = [0f32; 8];
-            let chunks = c.chunks_exact(8);
-            let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
-            for c in chunks {
-                for (s, x) in sums.iter_mut().zip(c) {
-                    *s += x * x;
-                }
-            }
-            sums.iter().map(|&s| f64::from(s)).sum::<f64>() + f64::from(rest)
-        })
-        .collect();
-    parts.iter().sum::<f64>().sqrt()
+/// Are all squares of a gradient finite? Only the named rows of the tables at its front (of `width`) are looked at, as the
+/// others are 0, and all that is behind the tables.
+fn finite(grads: &[f32], named: &[u32], tables: usize, width: usize) -> bool {
+    let (rows, rest) = grads.split_at(tables);
+    let row = |&r: &u32| squares_finite(&rows[r as usize * width..][..width]);
+    let few = named.len() * width < tables / 2;
+    let rows =
+        if few { named.par_iter().with_min_len(64).all(row) } else { rows.par_chunks(1 << 14).all(squares_finite) };
+    rows && rest.par_chunks(1 << 14).all(squares_finite)
+}
+
+/// By eight sums side by side, so that the compiler can use its vectors: a square times 0 is 0, or no number.
+fn squares_finite(x: &[f32]) -> bool {
+    let mut sums = [0f32; 8];
+    let chunks = x.chunks_exact(8);
+    let rest: f32 = chunks.remainder().iter().map(|x| x * x * 0.0).sum();
+    for c in chunks {
+        for (s, x) in sums.iter_mut().zip(c) {
+            *s += x * x * 0.0;
+        }
+    }
+    sums.iter().sum::<f32>() + rest == 0.0
+}
+
+/// The optimiser of the settings.
+fn optimiser(config: &TrainConfig, model: &ModelConfig) -> RowAdam<f32> {
+    let others = if config.lazy_adam { Others::Left } else { Others::Later };
+    RowAdam::new(model.genes + model.peaks, model.embedding_dim, others)
 }
 
 struct Fit<'a, S> {
@@ -419,6 +434,8 @@ struct Fit<'a, S> {
     out: &'a Path,
     model: Model<f32>,
     moments: Moments,
+    /// The optimiser on the CPU; behind only between steps.
+    adam: RowAdam<f32>,
     /// Where the parameters and moments are while it computes; `model` and `moments` are then what was last fetched.
     engine: Option<Box<Engine>>,
     place: Place,
@@ -601,10 +618,10 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
         // The reader shares the source with this thread, which keeps the rest to itself.
-        let Fit { source, config, rates, out, model, moments, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, adam, place, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, rates, out, model, moments, place, observer: &mut **observer };
-        std::thread::scope(|scope| {
+        let mut steps = Steps { config, rates, out, model, moments, adam, place, observer: &mut **observer };
+        let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
                 for numbers in order[from..].chunks(size) {
@@ -638,7 +655,9 @@ impl<S: Source> Fit<'_, S> {
                 Ok(()) => result,
                 Err(_) => Err(Error::Internal("reading a batch failed; check the data with `inspect`".into())),
             }
-        })
+        });
+        steps.flush();
+        result
     }
 
     /// The same on a device: batches are packed on another thread into pinned memory and uploaded while the one before is
@@ -648,9 +667,9 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let first_step = self.place.step;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-        let Fit { source, config, rates, out, model, moments, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, adam, place, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, rates, out, model, moments, place, observer: &mut **observer };
+        let mut steps = Steps { config, rates, out, model, moments, adam, place, observer: &mut **observer };
         let chunks: Vec<&[u32]> = order[from..].chunks(size).collect();
         let make = |i: usize| source.batch(chunks[i]);
         engine.with_feed(chunks.len(), make, first_step, |engine, feed| {
@@ -816,12 +835,19 @@ struct Steps<'a> {
     out: &'a Path,
     model: &'a mut Model<f32>,
     moments: &'a mut Moments,
+    adam: &'a mut RowAdam<f32>,
     place: &'a mut Place,
     observer: &'a mut dyn Observer,
 }
 
 impl Steps<'_> {
-    fn save(&self) -> Result<()> {
+    /// Brings parameters and moments up to date.
+    fn flush(&mut self) {
+        self.adam.flush(self.model.params.as_mut_slice(), &mut self.moments.m, &mut self.moments.v);
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.flush();
         save(self.out, self.model, self.moments, self.place)
     }
 
@@ -837,17 +863,23 @@ impl Steps<'_> {
     ) -> Result<bool> {
         let p = &mut *self.place;
         let dropout = Dropout { seed: self.config.seed, step: p.step };
-        let output = self.model.train_step(batch, Some(dropout), grads)?;
+        let genes = self.config.genes_of_step(self.model.config.genes, p.step);
+        let rows = self.model.table_rows(batch, genes.as_deref());
+        let Moments { m, v } = &mut *self.moments;
+        self.adam.catch_up(self.model.params.as_mut_slice(), m, v, &rows);
+        let want = Want::default();
+        let run = model::Run { dropout: Some(dropout), grads: Some(grads), want, given: None, genes: genes.as_deref() };
+        let output = self.model.run(batch, run)?;
         let losses = Losses { loss: output.loss, matching: output.match_loss, translation: output.translation_loss };
-        if output.loss.is_finite() && norm(grads).is_finite() {
-            let Moments { m, v } = self.moments;
+        let (tables, width) = self.adam.tables();
+        if output.loss.is_finite() && finite(grads, &rows, tables, width) {
             let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
-            adam::step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1);
+            self.adam.step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1, &rows);
             return self.took(numbers, losses, from, began);
         }
         let what = if output.loss.is_finite() {
             let layout = self.model.params.layout();
-            let tensor = layout.entries().iter().find(|e| !norm(&grads[e.range.clone()]).is_finite());
+            let tensor = layout.entries().iter().find(|e| !squares_finite(&grads[e.range.clone()]));
             format!("the gradient of {} is not finite", tensor.map_or("the parameters", |e| &e.name))
         } else {
             format!("the loss is {}", output.loss)
