@@ -1,5 +1,5 @@
 //! One training step (forward, backward, Adam) at NeurIPS-2021 shape, and its share of the machine's own f32 matrix
-//! product: `cargo bench --bench step`. Flops are those of SPEC section 4, counted by `Model::flops`.
+//! product: `cargo bench --bench step`; with `-- rows`, Adam by rows beside dense Adam. Flops are those of SPEC section 4, counted by `Model::flops`.
 
 mod common;
 
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use sccrossrec::model::{Batch, Dropout, Model};
-use sccrossrec::ops::adam::{self, AdamConfig};
+use sccrossrec::model::{Batch, Dropout, Model, Run, sample_genes};
+use sccrossrec::ops::adam::{self, AdamConfig, Others, RowAdam};
 
 struct Trainer {
     model: Model<f32>,
@@ -17,21 +17,45 @@ struct Trainer {
     m: Vec<f32>,
     v: Vec<f32>,
     step: u64,
+    rows: Option<RowAdam<f32>>,
 }
 
 impl Trainer {
     fn new() -> Self {
         let model = common::model(&common::NEURIPS);
         let n = model.params.layout().len();
-        Trainer { model, grads: vec![0.0; n], m: vec![0.0; n], v: vec![0.0; n], step: 0 }
+        Trainer { model, grads: vec![0.0; n], m: vec![0.0; n], v: vec![0.0; n], step: 0, rows: None }
+    }
+
+    /// One whose optimiser goes by rows.
+    fn by_rows(others: Others) -> Self {
+        let mut t = Trainer::new();
+        let c = &t.model.config;
+        t.rows = Some(RowAdam::new(c.genes + c.peaks, c.embedding_dim, others));
+        t
     }
 
     fn step(&mut self, batch: &Batch<f32>) -> f32 {
+        self.step_of(batch, None)
+    }
+
+    /// A step whose translation is of some genes.
+    fn step_of(&mut self, batch: &Batch<f32>, genes: Option<&[u32]>) -> f32 {
         self.step += 1;
-        let d = Dropout { seed: 906, step: self.step };
-        let out = self.model.train_step(batch, Some(d), &mut self.grads).unwrap();
-        let p = self.model.params.as_mut_slice();
-        adam::step(p, &mut self.grads, &mut self.m, &mut self.v, &AdamConfig::default(), self.step);
+        let dropout = Some(Dropout { seed: 906, step: self.step });
+        let Trainer { model, grads, m, v, step, rows } = self;
+        let named = rows.as_mut().map(|rows| {
+            let named = model.table_rows(batch, genes);
+            rows.catch_up(model.params.as_mut_slice(), m, v, &named);
+            named
+        });
+        let run = Run { dropout, grads: Some(&mut grads[..]), genes, ..Run::default() };
+        let out = model.run(batch, run).unwrap();
+        let (p, c) = (model.params.as_mut_slice(), AdamConfig::default());
+        match (rows, named) {
+            (Some(rows), Some(named)) => rows.step(p, grads, m, v, &c, *step, &named),
+            _ => adam::step(p, grads, m, v, &c, *step),
+        }
         out.loss
     }
 }
@@ -75,8 +99,47 @@ fn share(name: &str, trainer: &mut Trainer, batch: &Batch<f32>, rounds: usize) {
     );
 }
 
+/// Batches of one cell, another one each step, interleaved over the ways to go by rows: mean seconds a step, as rows that
+/// are behind make up in bursts.
+fn rows(cells: &common::Cells) {
+    let mut ways = [
+        ("dense", Trainer::new()),
+        ("rows later", Trainer::by_rows(Others::Later)),
+        ("lazy", Trainer::by_rows(Others::Left)),
+    ];
+    let genes = common::NEURIPS.genes;
+    for (name, label, share, steps) in
+        [("negative", 0, 1.0, 192), ("positive, a tenth of the genes", 1, 0.1, 128), ("positive", 1, 1.0, 64)]
+    {
+        let batches: Vec<_> = (0..32)
+            .map(|i| {
+                let (genes, peaks) = cells.cell(&ways[0].1.model, i);
+                let mut batch = Batch::new();
+                batch.push(label, i, genes, peaks);
+                batch
+            })
+            .collect();
+        let mut seconds = [(); 3].map(|()| Vec::new());
+        for i in 0..steps {
+            let some = (share < 1.0).then(|| sample_genes(genes, (share * genes as f64) as usize, 906, i as u64));
+            for ((_, trainer), seconds) in ways.iter_mut().zip(&mut seconds) {
+                let start = Instant::now();
+                trainer.step_of(&batches[i % batches.len()], some.as_deref());
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+        }
+        for ((way, _), seconds) in ways.iter().zip(seconds) {
+            let mean = seconds.iter().sum::<f64>() / steps as f64;
+            println!("batch 1, {name}, {way}: mean {mean:.4} s, median {:.4} s ({steps} steps)", median(seconds));
+        }
+    }
+}
+
 fn main() {
     let cells = common::Cells::new(&common::NEURIPS);
+    if std::env::args().nth(1).is_some_and(|a| a == "rows") {
+        return rows(&cells);
+    }
     let mut trainer = Trainer::new();
     let one = cells.batch(&trainer.model, 1, |_| 1);
     let negative = cells.batch(&trainer.model, 1, |_| 0);

@@ -91,13 +91,30 @@ vectorized! {
     }
 }
 
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Aligned<T>(T);
+
 vectorized! {
     /// Steps of gradient 0, one after the other.
     fn replay<T: Real>(p: &mut [T], m: &mut [T], v: &mut [T], steps: &[Constants<T>]) {
-        for &c in steps {
-            for ((p, m), v) in p.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()) {
-                c.apply(p, T::of(0.0), m, v);
+        // A block at a time, aligned, and near enough to the registers.
+        const BLOCK: usize = 128;
+        let blocks = p.chunks_mut(BLOCK).zip(m.chunks_mut(BLOCK)).zip(v.chunks_mut(BLOCK));
+        for ((p, m), v) in blocks {
+            let n = p.len();
+            let [mut a, mut b, mut c] = [Aligned([T::of(0.0); BLOCK]); 3];
+            a.0[..n].copy_from_slice(p);
+            b.0[..n].copy_from_slice(m);
+            c.0[..n].copy_from_slice(v);
+            for &step in steps {
+                for ((p, m), v) in a.0.iter_mut().zip(b.0.iter_mut()).zip(c.0.iter_mut()) {
+                    step.apply(p, T::of(0.0), m, v);
+                }
             }
+            p.copy_from_slice(&a.0[..n]);
+            m.copy_from_slice(&b.0[..n]);
+            v.copy_from_slice(&c.0[..n]);
         }
     }
 }
