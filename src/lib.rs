@@ -117,6 +117,7 @@ pub mod model;
 pub mod ops;
 pub mod picture;
 pub mod predict;
+pub mod profile;
 pub mod real;
 pub mod report;
 pub mod rng;

@@ -5,6 +5,7 @@ pub(crate) mod cuda;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::profile::{span, work};
 use crate::real::Real;
 
 /// Adam's constants.
@@ -33,6 +34,9 @@ impl Default for AdamConfig {
 /// All four are `[n]`. The result does not depend on the number of threads.
 pub fn step<T: Real>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &AdamConfig, t: u64) {
     const CHUNK: usize = 1 << 14;
+    let _span = span("adam", "");
+    // Four arenas read and written.
+    work(|| 13.0 * p.len() as f64, || (8 * size_of::<T>() * p.len()) as f64);
     let (b1, b2) = (T::of(c.beta1), T::of(c.beta2));
     let (r1, r2) = (T::of(1.0 - c.beta1), T::of(1.0 - c.beta2));
     let size = T::of(c.lr / (1.0 - c.beta1.powf(t as f64)));

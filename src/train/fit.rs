@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
 use crate::model::{Batch, Dropout, Model, ModelConfig, Output, Want};
 use crate::ops::adam;
+use crate::profile::{self, span, work};
 use crate::rng::Rng;
 
 /// Streams of the shuffle: this plus the epoch.
@@ -381,6 +382,8 @@ fn read_log(path: &Path, records: usize) -> Result<Vec<EpochRecord>> {
 
 /// The root of the sum of squares, the same for any number of threads.
 fn norm(x: &[f32]) -> f64 {
+    let _span = span("norm", "");
+    work(|| 2.0 * x.len() as f64, || 4.0 * x.len() as f64);
     let parts: Vec<f64> = x
         .par_chunks(1 << 14)
         .map(|c| {
@@ -591,18 +594,26 @@ impl<S: Source> Fit<'_, S> {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
                 for numbers in order[from..].chunks(size) {
-                    if send.send(source.batch(numbers)).is_err() {
+                    let span = span(profile::READ, "");
+                    let batch = source.batch(numbers);
+                    drop(span);
+                    if send.send(batch).is_err() {
                         return; // the loop has stopped
                     }
                 }
             });
             let mut result = Ok(true);
             for numbers in order[from..].chunks(size) {
-                let Ok(batch) = receive.recv() else {
+                let wait = span(profile::WAIT, "");
+                let next = receive.recv();
+                drop(wait);
+                let Ok(batch) = next else {
                     result = Err(Error::Internal("the thread that reads batches has stopped".into()));
                     break;
                 };
+                let step = span(profile::STEP, "");
                 result = steps.step(source, numbers, &batch, grads, from, began);
+                drop(step);
                 if !matches!(result, Ok(true)) {
                     break;
                 }
@@ -667,6 +678,7 @@ impl<S: Source> Fit<'_, S> {
 
     /// None: asked to stop.
     fn validate(&mut self, val: &[u32]) -> Result<Option<Validation>> {
+        let _span = span("validate", "");
         let mut sums = Validation::default();
         let want = Want { translation: true, ..Want::default() };
         for numbers in val.chunks(self.config.eval_batch_size) {
@@ -785,6 +797,7 @@ impl<S: Source> Fit<'_, S> {
 
 /// The state first: it alone is what a resumption reads.
 fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
+    let _span = span("save", "");
     let dir = out.join("checkpoints");
     state::save(&dir.join("state.safetensors"), &model.config, &model.params, moments, place)?;
     checkpoint::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)
