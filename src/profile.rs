@@ -221,6 +221,8 @@ impl Ceiling {
     }
 }
 
+/// Name of the trace in the folder of a run.
+pub const TRACE: &str = "trace.json";
 /// The span that holds a whole step.
 pub const STEP: &str = "step";
 /// The span in which the training thread waits for a batch.

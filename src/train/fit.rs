@@ -120,7 +120,8 @@ pub fn train_on(
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
-    for old in ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f)) {
+    let of_before = ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f));
+    for old in of_before.into_iter().chain([out.join(profile::TRACE)]) {
         if old.exists() {
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
         }
@@ -332,7 +333,7 @@ fn engine(
 
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
-    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv"] {
+    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", profile::TRACE] {
         remove_leftovers(&out.join(file))?;
     }
     for file in ["best.safetensors", "last.safetensors", "state.safetensors"] {
