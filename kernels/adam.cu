@@ -78,7 +78,7 @@ SCX_KERNEL(adam_guard, AdamGuardArgs, kThreads, 0, 1, 1) {
   c.apply = is_finite && c.halted == 0;
   if (c.apply != 0) {
     c.updates += 1;
-    c.size = float(a.lr / (1.0 - pow(a.beta1, double(c.updates))));
+    c.size = float(*a.rate / (1.0 - pow(a.beta1, double(c.updates))));
     c.root = float(1.0 / sqrt(1.0 - pow(a.beta2, double(c.updates))));
   }
   *a.control = c;

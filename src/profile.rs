@@ -89,8 +89,7 @@ fn recorder() -> MutexGuard<'static, Option<Recorder>> {
 /// Measures the ceilings (about half a second) and begins to record, in all threads of the process.
 pub fn start() {
     let ceiling = Ceiling::measure();
-    *recorder() =
-        Some(Recorder { began: Instant::now(), ceiling, rows: Vec::new(), events: Vec::new(), left_out: 0 });
+    *recorder() = Some(Recorder { began: Instant::now(), ceiling, rows: Vec::new(), events: Vec::new(), left_out: 0 });
     ON.store(true, Ordering::Release);
 }
 
@@ -208,9 +207,7 @@ impl Ceiling {
         let n = 1 << 24;
         let (mut x, y) = (vec![0f32; n], vec![1f32; n]);
         let sum = best(5, &mut || {
-            x.par_chunks_mut(1 << 16)
-                .zip(y.par_chunks(1 << 16))
-                .for_each(|(x, y)| crate::simd::axpy(x, 1.0, y));
+            x.par_chunks_mut(1 << 16).zip(y.par_chunks(1 << 16)).for_each(|(x, y)| crate::simd::axpy(x, 1.0, y));
         });
         Ceiling { flops: 2.0 * (m * m * k) as f64 / product, bytes: 12.0 * n as f64 / sum }
     }

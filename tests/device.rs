@@ -19,9 +19,9 @@ use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want};
-use sccrossrec::ops::adam::AdamConfig;
+use sccrossrec::ops::adam::{AdamConfig, Decay};
 use sccrossrec::rng::Rng;
-use sccrossrec::train::{self, Observer, OnNan, Step, TrainConfig};
+use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
 
 /// Held by tests that share the driver; whoever counts what the driver does holds it alone.
 static DRIVER: RwLock<()> = RwLock::new(());
@@ -399,6 +399,47 @@ fn training_equals_the_cpus() {
     for (x, y) in [(x.val_loss, y.val_loss), (x.val_mae, y.val_mae), (x.val_accuracy, y.val_accuracy)] {
         assert!((x.unwrap() - y.unwrap()).abs() <= 0.02 * x.unwrap(), "{x:?} {y:?}");
     }
+}
+
+/// Warm-up and decay reach the device through recorded programs: step by step as on the CPU, and, stopped and resumed
+/// while the rate changes, the same bits.
+#[test]
+fn learning_rates_change_from_step_to_step() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let data = tiny::data(dir.path());
+    let set = data.samples("default").unwrap();
+    let schedule = Schedule { warmup_steps: 7, decay: Decay::Cosine, ..config().schedule };
+    let changing = TrainConfig { schedule, ..config() };
+    let params = |name: &str, config: &TrainConfig, device: &Device| {
+        let out = dir.path().join(name);
+        let mut losses = Losses::default();
+        train::train_on(device, &data, &set, config, &out, &mut losses).unwrap();
+        let model = train::Run::open(&out).unwrap().model(&data, Checkpoint::Last).unwrap();
+        (losses.0, f64s(model.params.as_slice()))
+    };
+    let (cpu, gpu) = (params("cpu", &changing, &Device::Cpu), params("gpu", &changing, &d.device()));
+    let flat = params("flat", &config(), &d.device());
+    for (i, (x, y)) in cpu.0.iter().zip(&gpu.0).enumerate() {
+        assert!((x - y).abs() <= 1e-3 * x, "step {i}: {x} on the CPU, {y} on the device");
+    }
+    // Parameters of gradient near 0 take steps of either sign: by the mean, not by the largest.
+    let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64;
+    let (near, other) = (far(&gpu.1, &cpu.1), far(&flat.1, &cpu.1));
+    assert!(near < 0.01 * other, "the device is {near} from the CPU, a constant rate {other}");
+
+    let want = files(&dir.path().join("gpu"));
+    let out = dir.path().join("stopped");
+    for (i, stop) in [3, 7].into_iter().enumerate() {
+        let mut observer = Losses(Vec::new(), stop);
+        let e = match i {
+            0 => train::train_on(&d.device(), &data, &set, &changing, &out, &mut observer),
+            _ => train::resume_on(&d.device(), &data, &set, &changing, &out, &mut observer),
+        };
+        assert!(matches!(e, Err(sccrossrec::Error::Interrupted { .. })), "{e:?}");
+    }
+    train::resume_on(&d.device(), &data, &set, &changing, &out, &mut ()).unwrap();
+    assert!(files(&out) == want, "stopped and resumed, other bits");
 }
 
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {

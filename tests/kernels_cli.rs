@@ -135,6 +135,7 @@ fn other_kernels_with_mistakes_are_refused() {
     broken("adam", &adam, "if (at >= a.n) break;", "if (at + 1 >= a.n) break;", &["adam", "p", "nothing was added"]);
     broken("adam", &adam, "c.apply = is_finite && c.halted == 0;", "c.apply = 1;", &["adam", "number"]);
     broken("adam", &adam, "sums[threadIdx.x] = x;\n  __syncthreads();", "sums[threadIdx.x] = x;", &["adam"]);
+    broken("adam", &adam, "*a.rate /", "5e-4 /", &["adam", "p"]);
     broken("pool", &source("pool"), "entry < chunk.last", "entry + 1 < chunk.last", &["pool", "mean_a"]);
 }
 

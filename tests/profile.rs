@@ -115,9 +115,8 @@ fn counted_flops_are_those_of_the_model() {
     profile::start();
     model.train_step(&batch, None::<Dropout>, &mut grads).unwrap();
     let p = profile::finish().unwrap();
-    let of = |op: &str, pass: &str| -> f64 {
-        p.rows.iter().filter(|r| r.op == op && r.pass == pass).map(|r| r.flops).sum()
-    };
+    let of =
+        |op: &str, pass: &str| -> f64 { p.rows.iter().filter(|r| r.op == op && r.pass == pass).map(|r| r.flops).sum() };
     assert_eq!(of("project", "forward") + of("project", "backward"), counted.project);
     assert_eq!(of("translate", "forward"), counted.translate);
     assert_eq!(of("translate", "backward"), counted.translate_backward);

@@ -557,7 +557,8 @@ struct AdamGuardArgs {
   const float* part;
   StepRecord* record;
   Control* control;
-  double lr, beta1, beta2;
+  const double* rate;  // learning rate of this step
+  double beta1, beta2;
 };
 
 // One Adam step over the arena where control->apply is 1; the gradient is set to 0 in any case.

@@ -10,8 +10,9 @@ use crate::device::registry::Replacement;
 use crate::device::trust;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
+use crate::ops::adam::{AdamConfig, Decay};
 use crate::profile;
-use crate::train::{self, EpochRecord, Observer, OnNan, Plan, Run, Step, TrainConfig};
+use crate::train::{self, AUTO_BATCH, EpochRecord, Observer, OnNan, Plan, Run, Scaling, Schedule, Step, TrainConfig};
 
 /// Flags of `train`.
 #[derive(Debug, clap::Args)]
@@ -43,8 +44,8 @@ pub struct Args {
     /// Stop when the validation score has not risen for this many epochs [default: never]
     #[arg(long, value_name = "N")]
     pub patience: Option<u32>,
-    /// Samples a step, positives and negatives
-    #[arg(long, value_name = "N")]
+    /// Samples a step, positives and negatives; auto: 32 to 1024, as many as leave an epoch 200 steps
+    #[arg(long, value_name = "N|auto", value_parser = batch_size)]
     pub batch_size: Option<usize>,
     /// Samples a forward pass in validation
     #[arg(long, value_name = "N")]
@@ -52,6 +53,24 @@ pub struct Args {
     /// Learning rate
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
+    /// How the learning rate follows the batch size
+    #[arg(long, value_name = "none|sqrt|linear")]
+    pub lr_scaling: Option<Scaling>,
+    /// The batch size at which --lr holds as it is [default: 64, published: 1]
+    #[arg(long, value_name = "N")]
+    pub lr_base_batch: Option<usize>,
+    /// Steps over which the learning rate rises from 0
+    #[arg(long, value_name = "N")]
+    pub warmup_steps: Option<u64>,
+    /// The same in epochs; the longer of the two counts
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub warmup_epochs: Option<f64>,
+    /// How the learning rate falls from then to the last step of --epochs
+    #[arg(long, value_name = "none|cosine|linear")]
+    pub lr_decay: Option<Decay>,
+    /// The share of the learning rate that the last step has [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub lr_final_fraction: Option<f64>,
     /// Adam's decay of the first moment
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta1: Option<f64>,
@@ -122,12 +141,20 @@ impl Args {
 
     /// These flags over `base`.
     fn over(&self, base: TrainConfig, ctx: &Context) -> TrainConfig {
-        let adam = crate::ops::adam::AdamConfig {
+        let adam = AdamConfig {
             lr: self.lr.unwrap_or(base.adam.lr),
             beta1: self.beta1.unwrap_or(base.adam.beta1),
             beta2: self.beta2.unwrap_or(base.adam.beta2),
             eps: self.eps.unwrap_or(base.adam.eps),
             weight_decay: self.weight_decay.unwrap_or(base.adam.weight_decay),
+        };
+        let schedule = Schedule {
+            scaling: self.lr_scaling.unwrap_or(base.schedule.scaling),
+            base_batch: self.lr_base_batch.unwrap_or(base.schedule.base_batch),
+            warmup_steps: self.warmup_steps.unwrap_or(base.schedule.warmup_steps),
+            warmup_epochs: self.warmup_epochs.unwrap_or(base.schedule.warmup_epochs),
+            decay: self.lr_decay.unwrap_or(base.schedule.decay),
+            final_fraction: self.lr_final_fraction.unwrap_or(base.schedule.final_fraction),
         };
         TrainConfig {
             recipe: base.recipe,
@@ -139,6 +166,7 @@ impl Args {
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             eval_batch_size: self.eval_batch_size.unwrap_or(base.eval_batch_size),
             adam,
+            schedule,
             alpha: self.alpha.unwrap_or(base.alpha),
             dropout: self.dropout.unwrap_or(base.dropout),
             heads: self.heads.unwrap_or(base.heads),
@@ -151,6 +179,16 @@ impl Args {
             on_nan: self.on_nan.unwrap_or(base.on_nan),
             precision: self.precision.unwrap_or(base.precision),
         }
+    }
+}
+
+/// A batch size as typed.
+fn batch_size(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(AUTO_BATCH),
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(_) => Err("it must be `auto` or a whole number".into()),
     }
 }
 

@@ -626,7 +626,7 @@ pub struct AdamGuardArgs {
     pub part: Ptr<f32>,
     pub record: Ptr<StepRecord>,
     pub control: Ptr<Control>,
-    pub lr: f64,
+    pub rate: Ptr<f64>,
     pub beta1: f64,
     pub beta2: f64,
 }

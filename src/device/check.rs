@@ -29,6 +29,7 @@ use super::host;
 use super::registry::OPS;
 use super::tape::Pass;
 use crate::error::{Error, Result};
+use crate::ops::adam::Rates;
 use crate::rng::Rng;
 
 /// How much is tried.
@@ -246,6 +247,7 @@ fn run(
     report: &mut Report,
 ) -> Result<()> {
     let mut engine = Engine::new(gpu.clone(), kernels.clone(), &case.model, report.precision)?;
+    engine.set_rates(Rates::constant(verify::RATE));
     // Passes go backward in this order; `reduce_parts` of `head` is launched up to the translation.
     let turn = |op: &str| ["pool", "attend", "head", "translate", "project", "adam"].iter().position(|o| *o == op);
     let last = ops.iter().map(|op| turn(op)).max().unwrap_or_default();

@@ -20,7 +20,7 @@ use super::tape::{Pass, Program, Step, Tape};
 use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
 use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output, Want, sparse, spread};
-use crate::ops::adam::AdamConfig;
+use crate::ops::adam::{AdamConfig, Rates};
 use crate::ops::attend::Selection;
 use crate::ops::{adam, attend, linear, pool, project, translate};
 
@@ -270,6 +270,7 @@ pub struct Engine {
     layout: Arc<Layout>,
     packer: Packer,
     adam: AdamConfig,
+    rates: Rates,
     state: State,
     work: Option<Workspace>,
     programs: HashMap<Key, Recorded>,
@@ -338,6 +339,7 @@ impl Engine {
             layout,
             packer,
             adam,
+            rates: Rates::constant(adam.lr),
             state,
             work: None,
             programs: HashMap::new(),
@@ -372,12 +374,18 @@ impl Engine {
         self.precision
     }
 
-    /// Constants of the optimiser of later steps.
+    /// Constants of the optimiser of later steps, which all have its learning rate.
     pub fn set_adam(&mut self, adam: AdamConfig) {
         if self.adam != adam {
             self.forget_programs();
             self.adam = adam;
         }
+        self.rates = Rates::constant(adam.lr);
+    }
+
+    /// Learning rates of later steps. They travel with the batch, so that recorded programs serve all of them.
+    pub fn set_rates(&mut self, rates: Rates) {
+        self.rates = rates;
     }
 
     /// Capture programs into CUDA graphs (on at first)?
@@ -615,7 +623,7 @@ impl Engine {
     ) -> Result<R> {
         self.reserve_buffers()?;
         let slot = self.workspace()?.plan.slot.clone();
-        let packer = self.packer.clone();
+        let (packer, rates) = (self.packer.clone(), self.rates);
         let (give, take) = channel::<Pinned>();
         let workers = self.buffers.len().saturating_sub(SLOTS).max(1).min(count.max(1));
         for buffer in self.buffers.drain(..) {
@@ -636,7 +644,8 @@ impl Engine {
                 }
                 let pack = || {
                     let arranged = packer.arrange(&make(i), true)?;
-                    Ok(arranged.pack(&slot, packer.config.genes, first_step + i as u64, buffer))
+                    let step = first_step + i as u64;
+                    Ok(arranged.pack(&slot, packer.config.genes, step, rates.at(step), buffer))
                 };
                 let began = Instant::now();
                 // A panic has been told by its hook; whoever waits for this batch is not to wait for ever.
@@ -810,7 +819,8 @@ impl Engine {
         let (arranged, buffer) = self.arrange(batch, translating)?;
         let genes = self.config().genes;
         let slot_layout = &self.workspace()?.plan.slot;
-        let packed = arranged.pack(slot_layout, genes, dropout.map_or(0, |d| d.step), buffer);
+        let step = dropout.map_or(0, |d| d.step);
+        let packed = arranged.pack(slot_layout, genes, step, self.rates.at(step), buffer);
         let slot = self.start(packed, last, dropout.map(|d| d.seed), counts)?;
         let (record, buffer) = self.collect(slot)?;
         self.buffers.push(buffer);
@@ -856,7 +866,7 @@ impl Engine {
         let genes = self.config().genes;
         let step = dropout.map_or(0, |d| d.step);
         let work = self.workspace()?;
-        let packed = arranged.pack(&work.plan.slot, genes, step, buffer);
+        let packed = arranged.pack(&work.plan.slot, genes, step, self.rates.at(step), buffer);
         let memory = work.arena.memory();
         memory.fill(0, memory.bytes(), 0xff)?;
         for &(at, bytes) in &packed.ranges {

@@ -200,6 +200,8 @@ mod word {
     pub const GENES: usize = 11;
     /// Two words.
     pub const STEP: usize = 12;
+    /// Two words: the learning rate, an f64.
+    pub const RATE: usize = 14;
     pub const COUNT: usize = 16;
 }
 
@@ -290,6 +292,7 @@ pub(crate) struct BatchPtrs {
     pub n_samples: Ptr<u32>,
     pub n_genes: Ptr<u32>,
     pub step_key: Ptr<u32>,
+    pub rate: Ptr<f64>,
     pub sample_key: Ptr<u32>,
     pub label: Ptr<u32>,
     pub n_tiles: Ptr<u32>,
@@ -339,6 +342,7 @@ impl BatchPtrs {
             n_samples: count(word::SAMPLES),
             n_genes: count(word::GENES),
             step_key: count(word::STEP),
+            rate: count(word::RATE).cast(),
             sample_key: at(base, s.sample_key),
             label: at(base, s.label),
             n_tiles: count(word::TILES),
@@ -548,8 +552,8 @@ impl Writer<'_> {
 }
 
 impl Arranged {
-    /// Writes the batch to a slot's image. The slot holds it: [`Sizes::holds`].
-    pub fn pack(&self, s: &SlotLayout, genes: usize, step: u64, mut pinned: Pinned) -> Packed {
+    /// Writes the batch to a slot's image, as step `step` of learning rate `rate`. The slot holds it: [`Sizes::holds`].
+    pub fn pack(&self, s: &SlotLayout, genes: usize, step: u64, rate: f64, mut pinned: Pinned) -> Packed {
         let z = &self.sizes;
         let mut w = Writer { to: pinned.bytes_mut(), ranges: Vec::new() };
         let mut header = [0u32; word::COUNT];
@@ -568,6 +572,8 @@ impl Arranged {
             (word::GENES, genes as u32),
             (word::STEP, step as u32),
             (word::STEP + 1, (step >> 32) as u32),
+            (word::RATE, rate.to_bits() as u32),
+            (word::RATE + 1, (rate.to_bits() >> 32) as u32),
         ] {
             header[at] = n;
         }

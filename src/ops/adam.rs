@@ -1,9 +1,12 @@
 //! `adam`: one pass over a flat arena. L2 decay is added to the gradient, as published (not AdamW).
 
 pub(crate) mod cuda;
+mod rates;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+pub use rates::{Decay, Rates};
 
 use crate::profile::{span, work};
 use crate::real::Real;
@@ -11,7 +14,7 @@ use crate::real::Real;
 /// Adam's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamConfig {
-    /// Learning rate.
+    /// Learning rate; in training that of the step, see [`Rates`].
     pub lr: f64,
     /// Decay of the first moment.
     pub beta1: f64,

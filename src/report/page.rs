@@ -141,7 +141,13 @@ fn run_section(run: &Run, log: &[EpochRecord]) -> String {
             ("batch", format!("{} samples, {:?} products", c.batch_size, c.precision).to_lowercase()),
             (
                 "optimiser",
-                format!("Adam, rate {:e}, weight decay {:e}, dropout {}", c.adam.lr, c.adam.weight_decay, c.dropout)
+                format!(
+                    "Adam, rate {:e} ({}), weight decay {:e}, dropout {}",
+                    c.adam.lr,
+                    c.schedule.words(),
+                    c.adam.weight_decay,
+                    c.dropout
+                )
             ),
             ("data hash", run.data_hash().to_string()),
         ])

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
 use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::model::{Init, ModelConfig};
-use crate::ops::adam::AdamConfig;
+use crate::ops::adam::{AdamConfig, Rates};
 
 /// What to do at a step whose loss or gradient is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -35,12 +36,16 @@ pub struct TrainConfig {
     pub min_epochs: u32,
     /// Stop when the validation score has not risen for this many epochs; `None`: never.
     pub patience: Option<u32>,
-    /// Samples a step, positives and negatives.
+    /// Samples a step, positives and negatives; [`AUTO_BATCH`]: as many as [`auto_batch`] says.
+    #[serde(with = "batch")]
     pub batch_size: usize,
     /// Samples a forward pass in validation.
     pub eval_batch_size: usize,
     /// The optimiser's constants.
     pub adam: AdamConfig,
+    /// What makes the rate of a step of the optimiser's.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Weight of the translation loss.
     pub alpha: f64,
     /// Dropout of the matching head.
@@ -66,11 +71,55 @@ pub struct TrainConfig {
     pub precision: Precision,
 }
 
+/// The batch size that is chosen by the number of training samples. Runs record what was chosen.
+pub const AUTO_BATCH: usize = 0;
+
+/// Steps an epoch has at least where the batch size is chosen, unless even the smallest one gives fewer: with fewer, what
+/// a run of few epochs reaches is bounded by its number of updates.
+pub const AUTO_STEPS: usize = 200;
+
+/// Batch sizes among which is chosen: powers of two.
+const AUTO_RANGE: [usize; 2] = [32, 1024];
+
+/// The largest power of two, of 32 to 1,024, for which an epoch of so many training samples has at least [`AUTO_STEPS`]
+/// steps; 32 where none has.
+pub fn auto_batch(training_samples: usize) -> usize {
+    let [least, most] = AUTO_RANGE;
+    let sizes = std::iter::successors(Some(most), |n| Some(n / 2)).take_while(|n| *n > least);
+    sizes.into_iter().find(|n| training_samples.div_ceil(*n) >= AUTO_STEPS).unwrap_or(least)
+}
+
+/// `auto` or a number in files.
+mod batch {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub fn serialize<S: Serializer>(n: &usize, s: S) -> Result<S::Ok, S::Error> {
+        if *n == super::AUTO_BATCH { s.serialize_str("auto") } else { n.serialize(s) }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Size {
+            Number(usize),
+            Word(String),
+        }
+        match Size::deserialize(d)? {
+            Size::Number(n) if n > 0 => Ok(n),
+            Size::Word(w) if w == "auto" => Ok(super::AUTO_BATCH),
+            _ => Err(de::Error::custom("batch_size is neither `auto` nor a number from 1 on")),
+        }
+    }
+}
+
 /// Names of all recipes, and what each is for.
 pub const RECIPES: [(&str, &str); 2] = [
     ("default", "large batches: the quick way"),
     ("published", "the published protocol: one sample a step, 99 epochs"),
 ];
+
+/// Batch size of the default recipe: a number, or [`AUTO_BATCH`].
+const DEFAULT_BATCH: usize = 64;
 
 /// The settings of a named recipe.
 pub fn recipe(name: &str) -> Result<TrainConfig> {
@@ -84,6 +133,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         batch_size: 1,
         eval_batch_size: 64,
         adam: AdamConfig::default(),
+        schedule: Schedule::default(),
         alpha: 1.0,
         dropout: 0.1,
         heads: 1,
@@ -104,8 +154,9 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
             recipe: "default".into(),
             split: None,
             epochs: 20,
-            batch_size: 64,
+            batch_size: DEFAULT_BATCH,
             adam: AdamConfig { lr: 1e-3, ..published.adam },
+            schedule: Schedule { base_batch: 64, ..Schedule::default() },
             ..published
         }),
         other => {
@@ -124,7 +175,6 @@ impl TrainConfig {
         let bad = |flag: &str, found: String, fix: &str| Err(Error::usage(format!("--{flag} {found}: {fix}")));
         for (flag, n) in [
             ("epochs", self.epochs as usize),
-            ("batch-size", self.batch_size),
             ("eval-batch-size", self.eval_batch_size),
             ("heads", self.heads),
             ("hidden", self.hidden),
@@ -175,11 +225,25 @@ impl TrainConfig {
         if !(self.embedding_std.is_finite() && self.embedding_std >= 0.0) {
             return bad("embedding-std", self.embedding_std.to_string(), "it must be 0 or more");
         }
+        self.schedule.validate()?;
         if !self.hidden.is_multiple_of(2) || !self.hidden.is_multiple_of(self.heads) {
             let fix = format!("it must be even and divisible by --heads {}", self.heads);
             return bad("hidden", self.hidden.to_string(), &fix);
         }
         Ok(())
+    }
+
+    /// These settings for so many training samples: with the batch size that they get where it is to be chosen.
+    pub fn resolved(&self, training_samples: usize) -> TrainConfig {
+        let batch_size = if self.batch_size == AUTO_BATCH { auto_batch(training_samples) } else { self.batch_size };
+        TrainConfig { batch_size, ..self.clone() }
+    }
+
+    /// The learning rate of every step of a training on so many samples.
+    pub fn rates(&self, training_samples: usize) -> Rates {
+        let c = self.resolved(training_samples);
+        let steps = training_samples.div_ceil(c.batch_size) as u64;
+        c.schedule.rates(c.adam.lr, c.batch_size, steps, c.epochs)
     }
 
     /// The model that these settings make of a data set.

@@ -12,6 +12,7 @@ use super::config::{OnNan, TrainConfig};
 use super::files::{read_text, remove_leftovers, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
+use super::schedule::Scaling;
 use super::state::{self, Bits, Moments, Place};
 use crate::device::engine::{Engine, Feed, Precision};
 use crate::device::workspace::SLOTS;
@@ -19,7 +20,7 @@ use crate::device::{Device, Sizes};
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
 use crate::model::{Batch, Dropout, Model, ModelConfig, Output, Want};
-use crate::ops::adam;
+use crate::ops::adam::{self, AdamConfig, Decay, Rates};
 use crate::profile::{self, span, work};
 use crate::rng::Rng;
 
@@ -111,6 +112,7 @@ pub fn train_on(
     check_precision(device, config)?;
     data.need_both("training")?;
     check_samples(data, set)?;
+    let config = &config.resolved(set.train.len());
     let model = Model::new(config.model(data), data.features(), config.init(), config.seed)?;
     let mut file = new_run_file(data, config, &model.config)?;
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
@@ -131,6 +133,7 @@ pub fn train_on(
     let mut fit = Fit {
         source: Prepared { data, set },
         config,
+        rates: config.rates(set.train.len()),
         out,
         model,
         moments,
@@ -170,6 +173,7 @@ pub fn resume_on(
     check_precision(device, config)?;
     data.need_both("training")?;
     check_samples(data, set)?;
+    let config = &config.resolved(set.train.len());
     let run = Run::open(out)?;
     if run.file.origin != "trained" {
         return Err(Error::input(
@@ -194,6 +198,13 @@ pub fn resume_on(
             "resume with the settings of its run.json; only --epochs, --min-epochs, --patience, --checkpoint-steps, \
              --checkpoint-minutes and --on-nan may change",
         ));
+    }
+    if config.epochs != run.config.epochs && config.schedule.decay != Decay::None {
+        return Err(Error::usage(format!(
+            "--epochs {}: the learning rate falls over the {} epochs that the run was begun with, so their number cannot \
+             change; resume without --epochs, or train a new run",
+            config.epochs, run.config.epochs
+        )));
     }
     if run.data_hash() != data.hash() {
         return Err(Error::input(
@@ -231,6 +242,7 @@ pub fn resume_on(
     let mut fit = Fit {
         source: Prepared { data, set },
         config,
+        rates: config.rates(set.train.len()),
         out,
         model,
         moments,
@@ -314,6 +326,7 @@ fn engine(
     let Device::Cuda(cuda) = device else { return Ok(None) };
     let mut engine = cuda.engine(model)?;
     engine.set_adam(config.adam);
+    engine.set_rates(config.rates(set.train.len()));
     engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan == OnNan::Stop)?;
     let room = Room::new(data, set);
     let (train, val) = (config.batch_size, config.eval_batch_size);
@@ -406,6 +419,7 @@ fn norm(x: &[f32]) -> f64 {
 struct Fit<'a, S> {
     source: S,
     config: &'a TrainConfig,
+    rates: Rates,
     out: &'a Path,
     model: Model<f32>,
     moments: Moments,
@@ -496,6 +510,9 @@ impl<S: Source> Fit<'_, S> {
         });
         if let Some(engine) = &self.engine {
             self.observer.note(&device_line(engine));
+        }
+        if let Some(line) = rate_line(self.config, &self.rates) {
+            self.observer.note(&line);
         }
         drop(first);
         let mut grads = vec![0f32; if self.engine.is_some() { 0 } else { parameters }];
@@ -588,9 +605,9 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
         // The reader shares the source with this thread, which keeps the rest to itself.
-        let Fit { source, config, out, model, moments, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, place, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, out, model, moments, place, observer: &mut **observer };
+        let mut steps = Steps { config, rates, out, model, moments, place, observer: &mut **observer };
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
@@ -643,9 +660,9 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let first_step = self.place.step;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-        let Fit { source, config, out, model, moments, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, place, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, out, model, moments, place, observer: &mut **observer };
+        let mut steps = Steps { config, rates, out, model, moments, place, observer: &mut **observer };
         let chunks: Vec<&[u32]> = order[from..].chunks(size).collect();
         let make = |i: usize| source.batch(chunks[i]);
         engine.with_feed(chunks.len(), make, first_step, |engine, feed| {
@@ -726,6 +743,7 @@ impl<S: Source> Fit<'_, S> {
             best,
             seconds,
             samples_per_second,
+            lr: p.step.checked_sub(1).map(|last| self.rates.at(last)),
         };
         if best {
             p.best = Some((Bits::of(score.unwrap_or(f64::NEG_INFINITY)), p.epoch));
@@ -777,6 +795,7 @@ impl<S: Source> Fit<'_, S> {
                 "best",
                 "seconds",
                 "samples_per_second",
+                "lr",
             ];
             if i == 0 {
                 table += &(keys.join(",") + "\n");
@@ -807,6 +826,7 @@ fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Res
 /// What a step changes, apart from the source that the reader shares.
 struct Steps<'a> {
     config: &'a TrainConfig,
+    rates: &'a Rates,
     out: &'a Path,
     model: &'a mut Model<f32>,
     moments: &'a mut Moments,
@@ -835,7 +855,8 @@ impl Steps<'_> {
         let losses = Losses { loss: output.loss, matching: output.match_loss, translation: output.translation_loss };
         if output.loss.is_finite() && norm(grads).is_finite() {
             let Moments { m, v } = self.moments;
-            adam::step(self.model.params.as_mut_slice(), grads, m, v, &self.config.adam, p.updates + 1);
+            let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
+            adam::step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1);
             return self.took(numbers, losses, from, began);
         }
         let what = if output.loss.is_finite() {
@@ -888,6 +909,7 @@ impl Steps<'_> {
             step: p.step,
             loss: f64::from(losses.loss),
             mean_loss: if p.counted > 0 { p.loss.get() / p.counted as f64 } else { f64::NAN },
+            lr: self.rates.at(p.step - 1),
             samples_per_second: if seconds > 0.0 { (p.position - from) as f64 / seconds } else { 0.0 },
         });
         Ok(!self.observer.stop())
@@ -921,6 +943,15 @@ fn fetch(engine: &Engine, model: &mut Model<f32>, moments: &mut Moments) -> Resu
     model.params.as_mut_slice().copy_from_slice(&engine.params()?);
     (moments.m, moments.v) = engine.moments()?;
     Ok(())
+}
+
+/// What a run says of its learning rate, where that is not the one given all the time.
+fn rate_line(config: &TrainConfig, rates: &Rates) -> Option<String> {
+    let schedule = &config.schedule;
+    if schedule.scaling == Scaling::None && rates.warmup < 2 && rates.decay == Decay::None {
+        return None;
+    }
+    Some(format!("learning rate {:.3e} at batch size {} ({})", rates.rate, config.batch_size, schedule.words()))
 }
 
 /// What a run on a device says before it starts.

@@ -91,6 +91,8 @@ pub struct Step {
     pub loss: f64,
     /// Mean loss of the epoch so far.
     pub mean_loss: f64,
+    /// Its learning rate.
+    pub lr: f64,
     /// Samples a second since this epoch (or the resumption in it) began.
     pub samples_per_second: f64,
 }
@@ -131,6 +133,9 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Training samples a second.
     pub samples_per_second: f64,
+    /// Learning rate of its last step; unknown in logs of older versions.
+    #[serde(default)]
+    pub lr: Option<f64>,
 }
 
 /// Follows a run. All methods do nothing unless written.

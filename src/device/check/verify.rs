@@ -1222,7 +1222,8 @@ impl<'a> View<'a> {
         let updates = c0.updates + u32::from(apply);
         let before = p.clone();
         if apply {
-            adam::step(&mut p, &mut g, &mut m, &mut v, &adam::AdamConfig::default(), u64::from(updates));
+            let constants = adam::AdamConfig { lr: RATE, ..adam::AdamConfig::default() };
+            adam::step(&mut p, &mut g, &mut m, &mut v, &constants, u64::from(updates));
         }
         let more: Vec<f64> = p.iter().zip(&before).map(|(a, b)| a - b).collect();
         out.added("p", &before, &self.get("p", len), &more, F32);
@@ -1244,6 +1245,9 @@ impl<'a> View<'a> {
         out.exact("record and control", (said != want).then(|| format!("{names}: {said:?}, should be {want:?}")));
     }
 }
+
+/// The learning rate of the steps that are checked: not the usual one, which a kernel might have built in.
+pub(super) const RATE: f64 = 7e-4;
 
 /// Layers of `head` before the classifier.
 const HEAD_LAYERS: [&str; 8] = [

@@ -121,7 +121,7 @@ impl Engine {
             let began = Instant::now();
             let (arranged, buffer) = self.arrange(batch, true)?;
             let genes = self.config().genes;
-            let packed = arranged.pack(&self.workspace()?.plan.slot, genes, 0, buffer);
+            let packed = arranged.pack(&self.workspace()?.plan.slot, genes, 0, self.rates.at(0), buffer);
             pack.push(began.elapsed().as_secs_f64());
             upload_bytes = packed.ranges.iter().map(|r| r.1).sum();
             let (work, copy) = (self.workspace()?, self.gpu.copy().clone());

@@ -21,8 +21,14 @@ pub(crate) struct Arenas {
 /// Records the norm of the gradient, the guard against what is not finite, and the step.
 pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>, a: &Arenas, c: &AdamConfig) -> Result<()> {
     let norm = AdamNormArgs { g: a.g, part: a.part, n: a.n as u64 };
-    let guard =
-        AdamGuardArgs { part: a.part, record: f.record, control: a.control, lr: c.lr, beta1: c.beta1, beta2: c.beta2 };
+    let guard = AdamGuardArgs {
+        part: a.part,
+        record: f.record,
+        control: a.control,
+        rate: f.batch.rate,
+        beta1: c.beta1,
+        beta2: c.beta2,
+    };
     let step = AdamStepArgs {
         p: a.p,
         g: a.g,
