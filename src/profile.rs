@@ -57,6 +57,8 @@ pub struct Row {
     pub op: &'static str,
     /// `forward`, `backward`, or nothing where an op has no passes.
     pub pass: &'static str,
+    /// Within a step? Validation runs the same ops.
+    pub in_step: bool,
     /// Thread that it ran on: 0 for the first that recorded.
     pub thread: u32,
     /// Spans.
@@ -147,12 +149,13 @@ impl Drop for Span {
             return;
         }
         let ended = Instant::now();
-        let Some(open) = OPEN.with_borrow_mut(|open| {
+        let Some((open, in_step)) = OPEN.with_borrow_mut(|open| {
             let own = open.pop()?;
             if let Some(outer) = open.last_mut() {
                 outer.inner += (ended - own.began).as_secs_f64();
             }
-            Some(own)
+            let in_step = own.name == STEP || open.iter().any(|o| o.name == STEP);
+            Some((own, in_step))
         }) else {
             return;
         };
@@ -160,11 +163,12 @@ impl Drop for Span {
         let seconds = (ended - open.began).as_secs_f64();
         if let Some(r) = &mut *recorder() {
             let own = (seconds - open.inner).max(0.0);
-            let row = match r.rows.iter_mut().find(|x| (x.op, x.pass, x.thread) == (open.name, open.pass, thread)) {
+            let key = (open.name, open.pass, in_step, thread);
+            let row = match r.rows.iter_mut().find(|x| (x.op, x.pass, x.in_step, x.thread) == key) {
                 Some(row) => row,
                 None => {
                     let (op, pass) = (open.name, open.pass);
-                    r.rows.push(Row { op, pass, thread, calls: 0, seconds: 0.0, flops: 0.0, bytes: 0.0 });
+                    r.rows.push(Row { op, pass, in_step, thread, calls: 0, seconds: 0.0, flops: 0.0, bytes: 0.0 });
                     let last = r.rows.len() - 1;
                     &mut r.rows[last]
                 }
@@ -261,21 +265,13 @@ impl Profile {
         (share(self.seconds_of(WAIT)), share(self.seconds_of(READ)))
     }
 
-    /// Seconds in steps.
+    /// Seconds in steps: of the steps themselves and of all that ran inside them.
     fn in_steps(&self) -> f64 {
-        self.events_of_steps().sum()
+        self.rows.iter().filter(|r| r.in_step).map(|r| r.seconds).sum()
     }
 
-    fn events_of_steps(&self) -> impl Iterator<Item = f64> {
-        // A step's own seconds and those of all that ran inside it, on its thread.
-        let thread = self.rows.iter().find(|r| r.op == STEP).map(|r| r.thread);
-        self.rows
-            .iter()
-            .filter(move |r| Some(r.thread) == thread && r.op != WAIT && !OUTSIDE.contains(&r.op))
-            .map(|r| r.seconds)
-    }
-
-    /// Milliseconds a step, flops, bytes and share of the ceiling, by op; the costliest first.
+    /// Milliseconds a step, flops, bytes and share of the ceiling, by op; the costliest first. What is in brackets ran
+    /// outside the steps, in validation.
     pub fn table(&self) -> String {
         let steps = self.steps().max(1) as f64;
         let total = self.in_steps() + self.seconds_of(WAIT);
@@ -297,8 +293,12 @@ impl Profile {
             "% ceiling"
         );
         for r in rows {
-            let outside = r.op == READ || OUTSIDE.contains(&r.op);
-            let name = if r.op == STEP { "rest of the step" } else { r.op };
+            let outside = !r.in_step && r.op != WAIT;
+            let name = match r.op {
+                STEP => "rest of the step".to_string(),
+                op if outside && !r.pass.is_empty() => format!("({op})"),
+                op => op.to_string(),
+            };
             let share = if outside { "-".into() } else { format!("{:.1} %", 100.0 * r.seconds / total.max(1e-12)) };
             let known = r.flops > 0.0 || r.bytes > 0.0;
             let or_dash = |x: f64, known: bool| if known { format!("{x:.1}") } else { "-".into() };
@@ -341,6 +341,3 @@ impl Profile {
         serde_json::json!({ "displayTimeUnit": "ms", "traceEvents": self.events.iter().map(event).collect::<Vec<_>>() })
     }
 }
-
-/// Spans of the training thread that belong to no step.
-const OUTSIDE: [&str; 2] = ["validate", "save"];

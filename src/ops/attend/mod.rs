@@ -355,11 +355,13 @@ pub fn attend<'p, T: Real>(
 
 /// Gene–peak pairs of equal chromosome, over all samples.
 fn pairs<T: Real>(genes: &NodeSet<T>, peaks: &NodeSet<T>) -> usize {
-    let of = |(genes, peaks): (&Vec<(u32, usize, usize)>, &Vec<(u32, usize, usize)>)| {
-        let found = |c: u32| peaks.iter().find(|p| p.0 == c).map_or(0, |p| p.2 - p.1);
-        genes.iter().map(|&(c, from, to)| (to - from) * found(c)).sum::<usize>()
-    };
-    genes.segments.iter().zip(&peaks.segments).map(of).sum()
+    let samples = genes.segments.iter().zip(&peaks.segments);
+    samples
+        .map(|(genes, peaks)| {
+            let found = |c: u32| peaks.iter().find(|p| p.0 == c).map_or(0, |p| p.2 - p.1);
+            genes.iter().map(|&(c, from, to)| (to - from) * found(c)).sum::<usize>()
+        })
+        .sum()
 }
 
 /// The backward pass, given the members of each gene with their weights and scores: adds to the gradients of `q`, `uq`,
