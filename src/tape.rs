@@ -130,7 +130,9 @@ impl<'p, T: Real> Tape<'p, T> {
         sweep.grads[root.0] = Some(seed.to_vec());
         for Record { name, outputs, backward } in records.into_iter().rev() {
             if outputs.iter().any(|o| sweep.grads[o.0].is_some()) {
+                let span = crate::profile::span(name, "backward");
                 backward(&mut sweep);
+                drop(span);
                 if sweep.params.iter().any(Option::is_none) {
                     return Err(Error::Internal(format!("op `{name}` did not put back the gradient of a parameter")));
                 }

@@ -11,6 +11,7 @@ use crate::device::trust;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::ops::adam::{AdamConfig, Decay};
+use crate::profile;
 use crate::train::{self, AUTO_BATCH, EpochRecord, Observer, OnNan, Plan, Run, Scaling, Schedule, Step, TrainConfig};
 
 /// Flags of `train`.
@@ -122,6 +123,10 @@ pub struct Args {
     /// Replace the kernels of an op on the GPU (repeatable); one that has not passed `kernels check` is checked first
     #[arg(long, value_name = "OP=FILE")]
     pub kernel: Vec<Replacement>,
+    /// Say where the time of the steps went, by op (time, flops, bytes, share of what this machine can do), and write the
+    /// spans to RUN/trace.json, which Perfetto and chrome://tracing open; of the CPU engine
+    #[arg(long)]
+    pub profile: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: Device,
@@ -138,6 +143,10 @@ impl Args {
         };
         let device = crate::device::Device::choose(device, config.precision, &self.kernel)?;
         if let crate::device::Device::Cuda(d) = &device {
+            if self.profile {
+                let fix = "take --device cpu; `kernels bench` times each kernel on the device";
+                return Err(Error::usage(format!("--profile: is of the CPU engine; {fix}")));
+            }
             trust::ensure(&d.gpu, &d.kernels, &self.kernel, d.precision, |line| ctx.say(line))?;
         }
         Ok(device)
@@ -201,6 +210,9 @@ fn batch_size(text: &str) -> std::result::Result<usize, String> {
 /// Trains, or goes on training.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let mut console = Console::new(ctx);
+    if args.profile {
+        profile::start();
+    }
     let outcome = if args.resume {
         let run = Run::open(&args.out)?;
         if args.recipe.as_ref().is_some_and(|r| *r != run.config.recipe) {
@@ -228,6 +240,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         train::train_on(&device, &data, &set, &config, &args.out, &mut console)
     };
     console.close();
+    let profile = profile::finish().filter(|p| p.steps() > 0);
+    if let Some(p) = &profile {
+        let text = serde_json::to_string(&p.trace()).map_err(|e| Error::Internal(format!("trace: {e}")))?;
+        let path = args.out.join(profile::TRACE);
+        train::files::write_text(&path, &text)?;
+        ctx.say(&format!("{}\ntrace: {}", p.table(), path.display()));
+    }
     let outcome = outcome?;
     let best = outcome.best.as_ref();
     let mut table = format!("{} epochs, {} steps", outcome.epochs, outcome.steps);
@@ -240,7 +259,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     table += &format!("\nrun: {}", args.out.display());
     let json = serde_json::json!({
         "run": args.out, "epochs": outcome.epochs, "steps": outcome.steps, "early": outcome.early,
-        "best": outcome.best, "last": outcome.last,
+        "best": outcome.best, "last": outcome.last, "profile": profile,
     });
     ctx.result(&table, &json);
     Ok(())

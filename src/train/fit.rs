@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleSet};
 use crate::model::{self, Batch, Dropout, Model, ModelConfig, Output, Want};
 use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
+use crate::profile::{self, span, work};
 use crate::rng::Rng;
 
 /// Streams of the shuffle: this plus the epoch.
@@ -121,7 +122,8 @@ pub fn train_on(
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
-    for old in ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f)) {
+    let of_before = ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f));
+    for old in of_before.into_iter().chain([out.join(profile::TRACE)]) {
         if old.exists() {
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
         }
@@ -349,7 +351,7 @@ fn engine(
 
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
-    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv"] {
+    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", profile::TRACE] {
         remove_leftovers(&out.join(file))?;
     }
     for file in ["best.safetensors", "last.safetensors", "state.safetensors"] {
@@ -400,9 +402,12 @@ fn read_log(path: &Path, records: usize) -> Result<Vec<EpochRecord>> {
 /// Are all squares of a gradient finite? Only the named rows of the tables at its front (of `width`) are looked at, as the
 /// others are 0, and all that is behind the tables.
 fn finite(grads: &[f32], named: &[u32], tables: usize, width: usize) -> bool {
+    let _span = span("norm", "");
     let (rows, rest) = grads.split_at(tables);
     let row = |&r: &u32| squares_finite(&rows[r as usize * width..][..width]);
     let few = named.len() * width < tables / 2;
+    let looked_at = rest.len() + if few { named.len() * width } else { tables };
+    work(|| 2.0 * looked_at as f64, || 4.0 * looked_at as f64);
     let rows =
         if few { named.par_iter().with_min_len(64).all(row) } else { rows.par_chunks(1 << 14).all(squares_finite) };
     rows && rest.par_chunks(1 << 14).all(squares_finite)
@@ -625,18 +630,26 @@ impl<S: Source> Fit<'_, S> {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
                 for numbers in order[from..].chunks(size) {
-                    if send.send(source.batch(numbers)).is_err() {
+                    let span = span(profile::READ, "");
+                    let batch = source.batch(numbers);
+                    drop(span);
+                    if send.send(batch).is_err() {
                         return; // the loop has stopped
                     }
                 }
             });
             let mut result = Ok(true);
             for numbers in order[from..].chunks(size) {
-                let Ok(batch) = receive.recv() else {
+                let wait = span(profile::WAIT, "");
+                let next = receive.recv();
+                drop(wait);
+                let Ok(batch) = next else {
                     result = Err(Error::Internal("the thread that reads batches has stopped".into()));
                     break;
                 };
+                let step = span(profile::STEP, "");
                 result = steps.step(source, numbers, &batch, grads, from, began);
+                drop(step);
                 if !matches!(result, Ok(true)) {
                     break;
                 }
@@ -703,6 +716,7 @@ impl<S: Source> Fit<'_, S> {
 
     /// None: asked to stop.
     fn validate(&mut self, val: &[u32]) -> Result<Option<Validation>> {
+        let _span = span("validate", "");
         let mut sums = Validation::default();
         let want = Want { translation: true, ..Want::default() };
         for numbers in val.chunks(self.config.eval_batch_size) {
@@ -823,6 +837,7 @@ impl<S: Source> Fit<'_, S> {
 
 /// The state first: it alone is what a resumption reads.
 fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
+    let _span = span("save", "");
     let dir = out.join("checkpoints");
     state::save(&dir.join("state.safetensors"), &model.config, &model.params, moments, place)?;
     checkpoint::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::{AdamConfig, Constants, chunk, replay, step};
 use crate::ops::nodes::split_rows;
+use crate::profile::{span, work};
 use crate::real::Real;
 
 /// What becomes of the rows that a step does not name.
@@ -62,7 +63,10 @@ impl<T: Real> RowAdam<T> {
         if self.past.is_empty() || named.is_empty() {
             return;
         }
+        let _span = span("adam", "");
         let (width, past, had) = (self.width, &self.past, &self.had);
+        let missed = || named.iter().map(|&row| past.len() - usize::from(had[row as usize])).sum::<usize>();
+        work(|| (13 * width * missed()) as f64, || (6 * size_of::<T>() * width * named.len()) as f64);
         let pieces = split_rows(p, named, width, ROWS).into_par_iter();
         let moments = split_rows(m, named, width, ROWS).into_par_iter().zip(split_rows(v, named, width, ROWS));
         pieces.zip(moments).for_each(|((start, first, p), ((_, _, m), (_, _, v)))| {
@@ -95,6 +99,9 @@ impl<T: Real> RowAdam<T> {
         let (rows_v, rest_v) = v.split_at_mut(tables);
         step(rest_p, rest_g, rest_m, rest_v, c, t);
         if !named.is_empty() {
+            let _span = span("adam", "");
+            let n = named.len() * width;
+            work(|| (13 * n) as f64, || (8 * size_of::<T>() * n) as f64);
             let split = |x| split_rows(x, named, width, ROWS).into_par_iter();
             let (pg, mv) = (split(rows_p).zip(split(rows_g)), split(rows_m).zip(split(rows_v)));
             pg.zip(mv).for_each(|(((start, first, p), (_, _, g)), ((_, _, m), (_, _, v)))| {
@@ -120,8 +127,11 @@ impl<T: Real> RowAdam<T> {
         if self.past.is_empty() {
             return;
         }
+        let _span = span("adam", "");
         let (width, past) = (self.width, &self.past);
         let tables = self.had.len() * width;
+        let missed = || self.had.iter().map(|&had| past.len() - usize::from(had)).sum::<usize>();
+        work(|| (13 * width * missed()) as f64, || (6 * size_of::<T>() * tables) as f64);
         let parts = |x| <[T]>::par_chunks_mut(x, ROWS * width);
         let (p, m, v) = (parts(&mut p[..tables]), parts(&mut m[..tables]), parts(&mut v[..tables]));
         p.zip(m.zip(v)).zip(self.had.par_chunks_mut(ROWS)).for_each(|((p, (m, v)), had)| {

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
+use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::{axpy, gather_sum};
 use crate::tape::{Tape, Var};
@@ -290,7 +291,11 @@ pub fn attend<'p, T: Real>(
     (k, uk): (Var, Var),
     given: Option<&[Selection<T>]>,
 ) -> Attended<T> {
+    let _span = span("attend", "forward");
     let hidden = tape.shape(q)[1];
+    // Products of equal chromosome, forward; the members of each gene, backward. Each node's row is read.
+    let bytes = (size_of::<T>() * hidden * (genes.nnz() + peaks.nnz())) as f64;
+    work(|| 2.0 * hidden as f64 * pairs(&genes, &peaks) as f64, || bytes);
     let inputs = Inputs {
         q: tape.get(q),
         uq: tape.get(uq),
@@ -327,6 +332,9 @@ pub fn attend<'p, T: Real>(
         let (mut dq, mut dk) = (s.take(q), s.take(k));
         let (mut duq, mut duk) = (s.take(uq), s.take(uk));
         let (qs, ks) = ((s.value(q), s.value(uq)), (s.value(k), s.value(uk)));
+        let members: usize = saved.iter().map(|s| s.peak.len()).sum();
+        let numbers = (members * hidden / spec.heads) as f64;
+        work(|| 4.0 * numbers, || 4.0 * numbers * size_of::<T>() as f64);
         gradients(
             &saved,
             (&dr, &dc),
@@ -343,6 +351,17 @@ pub fn attend<'p, T: Real>(
         s.put(uk, duk);
     });
     Attended { row_sums, col_sums, selections }
+}
+
+/// Gene–peak pairs of equal chromosome, over all samples.
+fn pairs<T: Real>(genes: &NodeSet<T>, peaks: &NodeSet<T>) -> usize {
+    let samples = genes.segments.iter().zip(&peaks.segments);
+    samples
+        .map(|(genes, peaks)| {
+            let found = |c: u32| peaks.iter().find(|p| p.0 == c).map_or(0, |p| p.2 - p.1);
+            genes.iter().map(|&(c, from, to)| (to - from) * found(c)).sum::<usize>()
+        })
+        .sum()
 }
 
 /// The backward pass, given the members of each gene with their weights and scores: adds to the gradients of `q`, `uq`,

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::ops::nodes::{NodeSet, split_rows};
 use crate::ops::project::{Extra, Side};
+use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::{axpy, gather_sum, vectorized};
 use crate::tape::{Tape, Var};
@@ -41,6 +42,7 @@ pub fn pool<'p, T: Real>(
     emb: Var,
     weights: Weights,
 ) -> Var {
+    let _span = span("pool", "forward");
     let (b, d, width) = (nodes.samples(), side.dim, side.width());
     let heads = match weights {
         Weights::Mean => 1,
@@ -51,6 +53,9 @@ pub fn pool<'p, T: Real>(
         Weights::Mean => None,
         Weights::Var { var, .. } => Some(tape.get(var)),
     };
+    let used = wv.map_or(nnz, |w| w.iter().filter(|&&w| w != T::of(0.0)).count());
+    let (flops, bytes) = (2.0 * (used * d) as f64, (used * d * size_of::<T>()) as f64);
+    work(|| flops, || bytes);
     let ev = tape.get(emb);
     let mut out = vec![T::of(0.0); heads * b * (width + 1)];
     out.par_chunks_mut(width + 1).enumerate().for_each(|(row, out)| {
@@ -90,6 +95,8 @@ pub fn pool<'p, T: Real>(
     tape.record("pool", &[out], move |s| {
         let grad = s.take(out);
         let mut de = s.take(emb);
+        let weighted = if matches!(weights, Weights::Var { .. }) { 2.0 } else { 1.0 };
+        work(|| weighted * flops, || 2.0 * weighted * bytes);
         let wv: Option<&[T]> = match weights {
             Weights::Mean => None,
             Weights::Var { var, .. } => Some(s.value(var)),

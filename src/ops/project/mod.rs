@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::split_rows;
+use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::vectorized;
 use crate::tape::{Tape, Var};
@@ -63,6 +64,14 @@ impl<T: Real> Side<'_, T> {
         }
     }
 
+    /// Bytes of a node's extras as they are stored.
+    fn extra_bytes(&self) -> usize {
+        match self.extra {
+            Extra::Dense(_) => self.extra_width * size_of::<T>(),
+            Extra::Dna(_) => self.extra_width,
+        }
+    }
+
     /// Gathers `[E | extras]` of some nodes, `[rows, d + extra_width]`.
     fn gather(&self, emb: &[T], rows: &[u32], out: &mut Vec<T>) {
         let width = self.dim + self.extra_width;
@@ -111,6 +120,7 @@ pub fn project<'p, T: Real>(
     w: Var,
     b: Var,
 ) -> (Var, Var) {
+    let _span = span("project", "forward");
     let h = tape.shape(w)[0];
     let (d, width, k) = (side.dim, side.width(), side.dim + side.extra_width);
     let (wv, ev, bv) = (tape.get(w), tape.get(emb), tape.get(b));
@@ -122,6 +132,10 @@ pub fn project<'p, T: Real>(
         }
     }
     let u: Vec<T> = (0..h).map(|j| wv[j * width + d]).collect();
+    // Products over [E | extras] of the rows; a row is read, a row of the table is written.
+    let row = size_of::<T>() as f64 * (d + h) as f64 + side.extra_bytes() as f64;
+    let (n, flops) = (rows.len() as f64, 2.0 * (rows.len() * h) as f64);
+    work(|| flops * k as f64, || n * row);
     let mut table = vec![T::of(0.0); rows.len() * h];
     table.par_chunks_mut(BLOCK * h).zip(rows.par_chunks(BLOCK)).for_each_init(Vec::new, |x, (out, rows)| {
         for (o, &i) in out.chunks_exact_mut(h).zip(rows) {
@@ -136,6 +150,7 @@ pub fn project<'p, T: Real>(
     tape.record("project", &[table, u], move |s| {
         let (dt, du) = (s.take(table), s.take(u));
         let (mut de, mut dw, mut db) = (s.take(emb), s.take(w), s.take(b));
+        work(|| flops * (d + k) as f64, || n * (row + size_of::<T>() as f64 * 2.0 * d as f64));
         let packed = pack(s.value(w), &side, h);
         let ev = s.value(emb);
         let pieces = split_rows(&mut de, &rows, d, BLOCK);

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use crate::ops::attend::sigmoid;
 use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
+use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::{sum_rows, vectorized};
 use crate::tape::{Tape, Var};
@@ -317,8 +318,14 @@ pub fn translate<'p, T: Real>(
     (k, uk): (Var, Var),
     given: Option<&[u8]>,
 ) -> Var {
+    let _span = span("translate", "forward");
     let [genes, h] = tape.shape(q);
     let n = cols.samples();
+    let size = size_of::<T>();
+    work(
+        || 2.0 * (genes * cols.len() * h) as f64,
+        || (size * (h * (genes + cols.len()) + n * spec.heads * genes)) as f64,
+    );
     let mut pred = vec![T::of(0.0); n * spec.heads * genes];
     if let Some(given) = given {
         pred.iter_mut().zip(given).for_each(|(p, &g)| *p = T::of(f64::from(g)));
@@ -446,7 +453,11 @@ impl<T: Real> Backward<'_, T> {
             .into_par_iter()
             .map(|i| (0u32..).zip(g(i)).filter(|x| *x.1 != zero).map(|x| x.0).collect())
             .collect();
-        match Plan::new(self.q.len() / self.h, cols, &active) {
+        let plan = Plan::new(self.q.len() / self.h, cols, &active);
+        // Scores again, and a product each for genes and columns; the rows of both are read and added to.
+        let rows = (active.iter().map(Vec::len).sum::<usize>().min(self.q.len() / self.h) + cols.len()) * self.slice;
+        work(|| 6.0 * (self.slice as u64 * plan.pairs()) as f64, || (3 * rows * size_of::<T>()) as f64);
+        match plan {
             Plan::Distinct { genes, .. } => {
                 let all: Vec<u32> = (0..cols.len() as u32).collect();
                 let samples = |c: u32| &cols.by_sample[cols.by_ptr[c as usize]..cols.by_ptr[c as usize + 1]];
