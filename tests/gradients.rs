@@ -9,6 +9,7 @@ use sccrossrec::ops::linear::{concat, cross_entropy, dropout, dropout_mask, line
 use sccrossrec::ops::nodes::NodeSet;
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
+use sccrossrec::ops::rows::rows;
 use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
 use sccrossrec::rng::Rng;
 use sccrossrec::tape::{Grads, Tape, Var};
@@ -96,6 +97,7 @@ fn small_maps() {
     check("linear", vec![x.clone(), w, b], |t, v| linear(t, v[0], v[1], v[2]));
     check("relu", vec![x.clone()], |t, v| relu(t, v[0]));
     check("concat", vec![x.clone(), random(&mut r, 5, 3)], |t, v| concat(t, v[0], v[1]));
+    check("rows", vec![x.clone()], |t, v| rows(t, v[0], Arc::new(vec![1, 2, 4])));
     check("dropout", vec![x.clone()], |t, v| {
         let mask = dropout_mask(0.4, 906, 3, &[1, 2, 3, 4, 9], 0, 7);
         dropout(t, v[0], mask)

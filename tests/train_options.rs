@@ -476,10 +476,10 @@ fn draws_of_genes_are_uniform() {
         }
     }
     let fits = |count: f64, p: f64| (count - p * DRAWS as f64).abs() < 5.0 * (DRAWS as f64 * p * (1.0 - p)).sqrt();
-    for a in 0..7 {
-        assert!(fits(one[a], 3.0 / 7.0), "gene {a}: {} times", one[a]);
-        for b in a + 1..7 {
-            assert!(fits(two[a][b], 1.0 / 7.0), "genes {a} and {b}: {} times", two[a][b]);
+    for (a, (one, two)) in one.iter().zip(&two).enumerate() {
+        assert!(fits(*one, 3.0 / 7.0), "gene {a}: {one} times");
+        for (b, two) in two.iter().enumerate().skip(a + 1) {
+            assert!(fits(*two, 1.0 / 7.0), "genes {a} and {b}: {two} times");
         }
     }
     assert_eq!(sample_genes(1000, 50, 1, 9), sample_genes(1000, 50, 1, 9));
