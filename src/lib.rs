@@ -17,8 +17,8 @@
 //!    on one page that works offline.
 //!
 //! Beside them: [`error`] (one line for every failure, with its exit code), [`rng`] (counter-based random numbers, so
-//! that no result depends on the number of threads), [`real`] (f32 and f64), [`simd`], [`profile`] (where the time goes), [`interrupt`] (Ctrl-C), and
-//! [`cli`] (the program itself). [`device`] holds the CUDA kernels.
+//! that no result depends on the number of threads), [`real`] (f32 and f64), [`simd`], [`profile`] (where the time goes),
+//! [`interrupt`] (Ctrl-C), and [`cli`] (the program itself). [`device`] holds the CUDA kernels.
 //!
 //! # From files to links
 //! ```

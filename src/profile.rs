@@ -124,13 +124,15 @@ pub fn span(name: &'static str, pass: &'static str) -> Span {
     Span { on }
 }
 
-/// Adds work to the innermost span of this thread: flops, and bytes read and written at least.
-pub fn work(flops: impl FnOnce() -> f64, bytes: impl FnOnce() -> f64) {
+/// Adds work to the innermost span of this thread: flops, and bytes read and written at least. Counted only while a
+/// recording is under way.
+pub fn work(count: impl FnOnce() -> (f64, f64)) {
     if is_on() {
+        let (flops, bytes) = count();
         OPEN.with_borrow_mut(|open| {
             if let Some(last) = open.last_mut() {
-                last.flops += flops();
-                last.bytes += bytes();
+                last.flops += flops;
+                last.bytes += bytes;
             }
         });
     }

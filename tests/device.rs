@@ -5,6 +5,8 @@
 mod compare;
 #[path = "common/golden.rs"]
 mod golden;
+#[path = "common/runs.rs"]
+mod runs;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -15,6 +17,7 @@ use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
 use compare::{Pass, attention, check, deciding, vectors};
 use golden::{Golden, error, f64s};
+use runs::stopped_and_resumed;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
@@ -355,14 +358,11 @@ fn more_than_one_chunk_of_everything() {
 
 /// Losses of every step.
 #[derive(Default)]
-struct Losses(Vec<f64>, u64);
+struct Losses(Vec<f64>);
 
 impl Observer for Losses {
     fn step(&mut self, s: &Step) {
         self.0.push(s.loss);
-    }
-    fn stop(&mut self) -> bool {
-        self.1 > 0 && self.0.len() as u64 >= self.1
     }
 }
 
@@ -430,15 +430,7 @@ fn learning_rates_change_from_step_to_step() {
 
     let want = files(&dir.path().join("gpu"));
     let out = dir.path().join("stopped");
-    for (i, stop) in [3, 7].into_iter().enumerate() {
-        let mut observer = Losses(Vec::new(), stop);
-        let e = match i {
-            0 => train::train_on(&d.device(), &data, &set, &changing, &out, &mut observer),
-            _ => train::resume_on(&d.device(), &data, &set, &changing, &out, &mut observer),
-        };
-        assert!(matches!(e, Err(sccrossrec::Error::Interrupted { .. })), "{e:?}");
-    }
-    train::resume_on(&d.device(), &data, &set, &changing, &out, &mut ()).unwrap();
+    stopped_and_resumed(&d.device(), &data, &changing, &out, &[3, 7]);
     assert!(files(&out) == want, "stopped and resumed, other bits");
 }
 
@@ -473,15 +465,7 @@ fn the_same_bits() {
         assert!(pool.install(|| run(&format!("{threads} threads"))) == want, "{threads} packing threads, other bits");
     }
     let out = dir.path().join("stopped");
-    for (i, stop) in [3, 7].into_iter().enumerate() {
-        let mut observer = Losses(Vec::new(), stop);
-        let e = match i {
-            0 => train::train_on(&d.device(), &data, &set, &config(), &out, &mut observer),
-            _ => train::resume_on(&d.device(), &data, &set, &config(), &out, &mut observer),
-        };
-        assert!(matches!(e, Err(sccrossrec::Error::Interrupted { .. })), "{e:?}");
-    }
-    train::resume_on(&d.device(), &data, &set, &config(), &out, &mut ()).unwrap();
+    stopped_and_resumed(&d.device(), &data, &config(), &out, &[3, 7]);
     assert!(files(&out) == want, "stopped and resumed, other bits");
 }
 

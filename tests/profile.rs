@@ -1,19 +1,26 @@
 //! `train --profile`: the table, and a trace that viewers of Chrome traces can read.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sccrossrec::data::simulate::{SimulateConfig, Simulation};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use serde_json::Value;
 
+/// A prepared data set of so many simulated cells.
+fn simulated(dir: &Path, cells: usize) -> PathBuf {
+    let size = SimulateConfig { cells, genes: 120, peaks: 600, chromosomes: 4, ..Default::default() };
+    let files = Simulation::new(size).unwrap().write(dir, &|_| {}).unwrap();
+    let data = dir.join("data");
+    prepare(&PrepareConfig::new(&files.rna, &files.atac), &data, Hooks::default()).unwrap();
+    data
+}
+
 #[test]
 fn spans_account_for_the_steps() {
     let dir = tempfile::tempdir().unwrap();
-    let size = SimulateConfig { cells: 400, genes: 120, peaks: 600, chromosomes: 4, ..Default::default() };
-    let files = Simulation::new(size).unwrap().write(dir.path(), &|_| {}).unwrap();
-    let data = dir.path().join("data");
-    prepare(&PrepareConfig::new(&files.rna, &files.atac), &data, Hooks::default()).unwrap();
+    let data = simulated(dir.path(), 400);
     let run = dir.path().join("run");
     let program = |more: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
@@ -101,10 +108,7 @@ fn counted_flops_are_those_of_the_model() {
     use sccrossrec::profile;
 
     let dir = tempfile::tempdir().unwrap();
-    let size = SimulateConfig { cells: 200, genes: 120, peaks: 600, chromosomes: 4, ..Default::default() };
-    let files = Simulation::new(size).unwrap().write(dir.path(), &|_| {}).unwrap();
-    let path = dir.path().join("data");
-    prepare(&PrepareConfig::new(&files.rna, &files.atac), &path, Hooks::default()).unwrap();
+    let path = simulated(dir.path(), 200);
     let data = DataSet::open(&path).unwrap();
     let set = data.samples("default").unwrap();
     let config = sccrossrec::train::recipe("default").unwrap();

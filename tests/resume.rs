@@ -1,67 +1,18 @@
 //! Interrupted and resumed training gives, bit for bit, what never stopping gives; so does any number of threads.
 
+#[path = "common/runs.rs"]
+mod runs;
 #[path = "common/tiny.rs"]
 mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sccrossrec::Error;
+use runs::{assert_same, config, contents, stopped_and_resumed};
+use sccrossrec::device::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::DataSet;
-use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Run, Step, TrainConfig};
-
-fn config() -> TrainConfig {
-    TrainConfig {
-        epochs: 3,
-        batch_size: 8,
-        hidden: 16,
-        embedding_dim: 12,
-        heads: 2,
-        checkpoint_minutes: None,
-        ..train::recipe("default").unwrap()
-    }
-}
-
-/// Asks to stop after this many of its steps.
-struct StopAfter(u64);
-
-impl Observer for StopAfter {
-    fn step(&mut self, _: &Step) {
-        self.0 = self.0.saturating_sub(1);
-    }
-    fn stop(&mut self) -> bool {
-        self.0 == 0
-    }
-}
-
-/// Everything of a run that must be equal: all files, the log without the times, `run.json` without nothing.
-fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for f in ["genes.txt", "peaks.txt", "run.json"] {
-        files.insert(f.to_string(), std::fs::read(run.join(f)).unwrap());
-    }
-    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
-        let path = entry.unwrap().path();
-        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
-    }
-    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
-    for (i, line) in log.lines().enumerate() {
-        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
-        for time in ["seconds", "samples_per_second"] {
-            assert!(record.as_object_mut().unwrap().remove(time).is_some());
-        }
-        files.insert(format!("log {i}"), record.to_string().into_bytes());
-    }
-    files
-}
-
-fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>, what: &str) {
-    assert!(a.keys().eq(b.keys()), "{what}: {:?} against {:?}", a.keys(), b.keys());
-    for (name, bytes) in a {
-        assert!(bytes == &b[name], "{what}: {name} differs");
-    }
-}
+use sccrossrec::train::{self, Checkpoint, OnNan, Run, TrainConfig};
 
 fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String, Vec<u8>> {
     let set = data.samples("default").unwrap();
@@ -83,19 +34,7 @@ fn resumed_equals_uninterrupted() {
     // Stops in the middle of an epoch, at its very end, in the next one; each resumption is stopped again.
     for stops in [vec![10], vec![3, 1, 5], vec![steps_an_epoch], vec![steps_an_epoch + 2, 3]] {
         let out = dir.path().join(format!("{stops:?}"));
-        for (i, &n) in stops.iter().enumerate() {
-            let mut observer = StopAfter(n);
-            let result = if i == 0 {
-                train::train(&data, &set, &config, &out, &mut observer)
-            } else {
-                train::resume(&data, &set, &config, &out, &mut observer)
-            };
-            match result {
-                Err(Error::Interrupted { code: 130, saved }) => assert!(saved.contains("--resume"), "{saved}"),
-                other => panic!("stop {i} of {stops:?}: {other:?}"),
-            }
-        }
-        train::resume(&data, &set, &config, &out, &mut ()).unwrap();
+        stopped_and_resumed(&Device::Cpu, &data, &config, &out, &stops);
         assert_same(&want, &contents(&out), &format!("stops {stops:?}"));
     }
 }

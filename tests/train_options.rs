@@ -1,16 +1,18 @@
 //! Options of training: learning rates by batch size and step, batch sizes that are chosen, genes drawn for the translation
 //! loss, rows of the id tables stepped lazily or later.
 
+#[path = "common/runs.rs"]
+mod runs;
 #[path = "common/tiny.rs"]
 mod tiny;
 
-use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use sccrossrec::Error;
+use runs::{assert_same, config, contents, stopped_and_resumed};
+use sccrossrec::device::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::DataSet;
 use sccrossrec::model::{self, Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
@@ -21,24 +23,11 @@ use sccrossrec::train::{
     auto_batch,
 };
 
-fn config() -> TrainConfig {
-    TrainConfig {
-        epochs: 3,
-        batch_size: 8,
-        hidden: 16,
-        embedding_dim: 12,
-        heads: 2,
-        checkpoint_minutes: None,
-        ..train::recipe("default").unwrap()
-    }
-}
-
-/// Rates and losses of every step; asks to stop after this many (0: never).
+/// Rates and losses of every step.
 #[derive(Default)]
 struct Seen {
     rates: Vec<f64>,
     losses: Vec<f64>,
-    stop: usize,
 }
 
 impl Observer for Seen {
@@ -46,51 +35,14 @@ impl Observer for Seen {
         self.rates.push(s.lr);
         self.losses.push(s.loss);
     }
-    fn stop(&mut self) -> bool {
-        self.stop > 0 && self.rates.len() >= self.stop
-    }
-}
-
-/// All checkpoints of a run, and its log without the times.
-fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    files.insert("run.json".to_string(), std::fs::read(run.join("run.json")).unwrap());
-    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
-        let path = entry.unwrap().path();
-        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
-    }
-    for (i, line) in std::fs::read_to_string(run.join("log.jsonl")).unwrap().lines().enumerate() {
-        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
-        for time in ["seconds", "samples_per_second"] {
-            assert!(record.as_object_mut().unwrap().remove(time).is_some());
-        }
-        files.insert(format!("log {i}"), record.to_string().into_bytes());
-    }
-    files
-}
-
-fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>, what: &str) {
-    assert!(a.keys().eq(b.keys()), "{what}: {:?} against {:?}", a.keys(), b.keys());
-    for (name, bytes) in a {
-        assert!(bytes == &b[name], "{what}: {name} differs");
-    }
 }
 
 /// Never stopped, and stopped at these steps and resumed: the same bits.
-fn resumes_bit_for_bit(data: &DataSet, dir: &Path, config: &TrainConfig, stops: &[usize]) {
+fn resumes_bit_for_bit(data: &DataSet, dir: &Path, config: &TrainConfig, stops: &[u64]) {
     let set = data.samples("default").unwrap();
     train::train(data, &set, config, &dir.join("straight"), &mut ()).unwrap();
-    let out = dir.join("stopped");
-    for (i, &stop) in stops.iter().enumerate() {
-        let mut observer = Seen { stop, ..Seen::default() };
-        let result = match i {
-            0 => train::train(data, &set, config, &out, &mut observer),
-            _ => train::resume(data, &set, config, &out, &mut observer),
-        };
-        assert!(matches!(result, Err(Error::Interrupted { .. })), "{result:?}");
-    }
-    train::resume(data, &set, config, &out, &mut ()).unwrap();
-    assert_same(&contents(&dir.join("straight")), &contents(&out), &format!("{stops:?}"));
+    stopped_and_resumed(&Device::Cpu, data, config, &dir.join("stopped"), stops);
+    assert_same(&contents(&dir.join("straight")), &contents(&dir.join("stopped")), &format!("{stops:?}"));
 }
 
 fn near(a: f64, b: f64) -> bool {

@@ -136,7 +136,6 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     ctx.say(&format!("train: recipe {}, {} epochs", config.recipe, config.epochs));
     let data = DataSet::open(&data_dir)?;
     let set = data.samples(&config.samples)?;
-    let config = config.resolved(set.train.len());
     let mut console = Console::new(ctx);
     let outcome = train_on(&device, &data, &set, &config, &run_dir, &mut console);
     console.close();

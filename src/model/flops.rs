@@ -42,10 +42,7 @@ impl<T: Real> Model<T> {
         let c = &self.config;
         let (h, d) = (c.hidden as f64, c.embedding_dim as f64);
         let positives: Vec<usize> = (0..batch.len()).filter(|&i| batch.label[i] == 1).collect();
-        let genes = match some.filter(|_| !positives.is_empty()) {
-            Some(some) => NodeSet::with(&batch.rna, &self.features.gene_chrom, some),
-            None => NodeSet::new(&batch.rna, &self.features.gene_chrom, !positives.is_empty()),
-        };
+        let genes = self.gene_nodes(batch, !positives.is_empty(), some);
         let translated = some.map_or(c.genes, <[u32]>::len);
         let peaks = NodeSet::new(&batch.atac, &self.features.peak_chrom, false);
         let mut f = Flops::default();

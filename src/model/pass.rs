@@ -137,6 +137,14 @@ impl<T: Real> Model<T> {
         (r, a)
     }
 
+    /// The gene nodes of a batch, with a table row for each gene that is translated: these, or all where none are named.
+    pub(super) fn gene_nodes(&self, batch: &Batch<T>, translating: bool, genes: Option<&[u32]>) -> NodeSet<T> {
+        match genes {
+            Some(some) if translating => NodeSet::with(&batch.rna, &self.features.gene_chrom, some),
+            _ => NodeSet::new(&batch.rna, &self.features.gene_chrom, translating),
+        }
+    }
+
     /// Rows of the id tables that a training step on `batch` reads and writes, ascending: genes first, peaks behind them, as
     /// they lie in the arena. `genes` as in [`Run::genes`].
     pub fn table_rows(&self, batch: &Batch<T>, genes: Option<&[u32]>) -> Vec<u32> {
@@ -169,10 +177,7 @@ impl<T: Real> Model<T> {
         let p = self.leaves(&mut tape);
         let (gene_side, peak_side) = (self.gene_side(), self.peak_side());
         let some = run.genes.filter(|_| translating);
-        let genes = Arc::new(match some {
-            Some(some) => NodeSet::with(&batch.rna, &self.features.gene_chrom, some),
-            None => NodeSet::new(&batch.rna, &self.features.gene_chrom, translating),
-        });
+        let genes = Arc::new(self.gene_nodes(batch, translating, some));
         let peaks = Arc::new(NodeSet::new(&batch.atac, &self.features.peak_chrom, false));
         let (e_g, e_p) = (p.get("rna_idembedding.weight"), p.get("atac_idembedding.weight"));
 
@@ -247,10 +252,10 @@ impl<T: Real> Model<T> {
             let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
             let cols = Arc::new(Columns::new(&peaks, &positives));
             // Of each gene its column among those translated.
-            let mut place = Vec::new();
+            let mut place: Vec<u32> = (0..c.genes as u32).collect();
             let mut q = q;
             if let Some(some) = some {
-                place = vec![u32::MAX; c.genes];
+                place.fill(u32::MAX);
                 (0..).zip(some).for_each(|(i, &g)| place[g as usize] = i);
                 let among = |g: &u32| place[*g as usize] != u32::MAX;
                 let local = (0..).zip(&genes.rows).filter(|x| among(x.1)).map(|x| x.0).collect();
@@ -273,10 +278,6 @@ impl<T: Real> Model<T> {
             let who = positives.clone();
             let translation = mse(&mut tape, pred, 1.0 / (n * heads) as f64, move |row, target: &mut [T]| {
                 let (index, value) = rna.row(who[row / heads]);
-                if place.is_empty() {
-                    index.iter().zip(value).for_each(|(&i, &v)| target[i as usize] = v);
-                    return;
-                }
                 for (&i, &v) in index.iter().zip(value) {
                     if let Some(t) = target.get_mut(place[i as usize] as usize) {
                         *t = v;

@@ -36,6 +36,9 @@ impl Default for AdamConfig {
     }
 }
 
+/// Flops of a step on one number.
+const FLOPS: f64 = 13.0;
+
 /// The constants of one step, as they enter it.
 #[derive(Debug, Clone, Copy)]
 struct Constants<T> {
@@ -78,7 +81,7 @@ pub fn step<T: Real>(p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &Ada
     const CHUNK: usize = 1 << 14;
     let _span = span("adam", "");
     // Four arenas read and written.
-    work(|| 13.0 * p.len() as f64, || (8 * size_of::<T>() * p.len()) as f64);
+    work(|| (FLOPS * p.len() as f64, (8 * size_of::<T>() * p.len()) as f64));
     let c = Constants::new(c, t);
     p.par_chunks_mut(CHUNK)
         .zip(g.par_chunks_mut(CHUNK))

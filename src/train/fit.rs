@@ -399,17 +399,20 @@ fn read_log(path: &Path, records: usize) -> Result<Vec<EpochRecord>> {
     Ok(log)
 }
 
-/// Are all squares of a gradient finite? Only the named rows of the tables at its front (of `width`) are looked at, as the
-/// others are 0, and all that is behind the tables.
-fn finite(grads: &[f32], named: &[u32], tables: usize, width: usize) -> bool {
-    let _span = span("norm", "");
+/// Are all squares of a gradient finite? Where the optimiser goes by the named rows of its tables, only these are looked at,
+/// as the others are 0, and all that is behind the tables.
+fn finite(grads: &[f32], named: &[u32], adam: &RowAdam<f32>) -> bool {
+    let _span = span("finite", "");
+    let (tables, width) = adam.tables();
     let (rows, rest) = grads.split_at(tables);
     let row = |&r: &u32| squares_finite(&rows[r as usize * width..][..width]);
-    let few = named.len() * width < tables / 2;
-    let looked_at = rest.len() + if few { named.len() * width } else { tables };
-    work(|| 2.0 * looked_at as f64, || 4.0 * looked_at as f64);
+    let by_rows = adam.by_rows(named.len());
+    work(|| {
+        let looked_at = (rest.len() + if by_rows { named.len() * width } else { tables }) as f64;
+        (2.0 * looked_at, 4.0 * looked_at)
+    });
     let rows =
-        if few { named.par_iter().with_min_len(64).all(row) } else { rows.par_chunks(1 << 14).all(squares_finite) };
+        if by_rows { named.par_iter().with_min_len(64).all(row) } else { rows.par_chunks(1 << 14).all(squares_finite) };
     rows && rest.par_chunks(1 << 14).all(squares_finite)
 }
 
@@ -886,8 +889,7 @@ impl Steps<'_> {
         let run = model::Run { dropout: Some(dropout), grads: Some(grads), want, given: None, genes: genes.as_deref() };
         let output = self.model.run(batch, run)?;
         let losses = Losses { loss: output.loss, matching: output.match_loss, translation: output.translation_loss };
-        let (tables, width) = self.adam.tables();
-        if output.loss.is_finite() && finite(grads, &rows, tables, width) {
+        if output.loss.is_finite() && finite(grads, &rows, self.adam) {
             let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
             self.adam.step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1, &rows);
             return self.took(numbers, losses, from, began);

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{AdamConfig, Constants, chunk, replay, step};
+use super::{AdamConfig, Constants, FLOPS, chunk, replay, step};
 use crate::ops::nodes::split_rows;
 use crate::profile::{span, work};
 use crate::real::Real;
@@ -50,14 +50,14 @@ impl<T: Real> RowAdam<T> {
         (self.had.len() * self.width, self.width)
     }
 
-    /// Is it worth while to go by rows in a step that names so many? Where they are left alone it is not a question.
-    fn few(&self, named: usize) -> bool {
+    /// Does a step that names so many rows go by rows? Where the others are left alone, any does; else where it is worth while.
+    pub fn by_rows(&self, named: usize) -> bool {
         self.others == Others::Left || named < self.had.len() / 2
     }
 
     /// Brings the named rows (ascending) of parameters and moments up to date.
     pub fn catch_up(&mut self, p: &mut [T], m: &mut [T], v: &mut [T], named: &[u32]) {
-        if !self.few(named.len()) {
+        if !self.by_rows(named.len()) {
             return self.flush(p, m, v);
         }
         if self.past.is_empty() || named.is_empty() {
@@ -65,8 +65,10 @@ impl<T: Real> RowAdam<T> {
         }
         let _span = span("adam", "");
         let (width, past, had) = (self.width, &self.past, &self.had);
-        let missed = || named.iter().map(|&row| past.len() - usize::from(had[row as usize])).sum::<usize>();
-        work(|| (13 * width * missed()) as f64, || (6 * size_of::<T>() * width * named.len()) as f64);
+        work(|| {
+            let missed: usize = named.iter().map(|&row| past.len() - usize::from(had[row as usize])).sum();
+            (FLOPS * (width * missed) as f64, (6 * size_of::<T>() * width * named.len()) as f64)
+        });
         let pieces = split_rows(p, named, width, ROWS).into_par_iter();
         let moments = split_rows(m, named, width, ROWS).into_par_iter().zip(split_rows(v, named, width, ROWS));
         pieces.zip(moments).for_each(|((start, first, p), ((_, _, m), (_, _, v)))| {
@@ -88,7 +90,7 @@ impl<T: Real> RowAdam<T> {
     /// behind the tables. It is set to 0.
     #[allow(clippy::too_many_arguments)]
     pub fn step(&mut self, p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &AdamConfig, t: u64, named: &[u32]) {
-        if !self.few(named.len()) {
+        if !self.by_rows(named.len()) {
             return step(p, g, m, v, c, t); // caught up: all rows are
         }
         let constants = Constants::new(c, t);
@@ -101,7 +103,7 @@ impl<T: Real> RowAdam<T> {
         if !named.is_empty() {
             let _span = span("adam", "");
             let n = named.len() * width;
-            work(|| (13 * n) as f64, || (8 * size_of::<T>() * n) as f64);
+            work(|| (FLOPS * n as f64, (8 * size_of::<T>() * n) as f64));
             let split = |x| split_rows(x, named, width, ROWS).into_par_iter();
             let (pg, mv) = (split(rows_p).zip(split(rows_g)), split(rows_m).zip(split(rows_v)));
             pg.zip(mv).for_each(|(((start, first, p), (_, _, g)), ((_, _, m), (_, _, v)))| {
@@ -130,8 +132,10 @@ impl<T: Real> RowAdam<T> {
         let _span = span("adam", "");
         let (width, past) = (self.width, &self.past);
         let tables = self.had.len() * width;
-        let missed = || self.had.iter().map(|&had| past.len() - usize::from(had)).sum::<usize>();
-        work(|| (13 * width * missed()) as f64, || (6 * size_of::<T>() * tables) as f64);
+        work(|| {
+            let missed: usize = self.had.iter().map(|&had| past.len() - usize::from(had)).sum();
+            (FLOPS * (width * missed) as f64, (6 * size_of::<T>() * tables) as f64)
+        });
         let parts = |x| <[T]>::par_chunks_mut(x, ROWS * width);
         let (p, m, v) = (parts(&mut p[..tables]), parts(&mut m[..tables]), parts(&mut v[..tables]));
         p.zip(m.zip(v)).zip(self.had.par_chunks_mut(ROWS)).for_each(|((p, (m, v)), had)| {

@@ -294,8 +294,10 @@ pub fn attend<'p, T: Real>(
     let _span = span("attend", "forward");
     let hidden = tape.shape(q)[1];
     // Products of equal chromosome, forward; the members of each gene, backward. Each node's row is read.
-    let bytes = (size_of::<T>() * hidden * (genes.nnz() + peaks.nnz())) as f64;
-    work(|| 2.0 * hidden as f64 * pairs(&genes, &peaks) as f64, || bytes);
+    work(|| {
+        let rows = genes.nnz() + peaks.nnz();
+        (2.0 * (hidden * pairs(&genes, &peaks)) as f64, (size_of::<T>() * hidden * rows) as f64)
+    });
     let inputs = Inputs {
         q: tape.get(q),
         uq: tape.get(uq),
@@ -332,9 +334,11 @@ pub fn attend<'p, T: Real>(
         let (mut dq, mut dk) = (s.take(q), s.take(k));
         let (mut duq, mut duk) = (s.take(uq), s.take(uk));
         let (qs, ks) = ((s.value(q), s.value(uq)), (s.value(k), s.value(uk)));
-        let members: usize = saved.iter().map(|s| s.peak.len()).sum();
-        let numbers = (members * hidden / spec.heads) as f64;
-        work(|| 4.0 * numbers, || 4.0 * numbers * size_of::<T>() as f64);
+        work(|| {
+            let members: usize = saved.iter().map(|s| s.peak.len()).sum();
+            let numbers = (members * hidden / spec.heads) as f64;
+            (4.0 * numbers, 4.0 * numbers * size_of::<T>() as f64)
+        });
         gradients(
             &saved,
             (&dr, &dc),

@@ -53,9 +53,9 @@ pub fn pool<'p, T: Real>(
         Weights::Mean => None,
         Weights::Var { var, .. } => Some(tape.get(var)),
     };
-    let used = wv.map_or(nnz, |w| w.iter().filter(|&&w| w != T::of(0.0)).count());
-    let (flops, bytes) = (2.0 * (used * d) as f64, (used * d * size_of::<T>()) as f64);
-    work(|| flops, || bytes);
+    // Numbers of the embedding rows that are read: those of entries with a weight.
+    let numbers = move |w: Option<&[T]>| (d * w.map_or(nnz, |w| w.iter().filter(|&&w| w != T::of(0.0)).count())) as f64;
+    work(|| (2.0 * numbers(wv), numbers(wv) * size_of::<T>() as f64));
     let ev = tape.get(emb);
     let mut out = vec![T::of(0.0); heads * b * (width + 1)];
     out.par_chunks_mut(width + 1).enumerate().for_each(|(row, out)| {
@@ -95,12 +95,15 @@ pub fn pool<'p, T: Real>(
     tape.record("pool", &[out], move |s| {
         let grad = s.take(out);
         let mut de = s.take(emb);
-        let weighted = if matches!(weights, Weights::Var { .. }) { 2.0 } else { 1.0 };
-        work(|| weighted * flops, || 2.0 * weighted * bytes);
         let wv: Option<&[T]> = match weights {
             Weights::Mean => None,
             Weights::Var { var, .. } => Some(s.value(var)),
         };
+        work(|| {
+            // A weight on the tape gets a gradient of its own.
+            let both = if wv.is_some() { 2.0 } else { 1.0 };
+            (2.0 * both * numbers(wv), 2.0 * both * numbers(wv) * size_of::<T>() as f64)
+        });
         split_rows(&mut de, &nodes.rows, d, 64).into_par_iter().for_each_init(
             Default::default,
             |(scale, from): &mut (Vec<T>, Vec<u32>), (start, first, piece)| {

@@ -133,9 +133,8 @@ pub fn project<'p, T: Real>(
     }
     let u: Vec<T> = (0..h).map(|j| wv[j * width + d]).collect();
     // Products over [E | extras] of the rows; a row is read, a row of the table is written.
-    let row = size_of::<T>() as f64 * (d + h) as f64 + side.extra_bytes() as f64;
-    let (n, flops) = (rows.len() as f64, 2.0 * (rows.len() * h) as f64);
-    work(|| flops * k as f64, || n * row);
+    let row = size_of::<T>() * (d + h) + side.extra_bytes();
+    work(|| (2.0 * (rows.len() * h * k) as f64, (rows.len() * row) as f64));
     let mut table = vec![T::of(0.0); rows.len() * h];
     table.par_chunks_mut(BLOCK * h).zip(rows.par_chunks(BLOCK)).for_each_init(Vec::new, |x, (out, rows)| {
         for (o, &i) in out.chunks_exact_mut(h).zip(rows) {
@@ -150,7 +149,7 @@ pub fn project<'p, T: Real>(
     tape.record("project", &[table, u], move |s| {
         let (dt, du) = (s.take(table), s.take(u));
         let (mut de, mut dw, mut db) = (s.take(emb), s.take(w), s.take(b));
-        work(|| flops * (d + k) as f64, || n * (row + size_of::<T>() as f64 * 2.0 * d as f64));
+        work(|| (2.0 * (rows.len() * h * (d + k)) as f64, (rows.len() * (row + 2 * d * size_of::<T>())) as f64));
         let packed = pack(s.value(w), &side, h);
         let ev = s.value(emb);
         let pieces = split_rows(&mut de, &rows, d, BLOCK);

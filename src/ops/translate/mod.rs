@@ -321,11 +321,10 @@ pub fn translate<'p, T: Real>(
     let _span = span("translate", "forward");
     let [genes, h] = tape.shape(q);
     let n = cols.samples();
-    let size = size_of::<T>();
-    work(
-        || 2.0 * (genes * cols.len() * h) as f64,
-        || (size * (h * (genes + cols.len()) + n * spec.heads * genes)) as f64,
-    );
+    work(|| {
+        let numbers = h * (genes + cols.len()) + n * spec.heads * genes;
+        (2.0 * (genes * cols.len() * h) as f64, (size_of::<T>() * numbers) as f64)
+    });
     let mut pred = vec![T::of(0.0); n * spec.heads * genes];
     if let Some(given) = given {
         pred.iter_mut().zip(given).for_each(|(p, &g)| *p = T::of(f64::from(g)));
@@ -455,8 +454,11 @@ impl<T: Real> Backward<'_, T> {
             .collect();
         let plan = Plan::new(self.q.len() / self.h, cols, &active);
         // Scores again, and a product each for genes and columns; the rows of both are read and added to.
-        let rows = (active.iter().map(Vec::len).sum::<usize>().min(self.q.len() / self.h) + cols.len()) * self.slice;
-        work(|| 6.0 * (self.slice as u64 * plan.pairs()) as f64, || (3 * rows * size_of::<T>()) as f64);
+        work(|| {
+            let genes = active.iter().map(Vec::len).sum::<usize>().min(self.q.len() / self.h);
+            let numbers = 3 * (genes + cols.len()) * self.slice;
+            (6.0 * (self.slice as u64 * plan.pairs()) as f64, (numbers * size_of::<T>()) as f64)
+        });
         match plan {
             Plan::Distinct { genes, .. } => {
                 let all: Vec<u32> = (0..cols.len() as u32).collect();

@@ -1,0 +1,81 @@
+//! Small training runs, stopped and gone on with, and what of them must be equal.
+#![allow(dead_code)] // each test program uses its own part
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sccrossrec::Error;
+use sccrossrec::device::Device;
+use sccrossrec::graph::DataSet;
+use sccrossrec::train::{self, Observer, Step, TrainConfig};
+
+/// Settings of a run of seconds.
+pub fn config() -> TrainConfig {
+    TrainConfig {
+        epochs: 3,
+        batch_size: 8,
+        hidden: 16,
+        embedding_dim: 12,
+        heads: 2,
+        checkpoint_minutes: None,
+        ..train::recipe("default").unwrap()
+    }
+}
+
+/// Asks to stop after this many of its steps.
+pub struct StopAfter(pub u64);
+
+impl Observer for StopAfter {
+    fn step(&mut self, _: &Step) {
+        self.0 = self.0.saturating_sub(1);
+    }
+    fn stop(&mut self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Trains into `out`, stopped after so many steps, and after so many of each resumption; then goes on to the end.
+pub fn stopped_and_resumed(device: &Device, data: &DataSet, config: &TrainConfig, out: &Path, stops: &[u64]) {
+    let set = data.samples("default").unwrap();
+    for (i, &n) in stops.iter().enumerate() {
+        let mut observer = StopAfter(n);
+        let result = if i == 0 {
+            train::train_on(device, data, &set, config, out, &mut observer)
+        } else {
+            train::resume_on(device, data, &set, config, out, &mut observer)
+        };
+        match result {
+            Err(Error::Interrupted { code: 130, saved }) => assert!(saved.contains("--resume"), "{saved}"),
+            other => panic!("stop {i} of {stops:?}: {other:?}"),
+        }
+    }
+    train::resume_on(device, data, &set, config, out, &mut ()).unwrap();
+}
+
+/// Everything of a run that must be equal: all files, the log without the times, `run.json` without nothing.
+pub fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for f in ["genes.txt", "peaks.txt", "run.json"] {
+        files.insert(f.to_string(), std::fs::read(run.join(f)).unwrap());
+    }
+    for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
+    }
+    let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
+    for (i, line) in log.lines().enumerate() {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for time in ["seconds", "samples_per_second"] {
+            assert!(record.as_object_mut().unwrap().remove(time).is_some());
+        }
+        files.insert(format!("log {i}"), record.to_string().into_bytes());
+    }
+    files
+}
+
+pub fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>, what: &str) {
+    assert!(a.keys().eq(b.keys()), "{what}: {:?} against {:?}", a.keys(), b.keys());
+    for (name, bytes) in a {
+        assert!(bytes == &b[name], "{what}: {name} differs");
+    }
+}
