@@ -1,20 +1,24 @@
-//! `simulate`: a small multiome data set with planted regulation.
+//! `simulate`: a multiome data set with planted regulation.
 
 use std::path::PathBuf;
 
 use super::{Context, output_dir};
-use crate::data::simulate::{SimulateConfig, Simulation};
+use crate::data::presets::Preset;
+use crate::data::simulate::{Names, SimulateConfig, Simulation};
 use crate::error::{Error, Result};
 
 /// Flags of `simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder for rna.h5ad, atac.h5ad and truth.tsv
+    /// Folder for rna.h5ad, atac.h5ad, peaks.fa, genes.gtf, truth.tsv, motifs.tsv and motifs.bed
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Cells
-    #[arg(long, value_name = "N", default_value_t = SimulateConfig::default().cells)]
-    cells: usize,
+    /// The shape, sparsity and file names of a published data set: neurips2021
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["genes", "peaks", "chromosomes", "cell_types"])]
+    dataset: Option<String>,
+    /// Cells [default: 4000; of a data set, its own number]
+    #[arg(long, value_name = "N")]
+    cells: Option<usize>,
     /// Genes
     #[arg(long, value_name = "N", default_value_t = SimulateConfig::default().genes)]
     genes: usize,
@@ -34,30 +38,46 @@ pub struct Args {
 
 /// Simulates and says what was made.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let simulation = Simulation::new(SimulateConfig {
-        cells: args.cells,
-        genes: args.genes,
-        peaks: args.peaks,
-        chromosomes: args.chromosomes,
-        cell_types: args.cell_types,
-        seed: ctx.seed,
-        ..SimulateConfig::default()
-    })?;
+    let (shape, names) = match &args.dataset {
+        Some(name) => {
+            let preset = Preset::named(name)?;
+            let shape = SimulateConfig::of_dataset(preset).ok_or_else(|| {
+                Error::usage(format!(
+                    "--dataset: {name} cannot be simulated; neurips2021 can (or give --genes, --peaks)"
+                ))
+            })?;
+            (shape, Names::from(preset))
+        }
+        None => {
+            let shape = SimulateConfig {
+                genes: args.genes,
+                peaks: args.peaks,
+                chromosomes: args.chromosomes,
+                cell_types: args.cell_types,
+                ..SimulateConfig::default()
+            };
+            (shape, Names::default())
+        }
+    };
+    let config = SimulateConfig { cells: args.cells.unwrap_or(shape.cells), seed: ctx.seed, ..shape };
+    let (cells, genes, peaks) = (config.cells, config.genes, config.peaks);
+    let simulation = Simulation::new(config)?;
     let _made = output_dir(&args.out, args.force)?;
-    let bar = ctx.progress(args.cells as u64, "simulate");
-    let made = simulation.write(&args.out, &|n| bar.set_position(n));
+    let bar = ctx.progress(cells as u64, "simulate");
+    let made = simulation.write_as(&args.out, names, &|n| bar.set_position(n));
     bar.finish_and_clear();
     let made = made?;
-    let table = format!(
-        "{} cells × {} genes, {} peaks; {} links planted\n  {}\n  {}\n  {}",
-        args.cells,
-        args.genes,
-        args.peaks,
+    let per_cell = |entries: u64| entries as f64 / cells as f64;
+    let mut table = format!(
+        "{cells} cells × {genes} genes, {peaks} peaks; {:.0} genes and {:.0} peaks a cell\n{} links and {} motifs planted",
+        per_cell(made.rna_entries),
+        per_cell(made.atac_entries),
         made.links,
-        made.rna.display(),
-        made.atac.display(),
-        made.truth.display()
+        made.planted_motifs
     );
+    for file in [&made.rna, &made.atac, &made.fasta, &made.gtf, &made.truth, &made.motifs, &made.sites] {
+        table.push_str(&format!("\n  {}", file.display()));
+    }
     let json = serde_json::to_value(&made)
         .map(|mut j| {
             j["config"] = serde_json::json!(simulation.config());

@@ -1,5 +1,6 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
+mod chunks;
 mod edit;
 mod fields;
 mod matrix;

@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hdf5::types::VarLenUnicode;
 use hdf5::{Dataset, File, Group, H5Type, Location};
 
+use super::chunks::{CHUNK, Growing};
 use super::{Column, Frame, H5Context};
 use crate::error::{Error, Result};
 use crate::model::Csr;
-
-/// Elements of an HDF5 chunk of one-dimensional data.
-const CHUNK: usize = 1 << 16;
 
 /// Writes one `.h5ad`. Nothing is at the target path before [`AnnDataWriter::finish`]; a writer that is dropped
 /// unfinished removes its temporary file.
@@ -115,8 +113,8 @@ impl AnnDataWriter {
             .create("shape")
             .and_then(|a| a.write_raw(&shape))
             .at(&self.target, || format!("write the shape of `{at}`"))?;
-        let data = self.growing::<f32>(&group, "data", at)?;
-        let indices = self.growing::<i32>(&group, "indices", at)?;
+        let data = Growing::new(self.growing::<f32>(&group, "data", at)?, self.gzip);
+        let indices = Growing::new(self.growing::<i32>(&group, "indices", at)?, self.gzip);
         if i32::try_from(cols).is_err() {
             return Err(Error::usage(format!(
                 "{}: `{at}` has {cols} columns; at most 2^31 - 1",
@@ -446,8 +444,8 @@ pub struct CsrSink {
     target: PathBuf,
     at: String,
     group: Group,
-    data: Dataset,
-    indices: Dataset,
+    data: Growing<f32>,
+    indices: Growing<i32>,
     indptr: Vec<i64>,
     rows: usize,
     cols: usize,
@@ -458,7 +456,6 @@ pub struct CsrSink {
 impl CsrSink {
     /// Appends these rows. Columns must be below the `cols` given, in any order, without duplicates.
     pub fn append(&mut self, block: &Csr<f32>) -> Result<()> {
-        let n = block.indices.len();
         let done = self.indptr.len() - 1;
         if done + block.rows() > self.rows || block.indices.iter().any(|&c| c as usize >= self.cols) {
             return Err(Error::usage(format!(
@@ -470,17 +467,12 @@ impl CsrSink {
                 done + block.rows()
             )));
         }
-        let from = self.data.size();
-        if n > 0 {
-            // The number of columns fits i32, and so does each of these.
-            let indices: Vec<i32> = block.indices.iter().map(|&c| c as i32).collect();
-            self.data
-                .resize(from + n)
-                .and_then(|()| self.data.write_slice(block.values.as_slice(), from..from + n))
-                .and_then(|()| self.indices.resize(from + n))
-                .and_then(|()| self.indices.write_slice(indices.as_slice(), from..from + n))
-                .at(&self.target, || format!("write `{}`", self.at))?;
-        }
+        let from = self.data.len();
+        // The number of columns fits i32, and so does each of these.
+        self.data
+            .append(block.values.iter().copied())
+            .and_then(|()| self.indices.append(block.indices.iter().map(|&c| c as i32)))
+            .at(&self.target, || format!("write `{}`", self.at))?;
         self.indptr.extend(block.indptr.iter().skip(1).map(|&p| (from + p) as i64));
         Ok(())
     }
@@ -496,6 +488,7 @@ impl CsrSink {
                 self.rows
             )));
         }
+        self.data.finish().and_then(|()| self.indices.finish()).at(&self.target, || format!("write `{}`", self.at))?;
         let set = write_array(&self.group, "indptr", &self.indptr, self.gzip)
             .at(&self.target, || format!("write `{}/indptr`", self.at))?;
         encoding(&self.target, &set, "array", "0.2.0")?;

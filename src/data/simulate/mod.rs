@@ -14,31 +14,42 @@
 //! Gene density (one in 150 kb) and peak density (one in 30 kb) are those of the human genome, so that distance is as
 //! good a predictor here as the distances planted make it, no better.
 //!
+//! * *Sequences.* A motif for each cell type, planted into the first 256 bases of most peaks that the type opens, and into
+//!   few of the others.
+//! * *Batches*, where there are several: each has a depth of its own and shifts every gene a little.
+//!
+//! [`SimulateConfig::neurips2021`] has the shape, sparsity and skew of NeurIPS-2021 Multiome, on chromosomes as long as
+//! those of the human genome.
+//!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
 
-use std::path::{Path, PathBuf};
+mod cells;
+mod files;
+mod genome;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::anndata::{AnnDataWriter, Column, Frame};
-use crate::error::{Error, Result};
-use crate::model::Csr;
-use crate::rng::Rng;
-use crate::train::files::write_text;
+pub use cells::SimulatedCell;
+pub use files::{Names, Simulated};
+pub use genome::{Genome, MotifSite};
 
-/// Bases of chromosome a gene.
-const GENE_SPACING: f64 = 150_000.0;
+use super::presets::Preset;
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use genome::Chromosome;
+
 /// Bases kept free at both ends of a chromosome; no link is longer.
 const MARGIN: i64 = 600_000;
-/// Cells drawn and written at a time.
-const BLOCK: usize = 512;
 
 /// Random streams of the seed.
 const GENES: u64 = 0x5100_0000;
 const PEAKS: u64 = 0x5200_0000;
 const TYPES: u64 = 0x5300_0000;
+const BATCHES: u64 = 0x5500_0000;
+const MOTIFS: u64 = 0x5600_0000;
 const CELLS: u64 = 0x54_0000_0000;
+const OPEN: u64 = 0x55_0000_0000;
+const SEQUENCES: u64 = 0x56_0000_0000;
 
 /// What to simulate. The defaults are those of the demo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,10 +61,16 @@ pub struct SimulateConfig {
     pub genes: usize,
     /// P, peaks.
     pub peaks: usize,
-    /// Chromosomes; genes are spread over them evenly.
+    /// Chromosomes.
     pub chromosomes: usize,
+    /// How long they are, and how many of the genes and peaks each has.
+    pub genome: Genome,
     /// Cell types; each is 0.8 times as frequent as the one before it.
     pub cell_types: usize,
+    /// Batches, all of a size; with one, `obs` says nothing of batches.
+    pub batches: usize,
+    /// Standard deviation between batches of the log depth of a modality, and of the log level of each gene.
+    pub batch_sd: f64,
     /// Seed of everything.
     pub seed: u64,
     /// Share of the genes that have linked peaks.
@@ -62,6 +79,10 @@ pub struct SimulateConfig {
     pub far_links: f64,
     /// Smallest and largest effect of a link: log fold change of expression when its peak opens.
     pub effect: [f64; 2],
+    /// Standard deviation of the log level between genes.
+    pub gene_sd: f64,
+    /// Mean and standard deviation between peaks of the logit of the chance to be open.
+    pub openness: [f64; 2],
     /// Median RNA counts a cell. Cells are normalised to this depth before the logarithm.
     pub rna_depth: f64,
     /// Standard deviation of log depth between cells, RNA and ATAC (0.60 to 0.72 in two published data sets).
@@ -81,11 +102,16 @@ impl Default for SimulateConfig {
             genes: 500,
             peaks: 2_500,
             chromosomes: 8,
+            genome: Genome::Even,
             cell_types: 6,
+            batches: 1,
+            batch_sd: 0.15,
             seed: 906,
             linked_genes: 0.6,
             far_links: 0.2,
             effect: [0.5, 1.5],
+            gene_sd: 1.2,
+            openness: [-2.2, 1.5],
             rna_depth: 250.0,
             depth_sd: 0.6,
             depth_correlation: 0.4,
@@ -96,6 +122,30 @@ impl Default for SimulateConfig {
 }
 
 impl SimulateConfig {
+    /// The shape of NeurIPS-2021 Multiome: 69,249 cells × 13,431 genes × 116,490 peaks, 22 cell types in 24 batches,
+    /// 23 chromosomes; near 1,000 genes and 4,000 peaks a cell.
+    pub fn neurips2021() -> Self {
+        SimulateConfig {
+            cells: 69_249,
+            genes: 13_431,
+            peaks: 116_490,
+            chromosomes: 23,
+            genome: Genome::Human,
+            cell_types: 22,
+            batches: 24,
+            gene_sd: 1.5,
+            openness: [-3.73, 1.6],
+            rna_depth: 1_150.0,
+            atac_noise: 0.004,
+            ..SimulateConfig::default()
+        }
+    }
+
+    /// The shape of a published data set, where there is one for it.
+    pub fn of_dataset(preset: &Preset) -> Option<Self> {
+        (preset.name == "neurips2021").then(SimulateConfig::neurips2021)
+    }
+
     /// Checks the numbers; the message names the field.
     pub fn validate(&self) -> Result<()> {
         let bad = |m: String| Err(Error::usage(format!("simulation: {m}")));
@@ -105,6 +155,7 @@ impl SimulateConfig {
             ("peaks", self.peaks),
             ("chromosomes", self.chromosomes),
             ("cell_types", self.cell_types),
+            ("batches", self.batches),
         ] {
             if n == 0 {
                 return bad(format!("`{name}` is 0; it must be at least 1"));
@@ -113,6 +164,9 @@ impl SimulateConfig {
                 return bad(format!("`{name}` is {n}; at most {}", i32::MAX));
             }
         }
+        if self.genome == Genome::Human && self.chromosomes != genome::HUMAN.len() {
+            return bad(format!("`chromosomes` is {}; the human genome has {}", self.chromosomes, genome::HUMAN.len()));
+        }
         for (name, n) in [("genes", self.genes), ("peaks", self.peaks)] {
             if n < self.chromosomes {
                 return bad(format!(
@@ -120,6 +174,9 @@ impl SimulateConfig {
                     self.chromosomes
                 ));
             }
+        }
+        if self.cells < self.batches {
+            return bad(format!("`cells` is {} for {} `batches`; give more cells", self.cells, self.batches));
         }
         if self.cells < self.cell_types {
             return bad(format!("`cells` is {} for {} `cell_types`; give more cells", self.cells, self.cell_types));
@@ -138,12 +195,18 @@ impl SimulateConfig {
             ("effect[1]", self.effect[1], 5.0),
             ("rna_depth", self.rna_depth, 1e6),
             ("depth_sd", self.depth_sd, 2.0),
+            ("batch_sd", self.batch_sd, 2.0),
+            ("gene_sd", self.gene_sd, 4.0),
+            ("openness[1]", self.openness[1], 10.0),
             ("atac_rate", self.atac_rate, 1e3),
             ("atac_noise", self.atac_noise, 1e3),
         ] {
             if !(0.0..=most).contains(&x) {
                 return bad(format!("`{name}` is {x}; it must lie in [0, {most}]"));
             }
+        }
+        if !(-20.0..=20.0).contains(&self.openness[0]) {
+            return bad(format!("`openness[0]` is {}; it must lie in [-20, 20]", self.openness[0]));
         }
         if self.effect[1] < self.effect[0] || self.rna_depth == 0.0 {
             return bad("`effect` must be [smallest, largest] and `rna_depth` above 0".into());
@@ -165,8 +228,6 @@ pub struct SimulatedGene {
     pub length: i64,
     /// On the forward strand?
     pub forward: bool,
-    /// `[cell_types]` share of the cell's expression, before links.
-    level: Vec<f64>,
 }
 
 impl SimulatedGene {
@@ -188,8 +249,8 @@ pub struct SimulatedPeak {
     pub start: i64,
     /// End, exclusive.
     pub end: i64,
-    /// `[cell_types]` chance to be open.
-    open: Vec<f64>,
+    /// The cell type whose chance to be open is raised most, where the peak has a programme.
+    pub opened_by: Option<usize>,
 }
 
 /// A planted link.
@@ -203,47 +264,28 @@ pub struct PlantedLink {
     pub effect: f64,
 }
 
-/// Counts of one cell, columns ascending.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SimulatedCell {
-    /// Cell type, from 0.
-    pub cell_type: usize,
-    /// Genes and their counts, all above 0.
-    pub rna: Vec<(u32, u32)>,
-    /// Peaks and their counts, all above 0.
-    pub atac: Vec<(u32, u32)>,
-}
-
 /// The plan of a simulation: genes, peaks and links. Cells are drawn from it one by one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Simulation {
     config: SimulateConfig,
+    chromosomes: Vec<Chromosome>,
     genes: Vec<SimulatedGene>,
     peaks: Vec<SimulatedPeak>,
     links: Vec<PlantedLink>,
+    /// The motif of each cell type.
+    motifs: Vec<String>,
     /// Cumulative shares of the cell types.
     types: Vec<f64>,
+    /// `[cell_types][G]` share of a cell's expression, before links.
+    level: Vec<Vec<f64>>,
+    /// `[cell_types][P]` chance to be open.
+    open: Vec<Vec<f32>>,
+    /// `[batches]` factors of the RNA and ATAC depths, and of each gene's level.
+    batches: Vec<cells::BatchEffect>,
     /// `[G]` where the links of a gene start in `links`, and one more.
     link_start: Vec<usize>,
     /// What a link multiplies its gene by while its peak is [closed, open]; 1 on average over cell types.
     link_factor: Vec<[f64; 2]>,
-}
-
-/// What [`write`] made.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Simulated {
-    /// The RNA file.
-    pub rna: PathBuf,
-    /// The ATAC file.
-    pub atac: PathBuf,
-    /// The planted links.
-    pub truth: PathBuf,
-    /// Planted links.
-    pub links: usize,
-    /// Non-zero entries of the RNA matrix.
-    pub rna_entries: u64,
-    /// Non-zero entries of the ATAC matrix.
-    pub atac_entries: u64,
 }
 
 /// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
@@ -251,34 +293,6 @@ type Draft = (usize, i64, i64, Option<(usize, f64)>);
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
-}
-
-/// Gamma with this shape and mean `mean` (Marsaglia and Tsang's method; the shape must be at least 1).
-fn gamma(rng: &mut Rng, shape: f64, mean: f64) -> f64 {
-    let d = shape - 1.0 / 3.0;
-    let c = 1.0 / (9.0 * d).sqrt();
-    loop {
-        let x = rng.normal();
-        let v = (1.0 + c * x).powi(3);
-        if v > 0.0 && (1.0 - rng.uniform()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
-            return mean * d * v / shape;
-        }
-    }
-}
-
-/// Poisson with this mean (products of uniforms, in portions of at most 16).
-fn poisson(rng: &mut Rng, mean: f64) -> u32 {
-    let (mut left, mut n) = (mean.clamp(0.0, 1e7), 0u32);
-    while left > 0.0 {
-        let part = left.min(16.0);
-        let (bound, mut product) = ((-part).exp(), 1.0 - rng.uniform());
-        while product > bound {
-            n += 1;
-            product *= 1.0 - rng.uniform();
-        }
-        left -= part;
-    }
-    n
 }
 
 impl Simulation {
@@ -298,30 +312,32 @@ impl Simulation {
 
         // Genes, sorted by chromosome and TSS.
         let mut rng = Rng::new(c.seed, GENES);
-        let of_chrom = |n: usize, k: usize| n * (k + 1) / c.chromosomes - n * k / c.chromosomes;
-        let length = |k: usize| 2 * MARGIN + (of_chrom(c.genes, k) as f64 * GENE_SPACING) as i64;
-        let between =
-            |rng: &mut Rng, k: usize| MARGIN + (rng.uniform() * (length(k) - 2 * MARGIN).max(1) as f64) as i64;
-        let mut genes = Vec::with_capacity(c.genes);
-        for k in 0..c.chromosomes {
-            let mut tss: Vec<i64> = (0..of_chrom(c.genes, k)).map(|_| between(&mut rng, k)).collect();
+        let chromosomes = c.genome.chromosomes(c);
+        let between = |rng: &mut Rng, k: usize| {
+            MARGIN + (rng.uniform() * (chromosomes[k].length - 2 * MARGIN).max(1) as f64) as i64
+        };
+        let mut genes: Vec<SimulatedGene> = Vec::with_capacity(c.genes);
+        let mut level = vec![Vec::with_capacity(c.genes); c.cell_types];
+        for (k, chromosome) in chromosomes.iter().enumerate() {
+            let mut tss: Vec<i64> = (0..chromosome.genes).map(|_| between(&mut rng, k)).collect();
             tss.sort_unstable();
             for tss in tss {
                 let forward = rng.below(2) == 1;
                 let length = (20_000.0 * (1.2 * rng.normal()).exp()).clamp(500.0, 5e5) as i64;
-                let base = 1.2 * rng.normal();
+                let base = c.gene_sd * rng.normal();
                 let marker_of = if rng.uniform() < 0.4 { Some(rng.below(c.cell_types)) } else { None };
                 let raised = 1.0 + rng.uniform();
-                let level =
-                    (0..c.cell_types).map(|t| (base + if marker_of == Some(t) { raised } else { 0.0 }).exp()).collect();
+                for (t, level) in level.iter_mut().enumerate() {
+                    level.push((base + if marker_of == Some(t) { raised } else { 0.0 }).exp());
+                }
                 let name = format!("SIM{:05}", genes.len() + 1);
-                genes.push(SimulatedGene { name, chrom: k, tss, length, forward, level });
+                genes.push(SimulatedGene { name, chrom: k, tss, length, forward });
             }
         }
         // Levels become shares of the cell: each type's sum to 1, so that `rna_depth` is the depth.
-        for t in 0..c.cell_types {
-            let sum: f64 = genes.iter().map(|g| g.level[t]).sum();
-            genes.iter_mut().for_each(|g| g.level[t] /= sum);
+        for level in &mut level {
+            let sum: f64 = level.iter().sum();
+            level.iter_mut().for_each(|x| *x /= sum);
         }
 
         // Peaks: those of the links first, then others, until each chromosome has its share; at most half are linked.
@@ -329,7 +345,7 @@ impl Simulation {
         let mut order: Vec<usize> = (0..c.genes).collect();
         rng.shuffle(&mut order);
         order.truncate((c.linked_genes * c.genes as f64).round() as usize);
-        let mut left: Vec<usize> = (0..c.chromosomes).map(|k| of_chrom(c.peaks, k)).collect();
+        let mut left: Vec<usize> = chromosomes.iter().map(|k| k.peaks).collect();
         let mut spare: Vec<usize> = left.iter().map(|n| n / 2).collect();
         let mut drafts: Vec<Draft> = Vec::with_capacity(c.peaks);
         let mut draft = |rng: &mut Rng, k: usize, middle: i64, link| {
@@ -359,6 +375,7 @@ impl Simulation {
         // By position; of two that overlap, the right one moves right.
         drafts.sort_by_key(|a| (a.0, a.1, a.2));
         let mut peaks: Vec<SimulatedPeak> = Vec::with_capacity(c.peaks);
+        let mut open = vec![Vec::with_capacity(c.peaks); c.cell_types];
         let mut links = Vec::new();
         let mut free = (0, 0);
         let mut rng = Rng::new(c.seed, TYPES);
@@ -366,16 +383,18 @@ impl Simulation {
             let start = if free.0 == chrom { start.max(free.1) } else { start };
             let end = start + width;
             free = (chrom, end + 1);
-            let base = -2.2 + 1.5 * rng.normal();
+            let base = c.openness[0] + c.openness[1] * rng.normal();
             let programme = rng.uniform() < 0.5;
-            let open = (0..c.cell_types)
-                .map(|_| {
-                    let shift = rng.normal();
-                    sigmoid(base + if programme { 1.2 * shift } else { 0.0 })
-                })
-                .collect();
-            let name = format!("chr{}-{start}-{end}", chrom + 1);
-            peaks.push(SimulatedPeak { name, chrom, start, end, open });
+            let mut most = (f64::NEG_INFINITY, 0);
+            for (t, open) in open.iter_mut().enumerate() {
+                let shift = rng.normal();
+                if shift > most.0 {
+                    most = (shift, t);
+                }
+                open.push(sigmoid(base + if programme { 1.2 * shift } else { 0.0 }) as f32);
+            }
+            let name = format!("{}-{start}-{end}", chromosomes[chrom].name);
+            peaks.push(SimulatedPeak { name, chrom, start, end, opened_by: programme.then_some(most.1) });
             if let Some((gene, effect)) = link {
                 links.push(PlantedLink { gene, peak: i, effect });
             }
@@ -385,13 +404,28 @@ impl Simulation {
         let link_factor = links
             .iter()
             .map(|l: &PlantedLink| {
-                let open = &peaks[l.peak].open;
-                let (fold, often) = (l.effect.exp(), open.iter().sum::<f64>() / open.len() as f64);
+                let often = open.iter().map(|o| f64::from(o[l.peak])).sum::<f64>() / open.len() as f64;
+                let fold = l.effect.exp();
                 let mean = 1.0 + often * (fold - 1.0);
                 [1.0 / mean, fold / mean]
             })
             .collect();
-        Ok(Simulation { config, genes, peaks, links, types, link_start, link_factor })
+        let motifs = genome::motifs(c.cell_types, &mut Rng::new(c.seed, MOTIFS));
+        let batches = cells::BatchEffect::draw(c);
+        Ok(Simulation {
+            config,
+            chromosomes,
+            genes,
+            peaks,
+            links,
+            motifs,
+            types,
+            level,
+            open,
+            batches,
+            link_start,
+            link_factor,
+        })
     }
 
     /// The configuration.
@@ -414,151 +448,18 @@ impl Simulation {
         &self.links
     }
 
-    /// The first cells are one of each type, so that no type is empty.
-    fn draw_type(&self, i: usize, u: f64) -> usize {
-        let t = if i < self.types.len() { i } else { self.types.partition_point(|&s| s <= u) };
-        t.min(self.types.len() - 1)
+    /// The motif of each cell type.
+    pub fn motifs(&self) -> &[String] {
+        &self.motifs
     }
 
-    /// Draws cell `i`: a pure function of the configuration and `i`.
-    pub fn cell(&self, i: usize) -> SimulatedCell {
-        let c = &self.config;
-        let mut rng = Rng::new(c.seed, CELLS + i as u64);
-        let cell_type = self.draw_type(i, rng.uniform());
-        let (x, y, rho) = (rng.normal(), rng.normal(), c.depth_correlation);
-        let rna_depth = c.rna_depth * (c.depth_sd * x).exp();
-        let atac_depth = (c.depth_sd * (rho * x + (1.0 - rho * rho).sqrt() * y)).exp();
-        let mut atac = Vec::new();
-        let mut open = vec![false; self.peaks.len()];
-        for (j, peak) in self.peaks.iter().enumerate() {
-            open[j] = rng.uniform() < peak.open[cell_type];
-            let count = poisson(&mut rng, atac_depth * if open[j] { c.atac_rate } else { c.atac_noise });
-            if count > 0 {
-                atac.push((j as u32, count));
-            }
-        }
-        let mut rna = Vec::new();
-        for (g, gene) in self.genes.iter().enumerate() {
-            let links = self.link_start[g]..self.link_start[g + 1];
-            let factor: f64 = links.map(|l| self.link_factor[l][usize::from(open[self.links[l].peak])]).product();
-            let mean = gamma(&mut rng, 4.0, rna_depth * gene.level[cell_type] * factor);
-            let count = poisson(&mut rng, mean);
-            if count > 0 {
-                rna.push((g as u32, count));
-            }
-        }
-        SimulatedCell { cell_type, rna, atac }
+    /// The name of a chromosome.
+    pub fn chromosome(&self, k: usize) -> &str {
+        &self.chromosomes[k].name
     }
 
-    fn frames(&self, cell_type: &[usize]) -> [Frame; 3] {
-        let strings = |f: &mut dyn Iterator<Item = String>| Column::Strings(f.collect());
-        let chrom = |k: usize| format!("chr{}", k + 1);
-        let obs = Frame {
-            index: (0..self.config.cells).map(|i| format!("cell{:06}", i + 1)).collect(),
-            columns: vec![(
-                "cell_type".into(),
-                Column::Categorical {
-                    codes: cell_type.iter().map(|&t| t as i32).collect(),
-                    categories: (0..self.config.cell_types).map(|t| format!("type{}", t + 1)).collect(),
-                },
-            )],
-        };
-        let g = &self.genes;
-        let rna = Frame {
-            index: g.iter().map(|g| g.name.clone()).collect(),
-            columns: vec![
-                ("chrom".into(), strings(&mut g.iter().map(|g| chrom(g.chrom)))),
-                ("strand".into(), strings(&mut g.iter().map(|g| if g.forward { "+" } else { "-" }.to_string()))),
-                ("chromStart".into(), Column::Ints(g.iter().map(|g| g.body()[0]).collect())),
-                ("chromEnd".into(), Column::Ints(g.iter().map(|g| g.body()[1]).collect())),
-                ("tss".into(), Column::Ints(g.iter().map(|g| g.tss).collect())),
-            ],
-        };
-        let p = &self.peaks;
-        let atac = Frame {
-            index: p.iter().map(|p| p.name.clone()).collect(),
-            columns: vec![
-                ("chrom".into(), strings(&mut p.iter().map(|p| chrom(p.chrom)))),
-                ("chromStart".into(), Column::Ints(p.iter().map(|p| p.start).collect())),
-                ("chromEnd".into(), Column::Ints(p.iter().map(|p| p.end).collect())),
-            ],
-        };
-        [obs, rna, atac]
-    }
-
-    /// The planted links as a table: gene, peak, chrom, start, end, tss, distance (|TSS − peak midpoint|), effect.
-    pub fn truth_tsv(&self) -> String {
-        let mut out = String::from("gene\tpeak\tchrom\tstart\tend\ttss\tdistance\teffect\n");
-        for l in &self.links {
-            let (g, p) = (&self.genes[l.gene], &self.peaks[l.peak]);
-            let distance = (g.tss - (p.start + p.end) / 2).abs();
-            out.push_str(&format!(
-                "{}\t{}\tchr{}\t{}\t{}\t{}\t{distance}\t{:.6}\n",
-                g.name,
-                p.name,
-                p.chrom + 1,
-                p.start,
-                p.end,
-                g.tss,
-                l.effect
-            ));
-        }
-        out
-    }
-
-    /// Writes `rna.h5ad`, `atac.h5ad` and `truth.tsv` into the folder `out`, which must exist; `progress` is told the
-    /// cells done. RNA: X = ln(1 + count × depth / total), with depth the configured median; ATAC: X = 1 where there
-    /// are fragments. Counts are in `layers/counts` of both. Memory: a block of cells.
-    pub fn write(&self, out: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<Simulated> {
-        let n = self.config.cells;
-        let draw = |from: usize| -> Vec<SimulatedCell> {
-            (from..(from + BLOCK).min(n)).into_par_iter().map(|i| self.cell(i)).collect()
-        };
-        // The first number of each cell's stream, as in `cell`: the files begin with the labels.
-        let label = |i: usize| self.draw_type(i, Rng::new(self.config.seed, CELLS + i as u64).uniform());
-        let types: Vec<usize> = (0..n).map(label).collect();
-        let [obs, rna_var, atac_var] = self.frames(&types);
-        let mut made = Simulated {
-            rna: out.join("rna.h5ad"),
-            atac: out.join("atac.h5ad"),
-            truth: out.join("truth.tsv"),
-            links: self.links.len(),
-            rna_entries: 0,
-            atac_entries: 0,
-        };
-        let (genes, peaks) = (self.genes.len(), self.peaks.len());
-        let mut rna = AnnDataWriter::create(&made.rna, &obs, &rna_var)?;
-        let mut atac = AnnDataWriter::create(&made.atac, &obs, &atac_var)?;
-        let mut sinks = [
-            rna.csr("X", genes)?,
-            rna.csr("layers/counts", genes)?,
-            atac.csr("X", peaks)?,
-            atac.csr("layers/counts", peaks)?,
-        ];
-        for from in (0..n).step_by(BLOCK) {
-            crate::interrupt::check("nothing was written")?;
-            let mut blocks: [Csr<f32>; 4] = [Csr::new(), Csr::new(), Csr::new(), Csr::new()];
-            for cell in draw(from) {
-                let total: f64 = cell.rna.iter().map(|&(_, k)| f64::from(k)).sum();
-                let log = |k: u32| (f64::from(k) * self.config.rna_depth / total).ln_1p() as f32;
-                blocks[0].push_row(cell.rna.iter().map(|&(g, k)| (g, log(k))));
-                blocks[1].push_row(cell.rna.iter().map(|&(g, k)| (g, k as f32)));
-                blocks[2].push_row(cell.atac.iter().map(|&(p, _)| (p, 1.0)));
-                blocks[3].push_row(cell.atac.iter().map(|&(p, k)| (p, k as f32)));
-                made.rna_entries += cell.rna.len() as u64;
-                made.atac_entries += cell.atac.len() as u64;
-            }
-            for (sink, block) in sinks.iter_mut().zip(&blocks) {
-                sink.append(block)?;
-            }
-            progress((from + BLOCK).min(n) as u64);
-        }
-        for sink in sinks {
-            sink.finish()?;
-        }
-        rna.finish()?;
-        atac.finish()?;
-        write_text(&made.truth, &self.truth_tsv())?;
-        Ok(made)
+    /// Chance of a peak to be open in a cell of this type.
+    pub fn chance_open(&self, cell_type: usize, peak: usize) -> f64 {
+        f64::from(self.open[cell_type][peak])
     }
 }
