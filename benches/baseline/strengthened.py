@@ -1,0 +1,2 @@
+class Strengthened:
+    pass
