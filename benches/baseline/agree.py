@@ -17,7 +17,7 @@ import torch
 import graphs
 from inputs import Inputs, read
 from model import CrossRec
-from strengthened import Strengthened
+from strengthened import Batch, Strengthened
 
 LOSS_F32, LOSS_F64, GRADIENT_F64 = 1e-4, 1e-9, 1e-9
 # Decisions (top ten, s > tau, count > 9) of float32 fall differently here and there; each moves gradients by its share.
@@ -35,21 +35,20 @@ def published(inputs, model, batch):
 
 
 def strengthened(inputs, model, batch):
-    prepared = model.prepare([(*inputs.row("rna", i), *inputs.row("atac", i), int(inputs.label[i])) for i in batch])
-    loss = model.loss(prepared)
+    loss = model.loss(inputs.features, Batch(inputs.features, [inputs.sample(i) for i in batch]))
     loss.backward()
     return loss.item()
 
 
 KINDS = {
-    "published": (lambda w, inputs: CrossRec.of(w, inputs.features, **inputs.constants()), published),
-    "strengthened": (lambda w, inputs: Strengthened(w, inputs.features, **inputs.constants()), strengthened),
+    "published": (CrossRec, published),
+    "strengthened": (Strengthened, strengthened),
 }
 
 
 def made(kind, weights, inputs):
     inputs.config["dropout"] = 0.0
-    return KINDS[kind][0]({name: w.clone() for name, w in weights.items()}, inputs)
+    return KINDS[kind][0].of(weights, inputs.features, **inputs.constants())
 
 
 def gradients(model):

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 
 from model import Features
+from strengthened import Sample
 
 
 def read(path):
@@ -51,6 +52,10 @@ class Inputs:
         part = slice(int(ptr[i]), int(ptr[i + 1]))
         index, order = self.tensors[f"{side}_indices"][part].long().sort()
         return index, self.tensors[f"{side}_values"][part][order].to(self.dtype)
+
+    def sample(self, i):
+        """Sample `i` for the strengthened model."""
+        return Sample(self.features, *self.row("rna", i), *self.row("atac", i), int(self.label[i]))
 
     def graph(self, i):
         """Sample `i` in the published format."""
