@@ -1,11 +1,11 @@
 """The published training, as users run it: PyTorch Geometric, one file a sample, one sample a step, dense Adam.
 
     python published.py steps --graphs DIR [--weights W.safetensors] [--steps 50]
-    python published.py train --graphs DIR [--weights W.safetensors] [--seconds S] [--score X] [--every N]
+    python published.py train --graphs DIR [--weights W.safetensors] [--seconds S] [--score X] [--every N] [--save F]
 
 `graphs.py` makes DIR. `steps` prints the seconds of positive and of negative steps, and of reading a sample. `train` prints a
 line of JSON at every validation (seconds of training, samples, accuracy, mae, score = accuracy - mae), and stops when the
-time is up or the score reached.
+time is up or the score reached; the weights of the best score go to F.
 """
 import argparse
 import json
@@ -13,7 +13,7 @@ import pathlib
 import time
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch_geometric.data import Dataset
 from torch_geometric.loader import DataLoader
 
@@ -120,7 +120,7 @@ def steps(options, trainer):
 def train(options, trainer):
     training = DataLoader(Graphs(options.graphs, "train"), batch_size=1, shuffle=True)
     validation = DataLoader(Graphs(options.graphs, "val"), batch_size=1)
-    seconds, done = 0.0, 0
+    seconds, done, best = 0.0, 0, float("-inf")
     while True:
         source = iter(training)
         while True:
@@ -137,6 +137,9 @@ def train(options, trainer):
                 line = {"seconds": seconds, "samples": done, "loss": loss, "validation_seconds": took}
                 line |= {"validation": found.pop("samples")} | found
                 print(json.dumps(line), flush=True)
+                if options.save and found["score"] > best:
+                    save_file(trainer.model.state_dict(), options.save)
+                best = max(best, found["score"])
                 if over or (options.score is not None and found["score"] >= options.score):
                     return
 
@@ -150,6 +153,7 @@ def main():
     options.add_argument("--seconds", type=float, default=float("inf"))
     options.add_argument("--score", type=float)
     options.add_argument("--every", type=int, default=200, help="samples between validations")
+    options.add_argument("--save", help="file for the weights of the best score")
     options = options.parse_args()
     weights = load_file(options.weights) if options.weights else None
     trainer = Trainer(open_features(options.graphs), weights)

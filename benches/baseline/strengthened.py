@@ -116,7 +116,7 @@ class Translation(torch.autograd.Function):
             counts += c.sum_over(i, on)
         off = (counts > model.min_peaks).to(q.dtype) - c.target
         ctx.save_for_backward(q, k, k_slope, off)
-        ctx.c, ctx.rows, ctx.scale = c, len(k_table), 1 / (len(q) * samples)
+        ctx.c, ctx.rows, ctx.scale, ctx.way = c, len(k_table), 1 / (len(q) * samples), model.way
         return off.square().sum() * ctx.scale
 
     @staticmethod
@@ -128,7 +128,8 @@ class Translation(torch.autograd.Function):
         some = wrong.any(0).nonzero()[:, 0]
         each = sum(int(n) * len(columns) for n, columns in zip(wrong.sum(1), c.columns))
         three = 6 * q.shape[1]
-        if c.cells > 1 and each * three > len(some) * len(k) * three + len(some) * c.products():
+        by_columns = c.cells > 1 and each * three > len(some) * len(k) * three + len(some) * c.products()
+        if ctx.way == "columns" or (ctx.way is None and by_columns):
             dq, dk = Translation.whole(q, k, off, c, some)
         else:
             dq, dk = Translation.cell_by_cell(q, k, off, c, wrong)
@@ -214,7 +215,7 @@ class Columns:
     def products(self):
         """Operations a gene of spreading over all columns."""
         cost = lambda m: SPARSE * len(m.values()) if m.layout == torch.sparse_csr else 2 * m.numel()
-        return sum(cost(m) for m, _ in self.tiles)
+        return sum(cost(m) for m, _ in self.tiles or [])
 
     def sum_over(self, i, on):
         """[cells, genes]: the sum over a tile's columns that a cell has."""
@@ -267,6 +268,9 @@ class Sample:
 
 class Strengthened(CrossRec):
     """`CrossRec` whose loss takes a `Batch`."""
+
+    # The way of the translation's backward pass, "columns" or "cells"; None: the cheaper one.
+    way = None
 
     def table(self, name, embedded, features):
         """Projection without the value, and what a unit of the value adds."""
@@ -345,3 +349,20 @@ class Strengthened(CrossRec):
         share = (1 / lengths.to(value.dtype)).repeat_interleave(lengths)
         values = torch.segment_reduce(value * share, "sum", lengths=lengths)
         return torch.cat([Bag.apply(embedded, share, row, pointer), values[:, None], constant], 1)
+
+
+class Training:
+    """The model and its optimiser."""
+
+    def __init__(self, features, weights, seed=906, **constants):
+        torch.manual_seed(seed)
+        self.features, self.model = features, Strengthened.of(weights, features, **constants)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=5e-4, weight_decay=1e-5, fused=True)
+
+    def step(self, samples):
+        self.model.train()
+        loss = self.model.loss(self.features, Batch(self.features, samples))
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.item()
