@@ -26,7 +26,8 @@ fn python() -> Option<PathBuf> {
 
 fn agree(python: &Path, args: &[&str], dir: &Path) -> Output {
     let script = root().join("benches/baseline/agree.py");
-    Command::new(python).arg(script).args(args).current_dir(dir).output().unwrap()
+    // One thread: small matrices on shared cores wait for each other longer than they compute.
+    Command::new(python).arg(script).args(args).env("OMP_NUM_THREADS", "1").current_dir(dir).output().unwrap()
 }
 
 fn text(out: &Output) -> String {
