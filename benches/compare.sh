@@ -38,6 +38,10 @@ WORK=${KEEP:-$(mktemp -d)}
 mkdir -p "$WORK" && WORK=$(cd "$WORK" && pwd)
 [ -n "$KEEP" ] || trap 'rm -rf "$WORK"' EXIT
 
+# PyTorch's threads wait for each other by spinning: whatever else runs slows it far more than the engine.
+if [ "$(awk '{ print ($1 > 0.5) }' /proc/loadavg 2>/dev/null)" = 1 ]; then
+    say "this machine is busy (load $(cut -d ' ' -f 1 /proc/loadavg)): figures will be unfair to PyTorch; wait until it is idle"
+fi
 PYTHON=${SCCROSSREC_BASELINE_PYTHON:-$("$ROOT/benches/baseline/setup.sh")}
 cd "$ROOT"
 say "building"
