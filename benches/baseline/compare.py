@@ -338,7 +338,8 @@ def main():
 
     preparation(o, table)
     default = default if isinstance(default, int) else max(b for b in (32, 64, 128, 256, 512, 1024) if b == 32 or o.train_samples >= 200 * b)
-    o.pool = min(choice(64, 512), o.train_samples // 2)
+    default = choice(min(default, 16), default)
+    o.pool = min(choice(32, 512), o.train_samples // 2)
     agreement(o, table)
     weights = load_file(o.inputs / "weights.safetensors")
     inputs = Inputs.open(o.inputs / "inputs.safetensors")

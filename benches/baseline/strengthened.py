@@ -112,7 +112,7 @@ class Translation(torch.autograd.Function):
         limit = math.log(model.tau / (1 - model.tau))
         counts = q.new_zeros(c.cells, len(q))
         for i in range(0, len(k), TILE):
-            on = (k[i : i + TILE] @ q.T).gt_(limit)
+            on = (q @ k[i : i + TILE].T).gt_(limit).T
             counts += c.sum_over(i, on)
         off = (counts > model.min_peaks).to(q.dtype) - c.target
         ctx.save_for_backward(q, k, k_slope, off)

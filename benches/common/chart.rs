@@ -143,7 +143,7 @@ struct Panel<'a> {
 }
 
 fn scene(title: &str, below: &str, panels: &[Panel<'_>]) -> Scene {
-    let mut s = Scene::new(1200.0, 560.0, title);
+    let mut s = Scene::new(1200.0, 545.0, title);
     s.heading(16.0, title, below);
     for (i, panel) in panels.iter().enumerate() {
         let at = [96.0 + 590.0 * i as f32, 150.0, 470.0, 320.0];
