@@ -179,18 +179,21 @@ def batches(o, table, weights, inputs, default):
             print(f"batch {size}: left out, there are {o.pool} samples")
             continue
         took = {ENGINE: [], STRENGTHENED: []}
-        turns = itertools.cycle(range(0, o.pool - size + 1, max(2, size)))
+        turns = itertools.cycle(range(0, o.pool - max(2, size) + 1, max(2, size)))
         for i in range(1 + o.rounds):
-            numbers = [start + j for start in [next(turns)] for j in range(size)]
-            if size == 1:
-                numbers = [(numbers[0] + i % 2) % o.pool]
-            samples = [inputs.sample(n) for n in numbers]
-            seconds = engine.ask("step", numbers)
-            began = time.perf_counter()
-            better.step(samples)
+            start = next(turns)
+            # Of one sample: a positive and a negative, and the mean of both.
+            each = [[start + j for j in range(size)]] if size > 1 else [[start], [start + 1]]
+            now = {ENGINE: 0.0, STRENGTHENED: 0.0}
+            for numbers in each:
+                samples = [inputs.sample(n) for n in numbers]
+                now[ENGINE] += engine.ask("step", numbers) / len(each)
+                began = time.perf_counter()
+                better.step(samples)
+                now[STRENGTHENED] += (time.perf_counter() - began) / len(each)
             if i > 0:
-                took[ENGINE].append(seconds)
-                took[STRENGTHENED].append(time.perf_counter() - began)
+                for who, seconds in now.items():
+                    took[who].append(seconds)
         for who, seconds in took.items():
             table.add(f"step, batch {size}", who, seconds, "s")
             rate = table.add(f"training, batch {size}", who, [size / s for s in seconds], "samples/s")
@@ -276,12 +279,14 @@ def to_score(o, table):
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
         child.wait()
-    table.add("validation score reached", ENGINE, reached, "accuracy - MAE")
+    if epochs:
+        table.add("validation score reached", ENGINE, reached, "accuracy - MAE")
     if reached >= goal:
         first = next(i for i, s in enumerate(scores) if s >= goal)
         table.add("time to that score", ENGINE, sum(e["seconds"] for e in epochs[: first + 1]), "s")
     else:
-        print(f"the engine has not reached {goal:.4f} in {time.monotonic() - began:.0f} s: {reached:.4f}")
+        best = f"{reached:.4f}" if epochs else "no epoch is finished"
+        print(f"the engine has not reached {goal:.4f} in {time.monotonic() - began:.0f} s: {best}")
     return run if (run / "checkpoints" / "best.safetensors").exists() else None
 
 
