@@ -26,7 +26,7 @@ for part in bin:sccrossrec test:gpu bench:kernels bench:epoch; do
     strip -o "$PACK/${part#*:}" "$path"
 done
 cp tests/golden/*.safetensors "$PACK/golden/"
-cp tests/gpu.sh benches/opponent.py "$PACK/"
+cp tests/gpu.sh benches/baseline/opponent.py "$PACK/"
 chmod +x "$PACK/gpu.sh"
 {
     echo "sccrossrec $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1), commit $(git rev-parse HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ' with changes')"
