@@ -4,7 +4,8 @@
 //! matrix depends only on (peak, accessibility), so scores are computed for the *distinct* columns of a batch, in
 //! tiles that end as bit masks over genes; counting is bit-sliced: a word adds 64 genes at once. Both indicators are
 //! straight-through: backward dlogit_ij = g_i s_ij (1 − s_ij) for every pair, recomputed tile by tile, skipping genes
-//! whose g is exactly 0, over the distinct columns or cell by cell, whichever costs less.
+//! whose g is exactly 0, over the distinct columns or cell by cell, whichever costs less. A sample alone computes no
+//! further scores of a gene that is decided.
 
 pub(crate) mod cuda;
 mod kernel;
@@ -306,6 +307,53 @@ pub fn counts<T: Real>(spec: TranslateSpec, q: &[T], uq: &[T], k: &[T], uk: &[T]
     out
 }
 
+/// After so many columns [`decide_alone`] asks which genes are decided, and at last after all.
+const WAVES: [usize; 2] = [126, 504];
+
+/// `translate`'s decisions for one sample, `[heads, G]`, and how many gene–column scores that took. A gene is done with
+/// once more than `min_peaks` of its scores passed; the others see the next wave of columns.
+fn decide_alone<T: Real>(
+    spec: TranslateSpec,
+    q: &[T],
+    uq: &[T],
+    k: &[T],
+    uk: &[T],
+    cols: &Columns<T>,
+) -> (Vec<bool>, u64) {
+    let h = uq.len();
+    let (genes, slice) = (q.len() / h, h / spec.heads);
+    let limit = logit_limit(spec.tau);
+    let ke = keys(k, uk, cols);
+    let mut on = vec![false; spec.heads * genes];
+    let mut scores = 0;
+    for head in 0..spec.heads {
+        let mut open: Vec<(u32, u32)> = (0..genes as u32).map(|g| (g, 0)).collect();
+        let mut from = 0;
+        for to in WAVES.into_iter().chain([usize::MAX]).map(|w| w.min(cols.len())) {
+            if from == to || open.is_empty() {
+                break;
+            }
+            let ke = &ke[from * h..to * h];
+            let packed = kernel::PackedKeys::new(ke, h, head, slice);
+            let all: Vec<u32> = (0..(to - from) as u32).collect();
+            scores += open.len() as u64 * all.len() as u64;
+            open.par_chunks_mut(BLOCK).for_each(|open| {
+                let mut qe = Vec::new();
+                effective(q, uq, open.iter().map(|o| (o.0 as usize, T::of(1.0))), &mut qe);
+                let masks = block_masks(&qe, open.len(), ke, packed.as_ref(), h, head, slice, limit);
+                let mut counters = Counters::exact(all.len());
+                add_masks(&mut counters, &masks, &all);
+                open.iter_mut().enumerate().for_each(|(i, o)| o.1 += counters.count(i));
+            });
+            let over = |o: &(u32, u32)| o.1 as usize > spec.min_peaks;
+            open.iter().filter(|o| over(o)).for_each(|o| on[head * genes + o.0 as usize] = true);
+            open.retain(|o| !over(o));
+            from = to;
+        }
+    }
+    (on, scores)
+}
+
 /// Predicted expression of every gene: `[n × heads, G]` of 0 and 1, row `sample × heads + head`.
 ///
 /// `q` `[G, H]` (all genes), `uq` `[1, H]`, `k` `[R, H]`, `uk` `[1, H]` from `project`. `given` replaces the decisions
@@ -321,14 +369,20 @@ pub fn translate<'p, T: Real>(
     let _span = span("translate", "forward");
     let [genes, h] = tape.shape(q);
     let n = cols.samples();
-    work(|| {
+    let counted = |scores: u64| {
         let numbers = h * (genes + cols.len()) + n * spec.heads * genes;
-        (2.0 * (genes * cols.len() * h) as f64, (size_of::<T>() * numbers) as f64)
-    });
+        work(|| (2.0 * (scores * h as u64 / spec.heads as u64) as f64, (size_of::<T>() * numbers) as f64));
+    };
     let mut pred = vec![T::of(0.0); n * spec.heads * genes];
     if let Some(given) = given {
         pred.iter_mut().zip(given).for_each(|(p, &g)| *p = T::of(f64::from(g)));
+    } else if n == 1 {
+        let v = |x| tape.get(x);
+        let (on, scores) = decide_alone(spec, v(q), v(uq), v(k), v(uk), &cols);
+        pred.iter_mut().zip(on).for_each(|(p, on)| *p = T::of(f64::from(u8::from(on))));
+        counted(scores);
     } else {
+        counted((genes * cols.len() * spec.heads) as u64);
         let blocks = for_blocks(
             spec,
             tape.get(q),
@@ -577,5 +631,33 @@ fn slope<T: Real>(tile: &mut [T], gs: &[T]) {
     for (x, &g) in tile.iter_mut().zip(gs) {
         let s = sigmoid(*x);
         *x = s * (T::of(1.0) - s) * g;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Genes decided in the first wave, in a later one and never; a sample alone decides as its counts say.
+    #[test]
+    fn a_sample_alone_decides_by_its_counts() {
+        let (genes, n, h) = (700, 1300, 8);
+        let mut r = crate::rng::Rng::new(3, 3);
+        let mut draw = |n: usize, sd: f64| (0..n).map(|_| (sd * r.normal()) as f32).collect::<Vec<f32>>();
+        let (q, uq, k, uk) = (draw(genes * h, 0.25), draw(h, 0.1), draw(n * h, 1.0), draw(h, 0.1));
+        let indices: Vec<u32> = (0..n as u32).collect();
+        let (row, value) = (indices.clone(), draw(n, 1.0));
+        let (by_ptr, by_sample) = ((0..=n).collect(), vec![0; n]);
+        let cols = Columns { row, value, indptr: vec![0, n], col: indices, by_ptr, by_sample };
+        for heads in [1, 2] {
+            let spec = TranslateSpec { heads, tau: 0.8, min_peaks: 9 };
+            let (on, scores) = decide_alone(spec, &q, &uq, &k, &uk, &cols);
+            let counts = counts(spec, &q, &uq, &k, &uk, &cols).remove(0);
+            assert_eq!(on, counts.iter().map(|&c| c > 9).collect::<Vec<bool>>());
+            let share = on.iter().filter(|&&x| x).count() as f64 / on.len() as f64;
+            assert!((0.2..0.99).contains(&share), "{share}: decides nothing");
+            let all = (heads * genes * n) as u64;
+            assert!(scores < all && scores > all / 50, "{scores} of {all}");
+        }
     }
 }
