@@ -101,7 +101,7 @@ def preparation(o, table):
         source = ["--rna", o.raw / "rna.h5ad", "--atac", o.raw / "atac.h5ad", *(["--fasta", fasta] if fasta else [])]
     took = {ENGINE: [], PUBLISHED: []}
     memory = {ENGINE: [], PUBLISHED: []}
-    for i in range(1 if o.quick else 3):
+    for i in range(1 if o.quick or o.cost else 3):
         seconds, peak, text = timed([o.engine, "prepare", *source, "--split", "sample", "--out", o.data, "--force", "--json"])
         told = json.loads(text)
         took[ENGINE].append(o.cells / seconds)
@@ -322,6 +322,7 @@ def main():
         options.add_argument(f"--{name}", type=pathlib.Path)
     options.add_argument("--report", action="store_true", help="only write compare.md")
     options.add_argument("--quick", action="store_true")
+    options.add_argument("--cost", action="store_true", help="only what depends on the number of cells")
     options.add_argument("--epoch", action="store_true")
     options.add_argument("--opponent-seconds", type=float)
     o = options.parse_args()
@@ -329,9 +330,10 @@ def main():
         report(o.out / "compare.csv", o.out)
         return
     choice = lambda quick, whole: quick if o.quick else whole
-    o.steps, o.rounds, o.looks = choice(3, 50), choice(2, 5), choice(3, 20)
-    o.batches = choice([1, 16], [1, 16, 64, 256, 512])
-    o.training, o.validation = choice(24, 400), choice(16, 100)
+    # Steps are of two samples: a positive and a negative.
+    o.steps, o.looks = choice(3, 25), choice(3, 20)
+    o.rounds, o.batches = (choice(1, 2), []) if o.cost else (choice(2, 5), choice([1, 16], [1, 16, 64, 256, 512]))
+    o.training, o.validation = (40, 10) if o.cost else (choice(24, 400), choice(16, 100))
     o.opponent_seconds = choice(15, 600) if o.opponent_seconds is None else o.opponent_seconds
     o.score_seconds = choice(30, 1800)
     o.data, o.graphs, o.inputs = o.work / "data", o.work / "graphs", o.work / "inputs"
@@ -352,6 +354,9 @@ def main():
     one = batch_one(o, table, weights, inputs)
     rates = batches(o, table, weights, inputs, min(default, o.pool))
     epoch(o, table, one, rates, min(default, o.pool))
+    if o.cost:
+        discovery(o, table, imported(o, o.inputs / "weights.safetensors", "untrained"))
+        return
     evaluation(o, table, weights, inputs)
     run = to_score(o, table) if o.opponent_seconds > 0 else None
     if run:
