@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Context, output_dir};
 use crate::data::presets::Preset;
-use crate::data::simulate::{Names, SimulateConfig, Simulation};
+use crate::data::simulate::{Difficulty, Names, SimulateConfig, Simulation};
 use crate::error::{Error, Result};
 
 /// Flags of `simulate`.
@@ -31,6 +31,9 @@ pub struct Args {
     /// Cell types
     #[arg(long, value_name = "N", default_value_t = SimulateConfig::default().cell_types)]
     cell_types: usize,
+    /// Where links lie and what else peaks and genes have in common [default: links near the TSS, cell types only]
+    #[arg(long, value_name = "NAME")]
+    difficulty: Option<Difficulty>,
     /// Replace files of the same name
     #[arg(long)]
     force: bool,
@@ -59,6 +62,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             (shape, Names::default())
         }
     };
+    let shape = args.difficulty.map_or(shape.clone(), |d| d.apply(shape));
     let config = SimulateConfig { cells: args.cells.unwrap_or(shape.cells), seed: ctx.seed, ..shape };
     let (cells, genes, peaks) = (config.cells, config.genes, config.peaks);
     let simulation = Simulation::new(config)?;

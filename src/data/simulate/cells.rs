@@ -1,7 +1,7 @@
 //! Cells drawn from the plan of a simulation. Work goes with the number of genes and peaks, one comparison each for
 //! those that are not there.
 
-use super::{BATCHES, CELLS, OPEN, SimulateConfig, Simulation};
+use super::{BATCHES, CELLS, MODULES, OPEN, SimulateConfig, Simulation};
 use crate::rng::Rng;
 
 /// Shape of the gamma that the rate of a gene has between cells.
@@ -142,6 +142,13 @@ impl Simulation {
         let rna_depth = c.rna_depth * (c.depth_sd * x).exp() * effect.depth[0];
         let atac_depth = (c.depth_sd * (rho * x + (1.0 - rho * rho).sqrt() * y)).exp() * effect.depth[1];
 
+        // What the cell's modules multiply the odds of their peaks and the levels of their genes by.
+        let mut states = Rng::new(c.seed, MODULES + 1 + i as u64);
+        let states: Vec<f64> = (0..c.modules).map(|_| states.normal()).collect();
+        let factors = c.module_effect.map(|e| states.iter().map(|x| (e * x).exp()).collect::<Vec<f64>>());
+        let [gene_module, peak_module] = &self.modules;
+        let factor = |k: Option<&u32>, all: &[f64]| k.and_then(|&k| all.get(k as usize)).copied();
+
         // Of one number a peak: open and caught, open, closed and caught, or nothing.
         let means = [atac_depth * c.atac_noise, atac_depth * c.atac_rate];
         let caught = means.map(|m| -(-m).exp_m1() as f32);
@@ -149,6 +156,10 @@ impl Simulation {
         let mut is_open = vec![false; self.peaks.len()];
         let mut atac = Vec::new();
         for (j, (&chance, is_open)) in self.open[cell_type].iter().zip(&mut is_open).enumerate() {
+            let chance = match factor(peak_module.get(j), &factors[0]) {
+                Some(f) => (f64::from(chance) * f / (1.0 + f64::from(chance) * (f - 1.0))) as f32,
+                None => chance,
+            };
             let u = numbers.next_u32() as f32 * (1.0 / (1u64 << 32) as f32);
             *is_open = u < chance;
             let below = if *is_open { chance * caught[1] } else { chance + (1.0 - chance) * caught[0] };
@@ -159,8 +170,9 @@ impl Simulation {
         let mut rna = Vec::new();
         for (g, &level) in self.level[cell_type].iter().enumerate() {
             let links = self.link_start[g]..self.link_start[g + 1];
-            let factor: f64 = links.map(|l| self.link_factor[l][usize::from(is_open[self.links[l].peak])]).product();
-            let count = gamma_poisson(&mut rng, rna_depth * level * effect.gene(g) * factor);
+            let linked: f64 = links.map(|l| self.link_factor[l][usize::from(is_open[self.links[l].peak])]).product();
+            let state = factor(gene_module.get(g), &factors[1]).unwrap_or(1.0);
+            let count = gamma_poisson(&mut rng, rna_depth * level * effect.gene(g) * state * linked);
             if count > 0 {
                 rna.push((g as u32, count));
             }

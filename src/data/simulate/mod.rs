@@ -18,7 +18,11 @@
 //!   few of the others.
 //! * *Batches*, where there are several: each has a depth of its own and shifts every gene a little.
 //!
-//! [`SimulateConfig::neurips2021`] has the shape, sparsity and skew of NeurIPS-2021 Multiome, on chromosomes as long as
+//! * *Modules*, where there are any: states of a cell (cell cycle, stress, activation) that open half of the peaks and raise
+//!   two fifths of the genes, each in one module. They go on within cell types, and correlate peaks and genes that have
+//!   nothing to do with each other.
+//!
+//! [`Difficulty`] names three settings of links and confounders. [`SimulateConfig::neurips2021`] has the shape, sparsity and skew of NeurIPS-2021 Multiome, on chromosomes as long as
 //! those of the human genome.
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
@@ -50,6 +54,30 @@ const MOTIFS: u64 = 0x5600_0000;
 const CELLS: u64 = 0x54_0000_0000;
 const OPEN: u64 = 0x55_0000_0000;
 const SEQUENCES: u64 = 0x56_0000_0000;
+const MODULES: u64 = 0x57_0000_0000;
+
+/// How hard it is to tell links from other pairs near a gene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Difficulty {
+    /// Peaks open independently of each other and of the cell type; links lie anywhere within 500 kb.
+    Independent,
+    /// Peaks open with cell types and in modules, as genes are expressed; links lie anywhere within 500 kb.
+    Programs,
+    /// As programs, with most links within 100 kb: distance says much, and evidence adds to it.
+    Distance,
+}
+
+impl Difficulty {
+    /// `config` with these links and confounders.
+    pub fn apply(self, config: SimulateConfig) -> SimulateConfig {
+        let c = SimulateConfig { uniform_links: self != Difficulty::Distance, ..config };
+        match self {
+            Difficulty::Independent => SimulateConfig { programmes: 0.0, modules: 0, ..c },
+            Difficulty::Programs | Difficulty::Distance => SimulateConfig { programmes: 0.5, modules: 10, ..c },
+        }
+    }
+}
 
 /// What to simulate. The defaults are those of the demo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +105,14 @@ pub struct SimulateConfig {
     pub linked_genes: f64,
     /// Share of the links farther than 100 kb from the TSS.
     pub far_links: f64,
+    /// Links lie anywhere within 500 kb of the TSS; `far_links` is then without effect.
+    pub uniform_links: bool,
+    /// Share of the peaks that some cell types open more than others.
+    pub programmes: f64,
+    /// Modules; 0: none.
+    pub modules: usize,
+    /// What one standard deviation of its module adds to the logit of a peak's chance to be open, and to a gene's log level.
+    pub module_effect: [f64; 2],
     /// Smallest and largest effect of a link: log fold change of expression when its peak opens.
     pub effect: [f64; 2],
     /// Standard deviation of the log level between genes.
@@ -109,6 +145,10 @@ impl Default for SimulateConfig {
             seed: 906,
             linked_genes: 0.6,
             far_links: 0.2,
+            uniform_links: false,
+            programmes: 0.5,
+            modules: 0,
+            module_effect: [1.0, 0.5],
             effect: [0.5, 1.5],
             gene_sd: 1.2,
             openness: [-2.2, 1.5],
@@ -184,6 +224,7 @@ impl SimulateConfig {
         for (name, x) in [
             ("linked_genes", self.linked_genes),
             ("far_links", self.far_links),
+            ("programmes", self.programmes),
             ("depth_correlation", self.depth_correlation),
         ] {
             if !(0.0..=1.0).contains(&x) {
@@ -197,6 +238,8 @@ impl SimulateConfig {
             ("depth_sd", self.depth_sd, 2.0),
             ("batch_sd", self.batch_sd, 2.0),
             ("gene_sd", self.gene_sd, 4.0),
+            ("module_effect[0]", self.module_effect[0], 5.0),
+            ("module_effect[1]", self.module_effect[1], 5.0),
             ("openness[1]", self.openness[1], 10.0),
             ("atac_rate", self.atac_rate, 1e3),
             ("atac_noise", self.atac_noise, 1e3),
@@ -207,6 +250,9 @@ impl SimulateConfig {
         }
         if !(-20.0..=20.0).contains(&self.openness[0]) {
             return bad(format!("`openness[0]` is {}; it must lie in [-20, 20]", self.openness[0]));
+        }
+        if self.modules > 10_000 {
+            return bad(format!("`modules` is {}; at most 10000", self.modules));
         }
         if self.effect[1] < self.effect[0] || self.rna_depth == 0.0 {
             return bad("`effect` must be [smallest, largest] and `rna_depth` above 0".into());
@@ -280,6 +326,8 @@ pub struct Simulation {
     level: Vec<Vec<f64>>,
     /// `[cell_types][P]` chance to be open.
     open: Vec<Vec<f32>>,
+    /// `[G]` and `[P]` module of each gene and peak; [`NO_MODULE`]; empty without modules.
+    modules: [Vec<u32>; 2],
     /// `[batches]` factors of the RNA and ATAC depths, and of each gene's level.
     batches: Vec<cells::BatchEffect>,
     /// `[G]` where the links of a gene start in `links`, and one more.
@@ -287,6 +335,9 @@ pub struct Simulation {
     /// What a link multiplies its gene by while its peak is [closed, open]; 1 on average over cell types.
     link_factor: Vec<[f64; 2]>,
 }
+
+/// In no module.
+const NO_MODULE: u32 = u32::MAX;
 
 /// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
 type Draft = (usize, i64, i64, Option<(usize, f64)>);
@@ -360,7 +411,12 @@ impl Simulation {
             for _ in 0..wanted {
                 let far = rng.uniform() < c.far_links;
                 let (low, high) = if far { (1e5f64, 5e5f64) } else { (2e2f64, 1e5f64) };
-                let distance = (low.ln() + rng.uniform() * (high / low).ln()).exp() as i64;
+                let u = rng.uniform();
+                let distance = if c.uniform_links {
+                    (2e2 + u * (5e5 - 2e2)) as i64
+                } else {
+                    (low.ln() + u * (high / low).ln()).exp() as i64
+                };
                 let middle = genes[g].tss + if rng.below(2) == 1 { distance } else { -distance };
                 let effect = c.effect[0] + rng.uniform() * (c.effect[1] - c.effect[0]);
                 draft(&mut rng, k, middle, Some((g, effect)));
@@ -384,7 +440,7 @@ impl Simulation {
             let end = start + width;
             free = (chrom, end + 1);
             let base = c.openness[0] + c.openness[1] * rng.normal();
-            let programme = rng.uniform() < 0.5;
+            let programme = rng.uniform() < c.programmes;
             let mut most = (f64::NEG_INFINITY, 0);
             for (t, open) in open.iter_mut().enumerate() {
                 let shift = rng.normal();
@@ -412,12 +468,18 @@ impl Simulation {
             .collect();
         let motifs = genome::motifs(c.cell_types, &mut Rng::new(c.seed, MOTIFS));
         let batches = cells::BatchEffect::draw(c);
+        let mut rng = Rng::new(c.seed, MODULES);
+        let modules = [(c.genes, 0.4), (c.peaks, 0.5)].map(|(n, share)| {
+            let n = if c.modules == 0 { 0 } else { n };
+            (0..n).map(|_| if rng.uniform() < share { rng.below(c.modules) as u32 } else { NO_MODULE }).collect()
+        });
         Ok(Simulation {
             config,
             chromosomes,
             genes,
             peaks,
             links,
+            modules,
             motifs,
             types,
             level,
