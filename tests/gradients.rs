@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use sccrossrec::graph::{BINS, CisGraph, Gene, Peak, Vocabulary};
 use sccrossrec::model::Csr;
 use sccrossrec::ops::attend::{AttendSpec, Selection, attend};
+use sccrossrec::ops::cis::{Places, cis, detection};
 use sccrossrec::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
 use sccrossrec::ops::nodes::NodeSet;
 use sccrossrec::ops::pool::{Weights, pool};
@@ -287,6 +289,93 @@ fn translate_against_its_surrogate() {
             sum
         });
     }
+}
+
+/// `cis` with genes that have edges in several bins, genes that take their whole chromosome, peaks without a place, and
+/// columns of one peak with several accessibilities; forward against the sum over pairs.
+#[test]
+fn cis_sums_over_the_open_peaks_near_a_gene() {
+    let mut r = Rng::new(6, 0);
+    let (genes, n_peaks, h) = (9, 14, 20);
+    let chrom = |i: usize| (i % 3) as u32;
+    let gene = |i: usize| Gene { name: String::new(), chrom: chrom(i), tss: (i != 4).then_some(700 * i as i64) };
+    // The third chromosome has no peak with a place.
+    let start = |j: usize| if j % 3 == 2 || j == 6 { -1 } else { 4_000 * j as i64 % 17_000 };
+    let peak = |j: usize| Peak { name: String::new(), chrom: chrom(j), start: start(j), end: start(j) + 20 };
+    let v = Vocabulary {
+        chromosomes: ["chr1", "chr2", "chr3"].map(String::from).to_vec(),
+        genes: (0..genes).map(gene).collect(),
+        peaks: (0..n_peaks).map(peak).collect(),
+        ..Vocabulary::default()
+    };
+    let graph = CisGraph::new(&v, 9_000);
+    let bins: std::collections::BTreeSet<u8> = graph.bin.iter().copied().collect();
+    assert!(bins.len() > 2 && graph.whole.iter().filter(|&&w| w).count() > 2, "{bins:?}: too easy");
+    let gene_chrom: Vec<u32> = (0..genes).map(chrom).collect();
+    let peak_chrom: Vec<u32> = (0..n_peaks).map(chrom).collect();
+    let mut csr = Csr::new();
+    let mut order: Vec<u32> = (0..n_peaks as u32).collect();
+    order.sort_by_key(|&j| (chrom(j as usize), j));
+    for b in 0..4u32 {
+        let open =
+            order.iter().filter(|&&j| (j + b) % 4 != 0).map(|&j| (j, if j == 3 { f64::from(1 + b % 2) } else { 1.0 }));
+        csr.push_row(open.collect::<Vec<_>>());
+    }
+    let peaks = NodeSet::new(&csr, &peak_chrom, false);
+    let cols = Arc::new(Columns::new(&peaks, &[0, 2, 3]));
+    assert!(cols.len() > peaks.rows.len());
+    let inputs = vec![
+        random(&mut r, genes, h),
+        random(&mut r, 1, h),
+        random(&mut r, peaks.rows.len(), h),
+        random(&mut r, 1, h),
+        random(&mut r, 1, BINS),
+    ];
+    let at = Places { graph: &graph, rows: &peaks.rows, gene_chrom: &gene_chrom, peak_chrom: &peak_chrom };
+    let op = |t: &mut Tape<'_, f64>, v: &[Var]| cis(t, at, cols.clone(), (v[0], v[1]), (v[2], v[3]), v[4]);
+    {
+        let mut tape = Tape::inference();
+        let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, (d, s))| tape.param(i, d, *s)).collect();
+        let y = op(&mut tape, &vars);
+        let x = |i: usize| &inputs[i].0;
+        for (s, b) in [0usize, 2, 3].into_iter().enumerate() {
+            for (g, &own) in gene_chrom.iter().enumerate() {
+                let mut want = 0.0;
+                let (index, value) = csr.row(b);
+                for (&j, &a) in index.iter().zip(value) {
+                    let (j, row) = (j as usize, peaks.rows.iter().position(|&p| p == j).unwrap());
+                    let edge = graph.of_peak(j).0.iter().position(|&e| e as usize == g).map(|e| graph.of_peak(j).1[e]);
+                    let whole = graph.whole[g] && own == peak_chrom[j];
+                    assert!(edge.is_none() || !whole);
+                    if let Some(bin) = edge.map(usize::from).or(whole.then_some(BINS - 1)) {
+                        let dot: f64 =
+                            (0..h).map(|t| (x(0)[g * h + t] + x(1)[t]) * (x(2)[row * h + t] + a * x(3)[t])).sum();
+                        want += x(4)[bin].exp() * dot / (h as f64).sqrt();
+                    }
+                }
+                let got = tape.get(y)[s * genes + g];
+                assert!((got - want).abs() < 1e-12 * want.abs().max(1.0), "sample {b}, gene {g}: {got}, not {want}");
+            }
+        }
+    }
+    check("cis", inputs, op);
+}
+
+#[test]
+fn detection_is_a_binary_cross_entropy() {
+    let mut r = Rng::new(7, 0);
+    let logits = random(&mut r, 4, 6);
+    let target = |row: usize, t: &mut [f64]| (0..6).filter(|i| (i + row).is_multiple_of(3)).for_each(|i| t[i] = 1.0);
+    check("detection", vec![logits.clone()], |t, v| detection(t, v[0], 0.3, target));
+    let mut tape = Tape::inference();
+    let x = tape.param(0, &logits.0, logits.1);
+    let y = detection(&mut tape, x, 0.3, target);
+    let mut want = 0.0;
+    for (i, x) in logits.0.iter().enumerate() {
+        let p = 1.0 / (1.0 + (-x).exp());
+        want -= 0.3 * if (i % 6 + i / 6).is_multiple_of(3) { p.ln() } else { (1.0 - p).ln() };
+    }
+    assert!((tape.get(y)[0] - want).abs() < 1e-12);
 }
 
 /// Dropout masks: right rate, and a function of (seed, step, sample, layer) alone.

@@ -44,6 +44,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod cis;
 mod codec;
 mod dataset;
 pub(crate) mod files;
@@ -53,6 +54,7 @@ mod rows;
 pub mod samples;
 pub mod shard;
 
+pub use cis::{BINS, CisGraph};
 pub use dataset::{Cell, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
 pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};

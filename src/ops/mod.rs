@@ -2,6 +2,7 @@
 
 pub mod adam;
 pub mod attend;
+pub mod cis;
 pub mod linear;
 pub mod matmul;
 pub mod nodes;

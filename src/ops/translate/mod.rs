@@ -190,7 +190,7 @@ fn effective<T: Real>(table: &[T], u: &[T], rows: impl Iterator<Item = (usize, T
 }
 
 /// Effective keys of all columns, `[U, H]`.
-fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
+pub(crate) fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
     let h = uk.len();
     let mut out = vec![T::of(0.0); cols.len() * h];
     out.par_chunks_mut(512 * h).enumerate().for_each(|(c, out)| {
