@@ -7,7 +7,7 @@ use sccrossrec::data::simulate::{SimulateConfig, Simulation};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use sccrossrec::matching::{Matches, Options, Partner, Query, rank};
 use sccrossrec::model::{Batch, Model, Want};
-use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
+use sccrossrec::train::{Checkpoint, Run, Schedule, TrainConfig, recipe, train};
 
 const CELLS: usize = 150;
 
@@ -18,7 +18,10 @@ fn trained(dir: &Path) -> (DataSet, Model<f32>) {
     prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), Hooks::default()).unwrap();
     let data = DataSet::open(&dir.join("data")).unwrap();
     let set = data.samples("default").unwrap();
-    let config = TrainConfig { epochs: 12, hidden: 16, embedding_dim: 8, batch_size: 16, ..recipe("default").unwrap() };
+    // 1e-3 whatever the batch size.
+    let schedule = Schedule::default();
+    let sizes = TrainConfig { hidden: 16, embedding_dim: 8, ..recipe("default").unwrap() };
+    let config = TrainConfig { epochs: 12, batch_size: 16, schedule, ..sizes };
     train(&data, &set, &config, &dir.join("run"), &mut ()).unwrap();
     let model = Run::open(&dir.join("run")).unwrap().model(&data, Checkpoint::Last).unwrap();
     (data, model)
