@@ -6,7 +6,8 @@
 #
 # DIR holds rna.h5ad and atac.h5ad (and peaks.fa), or the files of neurips2021, as `sccrossrec simulate` writes both; given
 # several times, the first is measured whole and the others where it depends on the number of cells, which a picture shows.
-# Without it 2,000 cells of NeurIPS-2021 shape are simulated. Before anything is timed all three must compute the same losses and gradients (benches/baseline/agree.py).
+# Without it 2,000 cells of NeurIPS-2021 shape are simulated. Before anything is timed all three must compute the same losses
+# and gradients (benches/baseline/agree.py).
 #
 #   --quick               a few steps of everything, minutes: to see that it runs
 #   --epoch               the engine's epoch over the last DIR is run, not extrapolated

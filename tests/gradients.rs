@@ -6,8 +6,10 @@ use std::sync::Arc;
 use sccrossrec::graph::{BINS, CisGraph, Gene, Peak, Vocabulary};
 use sccrossrec::model::Csr;
 use sccrossrec::ops::attend::{AttendSpec, Selection, attend};
-use sccrossrec::ops::cis::{Places, cis, detection};
-use sccrossrec::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
+use sccrossrec::ops::cis::{Places, cis};
+use sccrossrec::ops::linear::{
+    concat, cross_entropy, detection, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum,
+};
 use sccrossrec::ops::nodes::NodeSet;
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};

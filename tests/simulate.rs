@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
+use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
 
 fn small() -> SimulateConfig {
     SimulateConfig { cells: 700, genes: 60, peaks: 240, chromosomes: 3, cell_types: 3, ..Default::default() }
@@ -140,4 +140,39 @@ fn bad_numbers_are_named() {
         let e = Simulation::new(config).unwrap_err();
         assert!(e.to_string().contains(word) && e.exit_code() == 2, "{e}");
     }
+}
+
+/// Where links lie, whether cell types open peaks, and whether peaks open together within a type.
+#[test]
+fn difficulties_differ_in_what_they_say() {
+    let of = |difficulty: Difficulty| {
+        let base = SimulateConfig { cells: 300, depth_sd: 0.0, ..SimulateConfig::default() };
+        let s = Simulation::new(difficulty.apply(base)).unwrap();
+        let mut far: Vec<i64> = s
+            .links()
+            .iter()
+            .map(|l| {
+                let (gene, peak) = (&s.genes()[l.gene], &s.peaks()[l.peak]);
+                (gene.tss - (peak.start + peak.end) / 2).abs()
+            })
+            .collect();
+        far.sort_unstable();
+        let by_type = (0..s.peaks().len()).any(|p| s.chance_open(0, p) != s.chance_open(1, p));
+        // Open peaks of the cells of one type: variance over mean.
+        let cells: Vec<f64> =
+            (0..300).map(|i| s.cell(i)).filter(|c| c.cell_type == 0).map(|c| c.atac.len() as f64).collect();
+        let n = cells.len() as f64;
+        let mean = cells.iter().sum::<f64>() / n;
+        let spread = cells.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / mean;
+        (far[far.len() / 2], by_type, spread)
+    };
+    let [independent, programs, distance] =
+        [Difficulty::Independent, Difficulty::Programs, Difficulty::Distance].map(of);
+    for (median, ..) in [independent, programs] {
+        assert!((200_000..300_000).contains(&median), "{median}");
+    }
+    assert!(distance.0 < 50_000, "{}", distance.0);
+    assert_eq!([independent.1, programs.1, distance.1], [false, true, true]);
+    assert!(independent.2 < 1.3, "{independent:?}: peaks do not open independently");
+    assert!(programs.2 > 2.0 * independent.2 && distance.2 > 2.0 * independent.2, "{independent:?} {programs:?}");
 }

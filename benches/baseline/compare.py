@@ -354,11 +354,9 @@ def main():
     one = batch_one(o, table, weights, inputs)
     rates = batches(o, table, weights, inputs, min(default, o.pool))
     epoch(o, table, one, rates, min(default, o.pool))
-    if o.cost:
-        discovery(o, table, imported(o, o.inputs / "weights.safetensors", "untrained"))
-        return
-    evaluation(o, table, weights, inputs)
-    run = to_score(o, table) if o.opponent_seconds > 0 else None
+    if not o.cost:
+        evaluation(o, table, weights, inputs)
+    run = to_score(o, table) if o.opponent_seconds > 0 and not o.cost else None
     if run:
         timed([o.engine, "weights", "export", "--run", run, "--out", o.work / "trained.safetensors", "--force", "--json"])
         batch_one(o, table, load_file(o.work / "trained.safetensors"), inputs, ", trained", run)

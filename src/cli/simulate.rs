@@ -62,7 +62,10 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             (shape, Names::default())
         }
     };
-    let shape = args.difficulty.map_or(shape.clone(), |d| d.apply(shape));
+    let shape = match args.difficulty {
+        Some(difficulty) => difficulty.apply(shape),
+        None => shape,
+    };
     let config = SimulateConfig { cells: args.cells.unwrap_or(shape.cells), seed: ctx.seed, ..shape };
     let (cells, genes, peaks) = (config.cells, config.genes, config.peaks);
     let simulation = Simulation::new(config)?;

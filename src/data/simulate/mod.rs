@@ -17,13 +17,12 @@
 //! * *Sequences.* A motif for each cell type, planted into the first 256 bases of most peaks that the type opens, and into
 //!   few of the others.
 //! * *Batches*, where there are several: each has a depth of its own and shifts every gene a little.
-//!
 //! * *Modules*, where there are any: states of a cell (cell cycle, stress, activation) that open half of the peaks and raise
 //!   two fifths of the genes, each in one module. They go on within cell types, and correlate peaks and genes that have
 //!   nothing to do with each other.
 //!
-//! [`Difficulty`] names three settings of links and confounders. [`SimulateConfig::neurips2021`] has the shape, sparsity and skew of NeurIPS-2021 Multiome, on chromosomes as long as
-//! those of the human genome.
+//! [`Difficulty`] names three settings of links and confounders. [`SimulateConfig::neurips2021`] has the shape, sparsity
+//! and skew of NeurIPS-2021 Multiome, on chromosomes as long as those of the human genome.
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
 

@@ -14,9 +14,11 @@ use rayon::prelude::*;
 
 use crate::graph::{BINS, CisGraph};
 use crate::ops::nodes::group;
-use crate::ops::translate::{Columns, keys};
+use crate::ops::pool::dot;
+use crate::ops::translate::{Columns, add_key_gradients, effective, keys};
 use crate::profile::{span, work};
 use crate::real::Real;
+use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// Edges of the cis graph at the columns of a batch.
@@ -78,29 +80,12 @@ impl Edges {
     }
 }
 
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    // Sixteen sums, so that the order is fixed and vectors fill.
-    let mut sums = [T::of(0.0); 16];
-    let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: T = a16.remainder().iter().zip(b16.remainder()).map(|(&x, &y)| x * y).sum();
-    for (a, b) in a16.zip(b16) {
-        for ((s, &x), &y) in sums.iter_mut().zip(a).zip(b) {
-            *s += x * y;
-        }
-    }
-    sums.into_iter().sum::<T>() + rest
-}
-
-fn add<T: Real>(out: &mut [T], f: T, x: &[T]) {
-    out.iter_mut().zip(x).for_each(|(o, &x)| *o += f * x);
-}
-
 /// Sums of the keys of a sample by chromosome, `[chromosomes, H]`.
 fn by_chromosome<T: Real>(cols: &Columns<T>, edges: &Edges, ke: &[T], h: usize, sample: usize, n: usize) -> Vec<T> {
     let mut sums = vec![T::of(0.0); n * h];
     for &u in &cols.col[cols.indptr[sample]..cols.indptr[sample + 1]] {
         let (chrom, u) = (edges.chrom[u as usize] as usize, u as usize);
-        add(&mut sums[chrom * h..(chrom + 1) * h], T::of(1.0), &ke[u * h..(u + 1) * h]);
+        axpy(&mut sums[chrom * h..(chrom + 1) * h], T::of(1.0), &ke[u * h..(u + 1) * h]);
     }
     sums
 }
@@ -122,10 +107,6 @@ fn scales<T: Real>(decay: &[T]) -> [T; BINS] {
     std::array::from_fn(|i| num_traits::Float::exp(decay[i]))
 }
 
-fn effective<T: Real>(q: &[T], uq: &[T]) -> Vec<T> {
-    q.chunks_exact(uq.len()).flat_map(|row| row.iter().zip(uq).map(|(&x, &u)| x + u)).collect()
-}
-
 /// `[n, G]`: the sum of weights over each sample's open peaks near each gene.
 ///
 /// `q` `[G, H]` (all genes), `uq` `[1, H]`, `k` `[R, H]`, `uk` `[1, H]` from `project`; `decay` `[1, BINS]`, logarithms of
@@ -144,20 +125,18 @@ pub fn cis<'p, T: Real>(
         (cols.samples(), 1 + at.gene_chrom.iter().chain(at.peak_chrom).max().copied().unwrap_or(0) as usize);
     let edges = Edges::new(at, &cols);
     let by_root = T::of(1.0 / (h as f64).sqrt());
-    let qe = effective(tape.get(q), tape.get(uq));
+    let mut qe = Vec::new();
+    effective(tape.get(q), tape.get(uq), (0..genes).map(|g| (g, T::of(1.0))), &mut qe);
     let ke = keys(tape.get(k), tape.get(uk), &cols);
     let scale = scales(tape.get(decay));
     let raw = raw_weights(&edges, &qe, &ke, h);
-    let count = |pass: f64| {
+    work(|| {
+        // Of the genes that take their chromosome: the sums of all keys, and a product a sample.
+        let whole = if edges.whole.is_empty() { 0 } else { cols.col.len() + 2 * n * edges.whole.len() };
+        let added: usize = cols.col.iter().map(|&u| edges.of(u as usize).len()).sum();
         let numbers = (genes + cols.len()) * h + edges.gene.len() + n * genes;
-        let whole = n * (cols.col.len() / n.max(1) + edges.whole.len()) * usize::from(!edges.whole.is_empty());
-        let adds = (cols.col.len() as f64) * (edges.gene.len() as f64 / cols.len().max(1) as f64);
-        work(|| {
-            let flops = pass * 2.0 * (h * (edges.gene.len() + whole)) as f64 + adds;
-            (flops, pass * (size_of::<T>() * numbers) as f64)
-        });
-    };
-    count(1.0);
+        ((h * (2 * edges.gene.len() + whole) + 2 * added) as f64, (size_of::<T>() * numbers) as f64)
+    });
     let mut y = vec![T::of(0.0); n * genes];
     y.par_chunks_mut(genes).enumerate().for_each(|(s, y)| {
         for &u in &cols.col[cols.indptr[s]..cols.indptr[s + 1]] {
@@ -178,7 +157,7 @@ pub fn cis<'p, T: Real>(
         let d = s.take(y);
         let (mut dq, mut dk, mut duq, mut duk) = (s.take(q), s.take(k), s.take(uq), s.take(uk));
         let mut ddecay = s.take(decay);
-        count_backward(&edges, h);
+        work(|| (4.0 * (h * edges.gene.len()) as f64, (16 * edges.gene.len()) as f64));
         // Of an edge: the sum of the gradients of the cells whose column it is at.
         let mut de = vec![T::of(0.0); edges.gene.len()];
         edges.cut(&mut de).into_par_iter().enumerate().with_min_len(64).for_each(|(u, out)| {
@@ -195,7 +174,7 @@ pub fn cis<'p, T: Real>(
         let mut dke = vec![T::of(0.0); ke.len()];
         dke.par_chunks_mut(h).enumerate().with_min_len(64).for_each(|(u, out)| {
             for e in edges.of(u) {
-                add(out, de[e], &qe[edges.gene[e] as usize * h..][..h]);
+                axpy(out, de[e], &qe[edges.gene[e] as usize * h..][..h]);
             }
         });
         let (ptr, order) = group(&edges.gene, genes);
@@ -204,7 +183,7 @@ pub fn cis<'p, T: Real>(
         let mut dqe = vec![T::of(0.0); genes * h];
         dqe.par_chunks_mut(h).enumerate().with_min_len(64).for_each(|(g, out)| {
             for &e in &order[ptr[g]..ptr[g + 1]] {
-                add(out, de[e as usize], &ke[column[e as usize] as usize * h..][..h]);
+                axpy(out, de[e as usize], &ke[column[e as usize] as usize * h..][..h]);
             }
         });
         if !edges.whole.is_empty() {
@@ -216,12 +195,12 @@ pub fn cis<'p, T: Real>(
                     let (g, c) = (g as usize * h, c as usize * h);
                     let f = d[g / h] * by_root;
                     bins[BINS - 1] += f * dot(&qe[g..g + h], &sums[c..c + h]);
-                    add(&mut dqe[g..g + h], f * scale[BINS - 1], &sums[c..c + h]);
-                    add(&mut dsums[c..c + h], f * scale[BINS - 1], &qe[g..g + h]);
+                    axpy(&mut dqe[g..g + h], f * scale[BINS - 1], &sums[c..c + h]);
+                    axpy(&mut dsums[c..c + h], f * scale[BINS - 1], &qe[g..g + h]);
                 }
                 for &u in &cols.col[cols.indptr[i]..cols.indptr[i + 1]] {
                     let (c, u) = (edges.chrom[u as usize] as usize * h, u as usize * h);
-                    add(&mut dke[u..u + h], T::of(1.0), &dsums[c..c + h]);
+                    axpy(&mut dke[u..u + h], T::of(1.0), &dsums[c..c + h]);
                 }
             }
         }
@@ -229,61 +208,15 @@ pub fn cis<'p, T: Real>(
             ddecay[i] += scale[i] * b;
         }
         for (out, d) in dq.chunks_exact_mut(h).zip(dqe.chunks_exact(h)) {
-            add(out, T::of(1.0), d);
-            add(&mut duq, T::of(1.0), d);
+            axpy(out, T::of(1.0), d);
+            axpy(&mut duq, T::of(1.0), d);
         }
-        for ((d, &row), &v) in dke.chunks_exact(h).zip(&cols.row).zip(&cols.value) {
-            add(&mut dk[row as usize * h..][..h], T::of(1.0), d);
-            add(&mut duk, v, d);
-        }
+        add_key_gradients(&dke, &cols, &mut dk, &mut duk);
         s.put(q, dq);
         s.put(k, dk);
         s.put(uq, duq);
         s.put(uk, duk);
         s.put(decay, ddecay);
-    });
-    y
-}
-
-fn count_backward(edges: &Edges, h: usize) {
-    work(|| (4.0 * (h * edges.gene.len()) as f64, (16 * edges.gene.len()) as f64));
-}
-
-/// Σ over rows and columns of weight × the binary cross-entropy of `logits` `[rows, n]` → `[1, 1]`. `target(row)` fills a
-/// zeroed `[n]` buffer with 0 and 1 (targets are sparse and not kept dense).
-pub fn detection<'p, T: Real>(
-    tape: &mut Tape<'p, T>,
-    logits: Var,
-    weight: f64,
-    target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
-) -> Var {
-    let [rows, n] = tape.shape(logits);
-    let (zero, one, f) = (T::of(0.0), T::of(1.0), T::of(weight));
-    // The gradient is kept in place of the logits: y − target.
-    let mut slope = vec![zero; rows * n];
-    let x = tape.get(logits);
-    let losses: Vec<T> = slope
-        .par_chunks_mut(n)
-        .zip(x.par_chunks(n))
-        .enumerate()
-        .map(|(i, (slope, x))| {
-            target(i, slope);
-            let mut loss = zero;
-            for (t, &x) in slope.iter_mut().zip(x) {
-                let e = num_traits::Float::exp(-num_traits::Float::abs(x));
-                let log = num_traits::Float::ln_1p(e);
-                loss += log + if x > zero { x } else { zero } - x * *t;
-                let s = if x > zero { one / (one + e) } else { e / (one + e) };
-                *t = s - *t;
-            }
-            loss
-        })
-        .collect();
-    let y = tape.value(vec![losses.into_iter().sum::<T>() * f], [1, 1]);
-    tape.record("detection", &[y], move |s| {
-        let (dy, mut dx) = (s.take(y), s.take(logits));
-        add(&mut dx, dy[0] * f, &slope);
-        s.put(logits, dx);
     });
     y
 }

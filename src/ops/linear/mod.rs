@@ -1,10 +1,14 @@
-//! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, `cross_entropy`, `mse`.
+//! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, `cross_entropy`, `detection`,
+//! `mse`.
 
 pub(crate) mod cuda;
+
+use rayon::prelude::*;
 
 use crate::ops::matmul::{View, product, product_into};
 use crate::real::Real;
 use crate::rng::philox;
+use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// `y = x Wᵀ + b`: x `[n, in]`, w `[out, in]`, b `[1, out]` → `[n, out]`.
@@ -168,6 +172,45 @@ pub fn cross_entropy<T: Real>(tape: &mut Tape<'_, T>, logits: Var, label: &[u8])
         let (dy, mut dx) = (s.take(y), s.take(logits));
         let f = dy[0] * inv;
         dx.iter_mut().zip(&soft).for_each(|(o, &g)| *o += f * g);
+        s.put(logits, dx);
+    });
+    y
+}
+
+/// Σ over rows and columns of weight × the binary cross-entropy of `logits` `[rows, n]` → `[1, 1]`. `target(row)` fills a
+/// zeroed `[n]` buffer with 0 and 1 (targets are sparse and not kept dense).
+pub fn detection<'p, T: Real>(
+    tape: &mut Tape<'p, T>,
+    logits: Var,
+    weight: f64,
+    target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
+) -> Var {
+    let [rows, n] = tape.shape(logits);
+    let (zero, one, f) = (T::of(0.0), T::of(1.0), T::of(weight));
+    // The gradient is kept in place of the logits: y − target.
+    let mut slope = vec![zero; rows * n];
+    let x = tape.get(logits);
+    let losses: Vec<T> = slope
+        .par_chunks_mut(n)
+        .zip(x.par_chunks(n))
+        .enumerate()
+        .map(|(i, (slope, x))| {
+            target(i, slope);
+            let mut loss = zero;
+            for (t, &x) in slope.iter_mut().zip(x) {
+                let e = num_traits::Float::exp(-num_traits::Float::abs(x));
+                let log = num_traits::Float::ln_1p(e);
+                loss += log + if x > zero { x } else { zero } - x * *t;
+                let s = if x > zero { one / (one + e) } else { e / (one + e) };
+                *t = s - *t;
+            }
+            loss
+        })
+        .collect();
+    let y = tape.value(vec![losses.into_iter().sum::<T>() * f], [1, 1]);
+    tape.record("detection", &[y], move |s| {
+        let (dy, mut dx) = (s.take(y), s.take(logits));
+        axpy(&mut dx, dy[0] * f, &slope);
         s.put(logits, dx);
     });
     y

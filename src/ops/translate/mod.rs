@@ -19,7 +19,7 @@ use crate::ops::matmul::{View, product_into};
 use crate::ops::nodes::{NodeSet, group};
 use crate::profile::{span, work};
 use crate::real::Real;
-use crate::simd::{sum_rows, vectorized};
+use crate::simd::{axpy, sum_rows, vectorized};
 use crate::tape::{Tape, Var};
 
 /// Constants of the translation.
@@ -182,7 +182,7 @@ vectorized! {
 }
 
 /// `table[row] + value u` for some rows, contiguous, `[rows, H]`.
-fn effective<T: Real>(table: &[T], u: &[T], rows: impl Iterator<Item = (usize, T)>, out: &mut Vec<T>) {
+pub(crate) fn effective<T: Real>(table: &[T], u: &[T], rows: impl Iterator<Item = (usize, T)>, out: &mut Vec<T>) {
     out.clear();
     for (r, v) in rows {
         out.extend(table[r * u.len()..(r + 1) * u.len()].iter().zip(u).map(|(&x, &u)| x + v * u));
@@ -203,6 +203,15 @@ pub(crate) fn keys<T: Real>(k: &[T], uk: &[T], cols: &Columns<T>) -> Vec<T> {
         }
     });
     out
+}
+
+/// The way back through [`keys`]: `dk` and `duk` += what `dke` `[U, H]` says.
+pub(crate) fn add_key_gradients<T: Real>(dke: &[T], cols: &Columns<T>, dk: &mut [T], duk: &mut [T]) {
+    let h = duk.len();
+    for ((d, &row), &v) in dke.chunks_exact(h).zip(&cols.row).zip(&cols.value) {
+        axpy(&mut dk[row as usize * h..][..h], T::of(1.0), d);
+        axpy(duk, v, d);
+    }
 }
 
 /// Masks of all columns for the genes of one block: bit g of `masks[u]` is `[q_g·k_u > limit]`.
@@ -418,13 +427,7 @@ pub fn translate<'p, T: Real>(
                 let task = Backward { q: qv, uq: uqv, ke: &ke, h, head, slice: h / spec.heads };
                 task.run(&cols, n, rows, &mut dq, &mut duq, &mut dke);
             }
-            for ((d, &row), &v) in dke.chunks_exact(h).zip(&cols.row).zip(&cols.value) {
-                let out = &mut dk[row as usize * h..][..h];
-                for ((o, du), &d) in out.iter_mut().zip(duk.iter_mut()).zip(d) {
-                    *o += d;
-                    *du += v * d;
-                }
-            }
+            add_key_gradients(&dke, &cols, &mut dk, &mut duk);
         }
         s.put(q, dq);
         s.put(k, dk);
