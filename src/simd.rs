@@ -11,9 +11,11 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same with VNNI: products of 16-bit integers.
+    Vnni,
 }
 
-/// The best instruction set of this machine; `SCCROSSREC_ISA` (`scalar`, `avx2`, `avx512`) may ask for a lesser one.
+/// The best instruction set of this machine; `SCCROSSREC_ISA` (`scalar`, `avx2`, `avx512`, `vnni`) may ask for a lesser one.
 pub fn isa() -> Isa {
     static ISA: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
     *ISA.get_or_init(|| {
@@ -21,7 +23,8 @@ pub fn isa() -> Isa {
         let asked = match std::env::var("SCCROSSREC_ISA").as_deref() {
             Ok("scalar") => Isa::Scalar,
             Ok("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
+            Ok("avx512") => Isa::Avx512,
+            _ => Isa::Vnni,
         };
         best.min(asked)
     })
@@ -35,6 +38,7 @@ fn detect() -> Isa {
         && is_x86_feature_detected!("avx512vl");
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match (wide && avx2, avx2) {
+        (true, _) if is_x86_feature_detected!("avx512vnni") => Isa::Vnni,
         (true, _) => Isa::Avx512,
         (_, true) => Isa::Avx2,
         _ => Isa::Scalar,
@@ -64,7 +68,7 @@ macro_rules! vectorized {
             match $crate::simd::isa() {
                 // SAFETY: `isa()` found these features on this machine.
                 #[cfg(target_arch = "x86_64")]
-                $crate::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::simd::Isa::Avx512 | $crate::simd::Isa::Vnni => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },

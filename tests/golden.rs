@@ -129,7 +129,7 @@ fn thirty_adam_steps_f32() {
 /// The kernels of lesser instruction sets give the same numbers: the f32 comparison again, in processes of their own.
 #[test]
 fn f32_on_lesser_instruction_sets() {
-    for isa in ["scalar", "avx2"] {
+    for isa in ["scalar", "avx2", "avx512"] {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "f32_equals_the_oracle", "--quiet"])
             .env("SCCROSSREC_ISA", isa)

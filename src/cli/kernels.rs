@@ -133,7 +133,7 @@ fn list(ctx: &Context) -> Result<()> {
         .iter()
         .map(|op| {
             let source = if *op == "head" { "src/ops/linear" } else { &format!("src/ops/{op}") };
-            text += &format!("  {op:<10} {source} ({isa}; SCCROSSREC_ISA chooses scalar, avx2 or avx512)\n");
+            text += &format!("  {op:<10} {source} ({isa}; SCCROSSREC_ISA chooses scalar, avx2, avx512 or vnni)\n");
             json!({ "op": op, "source": source, "isa": isa })
         })
         .collect();

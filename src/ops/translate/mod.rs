@@ -228,7 +228,7 @@ fn block_masks<T: Real>(
 ) -> Vec<Mask> {
     let n = ke.len() / h;
     let mut masks = vec![[0u64; WORDS]; n];
-    if kernel::masks(packed, q, genes, h, head, limit, &mut masks) {
+    if kernel::masks(packed, q, genes, limit, &mut masks) {
         return masks;
     }
     const COLS: usize = 128;
