@@ -17,7 +17,7 @@ use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
-use crate::model::{Batch, Csr, Output, Want};
+use crate::model::{Batch, CisTarget, Csr, Output, Want};
 use crate::train::Run;
 
 /// What is written besides the predictions, and how.
@@ -212,8 +212,12 @@ pub fn embed<'m>(
     writer.finish()
 }
 
-/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced); the data need no RNA. Layer `count` holds n_i, with more heads
-/// their mean; `X` is 1 where that is above the model's `min_peaks`, else absent. Memory: a batch.
+/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced); the data need no RNA. Memory: a batch.
+///
+/// Of a model without cis term layer `count` holds n_i, with more heads their mean; `X` is 1 where that is above the model's
+/// `min_peaks`, else absent. Of one whose cis term tells detection layer `probability` holds that of a gene to be detected at
+/// a mean depth of RNA, and `X` is 1 where it is above a half; of one whose cis term tells levels `X` holds these. What is below
+/// 0.01 is left out.
 ///
 /// # Errors
 /// As [`embed`].
@@ -242,13 +246,30 @@ pub fn translate<'m>(
     let mut writer = AnnDataWriter::create(out, &obs(data), &var)?;
     origin(&mut writer, run, data)?;
     let mut x = writer.csr("X", genes)?;
-    let mut layer = writer.csr("layers/count", genes)?;
+    let target = model.config.cis.as_ref().map(|c| c.target);
+    let mut layer = match target {
+        None => Some(writer.csr("layers/count", genes)?),
+        Some(CisTarget::Detection) => Some(writer.csr("layers/probability", genes)?),
+        Some(CisTarget::Level) => None,
+    };
     let limit = model.config.min_peaks as f64;
     let mut done = 0;
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
-        let (_, output) = pass(runner, data, chunk, Want { counts: true, ..Want::default() }, 1)?;
+        let want = Want { counts: target.is_none(), cis: target.is_some(), ..Want::default() };
+        let (_, output) = pass(runner, data, chunk, want, 1)?;
         let (mut predicted, mut counts) = (Csr::new(), Csr::new());
+        for row in &output.cis_blind {
+            let sigmoid = |&y: &f32| 1.0 / (1.0 + (-y).exp());
+            let told = row.iter().map(|y| if target == Some(CisTarget::Level) { *y } else { sigmoid(y) });
+            let told: Vec<(u32, f32)> = (0..).zip(told).filter(|x| x.1 >= 0.01).collect();
+            if target == Some(CisTarget::Level) {
+                predicted.push_row(told);
+            } else {
+                predicted.push_row(told.iter().filter(|x| x.1 > 0.5).map(|x| (x.0, 1.0)));
+                counts.push_row(told);
+            }
+        }
         for heads in &output.counts {
             let n = (heads.len() / genes).max(1) as f64;
             let mean = |g: usize| heads.iter().skip(g).step_by(genes).map(|&c| f64::from(c)).sum::<f64>() / n;
@@ -258,12 +279,16 @@ pub fn translate<'m>(
             counts.push_row(entries().filter(|(_, m)| **m > 0.0).map(|(g, m)| (g as u32, *m as f32)));
         }
         x.append(&predicted)?;
-        layer.append(&counts)?;
+        if let Some(layer) = &mut layer {
+            layer.append(&counts)?;
+        }
         done += chunk.len() as u64;
         (options.progress)(done);
     }
     x.finish()?;
-    layer.finish()?;
+    if let Some(layer) = layer {
+        layer.finish()?;
+    }
     if !options.nodes.is_empty() {
         write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
     }

@@ -11,7 +11,7 @@ use sccrossrec::discover::tf::{
     MEASURES, PeakStrata, TfComparison, TfFile, TfRow, TfSummary, TfTrack, compare, write_tracks,
 };
 use sccrossrec::discover::truth::{BINS, bin, sums, write_recovery};
-use sccrossrec::discover::{ByChance, ByDistance, BySum, PairScorer, Truth, distance, recover};
+use sccrossrec::discover::{ByChance, ByDistance, BySum, NEAR, PairScorer, Truth, distance, recover};
 use sccrossrec::evaluate::ranking;
 use sccrossrec::graph::{Gene, Peak, Vocabulary};
 use sccrossrec::rng::Rng;
@@ -450,13 +450,15 @@ fn recovery_by_distance_equals_brute_force() {
     assert_eq!(found.bins.iter().map(|b| b.distance.as_str()).collect::<Vec<_>>(), BINS.map(|b| b.0));
     assert_eq!(found.bins.iter().map(|b| b.pairs).sum::<u64>(), found.pairs);
     assert_eq!(found.bins.iter().map(|b| b.links).sum::<u64>(), found.links);
-    for (i, b) in found.bins.iter().enumerate() {
+    // Bin by bin, then all within 500 kb.
+    for (i, b) in found.bins.iter().chain(&found.near).enumerate() {
         let within = |d: Option<f64>| match d {
+            _ if i == BINS.len() => d.is_some_and(|d| d < NEAR),
             None => i == 7,
             Some(d) => d >= BINS[i].1 && d < BINS[i].2,
         };
         let of_bin: Vec<(u32, u32)> = pairs.iter().copied().filter(|p| within(distance(&v, p.0, p.1))).collect();
-        assert!(of_bin.iter().all(|p| bin(distance(&v, p.0, p.1)) == i));
+        assert!(i == BINS.len() || of_bin.iter().all(|p| bin(distance(&v, p.0, p.1)) == i));
         let labels: Vec<u8> = of_bin.iter().map(|p| u8::from(links.contains(p))).collect();
         assert!(labels.iter().any(|&l| l > 0), "a bin without links tests nothing: {}", b.distance);
         let summed = |p: &(u32, u32)| table.iter().find(|l| (l.gene, l.peak) == *p).map_or(0.0, |l| l.weight);
@@ -477,8 +479,9 @@ fn recovery_by_distance_equals_brute_force() {
     write_recovery(&path, &found).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
-    assert!(rows.len() == 1 + 9 * 3 && rows.iter().all(|r| r.len() == 8));
-    assert_eq!((rows[1][0], rows[1][4], rows[4][0], rows[27][0]), ("all", "attention", "0-10kb", "unknown"));
+    assert!(rows.len() == 1 + 10 * 3 && rows.iter().all(|r| r.len() == 8));
+    let firsts = (rows[1][0], rows[1][4], rows[4][0], rows[7][0], rows[30][0]);
+    assert_eq!(firsts, ("all", "attention", "0-500kb", "0-10kb", "unknown"));
     assert_eq!(rows[1][1], found.pairs.to_string());
 }
 

@@ -65,7 +65,8 @@ impl Shared {
     }
 }
 
-const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: false, decisions: true };
+const WANT: Want =
+    Want { attention: true, translation: true, counts: false, nodes: false, decisions: true, cis: false };
 
 fn all(g: &Golden) -> Vec<usize> {
     (0..g.usize("data.label").len()).collect()

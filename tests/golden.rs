@@ -12,7 +12,7 @@ use sccrossrec::model::{Decisions, Run, Want};
 use sccrossrec::ops::adam::{self, AdamConfig};
 use sccrossrec::real::Real;
 
-const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: true, decisions: true };
+const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: true, decisions: true, cis: false };
 
 fn pass<T: Real>(g: &Golden, given: Option<&Decisions<T>>) -> Pass<T> {
     let model = g.model::<T>();

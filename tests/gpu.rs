@@ -60,7 +60,8 @@ impl Rig {
 }
 
 const BOTH: [Precision; 2] = [Precision::F32, Precision::Bf16];
-const CHOICES: Want = Want { attention: true, translation: true, counts: false, nodes: false, decisions: true };
+const CHOICES: Want =
+    Want { attention: true, translation: true, counts: false, nodes: false, decisions: true, cis: false };
 
 fn all(g: &Golden) -> Vec<usize> {
     (0..g.usize("data.label").len()).collect()

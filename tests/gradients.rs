@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use sccrossrec::graph::{BINS, CisGraph, Gene, Peak, Vocabulary};
-use sccrossrec::model::Csr;
+use sccrossrec::model::{Batch, CisConfig, CisTarget, Csr, Features, Init, Model, ModelConfig, Run, Want};
 use sccrossrec::ops::attend::{AttendSpec, Selection, attend};
 use sccrossrec::ops::cis::{Places, cis};
 use sccrossrec::ops::linear::{
-    concat, cross_entropy, detection, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum,
+    add, concat, contrast, cross_entropy, detection, dropout, dropout_mask, level, linear, mean_abs, mse, pooled, relu,
+    weighted_sum,
 };
 use sccrossrec::ops::nodes::NodeSet;
 use sccrossrec::ops::pool::{Weights, pool};
@@ -334,7 +335,8 @@ fn cis_sums_over_the_open_peaks_near_a_gene() {
         random(&mut r, 1, BINS),
     ];
     let at = Places { graph: &graph, rows: &peaks.rows, gene_chrom: &gene_chrom, peak_chrom: &peak_chrom };
-    let op = |t: &mut Tape<'_, f64>, v: &[Var]| cis(t, at, cols.clone(), (v[0], v[1]), (v[2], v[3]), v[4]);
+    let both = |t: &mut Tape<'_, f64>, v: &[Var]| cis(t, at, cols.clone(), (v[0], v[1]), (v[2], v[3]), v[4]);
+    let op = |t: &mut Tape<'_, f64>, v: &[Var]| both(t, v).0;
     {
         let mut tape = Tape::inference();
         let vars: Vec<Var> = inputs.iter().enumerate().map(|(i, (d, s))| tape.param(i, d, *s)).collect();
@@ -360,7 +362,143 @@ fn cis_sums_over_the_open_peaks_near_a_gene() {
             }
         }
     }
-    check("cis", inputs, op);
+    check("cis", inputs.clone(), op);
+    check("cis, weights of its edges", inputs.clone(), |t, v| both(t, v).1);
+    check("cis, both", inputs, |t, v| {
+        let (y, w) = both(t, v);
+        join(t, &[y, w])
+    });
+}
+
+#[test]
+fn level_contrast_and_sizes() {
+    let mut r = Rng::new(8, 0);
+    let x = random(&mut r, 4, 6);
+    let target = |row: usize, t: &mut [f64]| t.iter_mut().enumerate().for_each(|(i, t)| *t = (i + row) as f64 * 0.3);
+    check("level", vec![x.clone()], |t, v| level(t, v[0], 0.3, target));
+    check("mean_abs", vec![x.clone()], |t, v| mean_abs(t, v[0]));
+    let other = random(&mut r, 4, 6);
+    check("add", vec![x.clone(), other.clone()], |t, v| add(t, v[0], v[1]));
+    check("contrast", vec![x.clone(), other.clone()], |t, v| contrast(t, v[0], v[1]));
+    let mut tape = Tape::inference();
+    let (a, b) = (tape.param(0, &x.0, x.1), tape.param(1, &other.0, other.1));
+    let got = contrast(&mut tape, a, b);
+    let dot = |i: usize, j: usize| (0..6).map(|k| x.0[i * 6 + k] * other.0[j * 6 + k]).sum::<f64>() / 6f64.sqrt();
+    let sum = |f: &dyn Fn(usize) -> f64| (0..4).map(|j| f(j).exp()).sum::<f64>().ln();
+    let of = |i: usize| 0.5 * (sum(&|j| dot(i, j)) + sum(&|j| dot(j, i))) - dot(i, i);
+    let want = (0..4).map(of).sum::<f64>() / 4.0;
+    assert!((tape.get(got)[0] - want).abs() < 1e-12, "{} against {want}", tape.get(got)[0]);
+}
+
+/// A whole model with every term that has a gradient of its own: the loss is the weighted sum of its named parts, and its
+/// gradient that of central differences.
+#[test]
+fn a_model_with_all_terms() {
+    let (genes, n_peaks) = (11, 17);
+    let gene = |i: usize| Gene { name: String::new(), chrom: (i % 2) as u32, tss: (i != 4).then_some(900 * i as i64) };
+    let peak =
+        |j: usize| Peak { name: String::new(), chrom: (j % 2) as u32, start: 600 * j as i64, end: 600 * j as i64 + 20 };
+    let v = Vocabulary {
+        chromosomes: ["chr1", "chr2"].map(String::from).to_vec(),
+        genes: (0..genes).map(gene).collect(),
+        peaks: (0..n_peaks).map(peak).collect(),
+        ..Vocabulary::default()
+    };
+    let features = Features::<f64> {
+        gene_chrom: v.genes.iter().map(|g| g.chrom).collect(),
+        peak_chrom: v.peaks.iter().map(|p| p.chrom).collect(),
+        chromosomes: 2,
+        unknown: None,
+        gene_extra: vec![],
+        peak_dna: vec![],
+    };
+    let mut r = Rng::new(9, 0);
+    let mut batch = Batch::new();
+    for (i, label) in [1u8, 0, 1, 1].into_iter().enumerate() {
+        let mut some = |n: usize| {
+            let mut all: Vec<u32> = (0..n as u32).filter(|_| r.uniform() < 0.7).collect();
+            all.sort_by_key(|&k| (k % 2, k));
+            all.into_iter().map(|k| (k, 0.5 + r.uniform())).collect::<Vec<_>>()
+        };
+        batch.push(label, i as u64, some(genes), some(n_peaks));
+    }
+    for target in [CisTarget::Detection, CisTarget::Level] {
+        let cis = CisConfig {
+            weight: 0.3,
+            window: 4_000,
+            components: 3,
+            target,
+            sparsity: 0.7,
+            depth: [[2.0, 0.5], [2.5, 0.4]],
+        };
+        let config = ModelConfig {
+            genes,
+            peaks: n_peaks,
+            chromosomes: 2,
+            embedding_dim: 5,
+            hidden: 6,
+            top_k: 3,
+            alpha: 0.0,
+            cis: Some(cis.clone()),
+            contrast: 0.6,
+            match_weight: 1.4,
+            ..ModelConfig::default()
+        };
+        let graph = Arc::new(CisGraph::new(&v, cis.window));
+        assert!(graph.len() > 20 && graph.whole[4]);
+        let mut model = Model::new(config, Arc::new(features.clone()), Init::PyTorch { embedding_std: 1.0 }, 5)
+            .unwrap()
+            .with_cis(graph);
+        let layout = model.params.layout().clone();
+        // The gene part and the decay start at 0: give them numbers.
+        let moved = layout.entries().iter().filter(|e| e.name.starts_with("cis."));
+        for range in moved.map(|e| e.range.clone()) {
+            model.params.as_mut_slice()[range].iter_mut().for_each(|x| *x = 0.3 * r.normal());
+        }
+        let mut grads = vec![0.0; layout.len()];
+        let want = Want { cis: true, ..Want::default() };
+        let loss = |model: &Model<f64>, grads: Option<&mut [f64]>| {
+            let mut unused = vec![0.0; layout.len()];
+            let grads = Some(grads.unwrap_or(&mut unused));
+            model.run(&batch, Run { grads, want, ..Run::default() }).unwrap()
+        };
+        let out = loss(&model, Some(&mut grads));
+        assert!(out.translation_loss == 0.0 && out.cis_loss > 0.0 && out.contrast_loss > 0.0);
+        let parts = 1.4 * out.match_loss + 0.3 * out.cis_loss + 0.6 * out.contrast_loss;
+        assert!(out.loss > parts && out.loss < parts + 5.0, "{} is not {parts} and what is sparse", out.loss);
+        let lengths: Vec<usize> = out.cis.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [genes, 0, genes, genes]);
+        // Told the depth and not: apart by the depth's weight.
+        let weights = model.params.get("cis.gene.weight").unwrap();
+        for i in [0, 2, 3] {
+            let depth = cis.depths(batch.rna.row(i).0.len(), batch.atac.row(i).0.len())[0];
+            for (g, (y, blind)) in out.cis[i].iter().zip(&out.cis_blind[i]).enumerate() {
+                assert!((y - blind - depth * weights[g * 5 + 3]).abs() < 1e-12);
+            }
+        }
+        let translated = model.forward(&batch, Want { translation: true, cis: true, ..Want::default() }).unwrap();
+        if target == CisTarget::Detection {
+            let by_cis = |y: &f64| u8::from(*y > 0.0);
+            assert_eq!(translated.translation[3], translated.cis_blind[3].iter().map(by_cis).collect::<Vec<_>>());
+            assert_eq!(translated.translation_loss, 0.0);
+        }
+        for e in layout.entries() {
+            let scale = grads[e.range.clone()].iter().fold(1e-3f64, |m, g| m.max(g.abs()));
+            let (mut largest, step) = (0.0f64, 1e-5);
+            for i in e.range.clone() {
+                let x = model.params.as_slice()[i];
+                let mut at = |x: f64| {
+                    model.params.as_mut_slice()[i] = x;
+                    loss(&model, None).loss
+                };
+                let slope = (at(x + step) - at(x - step)) / (2.0 * step);
+                at(x);
+                assert!((slope - grads[i]).abs() < 1e-6 * scale.max(1.0), "{} {i}: {slope}, {}", e.name, grads[i]);
+                largest = largest.max(grads[i].abs());
+            }
+            assert!(largest > 1e-6, "{}: no gradient", e.name);
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig, Output, Run, Want};
 use sccrossrec::rng::Rng;
 
-const WANT: Want = Want { attention: true, translation: true, counts: true, nodes: true, decisions: false };
+const WANT: Want = Want { attention: true, translation: true, counts: true, nodes: true, decisions: false, cis: false };
 
 /// A random problem; `kind` picks the awkward ones.
 #[derive(Debug, Clone)]
@@ -80,6 +80,7 @@ fn build(p: &Problem) -> (Model<f64>, Batch<f64>) {
         min_peaks: [0, 2, 9][r.below(3)],
         dropout: 0.0,
         alpha: 0.7,
+        ..ModelConfig::default()
     };
     let mut model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, p.seed).unwrap();
     let d = model.config.embedding_dim;

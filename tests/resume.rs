@@ -20,12 +20,26 @@ fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String
     contents(out)
 }
 
+/// With the terms of the recipe `regulation`.
+fn regulation() -> TrainConfig {
+    let recipe = train::recipe("regulation").unwrap();
+    TrainConfig { alpha: recipe.alpha, contrast: recipe.contrast, cis: recipe.cis, ..config() }
+}
+
 #[test]
 fn resumed_equals_uninterrupted() {
+    resumed(config());
+}
+
+#[test]
+fn resumed_equals_uninterrupted_with_all_terms() {
+    resumed(regulation());
+}
+
+fn resumed(config: TrainConfig) {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
-    let config = config();
     let steps_an_epoch = set.train.len().div_ceil(config.batch_size) as u64;
     assert!(steps_an_epoch >= 8, "too small a data set for stops within an epoch");
     let want = straight(&data, &dir.path().join("straight"), &config);
@@ -65,10 +79,17 @@ fn threads_do_not_matter() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let mut runs = Vec::new();
+    let mut first = None;
     for threads in [1, 2, 4] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let out = dir.path().join(format!("t{threads}"));
         runs.push((threads, pool.install(|| straight(&data, &out, &config()))));
+        let out = dir.path().join(format!("all-terms-{threads}"));
+        let terms = pool.install(|| straight(&data, &out, &regulation()));
+        match &first {
+            None => first = Some(terms),
+            Some(first) => assert_same(first, &terms, &format!("all terms, {threads} threads")),
+        }
     }
     for (threads, run) in &runs[1..] {
         assert_same(&runs[0].1, run, &format!("{threads} threads"));

@@ -302,6 +302,13 @@ fn flags_files_and_what_is_refused() {
     let cuda = ["train", "--data", "data", "--out", "other", "--device", "cuda"];
     refused(d, &[&cuda[..], &["--translate-genes", "0.1"]].concat(), &["--translate-genes", "--device cpu"]);
     refused(d, &[&cuda[..], &["--lazy-adam"]].concat(), &["--lazy-adam", "--device cpu"]);
+    refused(d, &[&cuda[..], &["--cis-weight", "0.1"]].concat(), &["--cis-weight", "--device cpu"]);
+    refused(d, &[&cuda[..], &["--recipe", "regulation"]].concat(), &["--cis-weight", "--device cpu"]);
+    for (flag, value) in
+        [("--cis-weight", "-1"), ("--contrast", "nan"), ("--match-weight", "-0.1"), ("--cis-sparsity", "inf")]
+    {
+        refused(d, &["train", "--data", "data", "--out", "other", flag, value], &[flag]);
+    }
     assert!(!d.join("other").exists());
     let small =
         ["train", "--data", "data", "--out", "sparse", "--epochs", "1", "--hidden", "16", "--embedding-dim", "12"];

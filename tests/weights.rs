@@ -13,7 +13,7 @@ use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params, Want};
 use sccrossrec::train::checkpoint::{self, Checkpoint as File};
 use sccrossrec::train::weights::{self, Constants, Imported};
-use sccrossrec::train::{self, Checkpoint, Run, TrainConfig};
+use sccrossrec::train::{self, Checkpoint, CisOptions, Run, TrainConfig};
 use tiny::Order;
 
 fn config() -> TrainConfig {
@@ -27,9 +27,18 @@ fn config() -> TrainConfig {
     }
 }
 
+/// With a cis term.
+fn terms() -> TrainConfig {
+    TrainConfig { cis: CisOptions { weight: 0.1, components: 4, ..CisOptions::default() }, ..config() }
+}
+
 fn trained(dir: &Path, data: &DataSet) -> Run {
+    trained_as(dir, data, &config())
+}
+
+fn trained_as(dir: &Path, data: &DataSet, config: &TrainConfig) -> Run {
     let out = dir.join("run");
-    train::train(data, &data.samples("default").unwrap(), &config(), &out, &mut ()).unwrap();
+    train::train(data, &data.samples("default").unwrap(), config, &out, &mut ()).unwrap();
     Run::open(&out).unwrap()
 }
 
@@ -39,11 +48,15 @@ fn import(file: &Path, data: &DataSet, out: &Path) -> Run {
     Run::open(out).unwrap()
 }
 
-/// Logits, embedding and counts of all cells.
-fn outputs(model: &Model<f32>, data: &DataSet, order: impl Fn(u32) -> u32) -> (Vec<f32>, Vec<f32>, Vec<Vec<u32>>) {
+/// Logits and embedding of all cells, their counts, and what the cis term says of each.
+type Outputs = (Vec<f32>, Vec<f32>, Vec<Vec<u32>>, Vec<Vec<f32>>);
+
+fn outputs(model: &Model<f32>, data: &DataSet, order: impl Fn(u32) -> u32) -> Outputs {
     let cells: Vec<u32> = (0..data.n_cells() as u32).map(order).collect();
-    let out = model.forward(&data.batch_of_cells(&cells), Want { counts: true, ..Want::default() }).unwrap();
-    (out.logits, out.embedding, out.counts)
+    let out = model.forward(&data.batch_of_cells(&cells), Want { counts: true, cis: true, ..Want::default() }).unwrap();
+    let cells = if model.config.cis.is_some() { data.n_cells() } else { 0 };
+    assert_eq!(out.cis.iter().filter(|c| c.len() == model.config.genes).count(), cells);
+    (out.logits, out.embedding, out.counts, out.cis)
 }
 
 fn same(c: u32) -> u32 {
@@ -52,9 +65,18 @@ fn same(c: u32) -> u32 {
 
 #[test]
 fn out_and_in_again() {
+    out_and_in(&config());
+}
+
+#[test]
+fn out_and_in_again_with_a_cis_term() {
+    out_and_in(&terms());
+}
+
+fn out_and_in(config: &TrainConfig) {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
-    let run = trained(dir.path(), &data);
+    let run = trained_as(dir.path(), &data, config);
     let file = dir.path().join("w.safetensors");
     weights::export(&run, Checkpoint::Best, &file).unwrap();
     let back = import(&file, &data, &dir.path().join("back"));
@@ -95,7 +117,7 @@ fn extra_rows_stay_unused_and_are_kept() {
         let n = e.range.len();
         by_hand.get_mut(&e.name).unwrap().copy_from_slice(&source[..n]);
     }
-    let by_hand = Model { config: exact, features: data.features(), params: by_hand };
+    let by_hand = Model { config: exact, features: data.features(), params: by_hand, cis: None };
     assert_eq!(outputs(&model, &data, same), outputs(&by_hand, &data, same));
 
     let back = dir.path().join("back.safetensors");
@@ -177,18 +199,21 @@ fn what_cannot_be_imported_is_named() {
 fn data_are_met_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
-    let run = trained(dir.path(), &data);
+    let run = trained_as(dir.path(), &data, &terms());
     let other = DataSet::open(&tiny::prepared(dir.path(), "reversed", Order::Reversed)).unwrap();
     assert_ne!(data.vocabulary().genes[0], other.vocabulary().genes[0]);
     assert_ne!(data.vocabulary().chromosomes, other.vocabulary().chromosomes);
-    let (logits, z, counts) = outputs(&run.model(&data, Checkpoint::Best).unwrap(), &data, same);
+    let (logits, z, counts, cis) = outputs(&run.model(&data, Checkpoint::Best).unwrap(), &data, same);
     let place = |c: u32| {
         let name = &data.vocabulary().cells[c as usize];
         other.vocabulary().cells.iter().position(|n| n == name).unwrap() as u32
     };
-    let (logits2, z2, counts2) = outputs(&run.model(&other, Checkpoint::Best).unwrap(), &other, place);
+    let (logits2, z2, counts2, cis2) = outputs(&run.model(&other, Checkpoint::Best).unwrap(), &other, place);
     for (a, b) in logits.iter().zip(&logits2).chain(z.iter().zip(&z2)) {
         assert!((a - b).abs() < 1e-4 * (1.0 + a.abs()), "{a} against {b}");
+    }
+    for (a, b) in cis.iter().zip(&cis2).flat_map(|(a, b)| a.iter().zip(b.iter().rev())) {
+        assert!((a - b).abs() < 1e-4 * (1.0 + a.abs()), "cis: {a} against {b}");
     }
     let genes = run.sizes.genes;
     for (a, b) in counts.iter().zip(&counts2) {

@@ -5,7 +5,8 @@
                  [--data DIR]              and are its samples those of the .h5ad files?
 
 Losses are to agree to 1e-4 (float32, no dropout), to 1e-9 in float64. Prints one line a comparison and exits with 1 where
-anything disagrees.
+anything disagrees; with 3 where that is nothing but gradients in float32: two peaks of a gene whose scores differ in the last
+place fall out of its top ten the other way round, which moves the gradient of a single sample.
 """
 import argparse
 import json
@@ -76,12 +77,13 @@ def difference(got, want):
 
 class Verdict:
     def __init__(self):
-        self.failed, self.compared = 0, 0
+        self.failed, self.of_gradients, self.compared = 0, 0, 0
 
-    def say(self, what, off, limit):
+    def say(self, what, off, limit, gradients=False):
         self.compared += 1
         bad = not off <= limit
         self.failed += bad
+        self.of_gradients += bad and gradients
         print(f"{what}: {off:.1e} ({'MORE THAN' if bad else 'at most'} {limit:.0e})", flush=True)
 
     def gradients(self, what, got, want, limit):
@@ -90,7 +92,7 @@ class Verdict:
             raise SystemExit(f"{what}: tensors differ: {sorted(set(got) ^ set(want))}")
         off = {name: difference(got[name], want[name]) for name in want}
         worst = max(off, key=off.get)
-        self.say(f"{what}: {len(off)} gradients, worst {worst}", off[worst], limit)
+        self.say(f"{what}: {len(off)} gradients, worst {worst}", off[worst], limit, gradients=limit == GRADIENT_F32)
         return off
 
 
@@ -171,7 +173,8 @@ def main():
     if options.inputs:
         engine(options.inputs, options.data, verdict)
     print(f"{verdict.compared} comparisons, {verdict.failed} disagree")
-    sys.exit(1 if verdict.failed or not verdict.compared else 0)
+    only_gradients = verdict.failed and verdict.failed == verdict.of_gradients
+    sys.exit(3 if only_gradients else 1 if verdict.failed or not verdict.compared else 0)
 
 
 if __name__ == "__main__":

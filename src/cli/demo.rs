@@ -225,6 +225,9 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
         (run_dir.join("log.csv"), "training, epoch by epoch"),
         (place("demo.json"), "all of these figures"),
     ];
+    if let Some(e) = &discovery.evidence {
+        rows.insert(0, (found_dir.join(&e.file), "pairs near a gene, by the probability of a link"));
+    }
     rows.insert(0, (report_file, "all of it on one page, for a browser"));
     rows.retain(|r| r.0.exists());
     let width = rows.iter().map(|r| r.0.display().to_string().chars().count()).max().unwrap_or(0);

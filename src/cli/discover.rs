@@ -7,6 +7,7 @@ use super::table::{aligned, number};
 use super::{Context, Device, Which, output_dir};
 use crate::device::Runner;
 use crate::discover::PARTS;
+use crate::discover::evidence::COMPONENTS;
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
 use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
@@ -34,9 +35,12 @@ pub struct Args {
     /// attention on shuffled pairings of RNA and ATAC (shuffled), nothing (none)
     #[arg(long, value_enum, default_value_t)]
     null: Null,
-    /// With --null matched: a pair is tested up to this distance of TSS and peak, in bases
+    /// A pair has a row in evidence.tsv, and is tested with --null matched, up to this distance of TSS and peak, in bases
     #[arg(long, value_name = "BASES", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
+    /// For evidence.tsv: leading components of RNA that are taken out
+    #[arg(long, value_name = "K", default_value_t = COMPONENTS as u32, value_parser = clap::value_parser!(u32).range(0..=500))]
+    components: u32,
     /// With --null shuffled: passes over shuffled pairings
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     permutations: u32,
@@ -67,7 +71,7 @@ pub struct Args {
     /// Cells a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Folder for attention.h5, links.tsv, links/TYPE.tsv, peaks.tsv, genes.tsv and discover.json
+    /// Folder for attention.h5, links.tsv, links/TYPE.tsv, evidence.tsv, peaks.tsv, genes.tsv and discover.json
     #[arg(long, value_name = "OUT")]
     out: PathBuf,
     /// Replace files of the same name
@@ -134,6 +138,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         chrom_names: args.chrom_names,
         null: args.null,
         window: f64::from(args.window),
+        components: args.components as usize,
         permutations: args.permutations,
         resume: args.resume,
         seed: ctx.seed,
@@ -188,6 +193,15 @@ fn table(d: &Discovery, out: &Path) -> String {
         Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
         Null::None => "",
     };
+    if let Some(e) = &d.evidence {
+        text += &format!(
+            "{}: {} pairs near a gene, {:.0} links expected among them, {} pairs rather a link than not\n",
+            out.join(&e.file).display(),
+            e.pairs,
+            e.expected,
+            e.likely
+        );
+    }
     if d.resumed > 0 {
         text += &format!("{} passes over a cell were taken over from a discovery that was stopped\n", d.resumed);
     }
@@ -248,10 +262,15 @@ fn tf_table(t: &TfComparison) -> String {
 
 /// The table of link recovery.
 pub(super) fn recovery_table(r: &Recovery) -> String {
-    let mut rows = vec![["links found by", "AUROC", "AUPRC", "AUPRC / chance"].map(String::from).to_vec()];
-    for s in &r.scores {
-        let lift = s.auprc_over_chance.map_or("NaN".into(), |x| format!("{x:.2}"));
-        rows.push(vec![s.score.clone(), number(s.auroc), number(s.auprc), lift]);
+    let heads = ["links found by", "AUROC", "AUPRC", "AUPRC / chance", "AUROC near", "AUPRC / chance near"];
+    let mut rows = vec![heads.map(String::from).to_vec()];
+    let lift = |x: Option<f64>| x.map_or("NaN".into(), |x| format!("{x:.2}"));
+    for (i, s) in r.scores.iter().enumerate() {
+        let mut row = vec![s.score.clone(), number(s.auroc), number(s.auprc), lift(s.auprc_over_chance)];
+        if let Some(s) = r.near.as_ref().and_then(|n| n.scores.get(i)) {
+            row.extend([number(s.auroc), lift(s.auprc_over_chance)]);
+        }
+        rows.push(row);
     }
     let mut out = aligned(&rows);
     out += &format!(
@@ -260,6 +279,9 @@ pub(super) fn recovery_table(r: &Recovery) -> String {
         r.pairs,
         r.chance.map_or("NaN".into(), |c| format!("{c:.5}"))
     );
+    if let Some(n) = &r.near {
+        out += &format!("near: {} links among {} pairs within 500 kb\n", n.links, n.pairs);
+    }
     if r.links_missing + r.links_off_chromosome > 0 {
         out += &format!(
             "left out: {} links whose gene or peak the data lack, {} between chromosomes\n",

@@ -10,9 +10,12 @@ use crate::device::registry::Replacement;
 use crate::device::trust;
 use crate::error::{Error, Result};
 use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
+use crate::model::CisTarget;
 use crate::ops::adam::{AdamConfig, Decay};
 use crate::profile;
-use crate::train::{self, AUTO_BATCH, EpochRecord, Observer, OnNan, Plan, Run, Scaling, Schedule, Step, TrainConfig};
+use crate::train::{
+    self, AUTO_BATCH, CisOptions, EpochRecord, Observer, OnNan, Plan, Run, Scaling, Schedule, Step, TrainConfig,
+};
 
 /// Flags of `train`.
 #[derive(Debug, clap::Args)]
@@ -86,6 +89,28 @@ pub struct Args {
     /// Weight of the translation loss
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub alpha: Option<f64>,
+    /// Weight of the matching loss [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub match_weight: Option<f64>,
+    /// Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch, for the CPU [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub contrast: Option<f64>,
+    /// Weight of the cis loss: each gene predicted from the open peaks near it, beside depth and the cell as a whole, for the
+    /// CPU [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub cis_weight: Option<f64>,
+    /// Bases on either side of a TSS within which a peak is near [default: 500000]
+    #[arg(long, value_name = "BASES")]
+    pub cis_window: Option<u32>,
+    /// Numbers that stand for the cell as a whole in the cis term [default: 16]
+    #[arg(long, value_name = "N")]
+    pub cis_components: Option<usize>,
+    /// What the cis term predicts: whether a gene is detected, or its expression [default: detection]
+    #[arg(long, value_name = "detection|level")]
+    pub cis_target: Option<CisTarget>,
+    /// Weight of the mean absolute weight of a peak on a gene [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub cis_sparsity: Option<f64>,
     /// Train each step's translation on so many genes (or this share of them, below 1), drawn at random: an estimate, for
     /// the CPU [default: all]
     #[arg(long, value_name = "N|FRACTION", allow_negative_numbers = true)]
@@ -193,6 +218,15 @@ impl Args {
             translate_genes: self.translate_genes.or(base.translate_genes),
             lazy_adam: self.lazy_adam || base.lazy_adam,
             precision: self.precision.unwrap_or(base.precision),
+            match_weight: self.match_weight.unwrap_or(base.match_weight),
+            contrast: self.contrast.unwrap_or(base.contrast),
+            cis: CisOptions {
+                weight: self.cis_weight.unwrap_or(base.cis.weight),
+                window: self.cis_window.unwrap_or(base.cis.window),
+                components: self.cis_components.unwrap_or(base.cis.components),
+                target: self.cis_target.unwrap_or(base.cis.target),
+                sparsity: self.cis_sparsity.unwrap_or(base.cis.sparsity),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Regulation read back: the attention of every cell, its sums over cell types, and how well it finds known links.
 
 pub mod attention;
+pub mod evidence;
 pub mod exports;
 mod links;
 pub mod maps;
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
 pub use links::{Link, LinkScore, LinkTable};
 pub use recovery::{
-    ByChance, ByCorrelation, ByDistance, BySum, PairScorer, ReadCell, Recovered, Recovery, Truth, distance, recover,
+    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, Measure, NEAR, PairScorer, PerCell, ReadCell, Recovered,
+    Recovery, Truth, distance, recover,
 };
 
 use crate::device::Runner;
@@ -29,6 +31,7 @@ use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
 use crate::rng::Rng;
 use crate::train::files::{remove_leftovers, write_text};
+use evidence::Evidence;
 use exports::{ChromNames, Export, Format};
 use maps::{Maps, TypeMap};
 use null::{Null, Strata};
@@ -58,8 +61,10 @@ pub struct DiscoverOptions {
     pub chrom_names: ChromNames,
     /// What links are tested against.
     pub null: Null,
-    /// With [`Null::Matched`]: bases between TSS and peak up to which a pair is tested.
+    /// Bases between TSS and peak up to which a pair has a row of evidence and, with [`Null::Matched`], is tested.
     pub window: f64,
+    /// Leading components of RNA that evidence takes out.
+    pub components: usize,
     /// With [`Null::Shuffled`]: passes over shuffled pairings.
     pub permutations: u32,
     /// Take over what a discovery of the same cells that was stopped has left in the folder.
@@ -82,6 +87,7 @@ impl Default for DiscoverOptions {
             chrom_names: ChromNames::default(),
             null: Null::default(),
             window: 500_000.0,
+            components: evidence::COMPONENTS,
             permutations: 1,
             resume: false,
             seed: crate::cli::DEFAULT_SEED,
@@ -171,6 +177,9 @@ pub struct Discovery {
     pub all: LinkFile,
     /// Links of each cell type; empty where the data have no cell types.
     pub cell_types: Vec<LinkFile>,
+    /// The evidence for pairs near their genes.
+    #[serde(default)]
+    pub evidence: Option<evidence::Summary>,
     /// With known links: how well they are found.
     pub recovery: Option<Recovery>,
     /// With binding sites: how attention compares with them.
@@ -258,7 +267,8 @@ fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Result<()> {
         let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
         let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| d.tf.is_some());
         let recovery = d.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
-        tables.chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
+        let evidence = d.evidence.iter().map(|e| e.file.clone());
+        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
     }
     let inside = |f: &Path| f.components().all(|c| matches!(c, std::path::Component::Normal(_)));
     let kept = files(new);
@@ -316,7 +326,8 @@ fn detected(data: &DataSet, cells: &[u32]) -> (Vec<u32>, Vec<u32>) {
 /// * `attention.h5`, the attention of every cell (its format: [`attention`]);
 /// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type, with statistics
 ///   against `options.null`; `peaks.tsv` and `genes.tsv`, the tracks of each type (formats: [`maps`]);
-/// * with known links `recovery.tsv`, how well they are found by attention and by three baselines; with binding sites
+/// * `evidence.tsv`, the pairs within the window with the probability that expression and accessibility say ([`evidence`]);
+/// * with known links `recovery.tsv`, how well they are found by each score; with binding sites
 ///   `tf.tsv`, how attention compares with them, and `tf-peaks.tsv`, their scores peak by peak; `exports`, other forms;
 /// * `discover.json`, what is returned.
 ///
@@ -343,7 +354,7 @@ pub fn discover<'m>(
     let tf = TfTrack::read_all(&options.tf, v)?;
     let kept = out.join(PARTS);
     let old = earlier(out);
-    for file in ["attention.h5", "links.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
+    for file in ["attention.h5", "links.tsv", "evidence.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
         remove_leftovers(&out.join(file))?;
     }
     if !options.resume {
@@ -431,11 +442,22 @@ pub fn discover<'m>(
     };
     let exports = export(options, &mut runner, data, &maps, out)?;
     let links = all.links();
+    let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
+    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed);
+    let file = PathBuf::from("evidence.tsv");
+    found.write(&out.join(&file), v, links)?;
     let recovery = truth.map(|truth| {
-        let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
+        let both = evidence::co_occurrence(v, links, &cells, &read);
+        let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
+        let per_cell = PerCell(links.iter().zip(&both).map(quotient).collect());
+        let product = by_product(runner.model());
         let correlation = ByCorrelation::new(v, &cells, &read);
+        let partial = correlation.measuring(Measure::Partial(&found));
+        let by_evidence = correlation.measuring(Measure::Evidence(&found, v));
         let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
-        recover(v, &truth, &[&sum, &correlation, &distance, &chance])
+        let scorers: [&dyn PairScorer; 8] =
+            [&sum, &per_cell, &product, &by_evidence, &partial, &correlation, &distance, &chance];
+        recover(v, &truth, &scorers)
     });
     if let Some(recovery) = &recovery {
         truth::write_recovery(&out.join("recovery.tsv"), recovery)?;
@@ -451,6 +473,7 @@ pub fn discover<'m>(
         attention,
         all: of_all,
         cell_types,
+        evidence: Some(found.summary(&file)),
         recovery,
         tf,
         exports,
@@ -462,6 +485,12 @@ pub fn discover<'m>(
     }
     parts::remove(&kept)?;
     Ok(made)
+}
+
+/// Queries and keys of a model, of all genes and peaks at an expression and an accessibility of 1.
+fn by_product(model: &crate::model::Model<f32>) -> ByProduct {
+    let (queries, keys) = model.queries_and_keys();
+    ByProduct { queries, keys, width: model.config.hidden }
 }
 
 /// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.
@@ -612,6 +641,7 @@ mod tests {
             attention: "attention.h5".into(),
             all: table("all", "links.tsv"),
             cell_types: vec![table("B", "links/B.tsv")],
+            evidence: None,
             recovery: None,
             tf: None,
             exports: vec![],

@@ -5,12 +5,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::{self, Evidence};
 use super::links::Link;
 pub use super::truth::Truth;
 use super::truth::{BINS, RecoveryBin, bin};
 use crate::evaluate::{Ranking, RankingMetrics};
 use crate::graph::{Cell, Vocabulary};
 use crate::model::Csr;
+use crate::ops::matmul::{View, product_into};
 use crate::rng::philox;
 
 /// Pairs scored at a time, a thread.
@@ -111,11 +113,68 @@ impl PairScorer for ByChance {
     }
 }
 
+/// Summed attention over the number of cells that have both gene and peak; 0 where there is none.
+#[derive(Debug)]
+pub struct PerCell(
+    /// Sorted by (gene, peak); `weight` is the quotient.
+    pub Vec<Link>,
+);
+
+impl PairScorer for PerCell {
+    fn name(&self) -> &'static str {
+        "attention per cell with both"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        BySum(&self.0).block(genes, peaks, out);
+    }
+}
+
+/// Query · key of the model, for an expression and an accessibility of 1 and summed over heads.
+pub struct ByProduct {
+    /// `[G, H]`.
+    pub queries: Vec<f32>,
+    /// `[P, H]`.
+    pub keys: Vec<f32>,
+    /// H.
+    pub width: usize,
+}
+
+impl PairScorer for ByProduct {
+    fn name(&self) -> &'static str {
+        "query · key"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        let rows = |table: &[f32], which: &[u32]| -> Vec<f32> {
+            which.iter().flat_map(|&i| &table[i as usize * self.width..][..self.width]).copied().collect()
+        };
+        let (q, k) = (rows(&self.queries, genes), rows(&self.keys, peaks));
+        let mut scores = vec![0.0f32; out.len()];
+        let keys = View::new(&k, peaks.len(), self.width);
+        product_into(&mut scores, peaks.len(), View::new(&q, genes.len(), self.width), keys.t(), false);
+        out.iter_mut().zip(scores).for_each(|(o, s)| *o = f64::from(s));
+    }
+}
+
 /// Decodes a cell into the memory of another.
 pub type ReadCell<'a> = dyn Fn(u32, &mut Cell) + Sync + 'a;
 
-/// Pearson correlation of expression and accessibility over cells; 0 where either is constant.
+/// What [`ByCorrelation`] makes of the products of expression and accessibility.
+#[derive(Clone, Copy)]
+pub enum Measure<'a> {
+    /// Pearson correlation; 0 where either is constant.
+    Correlation,
+    /// The same once covariates are taken out.
+    Partial(&'a Evidence),
+    /// Log odds of [`Evidence`], of a vocabulary.
+    Evidence(&'a Evidence, &'a Vocabulary),
+}
+
+/// Correlation of expression and accessibility over cells, or another measure of how they go together.
+#[derive(Clone)]
 pub struct ByCorrelation<'a> {
+    measure: Measure<'a>,
     cell: &'a ReadCell<'a>,
     cells: &'a [u32],
     gene_chrom: Vec<u32>,
@@ -167,6 +226,7 @@ impl<'a> ByCorrelation<'a> {
             }
         }
         ByCorrelation {
+            measure: Measure::Correlation,
             cell,
             cells,
             gene_place: places(&gene_chrom, v.chromosomes.len()),
@@ -176,6 +236,11 @@ impl<'a> ByCorrelation<'a> {
             gene_sums,
             peak_sums,
         }
+    }
+
+    /// The same cells, another measure.
+    pub fn measuring(&self, measure: Measure<'a>) -> Self {
+        ByCorrelation { measure, ..self.clone() }
     }
 
     fn correlation(&self, blocks: &[(&[u32], &[u32])]) -> Correlation<'_> {
@@ -202,7 +267,11 @@ impl<'a> ByCorrelation<'a> {
 
 impl PairScorer for ByCorrelation<'_> {
     fn name(&self) -> &'static str {
-        "correlation"
+        match self.measure {
+            Measure::Correlation => "correlation",
+            Measure::Partial(_) => "partial correlation",
+            Measure::Evidence(..) => "evidence",
+        }
     }
 
     fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
@@ -251,9 +320,15 @@ impl PairScorer for Correlation<'_> {
             let of_gene = spread(sums);
             for (&p, x) in peaks.iter().zip(row) {
                 let other = of.peak_sums[p as usize];
-                *x = match (of_gene, spread(other)) {
-                    (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
-                    _ => 0.0,
+                *x = match of.measure {
+                    Measure::Correlation => match (of_gene, spread(other)) {
+                        (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
+                        _ => 0.0,
+                    },
+                    Measure::Partial(e) => e.adjusted.association(g, p, *x).partial,
+                    Measure::Evidence(e, v) => {
+                        e.mixture.log_odds(evidence::bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
+                    }
                 };
             }
         }
@@ -288,10 +363,18 @@ pub struct Recovery {
     pub links_off_chromosome: u64,
     /// One entry a score.
     pub scores: Vec<Recovered>,
+    /// The same among the pairs up to [`NEAR`] bases apart.
+    #[serde(default)]
+    pub near: Option<RecoveryBin>,
     /// The same among the pairs of each distance bin.
     #[serde(default)]
     pub bins: Vec<RecoveryBin>,
 }
+
+/// Bases from TSS to peak up to which a pair counts for [`Recovery::near`].
+pub const NEAR: f64 = 500_000.0;
+/// Bins of [`truth::BINS`](BINS) that [`Recovery::near`] joins: all that end at [`NEAR`] or before.
+const NEAR_BINS: usize = 5;
 
 /// Genes and peaks of each chromosome that matches itself, with the blocks of genes to score at a time.
 struct Blocks {
@@ -339,24 +422,29 @@ fn known(v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], sco
 #[derive(Clone)]
 struct Tally {
     all: Ranking,
+    near: Ranking,
     bins: Vec<Ranking>,
 }
 
 impl Tally {
     fn new(positives: &[(f64, usize)]) -> Self {
-        let of = |b: usize| positives.iter().filter(|p| p.1 == b).map(|p| p.0).collect();
+        let of = |which: &dyn Fn(usize) -> bool| {
+            Ranking::new(positives.iter().filter(|p| which(p.1)).map(|p| p.0).collect())
+        };
         Tally {
-            all: Ranking::new(positives.iter().map(|p| p.0).collect()),
-            bins: (0..BINS.len()).map(|b| Ranking::new(of(b))).collect(),
+            all: of(&|_| true),
+            near: of(&|b| b < NEAR_BINS),
+            bins: (0..BINS.len()).map(|bin| of(&|b| b == bin)).collect(),
         }
     }
 
     fn fork(&self) -> Self {
-        Tally { all: self.all.fork(), bins: self.bins.iter().map(Ranking::fork).collect() }
+        Tally { all: self.all.fork(), near: self.near.fork(), bins: self.bins.iter().map(Ranking::fork).collect() }
     }
 
     fn merge(&mut self, other: &Tally) {
         self.all.merge(&other.all);
+        self.near.merge(&other.near);
         self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| a.merge(b));
     }
 
@@ -364,13 +452,20 @@ impl Tally {
     fn add(&mut self, v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) {
         for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
             for (&p, &x) in peaks.iter().zip(row) {
+                let bin = bin(distance(v, g, p));
                 self.all.add_negative(x);
-                self.bins[bin(distance(v, g, p))].add_negative(x);
+                self.bins[bin].add_negative(x);
+                if bin < NEAR_BINS {
+                    self.near.add_negative(x);
+                }
             }
         }
         for (x, bin) in known(v, truth, genes, peaks, scores) {
             self.all.remove_negative(x);
             self.bins[bin].remove_negative(x);
+            if bin < NEAR_BINS {
+                self.near.remove_negative(x);
+            }
         }
     }
 }
@@ -392,8 +487,8 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         out
     };
     let none = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
-    let mut total = vec![none; 1 + BINS.len()];
-    let mut scores = vec![Vec::new(); 1 + BINS.len()];
+    let mut total = vec![none; 2 + BINS.len()];
+    let mut scores = vec![Vec::new(); 2 + BINS.len()];
     for &scorer in scorers {
         let mut positives = Vec::new();
         for chunk in with_links.chunks(together) {
@@ -426,7 +521,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
             tally.merge(&of_chunk);
         }
         tally.merge(&start);
-        for (i, ranking) in std::iter::once(&tally.all).chain(&tally.bins).enumerate() {
+        for (i, ranking) in [&tally.all, &tally.near].into_iter().chain(&tally.bins).enumerate() {
             total[i] = ranking.finish();
             scores[i].push(Recovered {
                 score: scorer.name().to_string(),
@@ -438,6 +533,14 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
     }
     let mut parts = total.iter().zip(scores);
     let (total, scores) = parts.next().unwrap_or((&none, Vec::new()));
+    let names = ["0-500kb"].into_iter().chain(BINS.iter().map(|b| b.0));
+    let mut bins = names.zip(parts).map(|(name, (of_bin, scores))| RecoveryBin {
+        distance: name.to_string(),
+        pairs: of_bin.positives + of_bin.negatives,
+        links: of_bin.positives,
+        chance: of_bin.chance(),
+        scores,
+    });
     Recovery {
         pairs: total.positives + total.negatives,
         links: total.positives,
@@ -445,16 +548,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         links_missing: truth.missing,
         links_off_chromosome: truth.off_chromosome,
         scores,
-        bins: BINS
-            .iter()
-            .zip(parts)
-            .map(|(bin, (of_bin, scores))| RecoveryBin {
-                distance: bin.0.to_string(),
-                pairs: of_bin.positives + of_bin.negatives,
-                links: of_bin.positives,
-                chance: of_bin.chance(),
-                scores,
-            })
-            .collect(),
+        near: bins.next(),
+        bins: bins.collect(),
     }
 }

@@ -339,7 +339,7 @@ pub fn write_recovery(path: &Path, r: &Recovery) -> Result<()> {
     write_atomic(path, |out| {
         writeln!(out, "distance\tpairs\tlinks\tchance\tscore\tauroc\tauprc\tauprc_over_chance")?;
         let all = ("all", r.pairs, r.links, r.chance, &r.scores);
-        let bins = r.bins.iter().map(|b| (b.distance.as_str(), b.pairs, b.links, b.chance, &b.scores));
+        let bins = r.near.iter().chain(&r.bins).map(|b| (b.distance.as_str(), b.pairs, b.links, b.chance, &b.scores));
         for (name, pairs, links, chance, scores) in std::iter::once(all).chain(bins) {
             for s in scores {
                 let [chance, auroc, auprc, lift] = [chance, s.auroc, s.auprc, s.auprc_over_chance].map(number);

@@ -1,11 +1,13 @@
 //! Metrics, one file a task, each beside its trivial baselines; and [`evaluate`], which applies them to a model.
 
+mod detection;
 mod matching;
 mod ranking;
 mod translation;
 
 use serde::{Deserialize, Serialize};
 
+pub use detection::{DetectionMetrics, DetectionReport};
 pub use matching::{Matching, MatchingMetrics, majority_baseline};
 pub use ranking::{Ranking, RankingMetrics, ranking};
 pub use translation::{BitRows, Translation, TranslationMetrics, foscttm, pearson_of};
@@ -14,7 +16,8 @@ use crate::cli::table::{aligned, number};
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::{Cell, DataSet, SampleSet};
-use crate::model::Want;
+use crate::model::{CisTarget, Want};
+use detection::{Detection, Frequencies};
 
 /// The part of a sample set that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -90,27 +93,52 @@ pub struct Evaluation {
     pub matching: MatchingReport,
     /// Translation, over the positive samples of the part; `None` where it has none.
     pub translation: Option<TranslationReport>,
+    /// Detection of genes, gene by gene over the same samples.
+    #[serde(default)]
+    pub detection: Option<DetectionReport>,
 }
 
-/// Per-gene means over the training cells: of `[expression > 0]` and of the expression, and the number of cells.
-fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> (Vec<f64>, Vec<f64>, u64) {
+/// The cells of the positive training samples, by number.
+fn training_cells(set: &SampleSet) -> Vec<u32> {
     let mut cells: Vec<u32> =
         set.train.iter().map(|&s| set.samples[s as usize]).filter(|s| s.label == 1).map(|s| s.rna).collect();
     cells.sort_unstable();
     cells.dedup();
-    let (mut rate, mut mean) = (vec![0.0; genes], vec![0.0; genes]);
+    cells
+}
+
+/// What training cells say of genes.
+struct GeneMeans {
+    /// `[G]` of `[expression > 0]`, and of the expression.
+    rate: Vec<f64>,
+    mean: Vec<f64>,
+    /// `[T][G]` cells with the gene, and `[T]` cells, by cell type; one row where there are no types.
+    found: Vec<Vec<f64>>,
+    of_type: Vec<f64>,
+    cells: u64,
+}
+
+fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> GeneMeans {
+    let cells = training_cells(set);
+    let v = data.vocabulary();
+    let types = v.cell_types.len().max(1);
+    let mut mean = vec![0.0; genes];
+    let (mut found, mut of_type) = (vec![vec![0.0; genes]; types], vec![0.0; types]);
     let mut cell = Cell::default();
     for &c in &cells {
         data.rna_into(c as usize, &mut cell);
+        let t = v.cell_type.get(c as usize).map_or(0, |&t| t as usize);
+        of_type[t] += 1.0;
         for (i, &g) in cell.genes.iter().enumerate() {
             let e = cell.expr.get(i);
-            rate[g as usize] += f64::from(u8::from(e > 0.0));
+            found[t][g as usize] += f64::from(u8::from(e > 0.0));
             mean[g as usize] += f64::from(e);
         }
     }
-    let n = cells.len() as f64;
-    rate.iter_mut().chain(&mut mean).for_each(|x| *x /= n.max(1.0));
-    (rate, mean, cells.len() as u64)
+    let n = (cells.len() as f64).max(1.0);
+    mean.iter_mut().for_each(|x| *x /= n);
+    let rate = (0..genes).map(|g| found.iter().map(|t| t[g]).sum::<f64>() / n).collect();
+    GeneMeans { rate, mean, found, of_type, cells: cells.len() as u64 }
 }
 
 /// Evaluates a model on a part of a sample set, `batch_size` samples at a time. `progress` is told the samples done.
@@ -137,8 +165,15 @@ pub fn evaluate<'m>(
     set.check(data)?;
     let mut runner = model.into();
     let config = &runner.model().config;
-    let (genes, heads) = (config.genes, config.heads);
-    let (rate, mean, training_cells) = gene_means(data, set, genes);
+    let (genes, heads) = (config.genes, if config.translates_by_cis() { 1 } else { config.heads });
+    // Counts of a translation that was not trained say nothing.
+    let counts = config.cis.is_none() || config.alpha != 0.0;
+    let means = gene_means(data, set, genes);
+    let (rate, mean, training_cells) = (&means.rate, &means.mean, means.cells);
+    let target = config.cis.as_ref().map(|c| c.target);
+    let positives = numbers.iter().filter(|&&i| set.samples[i as usize].label == 1).count();
+    let every = Detection::stride(genes, positives);
+    let mut detection = Detection::new(genes);
 
     let mut matching = Matching::new();
     let mut of_head = vec![Translation::new(genes); heads];
@@ -151,7 +186,8 @@ pub fn evaluate<'m>(
     for chunk in numbers.chunks(batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
         let batch = data.batch(set, chunk);
-        let out = runner.forward(&batch, Want { translation: true, ..Want::default() })?;
+        let want = Want { translation: true, counts, cis: target.is_some(), ..Want::default() };
+        let out = runner.forward(&batch, want)?;
         for (b, &number) in chunk.iter().enumerate() {
             let logits = [f64::from(out.logits[2 * b]), f64::from(out.logits[2 * b + 1])];
             if logits.iter().any(|x| x.is_nan()) {
@@ -176,6 +212,13 @@ pub fn evaluate<'m>(
             for (h, p) in predicted.chunks(genes).enumerate() {
                 of_head[h].add_dense(|g| f64::from(p[g]), &expression);
                 head_bits[h].push((0..genes).filter(|&g| p[g] != 0))?;
+            }
+            if (truth_bits.rows() - 1).is_multiple_of(every) {
+                let v = data.vocabulary();
+                let cell_type = v.cell_type.get(sample.rna as usize).copied().unwrap_or(0);
+                let cis = [&out.cis, &out.cis_blind].map(|of| of.get(b).map_or(&[][..], Vec::as_slice));
+                let counts = out.counts.get(b).map_or(&[][..], Vec::as_slice);
+                detection.add(expression.iter().map(|&x| x > 0.0), cis, counts, cell_type);
             }
             zeros.add_dense(|_| 0.0, &expression);
             by_rate.add_dense(|g| rate[g], &expression);
@@ -216,7 +259,11 @@ pub fn evaluate<'m>(
             training_cells,
         }
     });
+    let (all, of_types) = Frequencies::new(&means.found, &means.of_type);
+    let of_types = (!data.vocabulary().cell_types.is_empty()).then_some(&of_types);
+    let detection = detection.finish(target != Some(CisTarget::Level), &all, of_types).filter(|_| training_cells > 0);
     Ok(Evaluation {
+        detection,
         part,
         matching: MatchingReport {
             model: matching.finish(),
@@ -283,6 +330,20 @@ impl Evaluation {
             t.model.cells,
             t.training_cells
         );
+        let Some(d) = &self.detection else { return out };
+        let mut rows = vec![cells(&["detection", "AUROC by gene", "log loss"])];
+        let contestants = [
+            ("cis term", d.cis),
+            ("cis term, told the depth", d.cis_and_depth),
+            ("peaks that pass", d.counts),
+            ("gene mean", Some(d.gene_mean)),
+            ("gene × type mean", d.type_mean),
+        ];
+        for (name, metrics) in contestants.into_iter().filter_map(|(n, m)| Some((n, m?))) {
+            let loss = metrics.log_loss.map_or("-".into(), |x| number(Some(x)));
+            rows.push(cells(&[name, &number(metrics.auroc), &loss]));
+        }
+        out += &format!("\n{}\nOver {} cells: the mean AUROC of {} genes.\n", aligned(&rows), d.cells, d.genes);
         out
     }
 }

@@ -4,6 +4,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// What the cis term predicts of each gene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CisTarget {
+    /// Whether it is detected: binary cross-entropy of a logit.
+    #[default]
+    Detection,
+    /// Its expression as stored: half of the squared error.
+    Level,
+}
+
+/// The cis term: what of a cell's open peaks near a gene says of that gene, beside depth and the cell as a whole.
+///
+/// `y_cg = b_g + v_g · [cell (R) | depth of RNA | depth of ATAC] + Σ_j w_gj` over the cell's open peaks j near g, with
+/// `w_gj = exp(decay of the distance bin) q_g · k_j / √H` of the attention's own queries and keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CisConfig {
+    /// Weight of its loss, a sum over genes and a mean over the batch.
+    pub weight: f64,
+    /// Bases on either side of a TSS within which a peak is near.
+    pub window: i64,
+    /// R, numbers that stand for the cell as a whole.
+    pub components: usize,
+    /// What is predicted.
+    pub target: CisTarget,
+    /// Weight of the mean absolute w of a batch's edges.
+    pub sparsity: f64,
+    /// Mean and standard deviation of the log number of genes, and of peaks, of a training cell.
+    pub depth: [[f64; 2]; 2],
+}
+
+impl CisConfig {
+    /// Depths of a cell as covariates: standardised log numbers of its genes and peaks.
+    pub fn depths(&self, genes: usize, peaks: usize) -> [f64; 2] {
+        let of = |n: usize, [mean, sd]: [f64; 2]| ((1.0 + n as f64).ln() - mean) / sd;
+        [of(genes, self.depth[0]), of(peaks, self.depth[1])]
+    }
+}
+
 /// Sizes and constants of a model (SPEC section 3). Serialised into every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -31,8 +71,30 @@ pub struct ModelConfig {
     pub min_peaks: usize,
     /// Dropout probability of the matching head, in [0, 1).
     pub dropout: f64,
-    /// Weight of the translation loss.
+    /// Weight of the translation loss; at 0 training leaves it out.
     pub alpha: f64,
+    /// The cis term; `None`: as published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cis: Option<CisConfig>,
+    /// Weight of the contrastive loss: in a batch, RNA and ATAC of each positive against those of all others, by the dot
+    /// product of what each modality says alone; 0: as published.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub contrast: f64,
+    /// Weight of the matching loss.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub match_weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
 }
 
 impl Default for ModelConfig {
@@ -52,6 +114,9 @@ impl Default for ModelConfig {
             min_peaks: 9,
             dropout: 0.1,
             alpha: 1.0,
+            cis: None,
+            contrast: 0.0,
+            match_weight: 1.0,
         }
     }
 }
@@ -60,6 +125,12 @@ impl ModelConfig {
     /// F_g, width of the constant gene features.
     pub fn gene_features(&self) -> usize {
         self.chromosomes + self.gene_extra
+    }
+
+    /// Is the translation of this model that of its cis term: a gene where detection is rather likely than not, told from
+    /// ATAC alone? Else it is the published one.
+    pub fn translates_by_cis(&self) -> bool {
+        self.cis.as_ref().is_some_and(|c| c.target == CisTarget::Detection)
     }
 
     /// F_p, width of the constant peak features.
@@ -97,6 +168,21 @@ impl ModelConfig {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return bad(format!("`dropout` is {}; it must lie in [0, 1)", self.dropout));
+        }
+        if let Some(c) = &self.cis {
+            let numbers = [c.weight, c.sparsity, c.depth[0][0], c.depth[1][0]];
+            if numbers.iter().any(|x| !x.is_finite())
+                || c.window < 0
+                || c.depth.iter().any(|d| d[1].is_nan() || d[1] <= 0.0)
+            {
+                return bad("`cis` holds a number that is none, a window below 0 or a depth without spread".into());
+            }
+        }
+        if !(self.match_weight.is_finite() && self.match_weight >= 0.0) {
+            return bad(format!("`match_weight` is {}; it must be 0 or more", self.match_weight));
+        }
+        if !(self.contrast.is_finite() && self.contrast >= 0.0) {
+            return bad(format!("`contrast` is {}; it must be 0 or more", self.contrast));
         }
         if !self.alpha.is_finite() {
             return bad(format!("`alpha` is {}; it must be a number", self.alpha));

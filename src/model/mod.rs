@@ -11,7 +11,7 @@ pub mod reference;
 use std::sync::Arc;
 
 pub use batch::{Batch, Csr, Features};
-pub use config::ModelConfig;
+pub use config::{CisConfig, CisTarget, ModelConfig};
 pub use flops::Flops;
 pub use genes::sample_genes;
 pub use params::{Entry, Init, Layout, PREFIX, Params};
@@ -19,6 +19,7 @@ pub use pass::{Decisions, Run};
 pub(crate) use pass::{sparse, spread};
 
 use crate::error::{Error, Result};
+use crate::graph::CisGraph;
 use crate::real::Real;
 
 /// A model: what it is, what it knows of genes and peaks, and its parameters.
@@ -30,6 +31,8 @@ pub struct Model<T> {
     pub features: Arc<Features<T>>,
     /// Parameters.
     pub params: Params<T>,
+    /// With [`ModelConfig::cis`]: which peaks are near which genes.
+    pub cis: Option<Arc<CisGraph>>,
 }
 
 /// Dropout of one training step: masks are a function of (seed, step, sample), nothing else.
@@ -54,6 +57,8 @@ pub struct Want {
     pub nodes: bool,
     /// The choices made (see [`Decisions`]).
     pub decisions: bool,
+    /// What the cis term predicts of every positive sample.
+    pub cis: bool,
 }
 
 /// Sparse attention of one sample: the pairs that pass the threshold, sorted by head, gene row, peak row.
@@ -83,12 +88,16 @@ pub struct Nodes<T> {
 /// What a pass over a batch brings back.
 #[derive(Debug, Clone)]
 pub struct Output<T> {
-    /// match_loss + alpha × translation_loss.
+    /// match_loss + alpha × translation_loss, and the cis and contrastive terms where there are any, by their weights.
     pub loss: T,
     /// Mean cross-entropy.
     pub match_loss: T,
     /// Sum over positives of the mean squared error, divided by B.
     pub translation_loss: T,
+    /// Of the cis term: mean over positives of the sum over genes, before its weight; 0 where there is none.
+    pub cis_loss: T,
+    /// Of the contrastive term, before its weight; 0 where there is none.
+    pub contrast_loss: T,
     /// `[B, 2]`.
     pub logits: Vec<T>,
     /// `[B, 2H]`, z.
@@ -96,7 +105,7 @@ pub struct Output<T> {
     /// `[B]`, with `Want::attention`.
     pub attention: Vec<Attention<T>>,
     /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where [`Run::genes`] are
-    /// named, of these alone.
+    /// named, of these alone. `[G]` of a model that translates by its cis term ([`ModelConfig::translates_by_cis`]).
     pub translation: Vec<Vec<u8>>,
     /// `[B]`, with `Want::counts`: as `translation`.
     pub counts: Vec<Vec<u32>>,
@@ -104,6 +113,10 @@ pub struct Output<T> {
     pub nodes: Vec<Nodes<T>>,
     /// With `Want::decisions`.
     pub decisions: Option<Decisions<T>>,
+    /// `[B]`, with `Want::cis`: `[G]` logits of detection, or levels, for positives; empty for negatives.
+    pub cis: Vec<Vec<T>>,
+    /// The same from the ATAC alone: at the mean depth of RNA.
+    pub cis_blind: Vec<Vec<T>>,
 }
 
 impl<T: Real> Model<T> {
@@ -131,7 +144,12 @@ impl<T: Real> Model<T> {
             return Err(Error::usage(format!("features: base code {code} of peak {peak}; codes are 0 to 4")));
         }
         let params = Params::init(Arc::new(Layout::new(&config)), init, seed);
-        Ok(Model { config, features, params })
+        Ok(Model { config, features, params, cis: None })
+    }
+
+    /// With the graph that [`ModelConfig::cis`] needs.
+    pub fn with_cis(self, graph: Arc<CisGraph>) -> Self {
+        Model { cis: Some(graph), ..self }
     }
 
     /// Forward pass without dropout. The translation, and its loss, is computed only where `want` asks for

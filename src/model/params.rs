@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::ModelConfig;
+use crate::graph::BINS;
 use crate::real::Real;
 use crate::rng::Rng;
 
@@ -51,6 +52,11 @@ impl Layout {
         l.linear("fc1", h, 2 * h);
         l.linear("fc2", h / 2, h);
         l.linear("fc3", 2, h / 2);
+        if let Some(cis) = &c.cis {
+            l.linear("cis.cell", cis.components, atac);
+            l.linear("cis.gene", c.genes, cis.components + 2);
+            l.tensor("cis.decay".into(), &[BINS]);
+        }
         l
     }
 
@@ -119,7 +125,9 @@ impl<T: Real> Params<T> {
         for (i, e) in entries.iter().enumerate() {
             let mut rng = Rng::new(seed, 0x1000 + i as u64);
             let out = &mut p.data[e.range.clone()];
-            if e.name.ends_with("idembedding.weight") {
+            if e.name.starts_with("cis.gene") || e.name == "cis.decay" {
+                // 0: genes start at their frequency, distances alike.
+            } else if e.name.ends_with("idembedding.weight") {
                 out.iter_mut().for_each(|x| *x = T::of(embedding_std * rng.normal()));
             } else {
                 if e.shape.len() == 2 {

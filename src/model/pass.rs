@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Attention, Batch, Dropout, Model, Nodes, Output, PREFIX, Want};
+use super::{Attention, Batch, CisTarget, Dropout, Model, Nodes, Output, PREFIX, Want};
 use crate::error::{Error, Result};
 use crate::ops::attend::{AttendSpec, Selection, attend};
-use crate::ops::linear::{concat, cross_entropy, dropout, dropout_mask, linear, mse, pooled, relu, weighted_sum};
+use crate::ops::cis::{Places, cis};
+use crate::ops::linear::{
+    add, concat, contrast, cross_entropy, detection, dropout, dropout_mask, level, linear, mean_abs, mse, pooled, relu,
+    weighted_sum,
+};
 use crate::ops::nodes::NodeSet;
 use crate::ops::pool::{Weights, pool};
 use crate::ops::project::{Extra, Side, project};
@@ -137,6 +141,21 @@ impl<T: Real> Model<T> {
         (r, a)
     }
 
+    /// Queries of all genes `[G, H]` and keys of all peaks `[P, H]`, at an expression and an accessibility of 1.
+    pub fn queries_and_keys(&self) -> (Vec<T>, Vec<T>) {
+        let mut tape = Tape::inference();
+        let p = self.leaves(&mut tape);
+        let c = &self.config;
+        let mut of = |side, n: usize, table: &str, map: &str| {
+            let (w, b) = p.layer(map);
+            let (t, u) = project(&mut tape, side, Arc::new((0..n as u32).collect()), p.get(table), w, b);
+            let (t, u) = (tape.get(t), tape.get(u));
+            t.chunks_exact(u.len()).flat_map(|row| row.iter().zip(u).map(|(&x, &u)| x + u)).collect()
+        };
+        let queries = of(self.gene_side(), c.genes, "rna_idembedding.weight", "rna_query");
+        (queries, of(self.peak_side(), c.peaks, "atac_idembedding.weight", "atac_key"))
+    }
+
     /// The gene nodes of a batch, with a table row for each gene that is translated: these, or all where none are named.
     pub(super) fn gene_nodes(&self, batch: &Batch<T>, translating: bool, genes: Option<&[u32]>) -> NodeSet<T> {
         match genes {
@@ -153,6 +172,7 @@ impl<T: Real> Model<T> {
         let mut named = vec![false; c.genes + c.peaks];
         match genes {
             _ if !translating => {}
+            _ if c.cis.is_some() => named[..c.genes].fill(true),
             Some(some) => some.iter().for_each(|&g| named[g as usize] = true),
             None => named[..c.genes].fill(true),
         }
@@ -172,12 +192,18 @@ impl<T: Real> Model<T> {
         }
         let (n, h) = (batch.len(), c.hidden);
         let positives: Vec<usize> = (0..n).filter(|&i| batch.label[i] == 1).collect();
-        let translating = !positives.is_empty() && (run.grads.is_some() || run.want.translation || run.want.counts);
+        let training = run.grads.is_some();
+        // Whose is the translation that is brought back? The published one also where it is part of the loss.
+        let by_cis = c.translates_by_cis();
+        let wanted = run.want.translation && (!by_cis || c.alpha != 0.0);
+        let translating = !positives.is_empty() && (training && c.alpha != 0.0 || wanted || run.want.counts);
+        let predicting =
+            !positives.is_empty() && c.cis.is_some() && (training || run.want.cis || run.want.translation && by_cis);
         let mut tape = if run.grads.is_some() { Tape::recording() } else { Tape::inference() };
         let p = self.leaves(&mut tape);
         let (gene_side, peak_side) = (self.gene_side(), self.peak_side());
         let some = run.genes.filter(|_| translating);
-        let genes = Arc::new(self.gene_nodes(batch, translating, some));
+        let genes = Arc::new(self.gene_nodes(batch, translating || predicting, some.filter(|_| !predicting)));
         let peaks = Arc::new(NodeSet::new(&batch.atac, &self.features.peak_chrom, false));
         let (e_g, e_p) = (p.get("rna_idembedding.weight"), p.get("atac_idembedding.weight"));
 
@@ -238,6 +264,8 @@ impl<T: Real> Model<T> {
             loss: tape.get(match_loss)[0],
             match_loss: tape.get(match_loss)[0],
             translation_loss: T::of(0.0),
+            cis_loss: T::of(0.0),
+            contrast_loss: T::of(0.0),
             logits: tape.get(logits).to_vec(),
             embedding: tape.get(z).to_vec(),
             attention: Vec::new(),
@@ -245,12 +273,86 @@ impl<T: Real> Model<T> {
             counts: Vec::new(),
             nodes: Vec::new(),
             decisions: None,
+            cis: Vec::new(),
+            cis_blind: Vec::new(),
         };
         let mut loss = match_loss;
+        if c.match_weight != 1.0 {
+            let none = tape.value(vec![T::of(0.0)], [1, 1]);
+            loss = weighted_sum(&mut tape, none, match_loss, c.match_weight);
+            out.loss = tape.get(loss)[0];
+        }
         let mut predicted = Vec::new();
+        let cols = Arc::new(Columns::new(&peaks, if translating || predicting { &positives } else { &[] }));
+        let chosen: Arc<Vec<u32>> = Arc::new(positives.iter().map(|&i| i as u32).collect());
+        if training && c.contrast > 0.0 && positives.len() > 1 {
+            let of_rna = rows(&mut tape, s_r, chosen.clone());
+            let of_atac = rows(&mut tape, s_a, chosen.clone());
+            let apart = contrast(&mut tape, of_rna, of_atac);
+            out.contrast_loss = tape.get(apart)[0];
+            loss = weighted_sum(&mut tape, loss, apart, c.contrast);
+        }
+        if let Some(term) = c.cis.as_ref().filter(|_| predicting) {
+            let Some(graph) = self.cis.as_deref() else {
+                return Err(Error::Internal("the model has a cis term and no cis graph".into()));
+            };
+            let f = &self.features;
+            let at = Places { graph, rows: &peaks.rows, gene_chrom: &f.gene_chrom, peak_chrom: &f.peak_chrom };
+            let (near, edges) = cis(&mut tape, at, cols.clone(), q, k, p.get("cis.decay"));
+            let (w, b) = p.head("cis.cell");
+            let cell = pooled(&mut tape, mean_a, w, b, 1, vec![T::of(1.0); n]);
+            let cell = rows(&mut tape, cell, chosen);
+            let depths = positives.iter().flat_map(|&i| term.depths(genes.count(i), peaks.count(i))).map(T::of);
+            let depths = tape.value(depths.collect(), [positives.len(), 2]);
+            let x = concat(&mut tape, cell, depths);
+            let (w, b) = p.head("cis.gene");
+            let own = linear(&mut tape, x, w, b);
+            let y = add(&mut tape, own, near);
+            if run.want.cis || run.want.translation {
+                // At the mean depth of RNA, which a cell without RNA does not tell.
+                let width = term.components + 2;
+                let told: Vec<T> = tape.get(w).iter().skip(term.components).step_by(width).copied().collect();
+                let depth = tape.get(depths).to_vec();
+                let rows: Vec<Vec<T>> = tape.get(y).chunks_exact(c.genes).map(<[T]>::to_vec).collect();
+                let blind: Vec<Vec<T>> = rows
+                    .iter()
+                    .zip(depth.chunks_exact(2))
+                    .map(|(row, d)| row.iter().zip(&told).map(|(&y, &w)| y - d[0] * w).collect())
+                    .collect();
+                if by_cis && run.want.translation {
+                    let decide = |row: &Vec<T>| row.iter().map(|&y| u8::from(y > T::of(0.0))).collect();
+                    out.translation = spread(&positives, n, blind.iter().map(decide).collect());
+                }
+                if run.want.cis {
+                    out.cis = spread(&positives, n, rows);
+                    out.cis_blind = spread(&positives, n, blind);
+                }
+            }
+            let (rna, who, target) = (&batch.rna, positives.clone(), term.target);
+            let fill = move |row: usize, out: &mut [T]| {
+                let (index, value) = rna.row(who[row]);
+                for (&i, &v) in index.iter().zip(value) {
+                    out[i as usize] = match target {
+                        CisTarget::Detection => T::of(f64::from(u8::from(v > T::of(0.0)))),
+                        CisTarget::Level => v,
+                    };
+                }
+            };
+            let by = 1.0 / n as f64;
+            let predicted = match target {
+                CisTarget::Detection => detection(&mut tape, y, by, fill),
+                CisTarget::Level => level(&mut tape, y, by, fill),
+            };
+            out.cis_loss = tape.get(predicted)[0];
+            loss = weighted_sum(&mut tape, loss, predicted, term.weight);
+            if term.sparsity != 0.0 && tape.shape(edges)[1] > 0 {
+                let size = mean_abs(&mut tape, edges);
+                loss = weighted_sum(&mut tape, loss, size, term.sparsity);
+            }
+        }
+        out.loss = tape.get(loss)[0];
         if translating {
             let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
-            let cols = Arc::new(Columns::new(&peaks, &positives));
             // Of each gene its column among those translated.
             let mut place: Vec<u32> = (0..c.genes as u32).collect();
             let mut q = q;
@@ -285,10 +387,10 @@ impl<T: Real> Model<T> {
                 }
             });
             out.translation_loss = tape.get(translation)[0];
-            loss = weighted_sum(&mut tape, match_loss, translation, c.alpha);
+            loss = weighted_sum(&mut tape, loss, translation, c.alpha);
             out.loss = tape.get(loss)[0];
         }
-        if run.want.translation || run.want.counts {
+        if (run.want.translation || run.want.counts) && !(by_cis && run.want.translation) {
             let rows = predicted.chunks_exact(heads * some.map_or(c.genes, <[u32]>::len)).map(<[u8]>::to_vec).collect();
             out.translation = spread(&positives, n, rows);
         }

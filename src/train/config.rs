@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::run::cis_graph;
 use super::schedule::{Scaling, Schedule};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::graph::DataSet;
-use crate::model::{Init, ModelConfig, sample_genes};
+use crate::graph::{Cell, DataSet, SampleSet};
+use crate::model::{CisConfig, CisTarget, Init, Model, ModelConfig, sample_genes};
 use crate::ops::adam::{AdamConfig, Rates};
 
 /// What to do at a step whose loss or gradient is not finite.
@@ -77,6 +78,41 @@ pub struct TrainConfig {
     /// How matrices are multiplied; bf16 only on a GPU.
     #[serde(default)]
     pub precision: Precision,
+    /// Weight of the matching loss.
+    #[serde(default = "one")]
+    pub match_weight: f64,
+    /// Weight of the contrastive loss; 0: none.
+    #[serde(default)]
+    pub contrast: f64,
+    /// The cis term.
+    #[serde(default)]
+    pub cis: CisOptions,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// The cis term of a run ([`CisConfig`]); without effect, and without parameters, while its weight is 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CisOptions {
+    /// Weight of its loss; 0: none.
+    pub weight: f64,
+    /// Bases on either side of a TSS within which a peak is near.
+    pub window: u32,
+    /// Numbers that stand for a cell as a whole.
+    pub components: usize,
+    /// What is predicted of a gene.
+    pub target: CisTarget,
+    /// Weight of the mean absolute weight of a peak on a gene.
+    pub sparsity: f64,
+}
+
+impl Default for CisOptions {
+    fn default() -> Self {
+        CisOptions { weight: 0.0, window: 500_000, components: 16, target: CisTarget::Detection, sparsity: 0.0 }
+    }
 }
 
 /// The batch size that is chosen by the number of training samples. Runs record what was chosen.
@@ -121,8 +157,9 @@ mod batch {
 }
 
 /// Names of all recipes, and what each is for.
-pub const RECIPES: [(&str, &str); 2] = [
+pub const RECIPES: [(&str, &str); 3] = [
     ("default", "large batches: the quick way"),
+    ("regulation", "links, matching and translation by terms that ask for them; on the CPU"),
     ("published", "the published protocol: one sample a step, 99 epochs"),
 ];
 
@@ -152,9 +189,21 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         translate_genes: None,
         lazy_adam: false,
         precision: Precision::F32,
+        match_weight: 1.0,
+        contrast: 0.0,
+        cis: CisOptions::default(),
     };
     match name {
         "published" => Ok(published),
+        // As measured by benches/recipes.sh (README, "Regulation that is there"): the cis term finds links and detection, the
+        // contrastive one matching; the published translation adds nothing to either and costs most of a step.
+        "regulation" => Ok(TrainConfig {
+            recipe: "regulation".into(),
+            alpha: 0.0,
+            contrast: 1.0,
+            cis: CisOptions { weight: 0.1, ..CisOptions::default() },
+            ..recipe("default")?
+        }),
         // As measured by benches/quality.py (README, "Quality at large batch"): best scores at 32 to 64 samples a step for
         // thousands of cells, where 256 is better with the root of the batch size than without, and worse with warm-up.
         "default" => Ok(TrainConfig {
@@ -233,6 +282,19 @@ impl TrainConfig {
         if !(self.embedding_std.is_finite() && self.embedding_std >= 0.0) {
             return bad("embedding-std", self.embedding_std.to_string(), "it must be 0 or more");
         }
+        for (flag, x) in [
+            ("match-weight", self.match_weight),
+            ("contrast", self.contrast),
+            ("cis-weight", self.cis.weight),
+            ("cis-sparsity", self.cis.sparsity),
+        ] {
+            if !(x.is_finite() && x >= 0.0) {
+                return bad(flag, x.to_string(), "it must be 0 or more");
+            }
+        }
+        if self.cis.components > 4096 {
+            return bad("cis-components", self.cis.components.to_string(), "it must be at most 4096");
+        }
         if let Some(n) = self.translate_genes
             && !(n > 0.0 && n < 1e9 && (n < 1.0 || n.fract() == 0.0))
         {
@@ -255,7 +317,13 @@ impl TrainConfig {
 
     /// Refuses options that only the CPU has. The message names the flag.
     pub fn check_for_cuda(&self) -> Result<()> {
-        let asked = [("translate-genes", self.translate_genes.is_some()), ("lazy-adam", self.lazy_adam)];
+        let asked = [
+            ("translate-genes", self.translate_genes.is_some()),
+            ("lazy-adam", self.lazy_adam),
+            ("cis-weight", self.cis.weight > 0.0),
+            ("contrast", self.contrast > 0.0),
+            ("match-weight", self.match_weight != 1.0),
+        ];
         match asked.iter().find(|a| a.1) {
             Some((flag, _)) => {
                 Err(Error::usage(format!("--{flag}: is for the CPU; leave it out, or take --device cpu")))
@@ -294,8 +362,63 @@ impl TrainConfig {
             heads: self.heads,
             dropout: self.dropout,
             alpha: self.alpha,
+            contrast: self.contrast,
+            match_weight: self.match_weight,
+            cis: (self.cis.weight > 0.0).then(|| CisConfig {
+                weight: self.cis.weight,
+                window: i64::from(self.cis.window),
+                components: self.cis.components,
+                target: self.cis.target,
+                sparsity: self.cis.sparsity,
+                depth: [[0.0, 1.0]; 2],
+            }),
             ..ModelConfig::default()
         }
+    }
+
+    /// The model that these settings make of a data set for training on some samples: the depths of the cis term are those
+    /// of the training cells, its genes start at their frequency (or mean level) there.
+    pub fn start(&self, data: &DataSet, set: &SampleSet) -> Result<Model<f32>> {
+        let mut config = self.model(data);
+        let positive = |i: &&u32| set.samples[**i as usize].label == 1;
+        let mut cells: Vec<u32> = set.train.iter().filter(positive).map(|&i| set.samples[i as usize].rna).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        if let Some(cis) = &mut config.cis {
+            let logs = |count: &dyn Fn((usize, usize)) -> usize| -> Vec<f64> {
+                cells.iter().map(|&c| (1.0 + count(data.cell_sizes(c as usize)) as f64).ln()).collect()
+            };
+            cis.depth = [logs(&|s| s.0), logs(&|s| s.1)].map(|x| {
+                let n = x.len().max(1) as f64;
+                let mean = x.iter().sum::<f64>() / n;
+                let sd = (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+                [mean, if sd > 1e-6 { sd } else { 1.0 }]
+            });
+        }
+        let cis = cis_graph(&config, data);
+        let mut model = Model::new(config, data.features(), self.init(), self.seed)?;
+        model.cis = cis;
+        if let (Some(cis), false) = (&model.config.cis, cells.is_empty()) {
+            let (target, n) = (cis.target, cells.len() as f64);
+            let (mut seen, mut total) = (vec![0.0f64; model.config.genes], vec![0.0f64; model.config.genes]);
+            let mut cell = Cell::default();
+            for &c in &cells {
+                data.cell_into(c as usize, &mut cell);
+                for (g, x) in cell.rna() {
+                    seen[g as usize] += f64::from(u8::from(x > 0.0));
+                    total[g as usize] += f64::from(x);
+                }
+            }
+            if let Some(bias) = model.params.get_mut("cis.gene.bias") {
+                for ((b, seen), total) in bias.iter_mut().zip(seen).zip(total) {
+                    *b = match target {
+                        CisTarget::Detection => ((seen + 0.5) / (n - seen + 0.5)).ln(),
+                        CisTarget::Level => total / n,
+                    } as f32;
+                }
+            }
+        }
+        Ok(model)
     }
 
     /// How the parameters start.

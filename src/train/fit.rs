@@ -113,7 +113,7 @@ pub fn train_on(
     data.need_both("training")?;
     check_samples(data, set)?;
     let config = &config.resolved(set.train.len());
-    let model = Model::new(config.model(data), data.features(), config.init(), config.seed)?;
+    let model = config.start(data, set)?;
     let mut file = new_run_file(data, config, &model.config)?;
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
     file.samples_hash = hash(set);
@@ -221,7 +221,7 @@ pub fn resume_on(
             "restore it, or train a new run",
         ));
     }
-    let mut model = Model::new(config.model(data), data.features(), config.init(), config.seed)?;
+    let mut model = config.start(data, set)?;
     let (moments, place) = state::load(&out.join("checkpoints/state.safetensors"), &run.sizes, &mut model.params)?;
     if place.position > set.train.len() {
         return Err(Error::input(
@@ -458,6 +458,7 @@ struct Validation {
     samples: usize,
     loss: f64,
     match_loss: f64,
+    cis_loss: f64,
     correct: usize,
     positives: usize,
     /// Wrong 0/1 predictions of each head: absolute and squared errors are both 1.
@@ -469,6 +470,7 @@ impl Validation {
         self.samples += batch.len();
         self.loss += f64::from(output.loss) * batch.len() as f64;
         self.match_loss += f64::from(output.match_loss) * batch.len() as f64;
+        self.cis_loss += f64::from(output.cis_loss) * batch.len() as f64;
         for (i, (&label, l)) in batch.label.iter().zip(output.logits.chunks_exact(2)).enumerate() {
             // argmax; equal logits: the first; what is no number decides nothing
             self.correct += usize::from(u8::from(l[1] > l[0]) == label && !l.iter().any(|x| x.is_nan()));
@@ -721,7 +723,7 @@ impl<S: Source> Fit<'_, S> {
     fn validate(&mut self, val: &[u32]) -> Result<Option<Validation>> {
         let _span = span("validate", "");
         let mut sums = Validation::default();
-        let want = Want { translation: true, ..Want::default() };
+        let want = Want { translation: true, cis: true, ..Want::default() };
         for numbers in val.chunks(self.config.eval_batch_size) {
             let batch = self.source.batch(numbers);
             let output = match &mut self.engine {
@@ -749,6 +751,7 @@ impl<S: Source> Fit<'_, S> {
             _ => true, // the first, or nothing to choose by: the latest
         };
         p.epoch += 1;
+        let terms = self.model.config.cis.is_some();
         let record = EpochRecord {
             epoch: p.epoch,
             step: p.step,
@@ -757,6 +760,9 @@ impl<S: Source> Fit<'_, S> {
             loss: ratio(p.loss.get(), n),
             match_loss: ratio(p.match_loss.get(), n),
             translation_loss: ratio(p.translation_loss.get(), n),
+            cis_loss: terms.then(|| ratio(p.cis_loss.get(), n)).flatten(),
+            contrast_loss: (self.model.config.contrast > 0.0).then(|| ratio(p.contrast_loss.get(), n)).flatten(),
+            val_cis_loss: terms.then(|| ratio(v.cis_loss, v.samples)).flatten(),
             val_loss: ratio(v.loss, v.samples),
             val_match_loss: ratio(v.match_loss, v.samples),
             val_accuracy: accuracy,
@@ -819,6 +825,9 @@ impl<S: Source> Fit<'_, S> {
                 "seconds",
                 "samples_per_second",
                 "lr",
+                "cis_loss",
+                "contrast_loss",
+                "val_cis_loss",
             ];
             if i == 0 {
                 table += &(keys.join(",") + "\n");
@@ -888,7 +897,13 @@ impl Steps<'_> {
         let want = Want::default();
         let run = model::Run { dropout: Some(dropout), grads: Some(grads), want, given: None, genes: genes.as_deref() };
         let output = self.model.run(batch, run)?;
-        let losses = Losses { loss: output.loss, matching: output.match_loss, translation: output.translation_loss };
+        let losses = Losses {
+            loss: output.loss,
+            matching: output.match_loss,
+            translation: output.translation_loss,
+            cis: output.cis_loss,
+            contrast: output.contrast_loss,
+        };
         if output.loss.is_finite() && finite(grads, &rows, self.adam) {
             let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
             self.adam.step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1, &rows);
@@ -922,6 +937,8 @@ impl Steps<'_> {
         p.loss.add(f64::from(losses.loss) * n);
         p.match_loss.add(f64::from(losses.matching) * n);
         p.translation_loss.add(f64::from(losses.translation) * n);
+        p.cis_loss.add(f64::from(losses.cis) * n);
+        p.contrast_loss.add(f64::from(losses.contrast) * n);
         p.counted += numbers.len() as u64;
         self.passed(numbers, losses, from, began)
     }
@@ -971,6 +988,8 @@ struct Losses {
     loss: f32,
     matching: f32,
     translation: f32,
+    cis: f32,
+    contrast: f32,
 }
 
 /// Brings parameters and moments back from a device.
@@ -1032,7 +1051,8 @@ impl<'n> OnDevice<'_, 'n> {
         let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
         let (r, buffer) = self.engine.settle()?;
         self.feed.free(buffer);
-        let losses = Losses { loss: r.loss, matching: r.match_loss, translation: r.translation_loss };
+        let losses =
+            Losses { loss: r.loss, matching: r.match_loss, translation: r.translation_loss, cis: 0.0, contrast: 0.0 };
         if r.applied == 1 {
             return steps.took(numbers, losses, self.from, self.began);
         }
@@ -1072,6 +1092,10 @@ mod tests {
             loss: f32::NAN,
             match_loss: f32::NAN,
             translation_loss: 0.0,
+            cis_loss: 0.0,
+            contrast_loss: 0.0,
+            cis: vec![],
+            cis_blind: vec![],
             logits: vec![f32::NAN, f32::NAN, 0.0, f32::NAN, 1.0, 0.0],
             embedding: vec![],
             attention: vec![],

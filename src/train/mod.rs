@@ -10,7 +10,7 @@ mod schedule;
 mod state;
 pub mod weights;
 
-pub use config::{AUTO_BATCH, AUTO_STEPS, OnNan, RECIPES, TrainConfig, auto_batch, recipe};
+pub use config::{AUTO_BATCH, AUTO_STEPS, CisOptions, OnNan, RECIPES, TrainConfig, auto_batch, recipe};
 pub use fit::{Outcome, resume, resume_on, train, train_on};
 pub use observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 pub use run::{Checkpoint, Run};

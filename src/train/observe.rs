@@ -136,6 +136,15 @@ pub struct EpochRecord {
     /// Learning rate of its last step; unknown in logs of older versions.
     #[serde(default)]
     pub lr: Option<f64>,
+    /// Loss of the cis term a sample, a sum over genes, before its weight; none where the run has no such term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cis_loss: Option<f64>,
+    /// Contrastive loss, before its weight; none where the run has no such term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast_loss: Option<f64>,
+    /// Loss of the cis term in validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_cis_loss: Option<f64>,
 }
 
 /// Follows a run. All methods do nothing unless written.

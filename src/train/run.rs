@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ use super::checkpoint::Checkpoint as File;
 use super::config::TrainConfig;
 use super::files::{read_text, write_text};
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleSet, Vocabulary};
+use crate::graph::{CisGraph, DataSet, SampleSet, Vocabulary};
 use crate::model::{Layout, Model, ModelConfig, PREFIX, Params};
 
 /// `format` of `run.json`.
@@ -282,10 +283,10 @@ impl Run {
             && same(&peaks, self.file.peak_rows)
             && same(&chromosomes, self.sizes.chromosomes)
         {
-            return Ok(Model { config, features, params: stored });
+            return Ok(Model { cis: cis_graph(&config, data), config, features, params: stored });
         }
         let params = rearrange(&stored, &config, &self.sizes, &genes, &peaks, &chromosomes)?;
-        Ok(Model { config, features, params })
+        Ok(Model { cis: cis_graph(&config, data), config, features, params })
     }
 
     /// The run's row of each of the data set's names.
@@ -355,6 +356,11 @@ impl Run {
     }
 }
 
+/// The cis graph of a data set, where the model has a cis term.
+pub(crate) fn cis_graph(config: &ModelConfig, data: &DataSet) -> Option<Arc<CisGraph>> {
+    config.cis.as_ref().map(|c| Arc::new(CisGraph::new(data.vocabulary(), c.window)))
+}
+
 /// Parameters of a model of size `config` out of `stored`, by row of the id tables and column of the one-hot.
 fn rearrange(
     stored: &Params<f32>,
@@ -372,9 +378,10 @@ fn rearrange(
         let Some(source) = source else {
             return Err(Error::Internal(format!("tensor `{}` is not in the stored layout", e.name)));
         };
+        let rows_of = |rows| Some((rows, e.shape.get(1).copied().unwrap_or(1)));
         let table = match e.name.as_str() {
-            "rna_idembedding.weight" => Some(genes),
-            "atac_idembedding.weight" => Some(peaks),
+            "rna_idembedding.weight" | "cis.gene.weight" | "cis.gene.bias" => rows_of(genes),
+            "atac_idembedding.weight" => rows_of(peaks),
             _ => None,
         };
         let node_map = e.name.strip_prefix(PREFIX).and_then(|n| n.strip_suffix(".weight")).and_then(|n| match n {
@@ -382,10 +389,11 @@ fn rearrange(
             "atac_key" | "atac_value" | "atac_self_attention" => Some(d + 1 + from.peak_features()),
             _ => None,
         });
-        if let Some(rows) = table {
-            for (out, row) in target.chunks_exact_mut(d).zip(rows) {
+        let node_map = node_map.or((e.name == "cis.cell.weight").then(|| d + 1 + from.peak_features()));
+        if let Some((rows, width)) = table {
+            for (out, row) in target.chunks_exact_mut(width).zip(rows) {
                 if let Some(i) = row {
-                    out.copy_from_slice(&source[i * d..(i + 1) * d]);
+                    out.copy_from_slice(&source[i * width..(i + 1) * width]);
                 }
             }
         } else if let Some(old) = node_map {

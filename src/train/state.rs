@@ -40,6 +40,10 @@ pub(crate) struct Place {
     pub loss: Bits,
     pub match_loss: Bits,
     pub translation_loss: Bits,
+    #[serde(default)]
+    pub cis_loss: Bits,
+    #[serde(default)]
+    pub contrast_loss: Bits,
     pub counted: u64,
     pub skipped: u64,
     /// Best validation score so far and its epoch (from 1).

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::checkpoint::{self, Checkpoint as File};
-use super::config::{TrainConfig, recipe};
+use super::config::{CisOptions, TrainConfig, recipe};
 use super::run::{Checkpoint, Run, new_run_file, write_run};
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
@@ -117,6 +117,8 @@ impl Imported {
             min_peaks: count("min_peaks").unwrap_or(d.min_peaks),
             dropout: real("dropout").unwrap_or(d.dropout),
             alpha: constants.alpha.or(real("alpha")).unwrap_or(d.alpha),
+            cis: file.config().and_then(|c| c.cis),
+            ..d
         };
         config.validate().map_err(|e| Error::input(path, e.to_string(), "mend the file's metadata or the flags"))?;
         if embedding_dim.max(hidden) > 1 << 20 {
@@ -149,6 +151,13 @@ impl Imported {
             embedding_dim: c.embedding_dim,
             alpha: c.alpha,
             dropout: c.dropout,
+            cis: c.cis.as_ref().map_or_else(CisOptions::default, |c| CisOptions {
+                weight: c.weight,
+                window: u32::try_from(c.window).unwrap_or(u32::MAX),
+                components: c.components,
+                target: c.target,
+                sparsity: c.sparsity,
+            }),
             ..recipe("published")?
         };
         let stored = ModelConfig { genes: self.gene_rows, peaks: self.peak_rows, ..c.clone() };

@@ -86,6 +86,7 @@ impl Golden {
             min_peaks: n("min_peaks"),
             dropout: self.number("dropout"),
             alpha: self.number("alpha"),
+            ..ModelConfig::default()
         }
     }
 

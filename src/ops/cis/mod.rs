@@ -107,7 +107,8 @@ fn scales<T: Real>(decay: &[T]) -> [T; BINS] {
     std::array::from_fn(|i| num_traits::Float::exp(decay[i]))
 }
 
-/// `[n, G]`: the sum of weights over each sample's open peaks near each gene.
+/// `[n, G]`: the sum of weights over each sample's open peaks near each gene; and `[1, E]`, the weights themselves of the
+/// batch's edges (column by column, genes ascending within one).
 ///
 /// `q` `[G, H]` (all genes), `uq` `[1, H]`, `k` `[R, H]`, `uk` `[1, H]` from `project`; `decay` `[1, BINS]`, logarithms of
 /// the scales of distance bins. `cols` are the columns of the samples.
@@ -118,7 +119,7 @@ pub fn cis<'p, T: Real>(
     (q, uq): (Var, Var),
     (k, uk): (Var, Var),
     decay: Var,
-) -> Var {
+) -> (Var, Var) {
     let _span = span("cis", "forward");
     let [genes, h] = tape.shape(q);
     let (n, chromosomes) =
@@ -153,13 +154,16 @@ pub fn cis<'p, T: Real>(
         }
     });
     let y = tape.value(y, [n, genes]);
-    tape.record("cis", &[y], move |s| {
-        let d = s.take(y);
+    let weights: Vec<T> = raw.iter().zip(&edges.bin).map(|(&r, &b)| scale[b as usize] * r).collect();
+    let count = weights.len();
+    let weights = tape.value(weights, [1, count]);
+    tape.record("cis", &[y, weights], move |s| {
+        let (d, own) = (s.take(y), s.take(weights));
         let (mut dq, mut dk, mut duq, mut duk) = (s.take(q), s.take(k), s.take(uq), s.take(uk));
         let mut ddecay = s.take(decay);
         work(|| (4.0 * (h * edges.gene.len()) as f64, (16 * edges.gene.len()) as f64));
-        // Of an edge: the sum of the gradients of the cells whose column it is at.
-        let mut de = vec![T::of(0.0); edges.gene.len()];
+        // Of an edge: its own, and the sum of the gradients of the cells whose column it is at.
+        let mut de = own;
         edges.cut(&mut de).into_par_iter().enumerate().with_min_len(64).for_each(|(u, out)| {
             for &c in &cols.by_sample()[cols.by_ptr()[u]..cols.by_ptr()[u + 1]] {
                 let row = &d[c as usize * genes..][..genes];
@@ -218,5 +222,5 @@ pub fn cis<'p, T: Real>(
         s.put(uk, duk);
         s.put(decay, ddecay);
     });
-    y
+    (y, weights)
 }

@@ -1,5 +1,4 @@
-//! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, `cross_entropy`, `detection`,
-//! `mse`.
+//! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, and the losses.
 
 pub(crate) mod cuda;
 
@@ -216,6 +215,100 @@ pub fn detection<'p, T: Real>(
     y
 }
 
+/// Half of the squared error, summed over all entries × weight, → `[1, 1]`; `target` as in [`detection`].
+pub fn level<'p, T: Real>(
+    tape: &mut Tape<'p, T>,
+    predicted: Var,
+    weight: f64,
+    target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
+) -> Var {
+    let [rows, n] = tape.shape(predicted);
+    let (f, half) = (T::of(weight), T::of(0.5));
+    // The gradient: predicted − target.
+    let mut slope = vec![T::of(0.0); rows * n];
+    let x = tape.get(predicted);
+    let losses: Vec<T> = slope
+        .par_chunks_mut(n)
+        .zip(x.par_chunks(n))
+        .enumerate()
+        .map(|(i, (slope, x))| {
+            target(i, slope);
+            slope.iter_mut().zip(x).for_each(|(t, &x)| *t = x - *t);
+            slope.iter().map(|&d| half * d * d).sum::<T>()
+        })
+        .collect();
+    let y = tape.value(vec![losses.into_iter().sum::<T>() * f], [1, 1]);
+    tape.record("level", &[y], move |s| {
+        let (dy, mut dx) = (s.take(y), s.take(predicted));
+        axpy(&mut dx, dy[0] * f, &slope);
+        s.put(predicted, dx);
+    });
+    y
+}
+
+/// The contrastive loss of two views `[n, H]` of the same n things, → `[1, 1]`: with `l = a bᵀ / √H`, the mean of the
+/// cross-entropies of row i against i and of column i against i. Each is 0.5 of the loss.
+pub fn contrast<T: Real>(tape: &mut Tape<'_, T>, a: Var, b: Var) -> Var {
+    let ([n, h], other) = (tape.shape(a), tape.shape(b));
+    assert_eq!([n, h], other, "contrast: views");
+    let by_root = T::of(1.0 / (h as f64).sqrt());
+    let mut logits = vec![T::of(0.0); n * n];
+    product(&mut logits, View::new(tape.get(a), n, h), View::new(tape.get(b), n, h).t(), false);
+    logits.iter_mut().for_each(|x| *x *= by_root);
+    let each = T::of(0.5 / n as f64);
+    let mut slope = vec![T::of(0.0); n * n];
+    let mut loss = T::of(0.0);
+    let mut line = vec![T::of(0.0); n];
+    for i in 0..n {
+        for (start, stride) in [(i * n, 1), (i, n)] {
+            line.iter_mut().enumerate().for_each(|(j, x)| *x = logits[start + j * stride]);
+            let own = line[i];
+            let most = line.iter().fold(own, |m, &x| if x > m { x } else { m });
+            line.iter_mut().for_each(|x| *x = num_traits::Float::exp(*x - most));
+            let sum: T = line.iter().copied().sum();
+            loss += each * (num_traits::Float::ln(sum) + most - own);
+            line.iter().enumerate().for_each(|(j, &x)| slope[start + j * stride] += each * x / sum);
+            slope[i * n + i] -= each;
+        }
+    }
+    let y = tape.value(vec![loss], [1, 1]);
+    tape.record("contrast", &[y], move |s| {
+        let (dy, mut da, mut db) = (s.take(y), s.take(a), s.take(b));
+        let mut slope = slope;
+        slope.iter_mut().for_each(|x| *x *= dy[0] * by_root);
+        let d = View::new(&slope, n, n);
+        product_into(&mut da, h, d, View::new(s.value(b), n, h), true);
+        product_into(&mut db, h, d.t(), View::new(s.value(a), n, h), true);
+        s.put(a, da);
+        s.put(b, db);
+    });
+    y
+}
+
+/// Mean of absolute values, → `[1, 1]`.
+pub fn mean_abs<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
+    let [rows, n] = tape.shape(x);
+    let each = T::of(1.0 / (rows * n).max(1) as f64);
+    let sum: T = tape.get(x).iter().map(|&x| num_traits::Float::abs(x)).sum();
+    let y = tape.value(vec![each * sum], [1, 1]);
+    tape.record("mean_abs", &[y], move |s| {
+        let (dy, mut dx) = (s.take(y), s.take(x));
+        let zero = T::of(0.0);
+        for (d, &x) in dx.iter_mut().zip(s.value(x)) {
+            *d += dy[0]
+                * if x > zero {
+                    each
+                } else if x < zero {
+                    -each
+                } else {
+                    zero
+                };
+        }
+        s.put(x, dx);
+    });
+    y
+}
+
 /// Σ over rows of weight × mean over columns of (pred − target)², → `[1, 1]`.
 ///
 /// `pred` `[rows, n]`; `target(row)` fills a zeroed `[n]` buffer (targets are sparse and not kept dense).
@@ -244,6 +337,23 @@ pub fn mse<'p, T: Real>(tape: &mut Tape<'p, T>, pred: Var, weight: f64, target: 
             }
         }
         s.put(pred, dp);
+    });
+    y
+}
+
+/// `a + b`, of one shape.
+pub fn add<T: Real>(tape: &mut Tape<'_, T>, a: Var, b: Var) -> Var {
+    let shape = tape.shape(a);
+    assert_eq!(shape, tape.shape(b), "add: shapes");
+    let sum = tape.get(a).iter().zip(tape.get(b)).map(|(&x, &y)| x + y).collect();
+    let y = tape.value(sum, shape);
+    tape.record("add", &[y], move |s| {
+        let dy = s.take(y);
+        for x in [a, b] {
+            let mut dx = s.take(x);
+            axpy(&mut dx, T::of(1.0), &dy);
+            s.put(x, dx);
+        }
     });
     y
 }

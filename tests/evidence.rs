@@ -1,0 +1,207 @@
+//! Evidence for links: covariates taken out, against least squares spelt out; planted links found better than by
+//! correlation or distance; nothing found where nothing is; the same whatever the number of threads.
+
+use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
+use sccrossrec::discover::evidence::{Adjusted, Evidence};
+use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
+use sccrossrec::graph::{Cell, Gene, Peak, Values, Vocabulary};
+use sccrossrec::rng::Rng;
+
+struct Data {
+    v: Vocabulary,
+    cells: Vec<Cell>,
+    truth: Truth,
+}
+
+impl Data {
+    fn simulated(config: SimulateConfig) -> Data {
+        let s = Simulation::new(config).unwrap();
+        let v = Vocabulary {
+            chromosomes: (1..=s.config().chromosomes).map(|c| format!("chr{c}")).collect(),
+            genes: (s.genes().iter())
+                .map(|g| Gene { name: g.name.clone(), chrom: g.chrom as u32, tss: Some(g.tss) })
+                .collect(),
+            peaks: (s.peaks().iter())
+                .map(|p| Peak { name: p.name.clone(), chrom: p.chrom as u32, start: p.start, end: p.end })
+                .collect(),
+            ..Vocabulary::default()
+        };
+        let cells = (0..s.config().cells)
+            .map(|i| {
+                let c = s.cell(i);
+                let total: u32 = c.rna.iter().map(|x| x.1).sum();
+                let level = |n: u32| (1.0 + f64::from(n) * 250.0 / f64::from(total)).ln() as f32;
+                Cell {
+                    genes: c.rna.iter().map(|x| x.0).collect(),
+                    expr: Values::F32(c.rna.iter().map(|x| level(x.1)).collect()),
+                    peaks: c.atac.iter().map(|x| x.0).collect(),
+                    acc: Values::F32(vec![1.0; c.atac.len()]),
+                }
+            })
+            .collect();
+        let mut links: Vec<(u32, u32)> = s.links().iter().map(|l| (l.gene as u32, l.peak as u32)).collect();
+        links.sort_unstable();
+        Data { v, cells, truth: Truth { links, missing: 0, off_chromosome: 0 } }
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        (0..self.cells.len() as u32).collect()
+    }
+
+    fn recovery(&self) -> (Evidence, Recovery) {
+        let read = |c: u32, cell: &mut Cell| cell.clone_from(&self.cells[c as usize]);
+        let all = self.numbers();
+        let found = Evidence::new(&self.v, &all, &read, 500_000, 20, 906);
+        let correlation = ByCorrelation::new(&self.v, &all, &read);
+        let by_evidence = correlation.measuring(Measure::Evidence(&found, &self.v));
+        let partial = correlation.measuring(Measure::Partial(&found));
+        let distance = ByDistance(&self.v);
+        let scorers: [&dyn PairScorer; 4] = [&by_evidence, &partial, &correlation, &distance];
+        let recovery = recover(&self.v, &self.truth, &scorers);
+        (found, recovery)
+    }
+}
+
+fn near(r: &Recovery) -> Vec<f64> {
+    r.near.as_ref().unwrap().scores.iter().map(|s| s.auroc.unwrap()).collect()
+}
+
+/// Of all pairs, of those within 500 kb: evidence above the better of correlation and distance, on planted links of every
+/// difficulty; probabilities as frequent as they say.
+#[test]
+fn planted_links_are_found() {
+    for difficulty in [Difficulty::Independent, Difficulty::Programs, Difficulty::Distance] {
+        let config = SimulateConfig { cells: 2_000, genes: 240, peaks: 1_200, chromosomes: 4, ..Default::default() };
+        let data = Data::simulated(difficulty.apply(config));
+        let (found, r) = data.recovery();
+        let all: Vec<f64> = r.scores.iter().map(|s| s.auroc.unwrap()).collect();
+        let near = near(&r);
+        println!("{difficulty:?}: all {all:.4?}, near {near:.4?}; {:?}", found.mixture);
+        assert!(near[0] > near[2].max(near[3]) + 0.01, "{difficulty:?}: {near:?}");
+        assert!(all[0] > all[2].max(all[3]) + 0.005, "{difficulty:?}: {all:?}");
+        let lift = |i: usize| r.scores[i].auprc_over_chance.unwrap();
+        assert!(lift(0) > 1.1 * lift(2).max(lift(3)), "{difficulty:?}");
+
+        let is_link = |p: &&sccrossrec::discover::evidence::PairEvidence| {
+            data.truth.links.binary_search(&(p.gene, p.peak)).is_ok()
+        };
+        let sure: Vec<_> = found.pairs.iter().filter(|p| p.probability() > 0.9).collect();
+        let right = sure.iter().filter(|p| is_link(p)).count();
+        assert!(sure.len() > 40 && right as f64 > 0.85 * sure.len() as f64, "{right} of {} sure ones", sure.len());
+        let expected: f64 = found.pairs.iter().map(|p| p.probability()).sum();
+        let there = found.pairs.iter().filter(is_link).count() as f64;
+        assert!((expected / there - 1.0).abs() < 0.3, "{difficulty:?}: {expected} expected, {there} there");
+        assert!(found.pairs.is_sorted_by(|a, b| a.log_odds >= b.log_odds));
+    }
+}
+
+/// RNA of one cell with ATAC of another: no pair is likely.
+#[test]
+fn nothing_is_found_in_shuffled_cells() {
+    let config = SimulateConfig { cells: 1_500, genes: 160, peaks: 800, chromosomes: 4, ..Default::default() };
+    let mut data = Data::simulated(Difficulty::Programs.apply(config));
+    let mut order = data.numbers();
+    Rng::new(906, 1).shuffle(&mut order);
+    let atac: Vec<(Vec<u32>, Values)> =
+        order.iter().map(|&c| (data.cells[c as usize].peaks.clone(), data.cells[c as usize].acc.clone())).collect();
+    for (cell, (peaks, acc)) in data.cells.iter_mut().zip(atac) {
+        (cell.peaks, cell.acc) = (peaks, acc);
+    }
+    let (found, r) = data.recovery();
+    let likely = found.pairs.iter().filter(|p| p.log_odds > 0.0).count();
+    assert!(likely <= found.pairs.len() / 500, "{likely} of {}: {:?}", found.pairs.len(), found.mixture);
+    assert!((near(&r)[1] - 0.5).abs() < 0.06, "{:?}", near(&r));
+}
+
+#[test]
+fn independent_of_threads() {
+    let config = SimulateConfig { cells: 300, genes: 60, peaks: 300, chromosomes: 3, ..Default::default() };
+    let data = Data::simulated(config);
+    let with = |n: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        let (found, recovery) = pool.install(|| data.recovery());
+        (found.pairs, found.mixture, recovery)
+    };
+    let one = with(1);
+    for n in [2, 4] {
+        assert!(with(n) == one, "{n} threads");
+    }
+}
+
+/// Residuals of least squares on [1, ln (1 + genes), ln (1 + peaks)], by normal equations.
+fn residuals(x: &[f64], covariates: &[[f64; 3]]) -> Vec<f64> {
+    let mut a = [[0.0; 4]; 3];
+    for (c, &x) in covariates.iter().zip(x) {
+        for i in 0..3 {
+            for j in 0..3 {
+                a[i][j] += c[i] * c[j];
+            }
+            a[i][3] += c[i] * x;
+        }
+    }
+    for i in 0..3 {
+        for j in 0..3 {
+            if i != j {
+                let f = a[j][i] / a[i][i];
+                let row = a[i];
+                a[j].iter_mut().zip(row).for_each(|(x, y)| *x -= f * y);
+            }
+        }
+    }
+    let b: Vec<f64> = (0..3).map(|i| a[i][3] / a[i][i]).collect();
+    covariates.iter().zip(x).map(|(c, x)| x - (0..3).map(|i| b[i] * c[i]).sum::<f64>()).collect()
+}
+
+#[test]
+fn associations_are_those_of_least_squares() {
+    let config = SimulateConfig { cells: 120, genes: 20, peaks: 40, chromosomes: 2, ..Default::default() };
+    let mut data = Data::simulated(config);
+    // A gene that all cells have at one level: nothing is left of it.
+    for cell in &mut data.cells {
+        let others: Vec<(u32, f32)> = cell.rna().filter(|x| x.0 != 3).collect();
+        let at = others.partition_point(|x| x.0 < 3);
+        let mut all = others;
+        all.insert(at, (3, 2.0));
+        cell.genes = all.iter().map(|x| x.0).collect();
+        cell.expr = Values::F32(all.iter().map(|x| x.1).collect());
+    }
+    let read = |c: u32, cell: &mut Cell| cell.clone_from(&data.cells[c as usize]);
+    let some: Vec<u32> = data.numbers().into_iter().filter(|c| c % 5 != 1).collect();
+    let adjusted = Adjusted::new(&data.v, &some, &read, 0, 1);
+    let cell = |i: &u32| &data.cells[*i as usize];
+    let covariates: Vec<[f64; 3]> = (some.iter().map(cell))
+        .map(|c| [1.0, (1.0 + c.genes.len() as f64).ln(), (1.0 + c.peaks.len() as f64).ln()])
+        .collect();
+    let dense = |side: usize, k: u32| -> Vec<f64> {
+        let of = |c: &Cell| {
+            let found = if side == 0 { c.rna().find(|x| x.0 == k) } else { c.atac().find(|x| x.0 == k) };
+            f64::from(found.map_or(0.0, |x| x.1))
+        };
+        some.iter().map(cell).map(of).collect()
+    };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let mut seen = 0;
+    for g in 0..20 {
+        for p in 0..40 {
+            let (x, y) = (dense(0, g), dense(1, p));
+            let got = adjusted.association(g, p, dot(&x, &y));
+            let (rx, ry) = (residuals(&x, &covariates), residuals(&y, &covariates));
+            if g == 3 || dot(&ry, &ry) < 1e-6 || dot(&rx, &rx) < 1e-6 {
+                assert!(got.partial == 0.0 && got.error.is_infinite(), "{g} {p}: {got:?}");
+                continue;
+            }
+            let n = some.len() as f64;
+            let mean = x.iter().sum::<f64>() / n;
+            let partial = dot(&rx, &ry) / (dot(&rx, &rx) * dot(&ry, &ry)).sqrt();
+            let effect = dot(&rx, &ry) / dot(&ry, &ry) / mean;
+            let error = (dot(&rx, &rx) / n).sqrt() / mean / dot(&ry, &ry).sqrt();
+            for (name, got, want) in
+                [("partial", got.partial, partial), ("effect", got.effect, effect), ("error", got.error, error)]
+            {
+                assert!((got - want).abs() < 1e-8 * want.abs().max(1.0), "{name} of {g} {p}: {got}, not {want}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 500, "{seen}");
+}
