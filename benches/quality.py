@@ -41,6 +41,7 @@ def train(options, data, way, seed, epochs, run):
     if not done.exists():
         subprocess.run(["rm", "-rf", run], check=True)
         command = [options.program, "--quiet", "--threads", "1", "--seed", str(seed), "train", "--device", "cpu"]
+        command += [] if "--recipe" in WAYS[way] else ["--recipe", "large-batch"]
         command += ["--data", data, "--samples", "published", "--out", run, "--epochs", str(epochs), *WAYS[way]]
         child = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)

@@ -10,11 +10,12 @@ atac.h5ad (and genes.gtf or genes.gtf.gz); seeds differ in the cells held out, i
 already are not run again.
 
 Writes links.csv (a row a data set, seed, recipe, region and score), cells.csv (a row a data set, seed, recipe and measure) and
-recipes.md: means ± standard deviations over seeds; differences are paired by seed. Needs Python 3.9 and nothing else.
+recipes.md, links.svg: means ± standard deviations over seeds; differences are paired by seed. Needs Python 3.9 and nothing else.
 """
 import argparse
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -22,9 +23,9 @@ from pathlib import Path
 
 RECIPES = {
     "default": [],
-    "regulation": ["--recipe", "regulation"],
-    "regulation without contrast": ["--recipe", "regulation", "--contrast", "0"],
-    "regulation with translation": ["--recipe", "regulation", "--alpha", "1"],
+    "large-batch": ["--recipe", "large-batch"],
+    "default, no contrast": ["--contrast", "0"],
+    "default, with translation": ["--alpha", "1"],
 }
 DIFFICULTIES = ["independent", "programs", "distance"]
 BASELINES = ["correlation", "distance"]
@@ -45,11 +46,15 @@ class Table:
 
 
 def run(options, seed, *words):
-    command = [options.program, "--quiet", "--seed", seed, *words, "--json"]
-    done = subprocess.run([str(w) for w in command], stdout=subprocess.PIPE)
-    if done.returncode:
-        sys.exit(f"recipes: {' '.join(map(str, command))} ended with {done.returncode}")
-    return json.loads(done.stdout)
+    """What the program tells, and its processor seconds."""
+    command = [str(w) for w in (options.program, "--quiet", "--seed", seed, *words, "--json")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    told = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.exit(f"recipes: {' '.join(command)} ended with {child.returncode}")
+    return json.loads(told), usage.ru_utime + usage.ru_stime
 
 
 def prepared(options, name, seed, source, extra):
@@ -65,14 +70,14 @@ def trained(options, name, seed, data, recipe):
     folder = options.out / "work" / f"{name}-{seed}-{recipe}".replace(" ", "_").replace(",", "")
     if not (folder / "done").exists():
         words = ["--device", "cpu", "--epochs", options.epochs, *RECIPES[recipe]]
-        run(options, seed, "train", "--data", data, "--out", folder, "--force", *words)
-        (folder / "done").touch()
-    return folder
+        _, seconds = run(options, seed, "train", "--data", data, "--out", folder, "--force", *words)
+        (folder / "done").write_text(str(seconds))
+    return folder, float((folder / "done").read_text())
 
 
 def measured(options, links, cells, name, seed, data, truth):
     for recipe in options.recipes:
-        folder = trained(options, name, seed, data, recipe)
+        folder, seconds = trained(options, name, seed, data, recipe)
         if truth:
             found = folder / "links"
             if not (found / "discover.json").exists():
@@ -80,14 +85,14 @@ def measured(options, links, cells, name, seed, data, truth):
             with open(found / "recovery.tsv", newline="") as f:
                 for r in csv.DictReader(f, delimiter="\t"):
                     links.add(name, seed, recipe, r["distance"], r["score"], r["pairs"], r["links"], r["auroc"], r["auprc_over_chance"])
-        told = run(options, seed, "evaluate", "--run", folder, "--part", "test")
-        with open(folder / "log.csv", newline="") as f:
-            seconds = sum(float(r["seconds"]) for r in csv.DictReader(f))
+        told, _ = run(options, seed, "evaluate", "--run", folder, "--part", "test")
         measures = {
             "matching accuracy": told["matching"]["model"]["accuracy"],
             "matching AUROC": told["matching"]["model"]["auroc"],
             "translation MAE": told["translation"]["model"]["mae"],
-            "seconds of training": seconds,
+            "translation F1": told["translation"]["model"]["f1"],
+            "translation MAE, all zeros": told["translation"]["all_zeros"]["mae"],
+            "processor seconds of training": seconds,
         }
         for who in ("cis", "cis_and_depth", "counts", "gene_mean", "type_mean"):
             of = (told["detection"] or {}).get(who) or {}
@@ -112,13 +117,18 @@ def links_table(links, name):
     recipes = list(dict.fromkeys(r[2] for r in rows))
     scores = list(dict.fromkeys(r[4] for r in rows))
     value = {(r[1], r[2], r[3], r[4]): (float(r[7]), float(r[8])) for r in rows}
-    seeds = sorted({r[1] for r in rows})
-    trained = {"attention", "attention per cell with both", "query · key"}
+    # Seeds whose recipes are all there.
+    seeds = [s for s in sorted({r[1] for r in rows}) if {r[2] for r in rows if r[1] == s} == set(recipes)]
+    if not seeds:
+        return ""
+    trained = {"attention", "attention per cell with both", "query · key", "cis weight", "cis contribution"}
     lines = [f"**{name}**, {len(seeds)} seeds", "",
              "| score | training | AUROC, all | AUPRC / chance, all | AUROC, within 500 kb | AUPRC / chance, within 500 kb |",
              "| --- | --- | --- | --- | --- | --- |"]
     for score in scores:
         for recipe in recipes if score in trained else recipes[:1]:
+            if (seeds[0], recipe, "all", score) not in value:
+                continue
             of = lambda region, i: spread([value[s, recipe, region, score][i] for s in seeds], 3 if i == 0 else 1)
             who = recipe if score in trained else "-"
             lines.append(f"| {score} | {who} | {of('all', 0)} | {of('all', 1)} | {of('0-500kb', 0)} | {of('0-500kb', 1)} |")
@@ -145,9 +155,48 @@ def cells_table(cells, name):
     lines = [f"**{name}**, cells held out", "", f"| measure | {' | '.join(recipes)} |", "| --- |" + " --- |" * len(recipes)]
     for measure in dict.fromkeys(r[3] for r in rows):
         of = [[float(r[4]) for r in rows if r[2] == recipe and r[3] == measure] for recipe in recipes]
-        digits = 1 if measure.startswith("seconds") else 4
+        digits = 1 if measure.startswith("processor") else 4
         lines.append(f"| {measure} | {' | '.join(spread(v, digits) if v else '-' for v in of)} |")
     return "\n".join(lines) + "\n"
+
+
+def figure(links, names, path):
+    """AUROC of the pairs within 500 kb by score, mean and standard deviation over seeds, one panel a difficulty; SVG."""
+    scores = [("evidence", "-"), ("partial correlation", "-"), ("correlation", "-"), ("distance", "-"),
+              ("cis weight", "default"), ("query · key", "default"), ("attention", "default"), ("attention", "large-batch")]
+    colours = {"-": "#0072b2", "default": "#009e73", "large-batch": "#d55e00"}
+    width, left, top, row = 250, 210, 60, 26
+    height = top + row * len(scores) + 50
+    text = lambda x, y, words, more="": f'<text x="{x:.1f}" y="{y:.1f}" {more}>{words}</text>'
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width * len(names) + 20}" height="{height}" font-family="sans-serif" '
+           'font-size="13" fill="#222">', '<rect width="100%" height="100%" fill="#fff"/>',
+           text(10, 22, "Planted links found among pairs within 500 kb (AUROC, mean ± sd over seeds)", 'font-size="15" font-weight="bold"')]
+    for k, (score, recipe) in enumerate(scores):
+        y = top + row * k + 17
+        out.append(text(left - 12, y, score + ("" if recipe == "-" else f" ({recipe})"), 'text-anchor="end"'))
+    for i, name in enumerate(names):
+        x0 = left + width * i
+        at = lambda v: x0 + (v - 0.4) / 0.6 * (width - 30)
+        out.append(text(x0 + (width - 30) / 2, top - 10, name, 'text-anchor="middle" font-weight="bold"'))
+        for tick in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+            out.append(f'<line x1="{at(tick):.1f}" x2="{at(tick):.1f}" y1="{top}" y2="{height - 45}" stroke="#ddd"/>')
+            out.append(text(at(tick), height - 28, tick, 'text-anchor="middle" font-size="11"'))
+        for k, (score, recipe) in enumerate(scores):
+            first = links.rows[0][2]
+            got = [float(r[7]) for r in links.rows
+                   if r[0] == name and r[2] == (first if recipe == "-" else recipe) and r[3] == "0-500kb" and r[4] == score]
+            if got:
+                mean, sd = statistics.mean(got), statistics.stdev(got) if len(got) > 1 else 0.0
+                y, ink = top + row * k + 12, colours[recipe]
+                out.append(f'<line x1="{at(max(mean - sd, 0.4)):.1f}" x2="{at(min(mean + sd, 1)):.1f}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="3"/>')
+                out.append(f'<circle cx="{at(max(mean, 0.4)):.1f}" cy="{y}" r="5" fill="{ink}"/>')
+    key = {"-": "of the data alone", "default": "trained by the default recipe", "large-batch": "trained by large-batch"}
+    x = left
+    for who, words in key.items():
+        out.append(f'<circle cx="{x}" cy="{height - 10}" r="5" fill="{colours[who]}"/>')
+        out.append(text(x + 10, height - 6, words, 'font-size="12"'))
+        x += 40 + 7 * len(words)
+    path.write_text("\n".join([*out, "</svg>"]) + "\n")
 
 
 def main():
@@ -185,6 +234,8 @@ def main():
         for name in dict.fromkeys(names):
             text += [links_table(links, name), cells_table(cells, name)]
         (options.out / "recipes.md").write_text("\n".join(t for t in text if t))
+        if links.rows:
+            figure(links, list(dict.fromkeys(r[0] for r in links.rows)), options.out / "links.svg")
     print((options.out / "recipes.md").read_text())
 
 

@@ -55,7 +55,7 @@ fn wrong_usage_is_one_line() {
     refused(d, &["train", "--data", "nowhere", "--out", "run"], &["nowhere"]);
     if !sccrossrec::device::gpu::driver_present() {
         let parts = ["--device cuda", "no NVIDIA driver", "libcuda.so.1", "--device cpu"];
-        refused(d, &["train", "--data", "d", "--out", "r", "--device", "cuda:0"], &parts);
+        refused(d, &["train", "--data", "d", "--out", "r", "--device", "cuda:0", "--recipe", "large-batch"], &parts);
     }
     refused(d, &["train", "--data", "d", "--out", "r", "--device", "tpu"], &["tpu", "auto, cpu or cuda"]);
     refused(d, &["train", "--data", "d", "--out", "r", "--recipe", "magic"], &["magic", "default", "published"]);
@@ -350,10 +350,12 @@ const READ_TRANSLATION: &str = r#"
 import sys, numpy as np, anndata, scipy.sparse as sp
 t = anndata.read_h5ad(sys.argv[1])
 assert t.shape == (60, 30), t.shape
-assert sp.issparse(t.X) and sp.issparse(t.layers["count"])
-x, n = t.X.toarray(), t.layers["count"].toarray()
-assert set(np.unique(x)) <= {0.0, 1.0} and ((n > 9) == (x == 1)).all()
+layer, limit = sys.argv[2], float(sys.argv[3])
+assert sp.issparse(t.X) and sp.issparse(t.layers[layer])
+x, n = t.X.toarray(), t.layers[layer].toarray()
+assert set(np.unique(x)) <= {0.0, 1.0} and ((n > limit) == (x == 1)).all()
 assert 0 < x.sum() < x.size, x.sum()
+assert layer != "probability" or (n.max() < 1 and ((n == 0) | (n >= 0.01)).all() and (n > 0).mean() > 0.9)
 assert (t.var["chrom"].iloc[1] == "chr2") and t.var_names[1] == "G1"
 assert "nodes" not in t.uns["sccrossrec"]
 print(int(x.sum()))
@@ -367,9 +369,15 @@ fn python_opens_embeddings_and_translations() {
     ok(d, &train("run", "1"));
     ok(d, &["embed", "--run", "run", "--out", "e.h5ad", "--nodes", "--cells", "cell4,cell0"]);
     ok(d, &["translate", "--run", "run", "--out", "t.h5ad"]);
+    ok(d, &[&train("published-losses", "1")[..], &["--recipe", "large-batch"]].concat());
+    ok(d, &["translate", "--run", "published-losses", "--out", "n.h5ad"]);
     no_temporary_files(d);
     let Some(python) = python::python_with_anndata() else { return };
     python::run_python(&python, READ_EMBEDDING, &[&d.join("e.h5ad")]);
-    let ones: usize = python::run_python(&python, READ_TRANSLATION, &[&d.join("t.h5ad")]).trim().parse().unwrap();
-    assert!(ones > 0);
+    for (file, layer, limit) in [("t.h5ad", "probability", "0.5"), ("n.h5ad", "count", "9")] {
+        let file = d.join(file);
+        let args = [file.as_path(), Path::new(layer), Path::new(limit)];
+        let ones: usize = python::run_python(&python, READ_TRANSLATION, &args).trim().parse().unwrap();
+        assert!(ones > 0);
+    }
 }

@@ -87,12 +87,31 @@ fn end_to_end() {
     let recovery = &d["discovery"]["recovery"];
     let scores: Vec<&str> =
         recovery["scores"].as_array().unwrap().iter().map(|s| s["score"].as_str().unwrap()).collect();
-    assert_eq!(scores, ["attention", "correlation", "distance", "random"]);
+    let data = ["evidence", "partial correlation", "correlation", "distance", "random"];
+    let model = ["attention", "attention per cell with both", "query · key", "cis weight", "cis contribution"];
+    assert_eq!(scores, [&model[..], &data[..]].concat());
     let planted = std::fs::read_to_string(out.join("simulated/truth.tsv")).unwrap().lines().count() - 1;
     assert_eq!(recovery["links"], planted as u64);
     // Most planted links are within 100 kb: distance must find them, or coordinates were lost on the way.
-    assert!(recovery["scores"][2]["auroc"].as_f64().unwrap() > 0.6, "{recovery}");
+    assert!(recovery["scores"][8]["auroc"].as_f64().unwrap() > 0.6, "{recovery}");
     assert_eq!(serde_json::from_str::<Value>(&std::fs::read_to_string(out.join("demo.json")).unwrap()).unwrap(), d);
+
+    // The evidence: pairs near a gene, the likeliest first, with what the model says of them.
+    let table = std::fs::read_to_string(out.join("discover/evidence.tsv")).unwrap();
+    let mut rows = table.lines().map(|l| l.split('\t').collect::<Vec<_>>());
+    let head = rows.next().unwrap();
+    let at = |name: &str| head.iter().position(|h| *h == name).unwrap();
+    let rows: Vec<Vec<&str>> = rows.collect();
+    assert_eq!(d["discovery"]["evidence"]["pairs"], rows.len() as u64);
+    let number = |r: &[&str], name: &str| r[at(name)].parse::<f64>().unwrap();
+    assert!(rows.is_sorted_by(|a, b| number(a, "log_odds") >= number(b, "log_odds")) && rows.len() > 100);
+    for r in &rows {
+        let odds = number(r, "log_odds");
+        assert!((number(r, "probability") - 1.0 / (1.0 + (-odds).exp())).abs() < 1e-4);
+        assert!(number(r, "distance") <= 500_000.0 && number(r, "error") > 0.0 && r.len() == head.len());
+    }
+    assert!(rows.iter().filter(|r| number(r, "cis_weight") != 0.0).count() > rows.len() / 2);
+    assert!(rows.iter().all(|r| number(r, "cis_weight") * number(r, "cis_contribution") >= 0.0));
 
     // The attention file: sorted rows, weights of a softmax, sums that the tables repeat.
     let f = hdf5::File::open(out.join("discover/attention.h5")).unwrap();

@@ -273,7 +273,7 @@ fn real_cells_equal_the_cpu() {
         prepare(&config, &out, Hooks::default()).unwrap();
         let data = DataSet::open(&out).unwrap();
         let set = data.samples("default").unwrap();
-        let config = train::recipe("default").unwrap();
+        let config = train::recipe("large-batch").unwrap();
         let model = Model::<f32>::new(config.model(&data), data.features(), config.init(), 5).unwrap();
         let batch = data.batch(&set, &set.train[..samples]);
         let dropout = Some(Dropout { seed: 3, step: 8 });
@@ -376,7 +376,7 @@ fn config() -> TrainConfig {
         embedding_dim: 12,
         heads: 2,
         checkpoint_minutes: None,
-        ..train::recipe("default").unwrap()
+        ..train::recipe("large-batch").unwrap()
     }
 }
 
@@ -663,7 +663,8 @@ fn the_program_on_a_device() {
     let d = dir.path();
     tiny::data(d);
     let run = |args: &[&str]| program(d).args(args).args(["--json", "--quiet"]).output().unwrap();
-    let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];
+    let small =
+        ["--recipe", "large-batch", "--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];
     ok(&run(&[&["train", "--data", "data", "--out", "run", "--device", "cuda"], &small[..]].concat()));
     let on = |device: &str| {
         let file = |name: &str| format!("{name}-{}.h5ad", device.replace(':', ""));
@@ -702,7 +703,8 @@ fn a_dead_device_names_the_last_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     tiny::data(d);
-    let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "2"];
+    let small =
+        ["--recipe", "large-batch", "--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "2"];
     let args =
         [&["train", "--data", "data", "--out", "run", "--device", "cuda", "--checkpoint-steps", "2"], &small[..]];
     let out = program(d).args(args.concat()).arg("--quiet").env("SCX_HOST_FAIL_LAUNCH", "500").output().unwrap();

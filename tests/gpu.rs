@@ -422,7 +422,7 @@ fn runs_resume_and_take_any_threads() {
             heads: 2,
             checkpoint_minutes: None,
             precision,
-            ..train::recipe("default").unwrap()
+            ..train::recipe("large-batch").unwrap()
         };
         let straight = |name: &str, threads: usize| {
             let out = dir.path().join(format!("{name}-{precision:?}"));

@@ -196,6 +196,7 @@ fn training_takes_checked_kernels_only() {
     std::fs::write(dir.path().join("broken.cu"), wrong).unwrap();
     let train = |kernel: &str, out: &str| {
         let small = ["--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];
+        let small = [&["--recipe", "large-batch"], &small[..]].concat();
         let mut command = program();
         command.current_dir(dir.path()).env("LD_LIBRARY_PATH", library.parent().unwrap());
         command.args(["train", "--data", "data", "--out", out, "--device", "cuda", "--kernel", kernel]).args(small);

@@ -20,7 +20,7 @@ fn trained(dir: &Path) -> (DataSet, Model<f32>) {
     let set = data.samples("default").unwrap();
     // 1e-3 whatever the batch size.
     let schedule = Schedule::default();
-    let sizes = TrainConfig { hidden: 16, embedding_dim: 8, ..recipe("default").unwrap() };
+    let sizes = TrainConfig { hidden: 16, embedding_dim: 8, ..recipe("large-batch").unwrap() };
     let config = TrainConfig { epochs: 12, batch_size: 16, schedule, ..sizes };
     train(&data, &set, &config, &dir.join("run"), &mut ()).unwrap();
     let model = Run::open(&dir.join("run")).unwrap().model(&data, Checkpoint::Last).unwrap();

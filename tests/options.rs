@@ -249,7 +249,9 @@ fn one_modality_alone_is_enough_for_prediction() {
         cli(dir.path()).args(args).assert().success();
     };
     run(&["prepare", "--rna", "rna.h5ad", "--atac", "atac.h5ad", "--out", "data"]);
-    run(&["train", "--data", "data", "--out", "run", "--epochs", "2", "--hidden", "8", "--embedding-dim", "8"]);
+    let train = ["train", "--data", "data", "--epochs", "2", "--hidden", "8", "--embedding-dim", "8"];
+    run(&[&train[..], &["--out", "run"]].concat());
+    run(&[&train[..], &["--out", "large-batch", "--recipe", "large-batch"]].concat());
     run(&["prepare", "--atac", "atac.h5ad", "--like", "data", "--out", "atac"]);
     run(&["prepare", "--rna", "rna.h5ad", "--like", "data", "--out", "rna"]);
     let (rna, atac) =
@@ -258,13 +260,15 @@ fn one_modality_alone_is_enough_for_prediction() {
     assert_eq!(atac.kinds(), (None, Some(MatrixKind::Counts)));
     assert_eq!((rna.entries().1, atac.entries().0), (0, 0));
     assert!(rna.sample_sets().unwrap().is_empty());
-    run(&["translate", "--run", "run", "--out", "from-both.h5ad"]);
-    run(&["translate", "--run", "run", "--data", "atac", "--out", "from-atac.h5ad"]);
-    for name in [None, Some("count")] {
-        let both = layer(&dir.path().join("from-both.h5ad"), name);
-        assert_eq!(both, layer(&dir.path().join("from-atac.h5ad"), name));
-        assert_eq!(both.0, toy.barcodes);
-        assert!(name.is_none() || !both.1.values.is_empty(), "nothing was predicted");
+    for (trained, count) in [("run", "probability"), ("large-batch", "count")] {
+        run(&["translate", "--run", trained, "--out", "from-both.h5ad", "--force"]);
+        run(&["translate", "--run", trained, "--data", "atac", "--out", "from-atac.h5ad", "--force"]);
+        for name in [None, Some(count)] {
+            let both = layer(&dir.path().join("from-both.h5ad"), name);
+            assert_eq!(both, layer(&dir.path().join("from-atac.h5ad"), name));
+            assert_eq!(both.0, toy.barcodes);
+            assert!(name.is_none() || !both.1.values.is_empty(), "nothing was predicted");
+        }
     }
     for (args, parts) in [
         (&["translate", "--run", "run", "--data", "rna", "--out", "x.h5ad"][..], ["no ATAC", "--atac"]),

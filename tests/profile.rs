@@ -24,7 +24,7 @@ fn spans_account_for_the_steps() {
     let run = dir.path().join("run");
     let program = |more: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
-            .args(["train", "--device", "cpu", "--epochs", "2", "--json", "--data"])
+            .args(["train", "--recipe", "large-batch", "--device", "cpu", "--epochs", "2", "--json", "--data"])
             .arg(&data)
             .arg("--out")
             .arg(&run)
@@ -54,7 +54,7 @@ fn spans_account_for_the_steps() {
     }
     // The optimiser passes over all parameters: four arenas read and written.
     let set = DataSet::open(&data).unwrap();
-    let config = sccrossrec::train::recipe("default").unwrap().model(&set);
+    let config = sccrossrec::train::recipe("large-batch").unwrap().model(&set);
     let parameters = sccrossrec::model::Layout::new(&config).len() as f64;
     assert_eq!(sum("adam", "", "bytes"), 32.0 * parameters * steps);
 
@@ -111,7 +111,7 @@ fn counted_flops_are_those_of_the_model() {
     let path = simulated(dir.path(), 200);
     let data = DataSet::open(&path).unwrap();
     let set = data.samples("default").unwrap();
-    let config = sccrossrec::train::recipe("default").unwrap();
+    let config = sccrossrec::train::recipe("large-batch").unwrap();
     let model = sccrossrec::model::Model::new(config.model(&data), data.features(), config.init(), 1).unwrap();
     let batch = data.batch(&set, &set.train[..48]);
     let counted = model.flops(&batch).unwrap();

@@ -26,7 +26,8 @@ fn trained(dir: &Path, cells: usize) -> (DataSet, PathBuf) {
     prepare(&config, &dir.join("data"), Hooks::default()).unwrap();
     let data = DataSet::open(&dir.join("data")).unwrap();
     let set = data.samples("default").unwrap();
-    let config = TrainConfig { epochs: 1, hidden: 16, embedding_dim: 16, batch_size: 32, ..recipe("default").unwrap() };
+    let config =
+        TrainConfig { epochs: 1, hidden: 16, embedding_dim: 16, batch_size: 32, ..recipe("large-batch").unwrap() };
     train(&data, &set, &config, &dir.join("run"), &mut ()).unwrap();
     (data, dir.join("run"))
 }

@@ -20,9 +20,9 @@ fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String
     contents(out)
 }
 
-/// With the terms of the recipe `regulation`.
-fn regulation() -> TrainConfig {
-    let recipe = train::recipe("regulation").unwrap();
+/// With the terms of the default recipe.
+fn all_terms() -> TrainConfig {
+    let recipe = train::recipe("default").unwrap();
     TrainConfig { alpha: recipe.alpha, contrast: recipe.contrast, cis: recipe.cis, ..config() }
 }
 
@@ -33,7 +33,7 @@ fn resumed_equals_uninterrupted() {
 
 #[test]
 fn resumed_equals_uninterrupted_with_all_terms() {
-    resumed(regulation());
+    resumed(all_terms());
 }
 
 fn resumed(config: TrainConfig) {
@@ -85,7 +85,7 @@ fn threads_do_not_matter() {
         let out = dir.path().join(format!("t{threads}"));
         runs.push((threads, pool.install(|| straight(&data, &out, &config()))));
         let out = dir.path().join(format!("all-terms-{threads}"));
-        let terms = pool.install(|| straight(&data, &out, &regulation()));
+        let terms = pool.install(|| straight(&data, &out, &all_terms()));
         match &first {
             None => first = Some(terms),
             Some(first) => assert_same(first, &terms, &format!("all terms, {threads} threads")),

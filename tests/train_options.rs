@@ -101,7 +101,7 @@ fn rates_by_batch_size() {
     assert_eq!((at(Scaling::Sqrt, 256), at(Scaling::Linear, 256)), (2e-3, 4e-3));
     // the recipes name the batch size their rate was found at
     let root = Schedule { scaling: Scaling::Sqrt, base_batch: 64, ..Schedule::default() };
-    assert_eq!(train::recipe("default").unwrap().schedule, root);
+    assert_eq!(train::recipe("large-batch").unwrap().schedule, root);
     assert_eq!(train::recipe("published").unwrap().schedule, Schedule::default());
 }
 
@@ -299,11 +299,11 @@ fn flags_files_and_what_is_refused() {
     ] {
         refused(d, &[&train[..], &flags].concat(), &parts);
     }
-    let cuda = ["train", "--data", "data", "--out", "other", "--device", "cuda"];
+    let cuda = ["train", "--data", "data", "--out", "other", "--device", "cuda", "--recipe", "large-batch"];
     refused(d, &[&cuda[..], &["--translate-genes", "0.1"]].concat(), &["--translate-genes", "--device cpu"]);
     refused(d, &[&cuda[..], &["--lazy-adam"]].concat(), &["--lazy-adam", "--device cpu"]);
     refused(d, &[&cuda[..], &["--cis-weight", "0.1"]].concat(), &["--cis-weight", "--device cpu"]);
-    refused(d, &[&cuda[..], &["--recipe", "regulation"]].concat(), &["--cis-weight", "--device cpu"]);
+    refused(d, &["train", "--data", "data", "--out", "other", "--device", "cuda"], &["--cis-weight", "large-batch"]);
     for (flag, value) in
         [("--cis-weight", "-1"), ("--contrast", "nan"), ("--match-weight", "-0.1"), ("--cis-sparsity", "inf")]
     {

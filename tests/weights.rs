@@ -23,7 +23,7 @@ fn config() -> TrainConfig {
         hidden: 16,
         embedding_dim: 12,
         heads: 2,
-        ..train::recipe("default").unwrap()
+        ..train::recipe("large-batch").unwrap()
     }
 }
 

@@ -219,12 +219,15 @@ fn cells(rows: &[Row]) -> [Panel<'static>; 2] {
 /// `batch.svg`, `cells.svg`, and both as PNG.
 pub fn plot(out: &Path, paths: &[PathBuf]) -> Result<()> {
     let rows = read(paths)?;
-    let Some(largest) = rows.iter().max_by(|a, b| a.cells().total_cmp(&b.cells())).map(|r| r.shape.clone()) else {
+    // Steps by batch size of the data set that was measured at most of them.
+    let sizes = |shape: &str| rows.iter().filter(|r| r.shape == shape && r.what.starts_with("step, batch ")).count();
+    let most = |a: &&Row, b: &&Row| sizes(&a.shape).cmp(&sizes(&b.shape)).then(a.cells().total_cmp(&b.cells()));
+    let Some(shape) = rows.iter().max_by(most).map(|r| r.shape.clone()) else {
         return Err(Error::usage("plot: the tables have no rows"));
     };
-    let below = format!("{largest} (cells × genes × peaks)");
+    let below = format!("{shape} (cells × genes × peaks)");
     let pictures = [
-        ("batch", scene("Steps by batch size", &below, &batches(&rows, &largest))),
+        ("batch", scene("Steps by batch size", &below, &batches(&rows, &shape))),
         ("cells", scene("Cost by number of cells", "", &cells(&rows))),
     ];
     for (name, scene) in pictures {

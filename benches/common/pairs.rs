@@ -47,7 +47,7 @@ impl Given {
         let model = match &self.run {
             Some(run) => train::Run::open(run)?.model(&data, Checkpoint::Best)?,
             None => {
-                let config = recipe("default")?;
+                let config = recipe("large-batch")?;
                 Model::new(config.model(&data), data.features(), config.init(), config.seed)?
             }
         };

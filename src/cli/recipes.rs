@@ -11,20 +11,22 @@ pub struct Args {}
 /// Prints each recipe with its settings.
 pub fn run(_: &Args, ctx: &Context) -> Result<()> {
     let mut table = format!(
-        "{:<10} {:>6} {:>6} {:>8} {:>9} {:>8} {:>6} {:>5} {:>7}  {}\n",
-        "recipe", "batch", "epochs", "lr", "schedule", "L2", "alpha", "drop", "samples", "what"
+        "{:<11} {:>6} {:>6} {:>8} {:>9} {:>8} {:>6} {:>5} {:>8} {:>5} {:>7}  {}\n",
+        "recipe", "batch", "epochs", "lr", "schedule", "L2", "alpha", "cis", "contrast", "drop", "samples", "what"
     );
     let mut json = Vec::new();
     for (name, what) in train::RECIPES {
         let c = train::recipe(name)?;
         table += &format!(
-            "{name:<10} {:>6} {:>6} {:>8} {:>9} {:>8} {:>6} {:>5} {:>7}  {what}\n",
+            "{name:<11} {:>6} {:>6} {:>8} {:>9} {:>8} {:>6} {:>5} {:>8} {:>5} {:>7}  {what}\n",
             if c.batch_size == train::AUTO_BATCH { "auto".into() } else { c.batch_size.to_string() },
             c.epochs,
             c.adam.lr,
             c.schedule.words(),
             c.adam.weight_decay,
             c.alpha,
+            c.cis.weight,
+            c.contrast,
             c.dropout,
             c.split.as_deref().unwrap_or("any"),
         );

@@ -501,18 +501,20 @@ impl Evidence {
         }
     }
 
-    /// Writes the pairs: the columns of [`COLUMNS`]; `.` where a coordinate is unknown. `links` are sorted by (gene, peak).
-    pub fn write(&self, path: &Path, v: &Vocabulary, links: &[Link]) -> Result<()> {
+    /// Writes the pairs: the columns of [`COLUMNS`], then those of `more` (spaces become `_`), whose links are sorted by (gene,
+    /// peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
+    pub fn write(&self, path: &Path, v: &Vocabulary, more: &[(&str, &[Link])]) -> Result<()> {
         write_atomic(path, |out| {
-            writeln!(out, "{}", COLUMNS.join("\t"))?;
+            write!(out, "{}", COLUMNS.join("\t"))?;
+            for (name, _) in more {
+                write!(out, "\t{}", name.replace(' ', "_"))?;
+            }
+            writeln!(out)?;
             for x in &self.pairs {
                 let (g, p, a) = (&v.genes[x.gene as usize], &v.peaks[x.peak as usize], &x.association);
-                let attention = links
-                    .binary_search_by_key(&(x.gene, x.peak), |l| (l.gene, l.peak))
-                    .map_or(0.0, |at| links[at].weight);
-                writeln!(
+                write!(
                     out,
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{:.6}\t{:.4}\t{:.6}\t{:.6}\t{:.3}\t{:.6}\t{}\t{attention:.6}\t{}",
+                    "{}\t{}\t{}\t{}\t{}\t{}\t{:.6}\t{:.4}\t{:.6}\t{:.6}\t{:.3}\t{:.6}\t{}\t{}",
                     chromosome(v, p.chrom),
                     known(p.start),
                     known(p.end),
@@ -528,14 +530,19 @@ impl Evidence {
                     x.cells,
                     field(&p.name),
                 )?;
+                for (_, links) in more {
+                    let at = links.binary_search_by_key(&(x.gene, x.peak), |l| (l.gene, l.peak));
+                    write!(out, "\t{:.6}", at.map_or(0.0, |at| links[at].weight))?;
+                }
+                writeln!(out)?;
             }
             Ok(())
         })
     }
 }
 
-/// Columns of `evidence.tsv`.
-pub const COLUMNS: [&str; 15] = [
+/// First columns of `evidence.tsv`.
+pub const COLUMNS: [&str; 14] = [
     "chrom",
     "start",
     "end",
@@ -549,7 +556,6 @@ pub const COLUMNS: [&str; 15] = [
     "zscore",
     "partial_correlation",
     "n_cells",
-    "attention",
     "peak",
 ];
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
 pub use links::{Link, LinkScore, LinkTable};
 pub use recovery::{
-    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, Measure, NEAR, PairScorer, PerCell, ReadCell, Recovered,
+    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, NEAR, PairScorer, ReadCell, Recovered,
     Recovery, Truth, distance, recover,
 };
 
@@ -29,6 +29,7 @@ use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
+use crate::ops::pool::dot;
 use crate::rng::Rng;
 use crate::train::files::{remove_leftovers, write_text};
 use evidence::Evidence;
@@ -445,18 +446,24 @@ pub fn discover<'m>(
     let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
     let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed);
     let file = PathBuf::from("evidence.tsv");
-    found.write(&out.join(&file), v, links)?;
+    let product = by_product(runner.model());
+    let by_cis = by_cis(runner.model(), &product, &counts_of_all, cells.len());
+    let mut columns = vec![("attention", links)];
+    columns.extend(by_cis.iter().map(|t| (t.name, t.links.as_slice())));
+    found.write(&out.join(&file), v, &columns)?;
     let recovery = truth.map(|truth| {
         let both = evidence::co_occurrence(v, links, &cells, &read);
         let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
-        let per_cell = PerCell(links.iter().zip(&both).map(quotient).collect());
-        let product = by_product(runner.model());
+        let per_cell =
+            ByTable { name: "attention per cell with both", links: links.iter().zip(&both).map(quotient).collect() };
         let correlation = ByCorrelation::new(v, &cells, &read);
         let partial = correlation.measuring(Measure::Partial(&found));
         let by_evidence = correlation.measuring(Measure::Evidence(&found, v));
         let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
-        let scorers: [&dyn PairScorer; 8] =
-            [&sum, &per_cell, &product, &by_evidence, &partial, &correlation, &distance, &chance];
+        let mut scorers: Vec<&dyn PairScorer> = vec![&sum, &per_cell, &product];
+        scorers.extend(by_cis.iter().map(|t| t as &dyn PairScorer));
+        let of_data: [&dyn PairScorer; 5] = [&by_evidence, &partial, &correlation, &distance, &chance];
+        scorers.extend(of_data);
         recover(v, &truth, &scorers)
     });
     if let Some(recovery) = &recovery {
@@ -491,6 +498,39 @@ pub fn discover<'m>(
 fn by_product(model: &crate::model::Model<f32>) -> ByProduct {
     let (queries, keys) = model.queries_and_keys();
     ByProduct { queries, keys, width: model.config.hidden }
+}
+
+/// Of a model with a cis term: the weight of each peak on each gene near it, and what it contributes, the weight times the
+/// share of cells whose peak is open times how far the prediction follows its logit, rate × (1 − rate) of the gene.
+/// `(genes, peaks)` are the cells of `n` that have each. Sorted by (gene, peak); empty without a cis term.
+fn by_cis(
+    model: &crate::model::Model<f32>,
+    product: &ByProduct,
+    (genes, peaks): &(Vec<u32>, Vec<u32>),
+    n: usize,
+) -> Vec<ByTable> {
+    let (Some(graph), Some(decay)) = (&model.cis, model.params.get("cis.decay")) else { return Vec::new() };
+    let (h, n) = (product.width, n.max(1) as f64);
+    let mut weights: Vec<Link> = (0..peaks.len())
+        .into_par_iter()
+        .flat_map_iter(|p| {
+            let (near, bins) = graph.of_peak(p);
+            let key = &product.keys[p * h..][..h];
+            near.iter().zip(bins).map(move |(&gene, &bin)| {
+                let raw = dot(&product.queries[gene as usize * h..][..h], key) / (h as f32).sqrt();
+                let weight = f64::from(decay[bin as usize].exp() * raw);
+                Link { gene, peak: p as u32, weight, cells: peaks[p] }
+            })
+        })
+        .collect();
+    weights.par_sort_unstable_by_key(|l| (l.gene, l.peak));
+    let rate = |g: u32| f64::from(genes[g as usize]) / n;
+    let contribution = |l: &Link| {
+        let open = f64::from(peaks[l.peak as usize]) / n;
+        Link { weight: l.weight * open * rate(l.gene) * (1.0 - rate(l.gene)), ..*l }
+    };
+    let contributions = weights.iter().map(contribution).collect();
+    vec![ByTable { name: "cis weight", links: weights }, ByTable { name: "cis contribution", links: contributions }]
 }
 
 /// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.

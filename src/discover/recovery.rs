@@ -113,20 +113,22 @@ impl PairScorer for ByChance {
     }
 }
 
-/// Summed attention over the number of cells that have both gene and peak; 0 where there is none.
+/// A score of some pairs; 0 for others.
 #[derive(Debug)]
-pub struct PerCell(
-    /// Sorted by (gene, peak); `weight` is the quotient.
-    pub Vec<Link>,
-);
+pub struct ByTable {
+    /// Name in tables and JSON.
+    pub name: &'static str,
+    /// Sorted by (gene, peak); `weight` is the score.
+    pub links: Vec<Link>,
+}
 
-impl PairScorer for PerCell {
+impl PairScorer for ByTable {
     fn name(&self) -> &'static str {
-        "attention per cell with both"
+        self.name
     }
 
     fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        BySum(&self.0).block(genes, peaks, out);
+        BySum(&self.links).block(genes, peaks, out);
     }
 }
 

@@ -309,16 +309,16 @@ impl<T: Real> Model<T> {
             let own = linear(&mut tape, x, w, b);
             let y = add(&mut tape, own, near);
             if run.want.cis || run.want.translation {
-                // At the mean depth of RNA, which a cell without RNA does not tell.
-                let width = term.components + 2;
-                let told: Vec<T> = tape.get(w).iter().skip(term.components).step_by(width).copied().collect();
-                let depth = tape.get(depths).to_vec();
-                let rows: Vec<Vec<T>> = tape.get(y).chunks_exact(c.genes).map(<[T]>::to_vec).collect();
-                let blind: Vec<Vec<T>> = rows
-                    .iter()
-                    .zip(depth.chunks_exact(2))
-                    .map(|(row, d)| row.iter().zip(&told).map(|(&y, &w)| y - d[0] * w).collect())
-                    .collect();
+                // At the mean depth of RNA, which a cell without RNA does not tell: a pass of its own, so that nothing of the
+                // RNA comes in, not even by rounding.
+                let mut depth = tape.get(depths).to_vec();
+                depth.iter_mut().step_by(2).for_each(|d| *d = T::of(0.0));
+                let depths = tape.value(depth, [positives.len(), 2]);
+                let x = concat(&mut tape, cell, depths);
+                let own = linear(&mut tape, x, w, b);
+                let alone = add(&mut tape, own, near);
+                let rows = |y: &[T]| y.chunks_exact(c.genes).map(<[T]>::to_vec).collect::<Vec<_>>();
+                let (rows, blind) = (rows(tape.get(y)), rows(tape.get(alone)));
                 if by_cis && run.want.translation {
                     let decide = |row: &Vec<T>| row.iter().map(|&y| u8::from(y > T::of(0.0))).collect();
                     out.translation = spread(&positives, n, blind.iter().map(decide).collect());

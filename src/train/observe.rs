@@ -32,12 +32,14 @@ impl MemoryPlan {
         let positives = batch.label.iter().filter(|&&l| l == 1).count() as u64;
         let (genes, hidden, heads) = (config.genes as u64, config.hidden as u64, config.heads as u64);
         let rows = distinct(&batch.rna.indices) + distinct(&batch.atac.indices) + genes;
+        // Of the cis term: what the cell says, what its peaks say, their sum and its gradient, of every gene.
+        let cis = if config.cis.is_some() { 4 * positives * genes } else { 0 };
         MemoryPlan {
             parameters: arena,
             gradients: arena,
             moments: 2 * arena,
             batches: 3 * entries * 8,
-            passes: 2 * 4 * (rows * hidden + positives * genes * heads + entries * (1 + config.top_k as u64)),
+            passes: 2 * 4 * (rows * hidden + positives * genes * heads + cis + entries * (1 + config.top_k as u64)),
         }
     }
 

@@ -18,7 +18,7 @@ pub fn config() -> TrainConfig {
         embedding_dim: 12,
         heads: 2,
         checkpoint_minutes: None,
-        ..train::recipe("default").unwrap()
+        ..train::recipe("large-batch").unwrap()
     }
 }
 

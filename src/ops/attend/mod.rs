@@ -169,7 +169,7 @@ impl<T: Real> Inputs<'_, T> {
             lowest.extend((from..to.min(from + spec.top_k)).map(|e| (index_of(e), c)));
         }
         lowest.sort_unstable();
-        let (mut q, mut k, mut tile) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut q, mut k, mut tile, mut scores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut segments = self.peaks.segments[b].iter().peekable();
         for &(c, g0, g1) in &self.genes.segments[b] {
             while segments.next_if(|s| s.0 < c).is_some() {}
@@ -205,7 +205,7 @@ impl<T: Real> Inputs<'_, T> {
                 for i in 0..(to - from) * spec.heads {
                     let (head, entry) = ((i % spec.heads) as u8, (from + i / spec.heads) as u32);
                     let members = tops.of(i).iter().map(|c| (c.logit, (c.entry != MASKED).then_some((c.entry, None))));
-                    out.push_row(head, entry, members, spec.tau);
+                    out.push_row(head, entry, members, spec.tau, &mut scores);
                 }
             }
         }
@@ -218,7 +218,7 @@ impl<T: Real> Inputs<'_, T> {
         let slice = h / self.spec.heads;
         let cap = self.spec.top_k.min(self.peaks.count(b));
         let mut out = Selection { start: vec![0], ..Selection::default() };
-        let (mut q, mut k) = (Vec::new(), Vec::new());
+        let (mut q, mut k, mut scores) = (Vec::new(), Vec::new(), Vec::new());
         for (r, &(head, entry)) in given.rows.iter().enumerate() {
             gather(self.q, self.uq, self.genes, entry as usize, entry as usize + 1, &mut q);
             let own = given.start[r] as usize..given.start[r + 1] as usize;
@@ -231,7 +231,7 @@ impl<T: Real> Inputs<'_, T> {
                 members.push((logit, Some((p, Some(given.kept[m])))));
             }
             members.resize(cap, (T::of(0.0), None));
-            out.push_row(head, entry, members.into_iter(), self.spec.tau);
+            out.push_row(head, entry, members.into_iter(), self.spec.tau, &mut scores);
         }
         out
     }
@@ -239,23 +239,36 @@ impl<T: Real> Inputs<'_, T> {
 
 impl<T: Real> Selection<T> {
     /// Adds a gene if one of its members passes: softmax over all members, masked ones included, then the threshold.
-    fn push_row(&mut self, head: u8, entry: u32, members: impl Iterator<Item = Member<T>> + Clone, tau: f64) {
+    /// `scores` is only memory.
+    fn push_row(
+        &mut self,
+        head: u8,
+        entry: u32,
+        members: impl Iterator<Item = Member<T>> + Clone,
+        tau: f64,
+        scores: &mut Vec<T>,
+    ) {
         let tau = T::of(tau);
-        let scored = members.map(|(logit, who)| (sigmoid(logit), who));
+        scores.clear();
+        scores.extend(members.clone().map(|m| sigmoid(m.0)));
         let passes = |s: T, forced: Option<bool>| forced.unwrap_or(s > tau);
-        if !scored.clone().any(|(s, who)| who.is_some_and(|(_, forced)| passes(s, forced))) {
+        if !members.clone().zip(scores.iter()).any(|(m, &s)| m.1.is_some_and(|(_, forced)| passes(s, forced))) {
             return;
         }
-        let max = scored.clone().fold(T::of(0.0), |m, (s, _)| if s > m { s } else { m });
-        let sum: T = scored.clone().map(|(s, _)| num_traits::Float::exp(s - max)).sum();
-        for (s, who) in scored {
+        let max = scores.iter().fold(T::of(0.0), |m, &s| if s > m { s } else { m });
+        let first = self.weight.len();
+        let mut sum = T::of(0.0);
+        for ((_, who), &s) in members.zip(scores.iter()) {
+            let e = num_traits::Float::exp(s - max);
+            sum += e;
             if let Some((peak, forced)) = who {
                 self.peak.push(peak);
                 self.score.push(s);
-                self.weight.push(num_traits::Float::exp(s - max) / sum);
+                self.weight.push(e);
                 self.kept.push(passes(s, forced));
             }
         }
+        self.weight[first..].iter_mut().for_each(|w| *w /= sum);
         self.rows.push((head, entry));
         self.start.push(self.peak.len() as u32);
     }
