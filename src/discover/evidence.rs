@@ -20,11 +20,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::links::Link;
-use super::maps::{chromosome, field, known};
+use super::maps::{field, place};
 use super::recovery::{ReadCell, distance};
 use crate::error::Result;
 use crate::graph::{Cell, CisGraph, Vocabulary};
 use crate::rng::{Rng, philox};
+use crate::simd::axpy;
 use crate::train::files::write_atomic;
 
 /// Leading components of RNA that are taken out, where there are at least ten cells for each.
@@ -77,10 +78,6 @@ fn over_cells<A: Send>(
 
 fn plus(a: &mut [f64], b: &[f64]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-}
-
-fn axpy(out: &mut [f64], w: f64, x: &[f64]) {
-    out.iter_mut().zip(x).for_each(|(o, x)| *o += w * x);
 }
 
 /// Makes the columns of `m` `[rows, width]` orthonormal, from the left, twice over; one that depends on those before it
@@ -511,16 +508,11 @@ impl Evidence {
             }
             writeln!(out)?;
             for x in &self.pairs {
-                let (g, p, a) = (&v.genes[x.gene as usize], &v.peaks[x.peak as usize], &x.association);
+                let a = &x.association;
                 write!(
                     out,
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{:.6}\t{:.4}\t{:.6}\t{:.6}\t{:.3}\t{:.6}\t{}\t{}",
-                    chromosome(v, p.chrom),
-                    known(p.start),
-                    known(p.end),
-                    field(&g.name),
-                    g.tss.map_or(".".into(), |t| t.to_string()),
-                    distance(v, x.gene, x.peak).map_or(".".into(), |d| format!("{d:.0}")),
+                    "{}\t{:.6}\t{:.4}\t{:.6}\t{:.6}\t{:.3}\t{:.6}\t{}\t{}",
+                    place(v, x.gene, x.peak),
                     x.probability(),
                     x.log_odds,
                     a.effect,
@@ -528,7 +520,7 @@ impl Evidence {
                     a.effect / a.error,
                     a.partial,
                     x.cells,
-                    field(&p.name),
+                    field(&v.peaks[x.peak as usize].name),
                 )?;
                 for (_, links) in more {
                     let at = links.binary_search_by_key(&(x.gene, x.peak), |l| (l.gene, l.peak));

@@ -98,6 +98,15 @@ pub(super) fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
     v.chromosomes.get(chrom as usize).map_or(Cow::from("."), |c| field(c))
 }
 
+/// The first six columns of a table of pairs: chrom, start, end, gene, tss, distance; parted by tabs.
+pub(super) fn place(v: &Vocabulary, gene: u32, peak: u32) -> String {
+    let (g, p) = (&v.genes[gene as usize], &v.peaks[peak as usize]);
+    let tss = g.tss.map_or(".".into(), |t| t.to_string());
+    let far = distance(v, gene, peak).map_or(".".into(), |d| format!("{d:.0}"));
+    let (start, end) = (known(p.start), known(p.end));
+    format!("{}\t{start}\t{end}\t{}\t{tss}\t{far}", chromosome(v, p.chrom), field(&g.name))
+}
+
 /// A number that reads back as itself.
 fn exact(x: f64) -> String {
     if x.is_nan() { "NaN".into() } else { format!("{x:e}") }
@@ -110,23 +119,17 @@ impl TypeMap {
         write_atomic(path, |out| {
             writeln!(out, "{}", LINK_COLUMNS.join("\t"))?;
             for l in &self.links {
-                let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
                 writeln!(
                     out,
-                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{cell_type}\t{}",
-                    chromosome(v, p.chrom),
-                    known(p.start),
-                    known(p.end),
-                    field(&g.name),
-                    g.tss.map_or(".".into(), |t| t.to_string()),
-                    distance(v, l.gene, l.peak).map_or(".".into(), |d| format!("{d:.0}")),
+                    "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{cell_type}\t{}",
+                    place(v, l.gene, l.peak),
                     exact(l.score),
                     exact(l.zscore),
                     exact(l.pvalue),
                     exact(l.qvalue),
                     l.cells,
                     exact(l.score / self.cells.max(1) as f64),
-                    field(&p.name),
+                    field(&v.peaks[l.peak as usize].name),
                 )?;
             }
             Ok(())

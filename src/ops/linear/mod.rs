@@ -184,35 +184,13 @@ pub fn detection<'p, T: Real>(
     weight: f64,
     target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
 ) -> Var {
-    let [rows, n] = tape.shape(logits);
-    let (zero, one, f) = (T::of(0.0), T::of(1.0), T::of(weight));
-    // The gradient is kept in place of the logits: y − target.
-    let mut slope = vec![zero; rows * n];
-    let x = tape.get(logits);
-    let losses: Vec<T> = slope
-        .par_chunks_mut(n)
-        .zip(x.par_chunks(n))
-        .enumerate()
-        .map(|(i, (slope, x))| {
-            target(i, slope);
-            let mut loss = zero;
-            for (t, &x) in slope.iter_mut().zip(x) {
-                let e = num_traits::Float::exp(-num_traits::Float::abs(x));
-                let log = num_traits::Float::ln_1p(e);
-                loss += log + if x > zero { x } else { zero } - x * *t;
-                let s = if x > zero { one / (one + e) } else { e / (one + e) };
-                *t = s - *t;
-            }
-            loss
-        })
-        .collect();
-    let y = tape.value(vec![losses.into_iter().sum::<T>() * f], [1, 1]);
-    tape.record("detection", &[y], move |s| {
-        let (dy, mut dx) = (s.take(y), s.take(logits));
-        axpy(&mut dx, dy[0] * f, &slope);
-        s.put(logits, dx);
-    });
-    y
+    let (zero, one) = (T::of(0.0), T::of(1.0));
+    by_entry(tape, "detection", logits, weight, target, |x, t| {
+        let e = num_traits::Float::exp(-num_traits::Float::abs(x));
+        let loss = num_traits::Float::ln_1p(e) + if x > zero { x } else { zero } - x * t;
+        let s = if x > zero { one / (one + e) } else { e / (one + e) };
+        (loss, s - t)
+    })
 }
 
 /// Half of the squared error, summed over all entries × weight, → `[1, 1]`; `target` as in [`detection`].
@@ -222,26 +200,44 @@ pub fn level<'p, T: Real>(
     weight: f64,
     target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
 ) -> Var {
-    let [rows, n] = tape.shape(predicted);
-    let (f, half) = (T::of(weight), T::of(0.5));
-    // The gradient: predicted − target.
+    let half = T::of(0.5);
+    by_entry(tape, "level", predicted, weight, target, |x, t| (half * (x - t) * (x - t), x - t))
+}
+
+/// Weight × the sum over the entries of `x` `[rows, n]` of a loss, which is told x and its target and brings back the loss
+/// and its slope.
+fn by_entry<'p, T: Real>(
+    tape: &mut Tape<'p, T>,
+    name: &'static str,
+    x: Var,
+    weight: f64,
+    target: impl Fn(usize, &mut [T]) + Sync + Send + 'p,
+    loss: impl Fn(T, T) -> (T, T) + Sync,
+) -> Var {
+    let [rows, n] = tape.shape(x);
+    let f = T::of(weight);
+    // Targets, then slopes in their place.
     let mut slope = vec![T::of(0.0); rows * n];
-    let x = tape.get(predicted);
     let losses: Vec<T> = slope
         .par_chunks_mut(n)
-        .zip(x.par_chunks(n))
+        .zip(tape.get(x).par_chunks(n))
         .enumerate()
         .map(|(i, (slope, x))| {
             target(i, slope);
-            slope.iter_mut().zip(x).for_each(|(t, &x)| *t = x - *t);
-            slope.iter().map(|&d| half * d * d).sum::<T>()
+            let mut sum = T::of(0.0);
+            for (t, &x) in slope.iter_mut().zip(x) {
+                let (own, d) = loss(x, *t);
+                sum += own;
+                *t = d;
+            }
+            sum
         })
         .collect();
     let y = tape.value(vec![losses.into_iter().sum::<T>() * f], [1, 1]);
-    tape.record("level", &[y], move |s| {
-        let (dy, mut dx) = (s.take(y), s.take(predicted));
+    tape.record(name, &[y], move |s| {
+        let (dy, mut dx) = (s.take(y), s.take(x));
         axpy(&mut dx, dy[0] * f, &slope);
-        s.put(predicted, dx);
+        s.put(x, dx);
     });
     y
 }
