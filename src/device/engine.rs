@@ -490,7 +490,7 @@ impl Engine {
     }
 
     /// Pinned buffers for training: one a thread that packs and one a step under way, fewer where they would take more than
-    /// [`PINNED`] bytes or the system does not give so many. Training makes them where this was not called.
+    /// `PINNED` bytes or the system does not give so many. Training makes them where this was not called.
     pub fn reserve_buffers(&mut self) -> Result<()> {
         let bytes = self.workspace()?.plan.slot.layout.bytes();
         let few = SLOTS + 1;
