@@ -18,6 +18,7 @@ use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
 use crate::model::{Batch, CisTarget, Csr, Output, Want};
+use crate::ops::attend::sigmoid;
 use crate::train::Run;
 
 /// What is written besides the predictions, and how.
@@ -260,8 +261,7 @@ pub fn translate<'m>(
         let (_, output) = pass(runner, data, chunk, want, 1)?;
         let (mut predicted, mut counts) = (Csr::new(), Csr::new());
         for row in &output.cis_blind {
-            let sigmoid = |&y: &f32| 1.0 / (1.0 + (-y).exp());
-            let told = row.iter().map(|y| if target == Some(CisTarget::Level) { *y } else { sigmoid(y) });
+            let told = row.iter().map(|&y| if target == Some(CisTarget::Level) { y } else { sigmoid(y) });
             let told: Vec<(u32, f32)> = (0..).zip(told).filter(|x| x.1 >= 0.01).collect();
             if target == Some(CisTarget::Level) {
                 predicted.push_row(told);

@@ -20,10 +20,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::links::Link;
-use super::maps::{field, place};
+use super::maps::{LINK_COLUMNS, PLACE, field, place};
 use super::recovery::{ReadCell, distance};
 use crate::error::Result;
 use crate::graph::{Cell, CisGraph, Vocabulary};
+use crate::ops::attend::sigmoid;
 use crate::rng::{Rng, philox};
 use crate::simd::axpy;
 use crate::train::files::write_atomic;
@@ -330,7 +331,7 @@ impl Mixture {
         if !a.error.is_finite() {
             return r;
         }
-        let w = 1.0 / (1.0 + (-self.log_odds(bin, &a)).exp());
+        let w = sigmoid(self.log_odds(bin, &a));
         r.pairs[bin] += 1.0;
         r.links[bin] += w;
         let seen = (self.inflation * a.error).powi(2);
@@ -381,7 +382,7 @@ pub struct PairEvidence {
 impl PairEvidence {
     /// Probability that the pair is a link.
     pub fn probability(&self) -> f64 {
-        1.0 / (1.0 + (-self.log_odds).exp())
+        sigmoid(self.log_odds)
     }
 }
 
@@ -498,11 +499,11 @@ impl Evidence {
         }
     }
 
-    /// Writes the pairs: the columns of [`COLUMNS`], then those of `more` (spaces become `_`), whose links are sorted by (gene,
+    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`), whose links are sorted by (gene,
     /// peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
     pub fn write(&self, path: &Path, v: &Vocabulary, more: &[(&str, &[Link])]) -> Result<()> {
         write_atomic(path, |out| {
-            write!(out, "{}", COLUMNS.join("\t"))?;
+            write!(out, "{}", [&LINK_COLUMNS[..PLACE], &COLUMNS].concat().join("\t"))?;
             for (name, _) in more {
                 write!(out, "\t{}", name.replace(' ', "_"))?;
             }
@@ -533,23 +534,9 @@ impl Evidence {
     }
 }
 
-/// First columns of `evidence.tsv`.
-pub const COLUMNS: [&str; 14] = [
-    "chrom",
-    "start",
-    "end",
-    "gene",
-    "tss",
-    "distance",
-    "probability",
-    "log_odds",
-    "effect",
-    "error",
-    "zscore",
-    "partial_correlation",
-    "n_cells",
-    "peak",
-];
+/// Columns of `evidence.tsv` that follow the place of a pair.
+pub const COLUMNS: [&str; 8] =
+    ["probability", "log_odds", "effect", "error", "zscore", "partial_correlation", "n_cells", "peak"];
 
 /// Evidence in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

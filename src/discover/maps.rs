@@ -98,7 +98,10 @@ pub(super) fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
     v.chromosomes.get(chrom as usize).map_or(Cow::from("."), |c| field(c))
 }
 
-/// The first six columns of a table of pairs: chrom, start, end, gene, tss, distance; parted by tabs.
+/// How many of [`LINK_COLUMNS`] say where a pair lies: those of [`place`].
+pub(super) const PLACE: usize = 6;
+
+/// The first [`PLACE`] columns of a table of pairs: chrom, start, end, gene, tss, distance; parted by tabs.
 pub(super) fn place(v: &Vocabulary, gene: u32, peak: u32) -> String {
     let (g, p) = (&v.genes[gene as usize], &v.peaks[peak as usize]);
     let tss = g.tss.map_or(".".into(), |t| t.to_string());

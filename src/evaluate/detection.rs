@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::ranking;
+use crate::ops::attend::sigmoid;
 
 /// Of one predictor.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -97,7 +98,6 @@ impl Detection {
         if cells == 0 {
             return None;
         }
-        let sigmoid = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
         let of_type = |f: &Frequencies, i: usize, g: usize| f.rows[self.types[i] as usize][g];
         let measure = |score: &(dyn Fn(usize, usize) -> f64 + Sync), probability: bool| {
             let of_genes: Vec<(Option<f64>, f64)> = (0..genes)
@@ -121,7 +121,7 @@ impl Detection {
         let at = |x: &[f32], i: usize, g: usize| x[i * genes + g];
         let of_cis = |x: &Vec<f32>| match logits {
             _ if x.is_empty() => None,
-            true => Some(measure(&|i, g| sigmoid(at(x, i, g)), true).0),
+            true => Some(measure(&|i, g| sigmoid(f64::from(at(x, i, g))), true).0),
             false => Some(measure(&|i, g| f64::from(at(x, i, g)), false).0),
         };
         let (gene_mean, some) = measure(&|_, g| all[g], true);

@@ -99,7 +99,7 @@ pub struct Evaluation {
 }
 
 /// The cells of the positive training samples, by number.
-fn training_cells(set: &SampleSet) -> Vec<u32> {
+pub(crate) fn training_cells(set: &SampleSet) -> Vec<u32> {
     let mut cells: Vec<u32> =
         set.train.iter().map(|&s| set.samples[s as usize]).filter(|s| s.label == 1).map(|s| s.rna).collect();
     cells.sort_unstable();
@@ -108,17 +108,17 @@ fn training_cells(set: &SampleSet) -> Vec<u32> {
 }
 
 /// What training cells say of genes.
-struct GeneMeans {
+pub(crate) struct GeneMeans {
     /// `[G]` of `[expression > 0]`, and of the expression.
-    rate: Vec<f64>,
-    mean: Vec<f64>,
+    pub rate: Vec<f64>,
+    pub mean: Vec<f64>,
     /// `[T][G]` cells with the gene, and `[T]` cells, by cell type; one row where there are no types.
-    found: Vec<Vec<f64>>,
-    of_type: Vec<f64>,
-    cells: u64,
+    pub found: Vec<Vec<f64>>,
+    pub of_type: Vec<f64>,
+    pub cells: u64,
 }
 
-fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> GeneMeans {
+pub(crate) fn gene_means(data: &DataSet, set: &SampleSet, genes: usize) -> GeneMeans {
     let cells = training_cells(set);
     let v = data.vocabulary();
     let types = v.cell_types.len().max(1);

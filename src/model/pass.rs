@@ -15,7 +15,7 @@ use crate::ops::nodes::NodeSet;
 use crate::ops::pool::{Weights, pool};
 use crate::ops::project::{Extra, Side, project};
 use crate::ops::rows::rows;
-use crate::ops::translate::{Columns, TranslateSpec, counts, translate};
+use crate::ops::translate::{Columns, TranslateSpec, counts, effective, translate};
 use crate::real::Real;
 use crate::tape::{Grads, Tape, Var};
 
@@ -150,7 +150,9 @@ impl<T: Real> Model<T> {
             let (w, b) = p.layer(map);
             let (t, u) = project(&mut tape, side, Arc::new((0..n as u32).collect()), p.get(table), w, b);
             let (t, u) = (tape.get(t), tape.get(u));
-            t.chunks_exact(u.len()).flat_map(|row| row.iter().zip(u).map(|(&x, &u)| x + u)).collect()
+            let mut out = Vec::new();
+            effective(t, u, (0..n).map(|i| (i, T::of(1.0))), &mut out);
+            out
         };
         let queries = of(self.gene_side(), c.genes, "rna_idembedding.weight", "rna_query");
         (queries, of(self.peak_side(), c.peaks, "atac_idembedding.weight", "atac_key"))
@@ -280,10 +282,9 @@ impl<T: Real> Model<T> {
         if c.match_weight != 1.0 {
             let none = tape.value(vec![T::of(0.0)], [1, 1]);
             loss = weighted_sum(&mut tape, none, match_loss, c.match_weight);
-            out.loss = tape.get(loss)[0];
         }
         let mut predicted = Vec::new();
-        let cols = Arc::new(Columns::new(&peaks, if translating || predicting { &positives } else { &[] }));
+        let cols = (translating || predicting).then(|| Arc::new(Columns::new(&peaks, &positives)));
         let chosen: Arc<Vec<u32>> = Arc::new(positives.iter().map(|&i| i as u32).collect());
         if training && c.contrast > 0.0 && positives.len() > 1 {
             let of_rna = rows(&mut tape, s_r, chosen.clone());
@@ -292,7 +293,7 @@ impl<T: Real> Model<T> {
             out.contrast_loss = tape.get(apart)[0];
             loss = weighted_sum(&mut tape, loss, apart, c.contrast);
         }
-        if let Some(term) = c.cis.as_ref().filter(|_| predicting) {
+        if let (Some(term), Some(cols)) = (c.cis.as_ref().filter(|_| predicting), &cols) {
             let Some(graph) = self.cis.as_deref() else {
                 return Err(Error::Internal("the model has a cis term and no cis graph".into()));
             };
@@ -351,7 +352,7 @@ impl<T: Real> Model<T> {
             }
         }
         out.loss = tape.get(loss)[0];
-        if translating {
+        if let Some(cols) = cols.filter(|_| translating) {
             let spec = TranslateSpec { heads, tau: c.tau, min_peaks: c.min_peaks };
             // Of each gene its column among those translated.
             let mut place: Vec<u32> = (0..c.genes as u32).collect();

@@ -6,7 +6,8 @@ use super::run::cis_graph;
 use super::schedule::{Scaling, Schedule};
 use crate::device::Precision;
 use crate::error::{Error, Result};
-use crate::graph::{Cell, DataSet, SampleSet};
+use crate::evaluate::{gene_means, training_cells};
+use crate::graph::{DataSet, SampleSet};
 use crate::model::{CisConfig, CisTarget, Init, Model, ModelConfig, sample_genes};
 use crate::ops::adam::{AdamConfig, Rates};
 
@@ -381,10 +382,7 @@ impl TrainConfig {
     /// of the training cells, its genes start at their frequency (or mean level) there.
     pub fn start(&self, data: &DataSet, set: &SampleSet) -> Result<Model<f32>> {
         let mut config = self.model(data);
-        let positive = |i: &&u32| set.samples[**i as usize].label == 1;
-        let mut cells: Vec<u32> = set.train.iter().filter(positive).map(|&i| set.samples[i as usize].rna).collect();
-        cells.sort_unstable();
-        cells.dedup();
+        let cells = training_cells(set);
         if let Some(cis) = &mut config.cis {
             let logs = |count: &dyn Fn((usize, usize)) -> usize| -> Vec<f64> {
                 cells.iter().map(|&c| (1.0 + count(data.cell_sizes(c as usize)) as f64).ln()).collect()
@@ -400,21 +398,13 @@ impl TrainConfig {
         let mut model = Model::new(config, data.features(), self.init(), self.seed)?;
         model.cis = cis;
         if let (Some(cis), false) = (&model.config.cis, cells.is_empty()) {
-            let (target, n) = (cis.target, cells.len() as f64);
-            let (mut seen, mut total) = (vec![0.0f64; model.config.genes], vec![0.0f64; model.config.genes]);
-            let mut cell = Cell::default();
-            for &c in &cells {
-                data.cell_into(c as usize, &mut cell);
-                for (g, x) in cell.rna() {
-                    seen[g as usize] += f64::from(u8::from(x > 0.0));
-                    total[g as usize] += f64::from(x);
-                }
-            }
+            let (target, means) = (cis.target, gene_means(data, set, model.config.genes));
             if let Some(bias) = model.params.get_mut("cis.gene.bias") {
-                for ((b, seen), total) in bias.iter_mut().zip(seen).zip(total) {
+                for (g, b) in bias.iter_mut().enumerate() {
+                    let seen: f64 = means.found.iter().map(|of_type| of_type[g]).sum();
                     *b = match target {
-                        CisTarget::Detection => ((seen + 0.5) / (n - seen + 0.5)).ln(),
-                        CisTarget::Level => total / n,
+                        CisTarget::Detection => ((seen + 0.5) / (means.cells as f64 - seen + 0.5)).ln(),
+                        CisTarget::Level => means.mean[g],
                     } as f32;
                 }
             }
