@@ -9,8 +9,11 @@
 // Elements are taken 16 bytes at a time, two groups of four a thread, all eight loads before the first store. Arenas
 // that are not 16-byte aligned are taken one element at a time.
 #include "common/abi.h"
+#include "common/tile.h"  // block_sum
 
 namespace {
+
+using namespace scx;
 
 constexpr uint32_t kThreads = 256, kGroups = 2;             // groups of four elements a thread
 constexpr uint32_t kElements = 4 * kThreads * kGroups;      // a block
@@ -18,18 +21,6 @@ constexpr uint32_t kElements = 4 * kThreads * kGroups;      // a block
 __device__ __forceinline__ bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
 __device__ __forceinline__ float square(const float4& x) { return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w; }
-
-// The sum of every thread's x, in a fixed order. The whole block calls it; the result is in thread 0.
-template <uint32_t THREADS>
-__device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
-  sums[threadIdx.x] = x;
-  __syncthreads();
-  for (uint32_t half = THREADS / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    __syncthreads();
-  }
-  return sums[0];
-}
 
 struct Constants {
   float beta1, rest1, beta2, rest2, size, root, eps, weight_decay;

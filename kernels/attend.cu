@@ -83,11 +83,6 @@ __device__ __forceinline__ void offer(bool valid, float logit, uint32_t index, u
   }
 }
 
-__device__ __forceinline__ float warp_sum(float x) {
-  for (int d = 16; d; d >>= 1) x += __shfl_xor_sync(FULL, x, d);
-  return x;
-}
-
 __device__ __forceinline__ float warp_max(float x) {
   for (int d = 16; d; d >>= 1) x = fmaxf(x, __shfl_xor_sync(FULL, x, d));
   return x;

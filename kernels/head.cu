@@ -209,7 +209,9 @@ SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (Layout<false, true
       [&](uint32_t m, uint32_t n, float sum) {
         const uint32_t sample = sample0 + m, i = in0 + n;
         if (sample >= samples || i >= columns) return;
-        a.dx[(size_t(sample) * a.heads + head) * a.ldx + i] = scale_of(a.indptr, sample) * sum;
+        float* const to = a.dx + (size_t(sample) * a.heads + head) * a.ldx + i;
+        const float more = scale_of(a.indptr, sample) * sum;
+        *to = a.add ? *to + more : more;
       });
 }
 
@@ -258,22 +260,6 @@ SCX_KERNEL(head_gate, HeadGateArgs, kThreads, 0, 4 * kThreads, 1) {
   }
 }
 
-namespace {
-
-// The sum of every thread's x, in a fixed order. The whole block calls it; the result is in thread 0.
-template <uint32_t THREADS>
-__device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
-  sums[threadIdx.x] = x;
-  __syncthreads();
-  for (uint32_t half = THREADS / 2; half > 0; half /= 2) {
-    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-    __syncthreads();
-  }
-  return sums[0];
-}
-
-}  // namespace
-
 SCX_KERNEL(cross_entropy, CrossEntropyArgs, kThreads, 0, 1, 1) {
   __shared__ float sums[kThreads];
   const uint32_t samples = *a.n_samples;
@@ -284,8 +270,8 @@ SCX_KERNEL(cross_entropy, CrossEntropyArgs, kThreads, 0, 1, 1) {
     const bool one = a.label[i] != 0;
     const float e0 = expf(x0 - most), e1 = expf(x1 - most), sum = e0 + e1;
     loss += (logf(sum) - ((one ? x1 : x0) - most)) * inverse;
-    a.d_logits[2 * i] = inverse * (e0 / sum - (one ? 0.0f : 1.0f));
-    a.d_logits[2 * i + 1] = inverse * (e1 / sum - (one ? 1.0f : 0.0f));
+    a.d_logits[2 * i] = a.weight * inverse * (e0 / sum - (one ? 0.0f : 1.0f));
+    a.d_logits[2 * i + 1] = a.weight * inverse * (e1 / sum - (one ? 1.0f : 0.0f));
   }
   loss = block_sum(loss, sums);
   if (threadIdx.x == 0) a.record->match_loss = loss;
@@ -293,13 +279,15 @@ SCX_KERNEL(cross_entropy, CrossEntropyArgs, kThreads, 0, 1, 1) {
 
 SCX_KERNEL(loss_total, LossTotalArgs, kThreads, 0, 1, 1) {
   __shared__ float sums[kThreads];
-  const uint32_t parts = *a.n_parts * a.heads;
+  const uint32_t parts = a.part == nullptr ? 0 : *a.n_parts * a.heads;
   float loss = 0.0f;
   for (uint32_t i = threadIdx.x; i < parts; i += kThreads) loss += a.part[i];
   loss = block_sum(loss, sums);
   if (threadIdx.x == 0) {
     a.record->translation_loss = loss;
-    a.record->loss = a.record->match_loss + a.alpha * loss;
+    a.record->cis_loss = 0.0f;
+    a.record->contrast_loss = 0.0f;
+    a.record->loss = a.match_weight * a.record->match_loss + a.alpha * loss;
   }
 }
 

@@ -20,8 +20,10 @@ use golden::{Golden, error, f64s};
 use runs::stopped_and_resumed;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want};
+use sccrossrec::graph::{CisGraph, DataSet, Gene, Hooks, Peak, PrepareConfig, Vocabulary, prepare};
+use sccrossrec::model::{
+    Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want,
+};
 use sccrossrec::ops::adam::{AdamConfig, Decay};
 use sccrossrec::rng::Rng;
 use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
@@ -202,6 +204,91 @@ fn model_of(config: ModelConfig) -> Model<f32> {
     };
     let config = ModelConfig { genes, peaks, gene_extra: 2, dna_length: 20, ..config };
     Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 3).unwrap()
+}
+
+/// The model with places for its genes and peaks, some genes without, and all terms of the loss.
+fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
+    let window = cis.window;
+    let config = ModelConfig { cis: Some(cis), contrast: 0.6, match_weight: 1.4, ..config };
+    let mut model = model_of(config);
+    let mut r = Rng::new(31, 7);
+    let f = &model.features;
+    let gene = |(i, &chrom): (usize, &u32)| Gene {
+        name: String::new(),
+        chrom,
+        tss: (i % 5 != 0).then(|| r.below(60_000) as i64),
+    };
+    let genes = f.gene_chrom.iter().enumerate().map(gene).collect();
+    let peak = |&chrom: &u32| {
+        let start = r.below(60_000) as i64;
+        Peak { name: String::new(), chrom, start, end: start + 100 }
+    };
+    let peaks = f.peak_chrom.iter().map(peak).collect();
+    let chromosomes = (0..f.chromosomes).map(|c| format!("chr{}", c + 1)).collect();
+    let graph = CisGraph::new(&Vocabulary { chromosomes, genes, peaks, ..Vocabulary::default() }, window);
+    assert!(!graph.is_empty() && graph.whole.contains(&true));
+    let layout = model.params.layout().clone();
+    for e in layout.entries().iter().filter(|e| e.name.starts_with("cis.")) {
+        model.params.as_mut_slice()[e.range.clone()].iter_mut().for_each(|x| *x = 0.3 * r.normal() as f32);
+    }
+    model.with_cis(Arc::new(graph))
+}
+
+/// The cis term, the contrastive one and weights of the others: predictions, losses and every gradient as on the CPU.
+#[test]
+fn terms_equal_the_cpu() {
+    let d = shared(Precision::F32);
+    let cis = CisConfig {
+        weight: 0.3,
+        window: 9_000,
+        components: 5,
+        target: CisTarget::Detection,
+        sparsity: 0.7,
+        depth: [[3.0, 0.5], [5.0, 0.4]],
+    };
+    let level = CisConfig { target: CisTarget::Level, components: 0, sparsity: 0.0, ..cis.clone() };
+    for (cis, alpha, heads, samples) in
+        [(cis.clone(), 0.0, 1, 5), (cis.clone(), 0.8, 2, 70), (level.clone(), 0.0, 2, 3), (cis, 0.0, 1, 1)]
+    {
+        let base =
+            ModelConfig { hidden: 20, heads, embedding_dim: 12, chromosomes: 4, alpha, ..ModelConfig::default() };
+        let model = with_terms(base, cis);
+        let batch = cells(&model, samples, 8);
+        let want = Want { cis: true, ..WANT };
+        let mut grads = vec![0.0; model.params.layout().len()];
+        let cpu = model.run(&batch, Run { want, grads: Some(&mut grads), ..Run::default() }).unwrap();
+        let mut engine = d.engine(&model);
+        let gpu = engine.gradients(&batch, None, want).unwrap();
+        assert_eq!(cpu.translation, gpu.translation);
+        for (name, a, b) in [
+            ("loss", cpu.loss, gpu.loss),
+            ("matching", cpu.match_loss, gpu.match_loss),
+            ("translation", cpu.translation_loss, gpu.translation_loss),
+            ("cis", cpu.cis_loss, gpu.cis_loss),
+            ("contrast", cpu.contrast_loss, gpu.contrast_loss),
+        ] {
+            assert!((a - b).abs() <= 1e-5 * a.abs().max(1e-2), "{samples} samples, {name}: {a} on the CPU, {b} here");
+        }
+        assert!(cpu.cis_loss > 0.0 && (samples == 1) == (cpu.contrast_loss == 0.0));
+        for (a, b) in [(&cpu.cis, &gpu.cis), (&cpu.cis_blind, &gpu.cis_blind)] {
+            let flat = |x: &Vec<Vec<f32>>| f64s(&x.concat());
+            assert!(a.iter().map(Vec::len).eq(b.iter().map(Vec::len)) && error(&flat(b), &flat(a)) < 1e-5);
+        }
+        let got = engine.grads().unwrap();
+        for e in model.params.layout().entries() {
+            let off = error(&f64s(&got[e.range.clone()]), &f64s(&grads[e.range.clone()]));
+            assert!(off <= 1e-4, "{samples} samples: gradient of {} off by {off:.1e}", e.name);
+            let moved = grads[e.range.clone()].iter().any(|&g| g != 0.0);
+            assert!(moved || samples == 1 || e.range.is_empty(), "{}: no gradient", e.name);
+        }
+        // Forward alone, and without being told to predict.
+        let forward = model.forward(&batch, want).unwrap();
+        let again = engine.forward(&batch, want).unwrap();
+        assert_eq!(forward.translation, again.translation);
+        assert!((forward.loss - again.loss).abs() <= 1e-5 * forward.loss);
+        let bare = engine.forward(&batch, Want::default()).unwrap();
+        assert!(bare.cis.is_empty() && bare.cis_loss == 0.0 && bare.translation.is_empty());
+    }
 }
 
 /// Sizes that are no multiple of anything, and larger than what a kernel holds at a time.

@@ -24,6 +24,7 @@
 #define SCX_TRANSLATE_CHUNK 8192u      // columns of one partial gradient of the gene side
 #define SCX_NORM_PARTS 1024u           // partial sums of the gradient norm
 #define SCX_MAX_TOP_K 32u              // places a gene can have: one lane each
+#define SCX_CIS_BINS 8u                // distance bins of the cis graph
 
 // ---------------------------------------------------------------- what batches are made of
 
@@ -312,7 +313,7 @@ struct LinearForwardArgs {
 };
 
 // dx[b, head, i] = scale_b sum_o dy[b, o] w[o, i]  over the o of the head; and, where bias_column is 1,
-// dx[b, head, in] = scale_b sum_o dy[b, o] b[o].
+// dx[b, head, in] = scale_b sum_o dy[b, o] b[o]. (+= where add is 1)
 // linear_backward_x: x = samples, y = in columns (the bias column included), z = heads
 struct LinearBackwardXArgs {
   const uint32_t* n_samples;
@@ -320,10 +321,11 @@ struct LinearBackwardXArgs {
   const float* w;
   const float* b;
   const uint32_t* indptr;
-  float* dx;  // =
+  float* dx;  // =, or += where add is 1
   uint32_t ldy, ldx;
   uint32_t in, out;
   uint32_t heads, bias_column;
+  uint32_t add, pad;
 };
 
 // dw[o, i] += sum_b scale_b dy[b, o] x[b, head, i];  db[o] += sum_b scale_b dy[b, o] s.
@@ -352,9 +354,11 @@ struct HeadGateArgs {
 
 // Losses of a step, and what became of it.
 struct StepRecord {
-  float loss;              // match + alpha * translation
+  float loss;              // match_weight * match + alpha * translation, and the terms below by their weights
   float match_loss;        // mean cross-entropy
   float translation_loss;  // sum over positives of the mean squared error / B
+  float cis_loss;          // sum over positives and genes / B
+  float contrast_loss;     // mean over positives
   float norm;              // of the gradient
   uint32_t finite;         // 1: loss and gradient are finite
   uint32_t applied;        // 1: Adam took the step
@@ -362,7 +366,7 @@ struct StepRecord {
   uint32_t zero;
 };
 
-// record->match_loss = mean cross-entropy of logits [B, 2]; d_logits = (softmax - onehot) / B.
+// record->match_loss = mean cross-entropy of logits [B, 2]; d_logits = weight (softmax - onehot) / B.
 // cross_entropy: one block
 struct CrossEntropyArgs {
   const uint32_t* n_samples;
@@ -370,16 +374,21 @@ struct CrossEntropyArgs {
   const uint32_t* label;  // [B]
   float* d_logits;        // [B, 2] =
   StepRecord* record;
+  float weight;
+  uint32_t pad;
 };
 
-// record->translation_loss = sum of the parts, in order; record->loss = match_loss + alpha * translation_loss.
+// record->translation_loss = sum of the parts, in order (0 where part is null);
+// record->loss = match_weight * match_loss + alpha * translation_loss; record->cis_loss, contrast_loss = 0.
 // loss_total: one block, after cross_entropy
 struct LossTotalArgs {
   const uint32_t* n_parts;    // positives
-  const float* part;          // [positives, heads]
+  const float* part;          // [positives, heads], or null
   StepRecord* record;
   uint32_t heads;
   float alpha;
+  float match_weight;
+  uint32_t pad;
 };
 
 // out[j] (+)= sum over parts of part[p, j], in order; parts = ceil(*n / per).
@@ -528,6 +537,131 @@ struct TranslateColumnsArgs {
   float* d_u_part;
   uint32_t hidden;
   uint32_t pad;
+};
+
+// ---------------------------------------------------------------- cis: genes from the open peaks near them
+
+// The cis graph of a data set: the peaks near each gene. Constant.
+struct CisGraph {
+  const uint32_t* peak_ptr;   // [P + 1] edges of each peak
+  const uint32_t* gene;       // [E] gene of each edge, ascending within a peak
+  const uint32_t* peak;       // [E] peak of each edge
+  const uint32_t* bin;        // [E] distance bin, below SCX_CIS_BINS
+  const uint32_t* gene_ptr;   // [G + 1] edges of each gene, in by_gene
+  const uint32_t* by_gene;    // [E] edges by gene, ascending within it
+  const uint32_t* whole_ptr;  // [chromosomes + 1] in whole
+  const uint32_t* whole;      // [W] genes that take their whole chromosome and have no edges, by chromosome
+  uint32_t genes;             // G
+  uint32_t peaks;             // P
+  uint32_t chromosomes;
+  uint32_t n_whole;           // W
+};
+
+// The cis term of the positives. With f = exp(decay[bin]) / sqrt(H), q_g = q[g] + uq, s_e = q_g . k[row of e's peak],
+// t_g = q_g . uk, an edge e of gene g at a column u of its peak weighs w = f (s_e + value_u t_g), and
+//   near[i, g] = sum of w over the edges of g and the columns of positive i
+//                (a gene of `whole`: f of the last bin, q_g . sum of the positive's keys on the gene's chromosome)
+//   y[i, g]    = near + b_g + v_g . x_i, with x_i = [cell (R) | depth of RNA | depth of ATAC]; depths: (log(1 + n) - mean) / sd
+// Loss: sum over g of the cross-entropy of detection (level 0), or (y - expression)^2 / 2 (level 1), sum over positives / B.
+// Gene rows are all genes of the data set. "rows" are peak table rows; those without columns are left out.
+//
+// Forward, in this order; `cell` and b + v . x (into y and blind) come from linear_forward in between:
+// cis_place      place[p] = table row of peak p where it has columns, else SCX_NONE; x = peaks of the data set
+// cis_open       bit i % 32 of open[u, i / 32] = positive i has column u; x = columns
+// cis_values     value_score[g] = t_g; x = genes
+// cis_scores     score[e] = s_e of the edges of rows; x = rows
+// cis_near       near (=); x = genes, y = positives (tile_y 32)
+// cis_sums       sums[i, c] = sum of the keys of positive i on chromosome c; x = positives, y = chromosomes, one block each;
+//                where there are whole genes
+// cis_whole      near of whole genes (=); x = whole genes, one block each
+// cis_covariates x (=), x_blind (=, with 0 for the depth of RNA; where not null); x = elements of [positives, R + 2]
+// cis_loss       y += near, blind += near (where not null), d_y = weight / B slope, loss_part[i]; x = positives, one block each
+// cis_size       size_part[block], edge_part[block] = sum of |w|, number of (edge, column); x = rows; where sparsity is not 0
+// cis_total      record->cis_loss = sum of loss_part; record->loss += weight cis_loss + sparsity mean |w|;
+//                *edges = sum of edge_part (where sparsity is not 0); one block
+//
+// Backward, with D = sum over the positives of column u of d_y[i, g] + sparsity sign(w) / *edges:
+// cis_covariates_backward  d_cell[b] = d_x of the positive, or 0; x = elements of [B, R]
+// cis_backward_edges       d_score[e] = sum over u of f D, d_value[e] = sum over u of value f D;
+//                          decay_part[block, bin] = sum of w D; x = rows
+// cis_backward_sums        d_sums[i, c] = sum over the whole genes of c of f d_y[i, g] q_g; x = positives, y = chromosomes
+// cis_backward_rows        d_k[row] += sum over e of d_score q_g, and the d_sums of its columns' positives;
+//                          v_part[block] = sum over columns of value times those (=; where there are whole genes); x = rows
+// cis_backward_genes       d_q[g] += sum over e of d_score k + dt uk, dt = sum over e of d_value, and f d_y sums of whole genes;
+//                          u_part[block] = sum of that over genes; v_part[block] = sum of dt q_g;
+//                          decay_part[block, last bin] = sum of w d_y of whole genes, other bins 0; x = genes
+struct CisArgs {
+  CisGraph graph;
+  Columns columns;
+  Nodes genes;
+  Nodes peaks;
+  const uint32_t* gene_chrom;  // [G]
+  const uint32_t* peak_chrom;  // [P]
+  const float* q;              // [G, H]
+  const float* uq;             // [H]
+  const float* k;              // [R_p, H]
+  const float* uk;             // [H]
+  const float* decay;          // [SCX_CIS_BINS]
+  uint32_t* place;             // [P]
+  uint32_t* open;              // [U, ceil(positives / 32)]
+  float* value_score;          // [G]
+  float* score;                // [E]
+  float* sums;                 // [positives, chromosomes, H]
+  float* near;                 // [positives, G]
+  const float* cell;           // [B, R]
+  float* x;                    // [positives, R + 2]
+  float* x_blind;              // the same, or null
+  float* y;                    // [positives, G]
+  float* blind;                // the same, or null
+  float* d_y;                  // the same
+  float* loss_part;            // [positives]
+  float* size_part;            // [ceil(R_p / tile_x)]
+  uint32_t* edge_part;         // the same
+  uint32_t* edges;             // [1]
+  StepRecord* record;
+  const float* d_x;            // [positives, R + 2]
+  float* d_cell;               // [B, R]
+  float* d_score;              // [E]
+  float* d_value;              // [E]
+  float* d_sums;               // [positives, chromosomes, H]
+  float* d_q;                  // [G, H]
+  float* d_k;                  // [R_p, H]
+  float* u_part;               // [ceil(G / tile_x), H]
+  float* v_part;               // [ceil(R_p or G / tile_x), H]
+  float* decay_part;           // [ceil(R_p or G / tile_x), SCX_CIS_BINS]
+  uint32_t hidden;
+  uint32_t components;         // R
+  uint32_t level;
+  uint32_t pad;
+  float weight, sparsity;
+  float gene_mean, gene_sd;    // of log(1 + genes of a cell)
+  float peak_mean, peak_sd;    // of log(1 + peaks of a cell)
+};
+
+// ---------------------------------------------------------------- contrast: RNA and ATAC of a cell against all others
+
+// With a_i, b_i rows of positive i in the second halves of x_r and x_a [B, 2 H] and l = a b^T / sqrt(H): the loss is the mean over
+// positives of (lse(l[i, :]) + lse(l[:, i])) / 2 - l[i, i]. Nothing but 0 comes of a single positive.
+// contrast_logits    logits (=); x, y = positives
+// contrast_lines     lines[i] = (max, sum of exp) of row i, then of column i; loss_part[i]; x = positives, one block each
+// contrast_total     record->contrast_loss = sum of loss_part; record->loss += weight contrast_loss; one block
+// contrast_slopes    logits = weight d loss / d l / sqrt(H), in place; x, y = positives
+// contrast_backward  d_x_r, d_x_a (=): 0 in first halves; in second halves of positives slopes b and slopes^T a, of others 0;
+//                    x = samples, y = hidden columns, z = 0 for RNA, 1 for ATAC
+struct ContrastArgs {
+  const uint32_t* n_samples;
+  const uint32_t* n_positives;
+  const uint32_t* positive;  // [n], ascending
+  const float* x_r;          // [B, 2 H]
+  const float* x_a;
+  float* logits;             // [n, n]
+  float* lines;              // [n, 4]
+  float* loss_part;          // [n]
+  StepRecord* record;
+  float* d_x_r;              // [B, 2 H]
+  float* d_x_a;
+  uint32_t hidden;
+  float weight;
 };
 
 // ---------------------------------------------------------------- adam

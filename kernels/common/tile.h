@@ -1,4 +1,4 @@
-// Matrix fragments of the two precisions, and how they are read from shared memory.
+// Matrix fragments of the two precisions, and how they are read from shared memory; small helpers of all kernels.
 //
 // F32 keeps f32 in shared memory and splits each number into two TF32 parts as it loads a fragment; a product is three
 // tensor-core products (big x big, big x small, small x big): accurate like f32. Bf16 keeps bf16 and needs one.
@@ -16,6 +16,25 @@ namespace scx {
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 __device__ __forceinline__ uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+// The sum of every lane's x, in a fixed order, in every lane. The whole warp calls it.
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int bits = 16; bits > 0; bits /= 2) x += __shfl_xor_sync(0xffffffffu, x, bits);
+  return x;
+}
+
+// The sum of every thread's x, in a fixed order. The whole block calls it; the result is in thread 0.
+template <uint32_t THREADS>
+__device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
+  sums[threadIdx.x] = x;
+  __syncthreads();
+  for (uint32_t half = THREADS / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    __syncthreads();
+  }
+  return sums[0];
+}
 
 struct F32 {
   using Elem = float;

@@ -65,6 +65,8 @@ pub const TRANSLATE_CHUNK: u32 = 8192;
 pub const NORM_PARTS: u32 = 1024;
 /// Places a gene can have: one lane each.
 pub const MAX_TOP_K: u32 = 32;
+/// Distance bins of the cis graph.
+pub const CIS_BINS: u32 = 8;
 
 /// `Nodes` of `abi.h`.
 #[repr(C)]
@@ -382,6 +384,8 @@ pub struct LinearBackwardXArgs {
     pub out: u32,
     pub heads: u32,
     pub bias_column: u32,
+    pub add: u32,
+    pub pad: u32,
 }
 
 /// `LinearBackwardWArgs` of `abi.h`.
@@ -420,6 +424,8 @@ pub struct StepRecord {
     pub loss: f32,
     pub match_loss: f32,
     pub translation_loss: f32,
+    pub cis_loss: f32,
+    pub contrast_loss: f32,
     pub norm: f32,
     pub finite: u32,
     pub applied: u32,
@@ -436,6 +442,8 @@ pub struct CrossEntropyArgs {
     pub label: Ptr<u32>,
     pub d_logits: Ptr<f32>,
     pub record: Ptr<StepRecord>,
+    pub weight: f32,
+    pub pad: u32,
 }
 
 /// `LossTotalArgs` of `abi.h`.
@@ -447,6 +455,8 @@ pub struct LossTotalArgs {
     pub record: Ptr<StepRecord>,
     pub heads: u32,
     pub alpha: f32,
+    pub match_weight: f32,
+    pub pad: u32,
 }
 
 /// `ReducePartsArgs` of `abi.h`.
@@ -597,6 +607,97 @@ pub struct TranslateColumnsArgs {
     pub pad: u32,
 }
 
+/// `CisGraph` of `abi.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CisGraph {
+    pub peak_ptr: Ptr<u32>,
+    pub gene: Ptr<u32>,
+    pub peak: Ptr<u32>,
+    pub bin: Ptr<u32>,
+    pub gene_ptr: Ptr<u32>,
+    pub by_gene: Ptr<u32>,
+    pub whole_ptr: Ptr<u32>,
+    pub whole: Ptr<u32>,
+    pub genes: u32,
+    pub peaks: u32,
+    pub chromosomes: u32,
+    pub n_whole: u32,
+}
+
+/// `CisArgs` of `abi.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CisArgs {
+    pub graph: CisGraph,
+    pub columns: Columns,
+    pub genes: Nodes,
+    pub peaks: Nodes,
+    pub gene_chrom: Ptr<u32>,
+    pub peak_chrom: Ptr<u32>,
+    pub q: Ptr<f32>,
+    pub uq: Ptr<f32>,
+    pub k: Ptr<f32>,
+    pub uk: Ptr<f32>,
+    pub decay: Ptr<f32>,
+    pub place: Ptr<u32>,
+    pub open: Ptr<u32>,
+    pub value_score: Ptr<f32>,
+    pub score: Ptr<f32>,
+    pub sums: Ptr<f32>,
+    pub near: Ptr<f32>,
+    pub cell: Ptr<f32>,
+    pub x: Ptr<f32>,
+    pub x_blind: Ptr<f32>,
+    pub y: Ptr<f32>,
+    pub blind: Ptr<f32>,
+    pub d_y: Ptr<f32>,
+    pub loss_part: Ptr<f32>,
+    pub size_part: Ptr<f32>,
+    pub edge_part: Ptr<u32>,
+    pub edges: Ptr<u32>,
+    pub record: Ptr<StepRecord>,
+    pub d_x: Ptr<f32>,
+    pub d_cell: Ptr<f32>,
+    pub d_score: Ptr<f32>,
+    pub d_value: Ptr<f32>,
+    pub d_sums: Ptr<f32>,
+    pub d_q: Ptr<f32>,
+    pub d_k: Ptr<f32>,
+    pub u_part: Ptr<f32>,
+    pub v_part: Ptr<f32>,
+    pub decay_part: Ptr<f32>,
+    pub hidden: u32,
+    pub components: u32,
+    pub level: u32,
+    pub pad: u32,
+    pub weight: f32,
+    pub sparsity: f32,
+    pub gene_mean: f32,
+    pub gene_sd: f32,
+    pub peak_mean: f32,
+    pub peak_sd: f32,
+}
+
+/// `ContrastArgs` of `abi.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContrastArgs {
+    pub n_samples: Ptr<u32>,
+    pub n_positives: Ptr<u32>,
+    pub positive: Ptr<u32>,
+    pub x_r: Ptr<f32>,
+    pub x_a: Ptr<f32>,
+    pub logits: Ptr<f32>,
+    pub lines: Ptr<f32>,
+    pub loss_part: Ptr<f32>,
+    pub record: Ptr<StepRecord>,
+    pub d_x_r: Ptr<f32>,
+    pub d_x_a: Ptr<f32>,
+    pub hidden: u32,
+    pub weight: f32,
+}
+
 /// `Control` of `abi.h`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -715,6 +816,9 @@ args!(
     TranslateBackwardArgs,
     TranslateGenesReduceArgs,
     TranslateColumnsArgs,
+    CisGraph,
+    CisArgs,
+    ContrastArgs,
     Control,
     AdamNormArgs,
     AdamGuardArgs,

@@ -17,12 +17,14 @@ use super::arena::{Arena, Layout as Plan, Span};
 use super::gpu::{Event, Gpu, Kernels, Pinned, capture, driver};
 use super::pack::{Arranged, Packed, Packer, Sizes};
 use super::tape::{Pass, Program, Step, Tape};
-use super::workspace::{Frame, SLOTS, WorkPlan, Workspace, mask_words};
+use super::workspace::{Frame, SLOTS, Terms, WorkPlan, Workspace, mask_words};
 use crate::error::{Error, Result};
+use crate::graph::CisGraph;
 use crate::model::{Batch, Decisions, Dropout, Layout, Model, ModelConfig, Output, Want, sparse, spread};
 use crate::ops::adam::{AdamConfig, Rates};
 use crate::ops::attend::Selection;
-use crate::ops::{adam, attend, linear, pool, project, translate};
+use crate::ops::nodes::group;
+use crate::ops::{adam, attend, cis, linear, pool, project, translate};
 
 pub use profile::{OpTime, Profile, Spent, Staged};
 
@@ -82,10 +84,81 @@ struct State {
     norm_part: Span<f32>,
     control: Span<Control>,
     records: Span<StepRecord>,
+    cis: Option<Graph>,
+}
+
+/// The cis graph on the device.
+#[derive(Debug, Clone, Copy)]
+struct Graph {
+    peak_ptr: Span<u32>,
+    gene: Span<u32>,
+    peak: Span<u32>,
+    bin: Span<u32>,
+    gene_ptr: Span<u32>,
+    by_gene: Span<u32>,
+    whole_ptr: Span<u32>,
+    whole: Span<u32>,
+}
+
+impl Graph {
+    fn plan(l: &mut Plan, config: &ModelConfig, graph: &CisGraph) -> Self {
+        let edges = graph.len();
+        Graph {
+            peak_ptr: l.add("cis graph", config.peaks + 1),
+            gene: l.add("cis graph, genes", edges),
+            peak: l.add("cis graph, peaks", edges),
+            bin: l.add("cis graph, distances", edges),
+            gene_ptr: l.add("cis graph, of genes", config.genes + 1),
+            by_gene: l.add("cis graph, by gene", edges),
+            whole_ptr: l.add("cis graph, chromosomes", config.chromosomes + 1),
+            whole: l.add("cis graph, genes without edges", graph.whole.iter().filter(|w| **w).count()),
+        }
+    }
+
+    fn write(&self, arena: &Arena, config: &ModelConfig, graph: &CisGraph, gene_chrom: &[u32]) -> Result<()> {
+        let small = |x: &[usize]| x.iter().map(|&x| x as u32).collect::<Vec<u32>>();
+        let peak: Vec<u32> = (0..)
+            .zip(graph.peak_ptr.windows(2))
+            .flat_map(|(p, ends)| std::iter::repeat_n(p, ends[1] - ends[0]))
+            .collect();
+        let (gene_ptr, by_gene) = group(&graph.gene, config.genes);
+        let whole: Vec<u32> = (0..).zip(&graph.whole).filter(|x| *x.1).map(|x| x.0).collect();
+        let chrom: Vec<u32> = whole.iter().map(|&g| gene_chrom[g as usize]).collect();
+        let (whole_ptr, order) = group(&chrom, config.chromosomes);
+        arena.write(self.peak_ptr, &small(&graph.peak_ptr))?;
+        arena.write(self.gene, &graph.gene)?;
+        arena.write(self.peak, &peak)?;
+        arena.write(self.bin, &graph.bin.iter().map(|&b| u32::from(b)).collect::<Vec<u32>>())?;
+        arena.write(self.gene_ptr, &small(&gene_ptr))?;
+        arena.write(self.by_gene, &by_gene)?;
+        arena.write(self.whole_ptr, &small(&whole_ptr))?;
+        arena.write(self.whole, &order.iter().map(|&i| whole[i as usize]).collect::<Vec<u32>>())
+    }
+
+    fn args(&self, arena: &Arena, config: &ModelConfig) -> abi::CisGraph {
+        abi::CisGraph {
+            peak_ptr: arena.ptr(self.peak_ptr),
+            gene: arena.ptr(self.gene),
+            peak: arena.ptr(self.peak),
+            bin: arena.ptr(self.bin),
+            gene_ptr: arena.ptr(self.gene_ptr),
+            by_gene: arena.ptr(self.by_gene),
+            whole_ptr: arena.ptr(self.whole_ptr),
+            whole: arena.ptr(self.whole),
+            genes: config.genes as u32,
+            peaks: config.peaks as u32,
+            chromosomes: config.chromosomes as u32,
+            n_whole: self.whole.len as u32,
+        }
+    }
 }
 
 impl State {
-    fn plan(config: &ModelConfig, layout: &Layout) -> (Plan, impl FnOnce(Arena) -> State + use<>) {
+    fn plan(
+        config: &ModelConfig,
+        layout: &Layout,
+        graph: Option<&CisGraph>,
+    ) -> (Plan, impl FnOnce(Arena) -> State + use<>) {
         let mut starts = Vec::new();
         let mut len = 0usize;
         for e in layout.entries() {
@@ -102,6 +175,7 @@ impl State {
         let norm_part = l.add("norm", NORM_PARTS as usize);
         let control = l.add("control", 1);
         let records = l.add("records", SLOTS);
+        let cis = graph.map(|g| Graph::plan(&mut l, config, g));
         let build = move |arena| State {
             arena,
             starts,
@@ -117,6 +191,7 @@ impl State {
             norm_part,
             control,
             records,
+            cis,
         };
         (l, build)
     }
@@ -129,7 +204,7 @@ struct Key {
     sizes: Sizes,
     slot: usize,
     dropout: Option<u64>,
-    counts: bool,
+    terms: Terms,
 }
 
 /// Packed batches, in order, and the way back for their buffers.
@@ -269,6 +344,7 @@ pub struct Engine {
     precision: Precision,
     layout: Arc<Layout>,
     packer: Packer,
+    cis: Option<Arc<CisGraph>>,
     adam: AdamConfig,
     rates: Rates,
     state: State,
@@ -299,7 +375,8 @@ impl Engine {
     /// Puts a model on a device, with streams of its own. Moments start at zero.
     ///
     /// # Errors
-    /// A model that the kernels do not take (more than 32 places a gene); too little device memory.
+    /// A model that the kernels do not take (more than 32 places a gene), or whose cis term has no graph; too little device
+    /// memory.
     pub fn new(gpu: Arc<Gpu>, kernels: Kernels, model: &Model<f32>, precision: Precision) -> Result<Self> {
         let gpu = gpu.fork()?;
         let config = &model.config;
@@ -311,7 +388,11 @@ impl Engine {
             )));
         }
         let layout = model.params.layout().clone();
-        let (plan, build) = State::plan(config, &layout);
+        let cis = model.cis.clone().filter(|_| config.cis.is_some());
+        if config.cis.is_some() && cis.is_none() {
+            return Err(Error::Internal("the model has a cis term and no cis graph".into()));
+        }
+        let (plan, build) = State::plan(config, &layout, cis.as_deref());
         if plan.bytes() / 4 > u32::MAX as usize * 16 {
             return Err(Error::usage("--device cuda: the model has too many parameters; use --device cpu"));
         }
@@ -321,6 +402,9 @@ impl Engine {
         state.arena.write(state.peak_chrom, &f.peak_chrom)?;
         state.arena.write(state.gene_extra, &f.gene_extra)?;
         state.arena.write(state.peak_dna, &f.peak_dna)?;
+        if let (Some(on_device), Some(graph)) = (state.cis, &cis) {
+            on_device.write(&state.arena, config, graph, &f.gene_chrom)?;
+        }
         let slot = || {
             Ok::<_, Error>(Slot {
                 uploaded: gpu.event(false)?,
@@ -338,6 +422,7 @@ impl Engine {
             precision,
             layout,
             packer,
+            cis,
             adam,
             rates: Rates::constant(adam.lr),
             state,
@@ -460,7 +545,7 @@ impl Engine {
 
     /// Bytes of a workspace for batches of these sizes.
     pub fn workspace_bytes(&self, room: &Sizes) -> Result<usize> {
-        Ok(WorkPlan::new(self.config(), &self.kernels, *room)?.bytes())
+        Ok(WorkPlan::new(self.config(), self.cis.as_deref(), &self.kernels, *room)?.bytes())
     }
 
     /// Plans and allocates the workspace, so that batches of up to these sizes take no further allocation. A workspace
@@ -470,7 +555,7 @@ impl Engine {
             return Ok(());
         }
         let room = self.work.as_ref().map_or(*room, |w| w.plan.room.max(room));
-        let plan = WorkPlan::new(self.config(), &self.kernels, room)?;
+        let plan = WorkPlan::new(self.config(), self.cis.as_deref(), &self.kernels, room)?;
         self.gpu.synchronize()?;
         self.forget_programs();
         self.work = None;
@@ -512,7 +597,7 @@ impl Engine {
 
     /// What the plan gives memory to, the largest parts first, and the sum: bytes.
     pub fn memory_plan(&self) -> (Vec<(&'static str, usize)>, usize) {
-        let state = State::plan(self.config(), &self.layout).0;
+        let state = State::plan(self.config(), &self.layout, self.cis.as_deref()).0;
         let mut parts = state.largest();
         let mut total = state.bytes();
         if let Some(w) = &self.work {
@@ -560,14 +645,19 @@ impl Engine {
             grad: &|name| param(state.g, name),
             record: state.arena.ptr(state.records).add(key.slot),
             dropout: key.dropout,
-            counts: key.counts,
+            graph: state.cis.map(|g| g.args(&state.arena, config)),
+            terms: key.terms,
+            training: key.last >= Pass::Backward,
         };
         let mut tape = Tape::default();
         project::cuda::record(&mut tape, &frame)?;
+        cis::cuda::record_tables(&mut tape, &frame)?;
         translate::cuda::record(&mut tape, &frame)?;
         attend::cuda::record(&mut tape, &frame)?;
         pool::cuda::record(&mut tape, &frame)?;
         linear::cuda::record(&mut tape, &frame)?;
+        linear::cuda::record_contrast(&mut tape, &frame)?;
+        cis::cuda::record(&mut tape, &frame)?;
         let arenas = adam::cuda::Arenas {
             p: state.arena.ptr(state.p),
             g: state.arena.ptr(state.g),
@@ -623,7 +713,7 @@ impl Engine {
     ) -> Result<R> {
         self.reserve_buffers()?;
         let slot = self.workspace()?.plan.slot.clone();
-        let (packer, rates) = (self.packer.clone(), self.rates);
+        let (packer, rates, terms) = (self.packer.clone(), self.rates, self.training());
         let (give, take) = channel::<Pinned>();
         let workers = self.buffers.len().saturating_sub(SLOTS).max(1).min(count.max(1));
         for buffer in self.buffers.drain(..) {
@@ -643,7 +733,7 @@ impl Engine {
                     return left;
                 }
                 let pack = || {
-                    let arranged = packer.arrange(&make(i), true)?;
+                    let arranged = packer.arrange(&make(i), terms)?;
                     let step = first_step + i as u64;
                     Ok(arranged.pack(&slot, packer.config.genes, step, rates.at(step), buffer))
                 };
@@ -723,7 +813,7 @@ impl Engine {
     /// Gives a training step to the device and does not wait for it; at most [`SLOTS`] are under way.
     pub(crate) fn submit(&mut self, packed: Packed, seed: u64) -> Result<()> {
         let began = Instant::now();
-        let started = self.start(packed, Pass::Update, Some(seed), false);
+        let started = self.start(packed, Pass::Update, Some(seed), self.training());
         self.spent.submit += began.elapsed().as_secs_f64();
         started.map(|_| ())
     }
@@ -739,12 +829,12 @@ impl Engine {
 
     /// Gives a packed batch to the device: upload on the copy stream, the program behind it on the compute stream. Waits
     /// only where both slots are under way.
-    fn start(&mut self, packed: Packed, last: Pass, dropout: Option<u64>, counts: bool) -> Result<usize> {
+    fn start(&mut self, packed: Packed, last: Pass, dropout: Option<u64>, terms: Terms) -> Result<usize> {
         let slot = self.next;
         if self.slots[slot].flight.is_some() {
             return Err(Error::Internal("a slot was used before its step was collected".into()));
         }
-        if let Err(e) = self.launch(slot, &packed, last, dropout, counts) {
+        if let Err(e) = self.launch(slot, &packed, last, dropout, terms) {
             // Its uploads may be under way: the buffer is free again only behind them.
             let _ = self.gpu.synchronize();
             self.buffers.push(packed.pinned);
@@ -755,7 +845,7 @@ impl Engine {
         Ok(slot)
     }
 
-    fn launch(&mut self, slot: usize, packed: &Packed, last: Pass, dropout: Option<u64>, counts: bool) -> Result<()> {
+    fn launch(&mut self, slot: usize, packed: &Packed, last: Pass, dropout: Option<u64>, terms: Terms) -> Result<()> {
         let work = self.workspace()?;
         let room = work.plan.room;
         if !room.holds(&packed.sizes) {
@@ -770,7 +860,7 @@ impl Engine {
         }
         self.slots[slot].uploaded.record(&copy)?;
         self.slots[slot].uploaded.hold(self.gpu.compute())?;
-        let key = Key { last, sizes: packed.sizes.bucket(&self.packer.config, &room), slot, dropout, counts };
+        let key = Key { last, sizes: packed.sizes.bucket(&self.packer.config, &room), slot, dropout, terms };
         self.execute(&key)?;
         let offset = self.state.records.offset + slot * size_of::<StepRecord>();
         let (gpu, state) = (&self.gpu, &self.state);
@@ -790,9 +880,34 @@ impl Engine {
         Ok((record, packed.pinned))
     }
 
+    /// What a training step computes.
+    fn training(&self) -> Terms {
+        let c = self.config();
+        Terms {
+            translate: c.alpha != 0.0,
+            counts: false,
+            cis: self.cis.is_some(),
+            blind: false,
+            contrast: c.contrast > 0.0,
+        }
+    }
+
+    /// What a forward pass computes: as [`Model::run`].
+    fn wanted(&self, want: Want) -> Terms {
+        let (c, cis) = (self.config(), self.cis.is_some());
+        let by_cis = want.translation && c.translates_by_cis();
+        Terms {
+            translate: want.translation && (!by_cis || c.alpha != 0.0) || want.counts,
+            counts: want.counts,
+            cis: cis && (want.cis || by_cis),
+            blind: cis && (want.cis || by_cis),
+            contrast: false,
+        }
+    }
+
     /// Arranges a batch and makes room for it.
-    fn arrange(&mut self, batch: &Batch<f32>, translating: bool) -> Result<(Arranged, Pinned)> {
-        let arranged = self.packer.arrange(batch, translating)?;
+    fn arrange(&mut self, batch: &Batch<f32>, terms: Terms) -> Result<(Arranged, Pinned)> {
+        let arranged = self.packer.arrange(batch, terms)?;
         if !self.work.as_ref().is_some_and(|w| w.plan.room.holds(&arranged.sizes)) {
             // With a quarter over, so that batches that grow little by little do not end in a new plan each.
             match self.reserve(&arranged.sizes.with_slack(self.config()), |_, _| None) {
@@ -811,17 +926,16 @@ impl Engine {
     fn once(
         &mut self,
         batch: &Batch<f32>,
-        translating: bool,
+        terms: Terms,
         last: Pass,
         dropout: Option<Dropout>,
-        counts: bool,
     ) -> Result<(StepRecord, Arranged)> {
-        let (arranged, buffer) = self.arrange(batch, translating)?;
+        let (arranged, buffer) = self.arrange(batch, terms)?;
         let genes = self.config().genes;
         let slot_layout = &self.workspace()?.plan.slot;
         let step = dropout.map_or(0, |d| d.step);
         let packed = arranged.pack(slot_layout, genes, step, self.rates.at(step), buffer);
-        let slot = self.start(packed, last, dropout.map(|d| d.seed), counts)?;
+        let slot = self.start(packed, last, dropout.map(|d| d.seed), terms)?;
         let (record, buffer) = self.collect(slot)?;
         self.buffers.push(buffer);
         Ok((record, arranged))
@@ -829,20 +943,28 @@ impl Engine {
 
     /// A forward pass without dropout, as [`Model::forward`]. Node-level outputs are the CPU's to compute.
     pub fn forward(&mut self, batch: &Batch<f32>, want: Want) -> Result<Output<f32>> {
-        let translating = want.translation || want.counts;
-        let (record, arranged) = self.once(batch, translating, Pass::Forward, None, want.counts)?;
-        self.output(&record, &arranged, want)
+        let terms = self.wanted(want);
+        let (record, arranged) = self.once(batch, terms, Pass::Forward, None)?;
+        self.output(&record, &arranged, want, terms)
     }
 
     /// A forward and backward pass; gradients are added to the device's ([`Engine::grads`], [`Engine::zero_grads`]).
     pub fn gradients(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>, want: Want) -> Result<Output<f32>> {
-        let (record, arranged) = self.once(batch, true, Pass::Backward, dropout, want.counts)?;
-        self.output(&record, &arranged, want)
+        let (wanted, training) = (self.wanted(want), self.training());
+        let terms = Terms {
+            translate: wanted.translate || training.translate,
+            counts: wanted.counts,
+            cis: training.cis,
+            blind: wanted.blind,
+            contrast: training.contrast,
+        };
+        let (record, arranged) = self.once(batch, terms, Pass::Backward, dropout)?;
+        self.output(&record, &arranged, want, terms)
     }
 
     /// A whole step: forward, backward, and the parameters moved. Losses of the batch before the move.
     pub fn train_step(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<StepRecord> {
-        Ok(self.once(batch, true, Pass::Update, dropout, false)?.0)
+        Ok(self.once(batch, self.training(), Pass::Update, dropout)?.0)
     }
 
     /// Runs a training step op by op and lets `hook` look at the device's memory before and after each pass of each op,
@@ -859,10 +981,12 @@ impl Engine {
         mut hook: impl FnMut(&Probe<'_>, Moment<'_>) -> Result<bool>,
     ) -> Result<()> {
         if roomy {
-            let need = self.packer.arrange(batch, true)?.sizes;
+            let need = self.packer.arrange(batch, self.training())?.sizes;
             self.reserve(&need.more(self.config()), |_, _| None)?;
         }
-        let (arranged, buffer) = self.arrange(batch, true)?;
+        let terms = self.training();
+        let terms = Terms { counts: counts && terms.translate, ..terms };
+        let (arranged, buffer) = self.arrange(batch, terms)?;
         let genes = self.config().genes;
         let step = dropout.map_or(0, |d| d.step);
         let work = self.workspace()?;
@@ -874,7 +998,7 @@ impl Engine {
         }
         self.gpu.synchronize()?;
         let sizes = packed.sizes.bucket(&self.packer.config, &work.plan.room);
-        let key = Key { last: Pass::Update, sizes, slot: 0, dropout: dropout.map(|d| d.seed), counts };
+        let key = Key { last: Pass::Update, sizes, slot: 0, dropout: dropout.map(|d| d.seed), terms };
         let program = self.record(&key)?;
         let probe = Probe { engine: self, arranged: &arranged };
         let (mut first, steps) = (0, program.steps());
@@ -906,19 +1030,25 @@ impl Engine {
             Ok(true)
         })?;
         let work = self.workspace()?;
-        let active = if sizes.positives == 0 {
+        let active = if sizes.positives == 0 || !self.training().translate {
             0
         } else {
             let all = work.arena.read(work.plan.spans.n_active, self.config().heads)?;
             all.iter().map(|&n| u64::from(n)).sum()
         };
         let bucket = sizes.bucket(&self.packer.config, &work.plan.room);
-        let key = Key { last: Pass::Update, sizes: bucket, slot: 0, dropout: dropout.map(|d| d.seed), counts: false };
+        let key = Key {
+            last: Pass::Update,
+            sizes: bucket,
+            slot: 0,
+            dropout: dropout.map(|d| d.seed),
+            terms: self.training(),
+        };
         Ok((self.record(&key)?, sizes, active))
     }
 
     /// What a pass brings back, read from the workspace.
-    fn output(&self, record: &StepRecord, a: &Arranged, want: Want) -> Result<Output<f32>> {
+    fn output(&self, record: &StepRecord, a: &Arranged, want: Want, terms: Terms) -> Result<Output<f32>> {
         let c = self.config();
         let work = self.workspace()?;
         let (n, spans) = (a.sizes.samples as usize, &work.plan.spans);
@@ -926,8 +1056,8 @@ impl Engine {
             loss: record.loss,
             match_loss: record.match_loss,
             translation_loss: record.translation_loss,
-            cis_loss: 0.0,
-            contrast_loss: 0.0,
+            cis_loss: record.cis_loss,
+            contrast_loss: record.contrast_loss,
             cis: Vec::new(),
             cis_blind: Vec::new(),
             logits: work.arena.read(spans.logits, 2 * n)?,
@@ -938,13 +1068,25 @@ impl Engine {
             nodes: Vec::new(),
             decisions: None,
         };
-        let predicted = if (want.translation || want.counts || want.decisions) && !a.positives.is_empty() {
-            self.predicted(a)?
-        } else {
-            Vec::new()
-        };
+        let predicted = if terms.translate && !a.positives.is_empty() { self.predicted(a)? } else { Vec::new() };
         let per = c.heads * c.genes;
-        if want.translation || want.counts {
+        let by_cis = want.translation && c.translates_by_cis();
+        let predictions = |span: Span<f32>| -> Result<Vec<Vec<f32>>> {
+            let all = work.arena.read(span, a.positives.len() * c.genes)?;
+            Ok(all.chunks_exact(c.genes).map(<[f32]>::to_vec).collect())
+        };
+        if terms.blind && !a.positives.is_empty() {
+            let blind = predictions(spans.cis_blind)?;
+            if by_cis {
+                let decide = |row: &Vec<f32>| row.iter().map(|&y| u8::from(y > 0.0)).collect();
+                out.translation = spread(&a.positives, n, blind.iter().map(decide).collect());
+            }
+            if want.cis {
+                out.cis = spread(&a.positives, n, predictions(spans.cis_y)?);
+                out.cis_blind = spread(&a.positives, n, blind);
+            }
+        }
+        if (want.translation || want.counts) && !by_cis {
             out.translation = spread(&a.positives, n, predicted.chunks_exact(per).map(<[u8]>::to_vec).collect());
         }
         if want.counts {

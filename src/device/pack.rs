@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::abi::{ATTEND_GENES, AttendBlock, AttendTile, Columns, Nodes, POOL_ENTRIES, PoolChunk, Ptr};
 use super::arena::{Layout, Span};
 use super::gpu::Pinned;
+use super::workspace::Terms;
 use crate::error::{Error, Result};
 use crate::model::{Batch, Features, ModelConfig};
 use crate::ops::nodes::NodeSet;
@@ -381,12 +382,14 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    /// Node lists, columns and work lists of a batch; `translating` where it has positives that are to be translated.
-    pub fn arrange(&self, batch: &Batch<f32>, translating: bool) -> Result<Arranged> {
+    /// Node lists, columns and work lists of a batch for these terms.
+    pub fn arrange(&self, batch: &Batch<f32>, terms: Terms) -> Result<Arranged> {
         batch.validate(&self.features)?;
+        let by_column = terms.translate || terms.cis;
+        let any = by_column || terms.contrast;
         let positives: Vec<usize> =
-            if translating { (0..batch.len()).filter(|&i| batch.label[i] == 1).collect() } else { Vec::new() };
-        let all = !positives.is_empty();
+            if any { (0..batch.len()).filter(|&i| batch.label[i] == 1).collect() } else { Vec::new() };
+        let all = by_column && !positives.is_empty();
         let ((genes, gene_chunks), (peaks, peak_chunks, columns)) = rayon::join(
             || {
                 let genes = NodeSet::new(&batch.rna, &self.features.gene_chrom, all);
@@ -599,8 +602,8 @@ impl Arranged {
                 row_ptr[i] += row_ptr[i - 1];
             }
             w.put(s.column_row_ptr, &row_ptr);
-            w.put_from(s.positive, self.positives.iter().map(|&i| i as u32));
         }
+        w.put_from(s.positive, self.positives.iter().map(|&i| i as u32));
         let ranges = w.ranges;
         Packed { sizes: *z, pinned, ranges }
     }

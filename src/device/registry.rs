@@ -72,6 +72,13 @@ entries! {
     "translate" "translate_backward":
         ["translate_backward_keys", "translate_backward_genes"]
         ["translate_backward_genes_reduce", "translate_backward_columns"];
+    "cis" "cis":
+        []
+        ["cis_place", "cis_open", "cis_values", "cis_scores", "cis_near", "cis_sums", "cis_whole", "cis_covariates",
+         "cis_loss", "cis_size", "cis_total", "cis_covariates_backward", "cis_backward_edges", "cis_backward_sums",
+         "cis_backward_rows", "cis_backward_genes"];
+    "contrast" "contrast":
+        [] ["contrast_logits", "contrast_lines", "contrast_total", "contrast_slopes", "contrast_backward"];
     "head" "head":
         []
         ["linear_forward", "linear_backward_x", "linear_backward_w", "head_gate", "cross_entropy", "loss_total",
@@ -80,7 +87,7 @@ entries! {
 }
 
 /// The ops, in the order of a step.
-pub const OPS: [&str; 6] = ["project", "attend", "pool", "head", "translate", "adam"];
+pub const OPS: [&str; 8] = ["project", "attend", "pool", "head", "contrast", "cis", "translate", "adam"];
 
 /// A source file that comes with the program.
 #[derive(Debug, Clone, Copy)]

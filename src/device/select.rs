@@ -100,9 +100,6 @@ impl Device {
 impl CudaDevice {
     /// An engine with a model on this device.
     pub fn engine(&self, model: &Model<f32>) -> Result<Engine> {
-        if model.config.cis.is_some() {
-            return Err(Error::usage("the run has a cis term, which is for the CPU: take --device cpu"));
-        }
         Engine::new(self.gpu.clone(), self.kernels.clone(), model, self.precision)
     }
 }

@@ -40,8 +40,13 @@ pub struct Tape {
 impl Tape {
     /// An op: how it computes, and how its gradients go back.
     pub fn op(&mut self, op: &'static str, forward: Vec<Launch>, backward: Vec<Launch>) {
-        self.forward.push(Step { op, pass: Pass::Forward, launches: forward });
-        self.backward.push(Step { op, pass: Pass::Backward, launches: backward });
+        for (list, pass, launches) in
+            [(&mut self.forward, Pass::Forward, forward), (&mut self.backward, Pass::Backward, backward)]
+        {
+            if !launches.is_empty() {
+                list.push(Step { op, pass, launches });
+            }
+        }
     }
 
     /// What happens to the parameters once all gradients are there.

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use super::abi::{self, MASK_GENES, PROJECT_CHUNK, Ptr, TRANSLATE_CHUNK};
+use super::abi::{self, CIS_BINS, MASK_GENES, PROJECT_CHUNK, Ptr, TRANSLATE_CHUNK};
 use super::arena::{Arena, Layout, Span};
 use super::gpu::{Gpu, Kernels};
 use super::pack::{BatchPtrs, Sizes, SlotLayout};
 use crate::error::{Error, Result};
+use crate::graph::CisGraph;
 use crate::model::ModelConfig;
 
 macro_rules! regions {
@@ -59,6 +60,17 @@ struct Lengths {
     pool_part: usize,
     weight_part: usize,
     chromosome_part: usize,
+    /// Of the cis term, all 0 without: 1, edges of the graph, peaks of the data set, numbers of a cell, (peaks, chromosomes)
+    /// of the sums for genes that take their whole chromosome, blocks that write partial gradients, and those of its size.
+    cis: usize,
+    edges: usize,
+    peaks: usize,
+    components: usize,
+    whole_chromosomes: usize,
+    cis_blocks: usize,
+    size_blocks: usize,
+    /// 1 with a contrastive term, else 0.
+    contrast: usize,
 }
 
 regions! {
@@ -119,6 +131,32 @@ regions! {
     active: u32 = |n: &Lengths| n.heads * n.genes;
     n_active: u32 = |n: &Lengths| n.heads;
     d_keys: f32 = |n: &Lengths| n.columns * n.h;
+    cis_place: u32 = |n: &Lengths| n.peaks;
+    cis_open: u32 = |n: &Lengths| n.cis * n.columns * n.n.div_ceil(32);
+    cis_value_score: f32 = |n: &Lengths| n.cis * n.genes;
+    cis_score: f32 = |n: &Lengths| n.edges;
+    cis_d_score: f32 = |n: &Lengths| n.edges;
+    cis_d_value: f32 = |n: &Lengths| n.edges;
+    cis_sums: f32 = |n: &Lengths| n.n * n.whole_chromosomes * n.h;
+    cis_d_sums: f32 = |n: &Lengths| n.n * n.whole_chromosomes * n.h;
+    cis_near: f32 = |n: &Lengths| n.cis * n.n * n.genes;
+    cis_y: f32 = |n: &Lengths| n.cis * n.n * n.genes;
+    cis_blind: f32 = |n: &Lengths| n.cis * n.n * n.genes;
+    cis_d_y: f32 = |n: &Lengths| n.cis * n.n * n.genes;
+    cis_cell: f32 = |n: &Lengths| n.b * n.components;
+    cis_d_cell: f32 = |n: &Lengths| n.b * n.components;
+    cis_x: f32 = |n: &Lengths| n.cis * n.n * (n.components + 2);
+    cis_x_blind: f32 = |n: &Lengths| n.cis * n.n * (n.components + 2);
+    cis_d_x: f32 = |n: &Lengths| n.cis * n.n * (n.components + 2);
+    cis_loss_part: f32 = |n: &Lengths| n.cis * n.n;
+    cis_size_part: f32 = |n: &Lengths| n.size_blocks;
+    cis_edge_part: u32 = |n: &Lengths| n.size_blocks;
+    cis_edges: u32 = |n: &Lengths| n.cis;
+    cis_v_part: f32 = |n: &Lengths| n.cis_blocks * n.h;
+    cis_decay_part: f32 = |n: &Lengths| n.cis_blocks * CIS_BINS as usize;
+    contrast_logits: f32 = |n: &Lengths| n.contrast * n.n * n.n;
+    contrast_lines: f32 = |n: &Lengths| n.contrast * 4 * n.n;
+    contrast_part: f32 = |n: &Lengths| n.contrast * n.n;
     translate_part: f32 = |n: &Lengths| n.columns.div_ceil(TRANSLATE_CHUNK as usize) * n.genes * n.h;
 }
 
@@ -141,8 +179,8 @@ pub(crate) struct WorkPlan {
 }
 
 impl WorkPlan {
-    /// A workspace for batches of up to `room`.
-    pub fn new(config: &ModelConfig, kernels: &Kernels, room: Sizes) -> Result<Self> {
+    /// A workspace for batches of up to `room`; `graph` is that of the cis term, where there is one.
+    pub fn new(config: &ModelConfig, graph: Option<&CisGraph>, kernels: &Kernels, room: Sizes) -> Result<Self> {
         let tile = |name: &str| Ok::<_, Error>(kernels.get(name)?.shape().tile_x as usize);
         let z = |x: u32| x as usize;
         let (h, d) = (config.hidden, config.embedding_dim);
@@ -150,6 +188,9 @@ impl WorkPlan {
         let slice = h / config.heads;
         let parts = |rows: usize| rows.div_ceil(PROJECT_CHUNK as usize);
         let (gr, pr) = (z(room.gene_rows), z(room.peak_rows));
+        let per_cis = |x: usize| if graph.is_some() { x } else { 0 };
+        let gene_blocks = per_cis(config.genes.div_ceil(tile("cis_backward_genes")?));
+        let row_blocks = per_cis(pr.div_ceil(tile("cis_backward_rows")?).max(pr.div_ceil(tile("cis_backward_edges")?)));
         let lengths = Lengths {
             b: z(room.samples),
             n: z(room.positives),
@@ -170,6 +211,7 @@ impl WorkPlan {
                 pr.div_ceil(tile("attend_backward_columns")?),
                 config.genes.div_ceil(tile("translate_backward_genes_reduce")?),
                 pr.div_ceil(tile("translate_backward_columns")?),
+                gene_blocks,
             ]
             .into_iter()
             .fold(1, usize::max),
@@ -177,6 +219,14 @@ impl WorkPlan {
                 * (z(room.gene_chunks) * (gene_width + 1)).max(z(room.peak_chunks) * (peak_width + 1)),
             weight_part: (parts(gr) * h * (d + config.gene_extra)).max(parts(pr) * h * (d + config.dna_length)),
             chromosome_part: parts(gr.max(pr)) * config.chromosomes * h,
+            cis: per_cis(1),
+            edges: graph.map_or(0, CisGraph::len),
+            peaks: per_cis(config.peaks),
+            components: config.cis.as_ref().map_or(0, |c| c.components),
+            whole_chromosomes: if graph.is_some_and(|g| g.whole.contains(&true)) { config.chromosomes } else { 0 },
+            cis_blocks: gene_blocks.max(row_blocks),
+            size_blocks: per_cis(pr.div_ceil(tile("cis_size")?)),
+            contrast: usize::from(config.contrast > 0.0),
         };
         let slot = SlotLayout::new(&room);
         let mut layout = Layout::default();
@@ -217,6 +267,21 @@ impl Workspace {
     }
 }
 
+/// What a program computes beside the matching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Terms {
+    /// The published translation.
+    pub translate: bool,
+    /// Its exact counts, as well.
+    pub counts: bool,
+    /// The cis term.
+    pub cis: bool,
+    /// The cis term from ATAC alone, as well.
+    pub blind: bool,
+    /// The contrastive term.
+    pub contrast: bool,
+}
+
 /// All that an op needs to record its launches: kernels, sizes, addresses.
 pub(crate) struct Frame<'a> {
     pub kernels: &'a Kernels,
@@ -234,11 +299,30 @@ pub(crate) struct Frame<'a> {
     pub record: Ptr<abi::StepRecord>,
     /// Seed of the dropout; none in evaluation.
     pub dropout: Option<u64>,
-    /// Are exact counts of the translation wanted?
-    pub counts: bool,
+    /// The graph of the cis term, on the device.
+    pub graph: Option<abi::CisGraph>,
+    /// What is computed beside the matching.
+    pub terms: Terms,
+    /// Are gradients computed?
+    pub training: bool,
 }
 
 impl Frame<'_> {
+    /// Is there anything to translate?
+    pub fn translates(&self) -> bool {
+        self.terms.translate && self.sizes.positives > 0
+    }
+
+    /// The graph of the cis term, where there is anything to predict.
+    pub fn predicts(&self) -> Option<abi::CisGraph> {
+        self.graph.filter(|_| self.terms.cis && self.sizes.positives > 0)
+    }
+
+    /// Is there anything to tell apart?
+    pub fn contrasts(&self) -> bool {
+        self.terms.contrast && self.sizes.positives > 0
+    }
+
     /// A launch over `grid`, which is computed from the kernel's tile.
     pub fn launch<A: abi::Args>(
         &self,
@@ -276,10 +360,22 @@ impl Frame<'_> {
         self.config.genes as u32
     }
 
-    /// `out (+)= Σ parts`, where there is a part for each `per` items of `n`.
+    /// `out (+)= Σ parts` of `u_part`, where there is a part for each `per` items of `n`.
     pub fn reduce(&self, n: Ptr<u32>, per: u32, out: Ptr<f32>, add: bool) -> Result<super::gpu::Launch> {
-        let width = self.hidden();
-        let args = abi::ReducePartsArgs { n, part: self.w.u_part, out, per, width, add: u32::from(add), pad: 0 };
+        self.reduce_from(self.w.u_part, self.hidden(), n, per, out, add)
+    }
+
+    /// As [`Frame::reduce`], of other parts, `width` wide.
+    pub fn reduce_from(
+        &self,
+        part: Ptr<f32>,
+        width: u32,
+        n: Ptr<u32>,
+        per: u32,
+        out: Ptr<f32>,
+        add: bool,
+    ) -> Result<super::gpu::Launch> {
+        let args = abi::ReducePartsArgs { n, part, out, per, width, add: u32::from(add), pad: 0 };
         self.launch("reduce_parts", |s| [width.div_ceil(s.tile_x), 1, 1], &args)
     }
 }

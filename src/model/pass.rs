@@ -300,22 +300,28 @@ impl<T: Real> Model<T> {
             let f = &self.features;
             let at = Places { graph, rows: &peaks.rows, gene_chrom: &f.gene_chrom, peak_chrom: &f.peak_chrom };
             let (near, edges) = cis(&mut tape, at, cols.clone(), q, k, p.get("cis.decay"));
-            let (w, b) = p.head("cis.cell");
-            let cell = pooled(&mut tape, mean_a, w, b, 1, vec![T::of(1.0); n]);
-            let cell = rows(&mut tape, cell, chosen);
-            let depths = positives.iter().flat_map(|&i| term.depths(genes.count(i), peaks.count(i))).map(T::of);
-            let depths = tape.value(depths.collect(), [positives.len(), 2]);
-            let x = concat(&mut tape, cell, depths);
+            let cell = (term.components > 0).then(|| {
+                let (w, b) = p.head("cis.cell");
+                let cell = pooled(&mut tape, mean_a, w, b, 1, vec![T::of(1.0); n]);
+                rows(&mut tape, cell, chosen)
+            });
+            // Numbers of the cell, where there are any, and depths.
+            let covariates = |tape: &mut Tape<'_, T>, depths: Vec<T>| {
+                let depths = tape.value(depths, [positives.len(), 2]);
+                cell.map_or(depths, |cell| concat(tape, cell, depths))
+            };
+            let depths: Vec<T> =
+                positives.iter().flat_map(|&i| term.depths(genes.count(i), peaks.count(i))).map(T::of).collect();
+            let x = covariates(&mut tape, depths.clone());
             let (w, b) = p.head("cis.gene");
             let own = linear(&mut tape, x, w, b);
             let y = add(&mut tape, own, near);
             if run.want.cis || run.want.translation {
                 // At the mean depth of RNA, which a cell without RNA does not tell: a pass of its own, so that nothing of the
                 // RNA comes in, not even by rounding.
-                let mut depth = tape.get(depths).to_vec();
-                depth.iter_mut().step_by(2).for_each(|d| *d = T::of(0.0));
-                let depths = tape.value(depth, [positives.len(), 2]);
-                let x = concat(&mut tape, cell, depths);
+                let mut depths = depths;
+                depths.iter_mut().step_by(2).for_each(|d| *d = T::of(0.0));
+                let x = covariates(&mut tape, depths);
                 let own = linear(&mut tape, x, w, b);
                 let alone = add(&mut tape, own, near);
                 let rows = |y: &[T]| y.chunks_exact(c.genes).map(<[T]>::to_vec).collect::<Vec<_>>();

@@ -318,17 +318,10 @@ impl TrainConfig {
 
     /// Refuses options that only the CPU has. The message names the flag.
     pub fn check_for_cuda(&self) -> Result<()> {
-        let asked = [
-            ("translate-genes", self.translate_genes.is_some()),
-            ("lazy-adam", self.lazy_adam),
-            ("cis-weight", self.cis.weight > 0.0),
-            ("contrast", self.contrast > 0.0),
-            ("match-weight", self.match_weight != 1.0),
-        ];
+        let asked = [("translate-genes", self.translate_genes.is_some()), ("lazy-adam", self.lazy_adam)];
         match asked.iter().find(|a| a.1) {
             Some((flag, _)) => {
-                let fix = if self.recipe == "default" { "take --recipe large-batch" } else { "leave it out" };
-                Err(Error::usage(format!("--{flag}: is for the CPU; {fix}, or take --device cpu")))
+                Err(Error::usage(format!("--{flag}: is for the CPU; leave it out, or take --device cpu")))
             }
             None => Ok(()),
         }

@@ -1051,8 +1051,13 @@ impl<'n> OnDevice<'_, 'n> {
         let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
         let (r, buffer) = self.engine.settle()?;
         self.feed.free(buffer);
-        let losses =
-            Losses { loss: r.loss, matching: r.match_loss, translation: r.translation_loss, cis: 0.0, contrast: 0.0 };
+        let losses = Losses {
+            loss: r.loss,
+            matching: r.match_loss,
+            translation: r.translation_loss,
+            cis: r.cis_loss,
+            contrast: r.contrast_loss,
+        };
         if r.applied == 1 {
             return steps.took(numbers, losses, self.from, self.began);
         }

@@ -105,11 +105,11 @@ impl Engine {
 
     /// Takes a training step on a batch, then holds the engine so that parts of the step can be repeated and timed.
     pub fn stage(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<Staged<'_>> {
-        let (_, arranged) = self.once(batch, true, Pass::Update, dropout, false)?;
+        let (_, arranged) = self.once(batch, self.training(), Pass::Update, dropout)?;
         let slot = (self.next + SLOTS - 1) % SLOTS;
         let room = self.workspace()?.plan.room;
         let sizes = arranged.sizes.bucket(&self.packer.config, &room);
-        let key = Key { last: Pass::Update, sizes, slot, dropout: dropout.map(|d| d.seed), counts: false };
+        let key = Key { last: Pass::Update, sizes, slot, dropout: dropout.map(|d| d.seed), terms: self.training() };
         let program = self.record(&key)?;
         Ok(Staged { engine: self, program })
     }
@@ -119,7 +119,7 @@ impl Engine {
         let (mut pack, mut upload, mut upload_bytes) = (Vec::new(), Vec::new(), 0);
         for _ in 0..rounds.max(1) {
             let began = Instant::now();
-            let (arranged, buffer) = self.arrange(batch, true)?;
+            let (arranged, buffer) = self.arrange(batch, self.training())?;
             let genes = self.config().genes;
             let packed = arranged.pack(&self.workspace()?.plan.slot, genes, 0, self.rates.at(0), buffer);
             pack.push(began.elapsed().as_secs_f64());

@@ -8,6 +8,8 @@
 //! Cost: 2 H flops an edge of the batch forward and 4 H backward, and one addition an edge and cell; on NeurIPS-2021 (0.5
 //! million edges) 0.4 GFLOP a step, however large the batch, where `translate` takes hundreds.
 
+pub(crate) mod cuda;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;

@@ -1,8 +1,10 @@
-//! The matching head on the device: launches of `kernels/head.cu`.
+//! The matching head on the device: launches of `kernels/head.cu`; and the contrastive loss, `kernels/contrast.cu`.
 
 use crate::device::abi::{
-    CrossEntropyArgs, HeadGateArgs, LinearBackwardWArgs, LinearBackwardXArgs, LinearForwardArgs, LossTotalArgs, Ptr,
+    ContrastArgs, CrossEntropyArgs, HeadGateArgs, LaunchShape, LinearBackwardWArgs, LinearBackwardXArgs,
+    LinearForwardArgs, LossTotalArgs, Ptr,
 };
+use crate::device::gpu::Launch;
 use crate::device::tape::Tape;
 use crate::device::workspace::Frame;
 use crate::error::Result;
@@ -10,7 +12,7 @@ use crate::model::PREFIX;
 
 /// A matrix with `ld` numbers from row to row, and its gradient with the same or another.
 #[derive(Clone, Copy)]
-struct Matrix {
+pub(crate) struct Matrix {
     data: Ptr<f32>,
     ld: u32,
     grad: Ptr<f32>,
@@ -18,7 +20,7 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn new(data: Ptr<f32>, grad: Ptr<f32>, ld: u32) -> Self {
+    pub fn new(data: Ptr<f32>, grad: Ptr<f32>, ld: u32) -> Self {
         Matrix { data, ld, grad, grad_ld: ld }
     }
 
@@ -29,19 +31,24 @@ impl Matrix {
 }
 
 /// One linear map.
-struct Map {
-    name: String,
-    x: Matrix,
-    y: Matrix,
-    inp: u32,
-    out: u32,
-    heads: u32,
+pub(crate) struct Map {
+    pub name: String,
+    /// Rows there are, and at most.
+    pub n_samples: Ptr<u32>,
+    pub samples: u32,
+    pub x: Matrix,
+    pub y: Matrix,
+    pub inp: u32,
+    pub out: u32,
+    pub heads: u32,
     /// Is x a bag, whose last column is the sum of its weights?
-    bag: bool,
+    pub bag: bool,
     /// Divide by the nodes of each sample.
-    indptr: Ptr<u32>,
+    pub indptr: Ptr<u32>,
     /// Relu, and the number of the dropout behind it.
-    relu: Option<u32>,
+    pub relu: Option<u32>,
+    /// Is the gradient of x added to what is there?
+    pub add: bool,
 }
 
 /// Records everything behind the bags: value and self maps, reductions, the classifier and the losses.
@@ -57,6 +64,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
     let z = Matrix::new(w.z, w.d_z, 2 * h);
     let (a1, a2) = (Matrix::new(w.a1, w.d_a1, h), Matrix::new(w.a2, w.d_a2, h / 2));
     let logits = Matrix::new(w.logits, w.d_logits, 2);
+    let of = || Map::of(b.n_samples, f.sizes.samples);
     let bag = |name: &str, data, grad, width: u32, y, heads, indptr| Map {
         name: format!("{PREFIX}{name}"),
         x: Matrix::new(data, grad, width + 1),
@@ -66,7 +74,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         heads,
         bag: true,
         indptr,
-        relu: None,
+        ..of()
     };
     let plain = |name: &str, x: Matrix, y: Matrix, inp: u32, out: u32, relu| Map {
         name: name.to_string(),
@@ -74,11 +82,13 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         y,
         inp,
         out,
-        heads: 1,
-        bag: false,
-        indptr: Ptr::NULL,
         relu,
+        ..of()
     };
+    // What other terms have written before, going backward.
+    let by_cis = f.predicts().is_some() && c.cis.as_ref().is_some_and(|c| c.components > 0);
+    let by_contrast = f.contrasts();
+    let behind = |m: Map, add: bool| Map { add, ..m };
     let inner = |name: &str, x, y, inp| plain(&format!("{PREFIX}{name}"), x, y, inp, h, None);
     let mut maps = vec![
         bag("atac_value", w.bag_a, w.d_bag_a, peak_width, m_r, heads, b.genes.indptr),
@@ -89,14 +99,15 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         maps.push(inner("atac_out_proj", m_a, x_a, h));
     }
     maps.push(bag("rna_self_attention", w.mean_r, w.d_mean_r, gene_width, x_r.from(h), 1, Ptr::NULL));
-    maps.push(bag("atac_self_attention", w.mean_a, w.d_mean_a, peak_width, x_a.from(h), 1, Ptr::NULL));
-    maps.push(inner("dim_reduction_rna", x_r, z, 2 * h));
-    maps.push(inner("dim_reduction_atac", x_a, z.from(h), 2 * h));
+    let own = bag("atac_self_attention", w.mean_a, w.d_mean_a, peak_width, x_a.from(h), 1, Ptr::NULL);
+    maps.push(behind(own, by_cis));
+    maps.push(behind(inner("dim_reduction_rna", x_r, z, 2 * h), by_contrast));
+    maps.push(behind(inner("dim_reduction_atac", x_a, z.from(h), 2 * h), by_contrast));
     maps.push(plain("fc1", z, a1, 2 * h, h, Some(0)));
     maps.push(plain("fc2", a1, a2, h, h / 2, Some(1)));
     maps.push(plain("fc3", a2, logits, h / 2, 2, None));
     for m in maps {
-        record_map(tape, f, &m)?;
+        tape.op("head", vec![m.forward(f)?], m.backward(f)?);
     }
     let entropy = CrossEntropyArgs {
         n_samples: b.n_samples,
@@ -104,13 +115,17 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         label: b.label,
         d_logits: w.d_logits,
         record: f.record,
+        weight: c.match_weight as f32,
+        pad: 0,
     };
     let total = LossTotalArgs {
         n_parts: b.columns.n_positives,
-        part: w.loss_part,
+        part: if f.translates() { w.loss_part } else { Ptr::NULL },
         record: f.record,
         heads,
         alpha: c.alpha as f32,
+        match_weight: c.match_weight as f32,
+        pad: 0,
     };
     tape.op(
         "head",
@@ -120,90 +135,164 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
     Ok(())
 }
 
-fn record_map(tape: &mut Tape, f: &Frame<'_>, m: &Map) -> Result<()> {
-    let (weight, bias) = (format!("{}.weight", m.name), format!("{}.bias", m.name));
-    let (n_samples, samples) = (f.batch.n_samples, f.sizes.samples);
-    let (wv, bv) = ((f.param)(&weight)?, (f.param)(&bias)?);
-    let bias_column = u32::from(m.bag);
-    let dropout = m.relu.and_then(|layer| Some((layer, f.dropout?))).filter(|_| f.config.dropout > 0.0);
-    let keep = if dropout.is_some() { (1.0 / (1.0 - f.config.dropout)) as f32 } else { 1.0 };
-    let forward = LinearForwardArgs {
-        n_samples,
-        x: m.x.data,
-        w: wv,
-        b: bv,
-        indptr: m.indptr,
-        y: m.y.data,
-        sample_key: f.batch.sample_key,
-        step_key: f.batch.step_key,
-        ldx: m.x.ld,
-        ldy: m.y.ld,
-        inp: m.inp,
-        out: m.out,
-        heads: m.heads,
-        bias_column,
-        relu: u32::from(m.relu.is_some()),
-        layer: dropout.map_or(0, |d| d.0),
-        seed_low: dropout.map_or(0, |d| d.1 as u32),
-        seed_high: dropout.map_or(0, |d| (d.1 >> 32) as u32),
-        drop_below: if dropout.is_some() { (f.config.dropout * 4_294_967_296.0) as u32 } else { 0 },
-        pad: 0,
-        keep,
-        pad2: 0,
-    };
-    let dx = LinearBackwardXArgs {
-        n_samples,
-        dy: m.y.grad,
-        w: wv,
-        b: bv,
-        indptr: m.indptr,
-        dx: m.x.grad,
-        ldy: m.y.grad_ld,
-        ldx: m.x.grad_ld,
-        inp: m.inp,
-        out: m.out,
-        heads: m.heads,
-        bias_column,
-    };
-    let dw = LinearBackwardWArgs {
-        n_samples,
-        dy: m.y.grad,
-        x: m.x.data,
-        indptr: m.indptr,
-        dw: (f.grad)(&weight)?,
-        db: (f.grad)(&bias)?,
-        ldy: m.y.grad_ld,
-        ldx: m.x.ld,
-        inp: m.inp,
-        out: m.out,
-        heads: m.heads,
-        bias_column,
-    };
-    let slice = m.out / m.heads;
-    let mut backward = Vec::new();
-    if m.relu.is_some() {
-        let gate = HeadGateArgs { n_samples, y: m.y.data, dy: m.y.grad, width: m.out, keep };
-        backward.push(f.launch("head_gate", |s| [(samples * m.out).div_ceil(s.tile_x), 1, 1], &gate)?);
+impl Map {
+    /// A map of `samples` rows at most, `n_samples` of them there; the rest is to be filled in.
+    pub fn of(n_samples: Ptr<u32>, samples: u32) -> Self {
+        Map {
+            name: String::new(),
+            n_samples,
+            samples,
+            x: Matrix::new(Ptr::NULL, Ptr::NULL, 0),
+            y: Matrix::new(Ptr::NULL, Ptr::NULL, 0),
+            inp: 0,
+            out: 0,
+            heads: 1,
+            bag: false,
+            indptr: Ptr::NULL,
+            relu: None,
+            add: false,
+        }
     }
-    let columns = m.inp + bias_column;
-    backward.push(f.launch(
-        "linear_backward_x",
-        |s| [samples.div_ceil(s.tile_x), columns.div_ceil(s.tile_y), m.heads],
-        &dx,
-    )?);
-    backward.push(f.launch(
-        "linear_backward_w",
-        |s| [slice.div_ceil(s.tile_x), m.inp.div_ceil(s.tile_y), m.heads],
-        &dw,
-    )?);
+
+    fn names(&self) -> (String, String) {
+        (format!("{}.weight", self.name), format!("{}.bias", self.name))
+    }
+
+    /// The dropout behind the map and its seed.
+    fn dropout(&self, f: &Frame<'_>) -> Option<(u32, u64)> {
+        self.relu.and_then(|layer| Some((layer, f.dropout?))).filter(|_| f.config.dropout > 0.0)
+    }
+
+    fn keep(&self, f: &Frame<'_>) -> f32 {
+        if self.dropout(f).is_some() { (1.0 / (1.0 - f.config.dropout)) as f32 } else { 1.0 }
+    }
+
+    /// Outputs of one head.
+    fn slice(&self) -> u32 {
+        self.out / self.heads
+    }
+
+    /// The launch of the forward pass.
+    pub fn forward(&self, f: &Frame<'_>) -> Result<Launch> {
+        let (weight, bias) = self.names();
+        let dropout = self.dropout(f);
+        let args = LinearForwardArgs {
+            n_samples: self.n_samples,
+            x: self.x.data,
+            w: (f.param)(&weight)?,
+            b: (f.param)(&bias)?,
+            indptr: self.indptr,
+            y: self.y.data,
+            sample_key: f.batch.sample_key,
+            step_key: f.batch.step_key,
+            ldx: self.x.ld,
+            ldy: self.y.ld,
+            inp: self.inp,
+            out: self.out,
+            heads: self.heads,
+            bias_column: u32::from(self.bag),
+            relu: u32::from(self.relu.is_some()),
+            layer: dropout.map_or(0, |d| d.0),
+            seed_low: dropout.map_or(0, |d| d.1 as u32),
+            seed_high: dropout.map_or(0, |d| (d.1 >> 32) as u32),
+            drop_below: if dropout.is_some() { (f.config.dropout * 4_294_967_296.0) as u32 } else { 0 },
+            pad: 0,
+            keep: self.keep(f),
+            pad2: 0,
+        };
+        let slice = self.slice();
+        f.launch("linear_forward", |s| [self.samples.div_ceil(s.tile_x), slice.div_ceil(s.tile_y), self.heads], &args)
+    }
+
+    /// The launches of the backward pass.
+    pub fn backward(&self, f: &Frame<'_>) -> Result<Vec<Launch>> {
+        let (weight, bias) = self.names();
+        let (n_samples, samples, bias_column) = (self.n_samples, self.samples, u32::from(self.bag));
+        let dx = LinearBackwardXArgs {
+            n_samples,
+            dy: self.y.grad,
+            w: (f.param)(&weight)?,
+            b: (f.param)(&bias)?,
+            indptr: self.indptr,
+            dx: self.x.grad,
+            ldy: self.y.grad_ld,
+            ldx: self.x.grad_ld,
+            inp: self.inp,
+            out: self.out,
+            heads: self.heads,
+            bias_column,
+            add: u32::from(self.add),
+            pad: 0,
+        };
+        let dw = LinearBackwardWArgs {
+            n_samples,
+            dy: self.y.grad,
+            x: self.x.data,
+            indptr: self.indptr,
+            dw: (f.grad)(&weight)?,
+            db: (f.grad)(&bias)?,
+            ldy: self.y.grad_ld,
+            ldx: self.x.ld,
+            inp: self.inp,
+            out: self.out,
+            heads: self.heads,
+            bias_column,
+        };
+        let mut launches = Vec::new();
+        if self.relu.is_some() {
+            let keep = self.keep(f);
+            let gate = HeadGateArgs { n_samples, y: self.y.data, dy: self.y.grad, width: self.out, keep };
+            launches.push(f.launch("head_gate", |s| [(samples * self.out).div_ceil(s.tile_x), 1, 1], &gate)?);
+        }
+        let (slice, columns) = (self.slice(), self.inp + bias_column);
+        launches.push(f.launch(
+            "linear_backward_x",
+            |s| [samples.div_ceil(s.tile_x), columns.div_ceil(s.tile_y), self.heads],
+            &dx,
+        )?);
+        launches.push(f.launch(
+            "linear_backward_w",
+            |s| [slice.div_ceil(s.tile_x), self.inp.div_ceil(s.tile_y), self.heads],
+            &dw,
+        )?);
+        Ok(launches)
+    }
+}
+
+/// Records the contrastive loss of a training step. Its backward pass is the first to write `d_x_r` and `d_x_a`.
+pub(crate) fn record_contrast(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
+    if !f.contrasts() {
+        return Ok(());
+    }
+    let (w, b, n) = (&f.w, &f.batch, f.sizes.positives);
+    let args = ContrastArgs {
+        n_samples: b.n_samples,
+        n_positives: b.columns.n_positives,
+        positive: b.columns.positive,
+        x_r: w.x_r,
+        x_a: w.x_a,
+        logits: w.contrast_logits,
+        lines: w.contrast_lines,
+        loss_part: w.contrast_part,
+        record: f.record,
+        d_x_r: w.d_x_r,
+        d_x_a: w.d_x_a,
+        hidden: f.hidden(),
+        weight: f.config.contrast as f32,
+    };
+    let pairs = |s: LaunchShape| [n.div_ceil(s.tile_x), n.div_ceil(s.tile_y), 1];
+    let (samples, hidden) = (f.sizes.samples, f.hidden());
     tape.op(
-        "head",
-        vec![f.launch(
-            "linear_forward",
-            |s| [samples.div_ceil(s.tile_x), slice.div_ceil(s.tile_y), m.heads],
-            &forward,
-        )?],
-        backward,
+        "contrast",
+        vec![
+            f.launch("contrast_logits", pairs, &args)?,
+            f.launch("contrast_lines", |_| [n, 1, 1], &args)?,
+            f.launch("contrast_total", |_| [1, 1, 1], &args)?,
+        ],
+        vec![
+            f.launch("contrast_slopes", pairs, &args)?,
+            f.launch("contrast_backward", |s| [samples.div_ceil(s.tile_x), hidden.div_ceil(s.tile_y), 2], &args)?,
+        ],
     );
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Records the translation of the positives; without any, nothing. Its backward pass adds to what `attend` has written.
 pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
     let (w, b, z) = (&f.w, &f.batch, &f.sizes);
-    if z.positives == 0 {
+    if !f.translates() {
         return Ok(());
     }
     let (hidden, heads, genes) = (f.hidden(), f.heads(), f.genes());
@@ -126,7 +126,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         f.launch("translate_count", count_grid, &count)?,
         f.launch("translate_gradient", |_| [z.positives, heads, 1], &gradient)?,
     ];
-    if f.counts {
+    if f.terms.counts {
         forward.push(f.launch("translate_count_exact", count_grid, &count)?);
     }
     let per = |name: &str| Ok::<_, crate::Error>(f.kernels.get(name)?.shape().tile_x);
