@@ -136,7 +136,7 @@ impl Report {
                     or_dash(l.flops, format!("{:.2}", tf / 1e12)),
                     // The others have no products for tensor cores.
                     match self.op.as_str() {
-                        "pool" | "adam" => "-".into(),
+                        "pool" | "adam" | "cis" | "contrast" => "-".into(),
                         _ => or_dash(l.flops, format!("{:.0}", 100.0 * tf / most.max(1.0))),
                     },
                 );
@@ -176,7 +176,8 @@ pub fn run(
         true => (300, 900, (40, 120), plan.samples.min(4), plan.repeats.min(3)),
         false => (13_431, 116_490, (1000, 4000), plan.samples, plan.repeats),
     };
-    let case = shape(genes, peaks, samples, cell, if rehearsal { 32 } else { 128 })?;
+    let terms = matches!(plan.op.as_str(), "cis" | "contrast");
+    let case = shape(genes, peaks, samples, cell, if rehearsal { 32 } else { 128 }, terms)?;
     let built_in = registry::load(gpu)?;
     let mut mine = built_in.clone();
     let replaced = match replacement {
@@ -372,6 +373,21 @@ fn work(op: &str, pass: Pass, case: &Case, z: &Sizes, active: u64) -> (f64, f64)
                 let genes = active as f64;
                 (6.0 * genes * u * h / heads, 4.0 * element * h * (genes / heads + u) + 4.0 * n(z.positives) * genes)
             }
+        }
+        ("cis", forward) => {
+            let edges = case.model.cis.as_ref().map_or(0, |g| g.len()) as f64;
+            let numbers = c.cis.as_ref().map_or(0, |c| c.components) as f64 + 2.0;
+            let y = n(z.positives) * c.genes as f64;
+            // Scores, sums over cells (an addition an edge and cell that has it), the map of every gene. Each table and row once.
+            let each = if forward { 1.0 } else { 2.0 };
+            let flops = each * (2.0 * edges * h + 2.0 * y * numbers)
+                + 2.0 * edges * n(z.column_entries) / n(z.columns).max(1.0);
+            (flops, each * (tables + 16.0 * edges + 8.0 * y + 4.0 * c.genes as f64 * (numbers + 1.0)))
+        }
+        ("contrast", forward) => {
+            let (pairs, rows) = (n(z.positives) * n(z.positives), 4.0 * n(z.samples) * h);
+            let each = if forward { 1.0 } else { 2.0 };
+            (each * 2.0 * pairs * h, each * (2.0 * rows + 8.0 * pairs))
         }
         _ => {
             let n = case.model.params.layout().len() as f64;

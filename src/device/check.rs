@@ -248,9 +248,10 @@ fn run(
 ) -> Result<()> {
     let mut engine = Engine::new(gpu.clone(), kernels.clone(), &case.model, report.precision)?;
     engine.set_rates(Rates::constant(verify::RATE));
-    // Passes go backward in this order; `reduce_parts` of `head` is launched up to the translation.
-    let turn = |op: &str| ["pool", "attend", "head", "translate", "project", "adam"].iter().position(|o| *o == op);
-    let last = ops.iter().map(|op| turn(op)).max().unwrap_or_default();
+    // Passes go backward in this order; those of `cis` up to its tables, and so does `reduce_parts` of `head`.
+    const ORDER: [&str; 8] = ["contrast", "head", "pool", "attend", "translate", "cis", "project", "adam"];
+    let turn = |op: &str| ORDER.iter().position(|o| *o == op);
+    let last = ops.iter().map(|op| turn(if *op == "head" { "cis" } else { op })).max().unwrap_or_default();
     let n = case.model.params.layout().len();
     let mut rng = Rng::new(906, 8000);
     let mut random = |scale: f64| (0..n).map(|_| (scale * (2.0 * rng.uniform() - 1.0)) as f32).collect::<Vec<f32>>();
@@ -289,7 +290,7 @@ fn run(
             let regions = probe.regions()?;
             let mut same = again;
             for r in &regions {
-                let key = (format!("{} {number}", moment.op), moment.pass, r.name);
+                let key = (format!("{} {number} {}", moment.op, verify::is_first_of_cis(&moment)), moment.pass, r.name);
                 let hash = xxh3_64(after.bytes(r));
                 match hashes.insert(key, hash) {
                     Some(old) if old != hash => same = false,
@@ -308,7 +309,7 @@ fn run(
                 report.rows.extend(rows.map(|r| if again { r.shuffled() } else { r }));
             }
             // What comes behind the last pass of these ops need not run.
-            Ok(moment.pass == Pass::Forward || turn(moment.op) < last)
+            Ok(moment.pass == Pass::Forward || verify::is_first_of_cis(&moment) || turn(moment.op) < last)
         })?;
     }
     Ok(())

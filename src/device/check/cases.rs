@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Cases;
 use crate::error::Result;
-use crate::model::{Batch, Dropout, Features, Init, Model, ModelConfig};
+use crate::graph::{CisGraph, Gene, Peak, Vocabulary};
+use crate::model::{Batch, CisConfig, CisTarget, Dropout, Features, Init, Model, ModelConfig};
 use crate::rng::Rng;
 
 /// One model and one batch.
@@ -37,8 +38,28 @@ struct Plan<'a> {
     open: bool,
     dropout: bool,
     roomy: bool,
+    /// Weight of the published translation.
+    alpha: f64,
+    /// Weights of the contrastive loss and the matching.
+    contrast: f64,
+    match_weight: f64,
+    cis: Option<Cis>,
     cells: &'a [(u8, usize, usize)],
 }
+
+/// The cis term of a case.
+#[derive(Clone, Copy)]
+struct Cis {
+    components: usize,
+    target: CisTarget,
+    sparsity: f64,
+    /// Which genes have no TSS, and so take their whole chromosome: every n-th; 0: none.
+    placeless: usize,
+    /// Bases over which genes and peaks are spread, a hundred to the window.
+    spread: usize,
+}
+
+const CIS: Cis = Cis { components: 3, target: CisTarget::Detection, sparsity: 0.7, placeless: 4, spread: 3000 };
 
 #[derive(PartialEq)]
 enum Unknown {
@@ -64,10 +85,14 @@ const PLAIN: Plan<'static> = Plan {
     open: false,
     dropout: true,
     roomy: false,
+    alpha: 1.0,
+    contrast: 0.0,
+    match_weight: 1.0,
+    cis: None,
     cells: &[(1, 30, 70), (0, 25, 60)],
 };
 
-const SMALL: [Plan<'static>; 9] = [
+const SMALL: [Plan<'static>; 13] = [
     Plan {
         name: "two heads, gene features, DNA, room to spare",
         genes: 290,
@@ -130,7 +155,55 @@ const SMALL: [Plan<'static>; 9] = [
         cells: &[(1, 520, 1030), (0, 140, 300)],
         ..PLAIN
     },
+    Plan {
+        name: "cis and contrast: more positives than a warp has lanes, two heads, room to spare",
+        unknown: Unknown::Some,
+        dim: 20,
+        hidden: 48,
+        heads: 2,
+        open: true,
+        roomy: true,
+        contrast: 0.6,
+        match_weight: 1.4,
+        cis: Some(CIS),
+        cells: &POSITIVES,
+        ..PLAIN
+    },
+    Plan {
+        name: "cis: levels, every gene takes its chromosome, no numbers of the cell",
+        hidden: 40,
+        alpha: 0.0,
+        cis: Some(Cis { components: 0, target: CisTarget::Level, sparsity: 0.0, placeless: 1, ..CIS }),
+        cells: &[(1, 30, 70), (0, 25, 60), (1, 11, 20)],
+        ..PLAIN
+    },
+    Plan {
+        name: "cis: a hundred edges a gene, and contrast of one",
+        alpha: 0.0,
+        contrast: 1.0,
+        cis: Some(Cis { sparsity: 0.0, placeless: 0, spread: 90, ..CIS }),
+        chromosomes: 1,
+        ..PLAIN
+    },
+    Plan {
+        name: "no positives for cis and contrast",
+        contrast: 1.0,
+        cis: Some(CIS),
+        cells: &[(0, 30, 70), (0, 25, 60)],
+        ..PLAIN
+    },
 ];
+
+/// Two of three are positives.
+const POSITIVES: [(u8, usize, usize); 60] = {
+    let mut cells = [(1, 20, 40); 60];
+    let mut i = 0;
+    while i < cells.len() {
+        cells[i] = ((i % 3 != 1) as u8, 5 + i % 17, 20 + i % 31);
+        i += 1;
+    }
+    cells
+};
 
 const NEURIPS: Plan<'static> = Plan {
     name: "NeurIPS-2021",
@@ -147,8 +220,15 @@ const NEURIPS: Plan<'static> = Plan {
 };
 
 /// More than one partial gradient of everything.
-const LARGE: [Plan<'static>; 2] = [
+const LARGE: [Plan<'static>; 3] = [
     NEURIPS,
+    Plan {
+        name: "NeurIPS-2021, default terms",
+        alpha: 0.0,
+        contrast: 1.0,
+        cis: Some(Cis { components: 8, sparsity: 0.0, placeless: 50, ..CIS }),
+        ..NEURIPS
+    },
     Plan {
         name: "NeurIPS-2021, two heads, 20,000 columns",
         heads: 2,
@@ -165,11 +245,20 @@ pub(super) fn cases(which: Cases) -> Result<Vec<Case>> {
     SMALL.iter().chain(large).enumerate().map(|(i, p)| p.make(i as u64)).collect()
 }
 
-/// A model and a batch of the shape that benches use: `samples` cells, half of them positives.
-pub(crate) fn shape(genes: usize, peaks: usize, samples: usize, cell: (usize, usize), hidden: usize) -> Result<Case> {
+/// A model and a batch of the shape that benches use: `samples` cells, half of them positives; with a cis and a contrastive
+/// term where `terms`.
+pub(crate) fn shape(
+    genes: usize,
+    peaks: usize,
+    samples: usize,
+    cell: (usize, usize),
+    hidden: usize,
+    terms: bool,
+) -> Result<Case> {
     let cells: Vec<_> = (0..samples).map(|i| (u8::from(i % 2 == 0), cell.0, cell.1)).collect();
     let (dim, dna) = if hidden < 128 { (32, 16) } else { (256, 256) };
-    Plan { genes, peaks, cells: &cells, hidden, dim, dna, roomy: false, ..NEURIPS }.make(99)
+    let (cis, contrast) = if terms { (Some(Cis { components: 8, sparsity: 0.0, ..CIS }), 1.0) } else { (None, 0.0) };
+    Plan { genes, peaks, cells: &cells, hidden, dim, dna, roomy: false, cis, contrast, ..NEURIPS }.make(99)
 }
 
 impl Plan<'_> {
@@ -204,6 +293,17 @@ impl Plan<'_> {
             top_k: self.top_k,
             min_peaks: self.min_peaks,
             dropout: if self.dropout { 0.1 } else { 0.0 },
+            alpha: self.alpha,
+            contrast: self.contrast,
+            match_weight: self.match_weight,
+            cis: self.cis.map(|c| CisConfig {
+                weight: 0.3,
+                window: WINDOW,
+                components: c.components,
+                target: c.target,
+                sparsity: c.sparsity,
+                depth: [[3.0, 0.5], [4.0, 0.4]],
+            }),
             ..ModelConfig::default()
         };
         let mut batch = Batch::new();
@@ -225,9 +325,42 @@ impl Plan<'_> {
         if self.name == "ties" {
             ties(&mut model);
         }
+        if let Some(cis) = self.cis {
+            model = with_graph(model, cis, &mut rng);
+        }
         let dropout = self.dropout.then_some(Dropout { seed: 0x1_0000_0906, step: 5 });
         Ok(Case { name: self.name, model, batch, dropout, roomy: self.roomy })
     }
+}
+
+/// Bases of a cis window.
+const WINDOW: i64 = 100_000;
+
+/// The model with a cis graph over random places, and numbers where the term's parameters start at 0.
+fn with_graph(mut model: Model<f32>, cis: Cis, rng: &mut Rng) -> Model<f32> {
+    let f = model.features.clone();
+    // Chromosomes as long as their peaks need, so that a gene has about as many edges at any size.
+    let per = (model.config.peaks / f.chromosomes).max(1);
+    let length = (per * cis.spread).max(1);
+    let place = |chrom: u32, rng: &mut Rng| (chrom, rng.below(length) as i64);
+    let genes = (0..).zip(&f.gene_chrom).map(|(i, &c): (usize, _)| {
+        let (chrom, at) = place(c, rng);
+        Gene { name: String::new(), chrom, tss: (cis.placeless == 0 || i % cis.placeless != 0).then_some(at) }
+    });
+    let genes = genes.collect();
+    let peaks = f.peak_chrom.iter().map(|&c| {
+        let (chrom, start) = place(c, rng);
+        Peak { name: String::new(), chrom, start, end: start + 500 }
+    });
+    let peaks = peaks.collect();
+    let chromosomes = (0..f.chromosomes).map(|c| c.to_string()).collect();
+    let v = Vocabulary { chromosomes, unknown: f.unknown, genes, peaks, ..Vocabulary::default() };
+    let graph = CisGraph::new(&v, WINDOW);
+    let layout = model.params.layout().clone();
+    for e in layout.entries().iter().filter(|e| e.name.starts_with("cis.")) {
+        model.params.as_mut_slice()[e.range.clone()].iter_mut().for_each(|x| *x = 0.3 * rng.normal() as f32);
+    }
+    model.with_cis(Arc::new(graph))
 }
 
 /// Keys that depend on nothing but the embedding, and embeddings that are shared, or zero: equal logits everywhere, some

@@ -1,5 +1,7 @@
 //! What each pass of each op must have written, computed by the CPU ops in f64.
 
+mod terms;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,7 +38,13 @@ impl Image {
 
 /// Does a pass of another op launch an entry point of `head` (`reduce_parts`)?
 pub(super) fn uses_head(m: &Moment<'_>) -> bool {
-    m.pass == Pass::Backward && matches!(m.op, "attend" | "translate")
+    m.pass == Pass::Backward && (matches!(m.op, "attend" | "translate") || m.op == "cis" && !is_first_of_cis(m))
+}
+
+/// Is it the backward pass of `cis` that ends before the scores? The other one follows behind `translate`.
+pub(super) fn is_first_of_cis(m: &Moment<'_>) -> bool {
+    let launches = m.steps.iter().flat_map(|s| &s.launches);
+    m.op == "cis" && m.pass == Pass::Backward && !launches.into_iter().any(|l| l.name() == "cis_backward_genes")
 }
 
 /// Collects rows of one pass.
@@ -221,7 +229,11 @@ impl<'a> View<'a> {
             after,
             sizes: probe.arranged.sizes,
             positives,
-            genes: Arc::new(NodeSet::new(&batch.rna, &features.gene_chrom, !positives.is_empty())),
+            genes: Arc::new(NodeSet::new(
+                &batch.rna,
+                &features.gene_chrom,
+                !positives.is_empty() && (case.model.config.alpha != 0.0 || case.model.config.cis.is_some()),
+            )),
             peaks: Arc::new(NodeSet::new(&batch.atac, &features.peak_chrom, false)),
             features,
             batch,
@@ -328,6 +340,11 @@ impl<'a> View<'a> {
             ("pool", _) => self.pool_backward(out),
             ("head", Pass::Forward) => self.head_forward(out),
             ("head", _) => self.head_backward(out),
+            ("contrast", Pass::Forward) => self.contrast_forward(out),
+            ("contrast", _) => self.contrast_backward(out),
+            ("cis", Pass::Forward) => self.cis_forward(out),
+            ("cis", _) if is_first_of_cis(m) => self.cis_backward(out),
+            ("cis", _) => self.cis_backward_tables(out),
             ("adam", _) => self.adam(out),
             _ => out.exact("op", Some("there is no check of this op".into())),
         }
@@ -350,6 +367,7 @@ impl<'a> View<'a> {
         let layer = |l: &str| [format!("{PREFIX}{l}.weight"), format!("{PREFIX}{l}.bias")];
         let fc = |l: &str| [format!("{l}.weight"), format!("{l}.bias")];
         let tables = ["rna_idembedding.weight".to_string(), "atac_idembedding.weight".to_string()];
+        let (components, own_cell) = (c.cis.as_ref().map_or(0, |c| c.components), fc("cis.cell"));
         let d_tables = [("d_q", 4 * gr * h), ("d_k", 4 * pr * h), ("d_uq", 4 * h), ("d_uk", 4 * h), ("u_part", all)];
         match (m.op, m.pass) {
             ("project", Pass::Forward) => {
@@ -444,6 +462,60 @@ impl<'a> View<'a> {
                     names,
                 )
             }
+            ("contrast", Pass::Forward) => (
+                vec![
+                    ("contrast_logits", 4 * pos * pos),
+                    ("contrast_lines", 16 * pos),
+                    ("contrast_part", 4 * pos),
+                    ("record", all),
+                ],
+                Vec::new(),
+            ),
+            ("contrast", _) => {
+                (vec![("contrast_logits", 4 * pos * pos), ("d_x_r", 8 * b * h), ("d_x_a", 8 * b * h)], Vec::new())
+            }
+            ("cis", Pass::Forward) => (
+                vec![
+                    ("cis_place", 4 * c.peaks),
+                    ("cis_open", 4 * u * pos.div_ceil(32)),
+                    ("cis_value_score", 4 * genes),
+                    ("cis_score", all),
+                    ("cis_sums", 4 * pos * c.chromosomes * h),
+                    ("cis_near", 4 * pos * genes),
+                    ("cis_cell", 4 * b * components),
+                    ("cis_x", 4 * pos * (components + 2)),
+                    ("cis_y", 4 * pos * genes),
+                    ("cis_d_y", 4 * pos * genes),
+                    ("cis_loss_part", 4 * pos),
+                    ("cis_size_part", all),
+                    ("cis_edge_part", all),
+                    ("cis_edges", all),
+                    ("record", all),
+                ],
+                Vec::new(),
+            ),
+            ("cis", _) if is_first_of_cis(m) => {
+                let names = [&fc("cis.gene")[..], if components > 0 { &own_cell } else { &[] }].concat();
+                let mut regions = vec![("cis_d_x", 4 * pos * (components + 2))];
+                if components > 0 {
+                    regions.extend([("cis_d_cell", 4 * b * components), ("d_mean_a", 4 * b * pw)]);
+                }
+                (regions, names)
+            }
+            ("cis", _) => (
+                [
+                    &d_tables[..],
+                    &[
+                        ("cis_d_score", all),
+                        ("cis_d_value", all),
+                        ("cis_d_sums", 4 * pos * c.chromosomes * h),
+                        ("cis_v_part", all),
+                        ("cis_decay_part", all),
+                    ],
+                ]
+                .concat(),
+                vec!["cis.decay".into()],
+            ),
             _ => {
                 let arenas = ["p", "g", "m", "v", "norm_part", "control", "record"];
                 (arenas.iter().map(|&a| (a, all)).collect(), Vec::new())
@@ -1080,6 +1152,7 @@ impl<'a> View<'a> {
         let x = concat(tape, m_a, s_a);
         let a = map(tape, x, "dim_reduction_atac");
         let z = concat(tape, r, a);
+        let alone = [s_r, s_a];
         let (mut x, mut linear, mut gated) = (z, Vec::new(), Vec::new());
         for (i, (name, width)) in [("fc1", h), ("fc2", h / 2)].into_iter().enumerate() {
             let y = map(tape, x, name);
@@ -1095,7 +1168,7 @@ impl<'a> View<'a> {
             gated.push(tape.get(x).to_vec());
         }
         let logits = map(tape, x, "fc3");
-        Head { z, logits, linear, gated }
+        Head { z, alone, logits, linear, gated }
     }
 
     /// Factors of the dropout of layer `i`.
@@ -1167,12 +1240,14 @@ impl<'a> View<'a> {
         let loss = cross_entropy(&mut tape, l, &self.batch.label);
         let matching = tape.get(loss)[0];
         let d = backward(tape, loss, &[2 * n]);
-        out.tensor("d_logits", &self.get("d_logits", 2 * n), &d[0], F32);
-        let parts = self.numbers(self.before, "loss_part", self.positives.len() * c.heads);
-        let translation: f64 = parts.iter().sum();
+        let d: Vec<f64> = d[0].iter().map(|d| c.match_weight * d).collect();
+        out.tensor("d_logits", &self.get("d_logits", 2 * n), &d, F32);
+        let translated = if c.alpha != 0.0 { self.positives.len() * c.heads } else { 0 };
+        let translation: f64 = self.numbers(self.before, "loss_part", translated).iter().sum();
         let Some(r) = self.plain::<StepRecord>(self.after, "record") else { return };
-        let got = widen(&[r.loss, r.match_loss, r.translation_loss]);
-        out.tensor("losses", &got, &[matching + c.alpha * translation, matching, translation], F32);
+        let got = widen(&[r.loss, r.match_loss, r.translation_loss, r.cis_loss, r.contrast_loss]);
+        let loss = c.match_weight * matching + c.alpha * translation;
+        out.tensor("losses", &got, &[loss, matching, translation, 0.0, 0.0], F32);
     }
 
     fn head_backward(&self, out: &mut Sink<'_>) {
@@ -1187,7 +1262,16 @@ impl<'a> View<'a> {
         let mut tape = Tape::recording();
         let head = self.head(&mut tape, &leaves, Some(gates));
         let d_logits = self.numbers(self.before, "d_logits", 2 * n);
-        let root = seed(&mut tape, vec![(head.logits, d_logits)]);
+        let mut seeds = vec![(head.logits, d_logits)];
+        // What the contrastive term has written before.
+        if c.contrast > 0.0 && !self.positives.is_empty() {
+            for (var, name) in head.alone.into_iter().zip(["d_x_r", "d_x_a"]) {
+                let rows = self.numbers(self.before, name, 2 * n * c.hidden);
+                seeds.push((var, rows.chunks_exact(2 * c.hidden).flat_map(|r| r[c.hidden..].to_vec()).collect()));
+            }
+        }
+        let root = seed(&mut tape, seeds);
+        let by_cis = c.cis.as_ref().is_some_and(|c| c.components > 0) && !self.positives.is_empty();
         let lengths: Vec<usize> = leaves.0.iter().map(|l| l.data.len()).collect();
         for (leaf, d) in leaves.0.iter().zip(backward(tape, root, &lengths)) {
             if leaf.name.contains('.') {
@@ -1196,7 +1280,12 @@ impl<'a> View<'a> {
                 let heads = if leaf.name.starts_with("bag") { c.heads } else { 1 };
                 let want = swap(&d, heads, n, leaf.width);
                 let name = format!("d_{}", leaf.name);
-                out.tensor(&name, &self.get(&name, want.len()), &want, F32);
+                let got = self.get(&name, want.len());
+                if by_cis && leaf.name == "mean_a" {
+                    out.added(&name, &self.numbers(self.before, &name, want.len()), &got, &want, F32);
+                } else {
+                    out.tensor(&name, &got, &want, F32);
+                }
             }
         }
     }
@@ -1308,6 +1397,8 @@ struct Leaves(Vec<Leaf>);
 /// What `head` computes.
 struct Head {
     z: Var,
+    /// What RNA and ATAC say alone, `[B, H]`.
+    alone: [Var; 2],
     logits: Var,
     /// Before and behind relu and dropout, both layers.
     linear: Vec<Vec<f64>>,
