@@ -309,20 +309,24 @@ SCX_KERNEL(cis_covariates_backward, CisArgs, kThreads, 0, kThreads, 1) {
 
 SCX_KERNEL(cis_backward_edges, CisArgs, kThreads, 0, kWarps, 1) {
   __shared__ float of_bins[kWarps][kBins];
+  __shared__ float factors[kBins], sparse;
   if (blockIdx.x * kWarps >= *a.peaks.n_rows) return;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = blockIdx.x * kWarps + warp;
+  if (threadIdx.x < kBins) factors[threadIdx.x] = factor(a, threadIdx.x);
+  if (threadIdx.x == 0) sparse = a.sparsity != 0.0f ? a.sparsity / float(*a.edges) : 0.0f;
+  __syncthreads();
   float decay = 0.0f;  // of the bin that is the lane's number
   if (row < *a.peaks.n_rows && has_columns(a, row)) {
-    const float sparse = a.sparsity != 0.0f ? a.sparsity / float(*a.edges) : 0.0f;
     const uint32_t peak = a.peaks.row[row], first = a.columns.row_ptr[row], last = a.columns.row_ptr[row + 1];
     for (uint32_t e = a.graph.peak_ptr[peak]; e < a.graph.peak_ptr[peak + 1]; ++e) {
       const uint32_t gene = a.graph.gene[e], bin = a.graph.bin[e];
-      const float f = factor(a, bin), s = a.score[e], t = a.value_score[gene];
+      const float f = factors[bin], s = a.score[e], t = a.value_score[gene];
+      const float* const d_y = a.d_y + gene;
       float d_score = 0.0f, d_value = 0.0f;
       for (uint32_t u = first; u < last; ++u) {
         float d = 0.0f;
         for (uint32_t i = a.columns.by_ptr[u] + lane; i < a.columns.by_ptr[u + 1]; i += 32) {
-          d += a.d_y[size_t(a.columns.by_sample[i]) * a.graph.genes + gene];
+          d += d_y[size_t(a.columns.by_sample[i]) * a.graph.genes];
         }
         d = warp_sum(d);
         const float value = a.columns.value[u], w = f * (s + value * t);
@@ -405,13 +409,14 @@ SCX_KERNEL(cis_backward_genes, CisArgs, kThreads, 0, kWarps, 1) {
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, gene = blockIdx.x * kWarps + warp;
   const bool any = gene < a.graph.genes, whole = a.graph.n_whole != 0;
   const uint32_t first = any ? a.graph.gene_ptr[gene] : 0, last = any ? a.graph.gene_ptr[gene + 1] : 0;
-  const uint32_t chromosome = any ? a.gene_chrom[gene] : 0;
-  bool own_whole = false;
+  // Sums of keys of the first positive on its chromosome, of a gene that takes that whole.
+  const float* keys = nullptr;
   if (any && whole) {
-    const uint32_t from = a.graph.whole_ptr[chromosome], to = a.graph.whole_ptr[chromosome + 1];
-    own_whole = find(a.graph.whole + from, to - from, gene) != SCX_NONE;
+    const uint32_t chromosome = a.gene_chrom[gene], from = a.graph.whole_ptr[chromosome];
+    if (find(a.graph.whole + from, a.graph.whole_ptr[chromosome + 1] - from, gene) != SCX_NONE) {
+      keys = a.sums + size_t(chromosome) * a.hidden;
+    }
   }
-  const float f = factor(a, kBins - 1);
   float dt = 0.0f, decay = 0.0f;
   for (uint32_t at = first; at < last; at += 32) {
     const GeneEdge own(a, at + lane, last);
@@ -433,13 +438,13 @@ SCX_KERNEL(cis_backward_genes, CisArgs, kThreads, 0, kWarps, 1) {
         if (inside) sum += d_i * a.k[size_t(row) * a.hidden + h];
       }
     }
-    if (own_whole && inside) {
+    if (keys != nullptr && inside) {
+      const size_t apart = size_t(a.graph.chromosomes) * a.hidden;
+      const float* const d_y = a.d_y + gene;
       float d = 0.0f;
-#pragma unroll 4
-      for (uint32_t i = 0; i < *a.columns.n_positives; ++i) {
-        const float* const keys = a.sums + (size_t(i) * a.graph.chromosomes + chromosome) * a.hidden;
-        d += f * a.d_y[size_t(i) * a.graph.genes + gene] * keys[h];
-      }
+#pragma unroll 1  // more take registers from the edges, which most genes have
+      for (uint32_t i = 0; i < *a.columns.n_positives; ++i) d += d_y[size_t(i) * a.graph.genes] * keys[i * apart + h];
+      d *= factor(a, kBins - 1);
       sum += d;
       decay += q * d;
     }

@@ -134,8 +134,19 @@ fn other_kernels_with_mistakes_are_refused() {
     let adam = source("adam");
     broken("adam", &adam, "if (at >= a.n) break;", "if (at + 1 >= a.n) break;", &["adam", "p", "nothing was added"]);
     broken("adam", &adam, "c.apply = is_finite && c.halted == 0;", "c.apply = 1;", &["adam", "number"]);
-    broken("adam", &adam, "sums[threadIdx.x] = x;\n  __syncthreads();", "sums[threadIdx.x] = x;", &["adam"]);
+    broken("adam", &adam, "sum = block_sum(sum, sums);\n  if (threadIdx.x != 0)", "if (threadIdx.x != 0)", &["adam"]);
     broken("adam", &adam, "*a.rate /", "5e-4 /", &["adam", "p"]);
+    let (cis, contrast) = (source("cis"), source("contrast"));
+    broken("cis", &cis, "(score + a.columns.value[u] * t)", "(score + t)", &["cis", "cis_near"]);
+    broken(
+        "cis",
+        &cis,
+        "if (positive < positives && gene < a.graph.genes)",
+        "if (gene < a.graph.genes)",
+        &["was written"],
+    );
+    broken("cis", &cis, "if (lane == bin) decay += w * d;", "", &["cis", "cis.decay"]);
+    broken("contrast", &contrast, "to[h] = 0.0f;", "", &["contrast", "d_x_r", "NaN"]);
     broken("pool", &source("pool"), "entry < chunk.last", "entry + 1 < chunk.last", &["pool", "mean_a"]);
 }
 

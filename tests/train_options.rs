@@ -302,8 +302,6 @@ fn flags_files_and_what_is_refused() {
     let cuda = ["train", "--data", "data", "--out", "other", "--device", "cuda", "--recipe", "large-batch"];
     refused(d, &[&cuda[..], &["--translate-genes", "0.1"]].concat(), &["--translate-genes", "--device cpu"]);
     refused(d, &[&cuda[..], &["--lazy-adam"]].concat(), &["--lazy-adam", "--device cpu"]);
-    refused(d, &[&cuda[..], &["--cis-weight", "0.1"]].concat(), &["--cis-weight", "--device cpu"]);
-    refused(d, &["train", "--data", "data", "--out", "other", "--device", "cuda"], &["--cis-weight", "large-batch"]);
     for (flag, value) in
         [("--cis-weight", "-1"), ("--contrast", "nan"), ("--match-weight", "-0.1"), ("--cis-sparsity", "inf")]
     {

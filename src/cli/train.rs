@@ -92,11 +92,11 @@ pub struct Args {
     /// Weight of the matching loss [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub match_weight: Option<f64>,
-    /// Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch, for the CPU [default: 0]
+    /// Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub contrast: Option<f64>,
-    /// Weight of the cis loss: each gene predicted from the open peaks near it, beside depth and the cell as a whole, for the
-    /// CPU [default: 0]
+    /// Weight of the cis loss: each gene predicted from the open peaks near it, beside depth and the cell as a whole
+    /// [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub cis_weight: Option<f64>,
     /// Bases on either side of a TSS within which a peak is near [default: 500000]

@@ -159,7 +159,7 @@ mod batch {
 
 /// Names of all recipes, and what each is for.
 pub const RECIPES: [(&str, &str); 3] = [
-    ("default", "links, matching and detection by terms that ask for them, large batches; on the CPU"),
+    ("default", "links, matching and detection by terms that ask for them, large batches"),
     ("large-batch", "the published losses at large batches"),
     ("published", "the published protocol: one sample a step, 99 epochs"),
 ];
