@@ -360,31 +360,43 @@ fn real_cells_equal_the_cpu() {
         prepare(&config, &out, Hooks::default()).unwrap();
         let data = DataSet::open(&out).unwrap();
         let set = data.samples("default").unwrap();
-        let config = train::recipe("large-batch").unwrap();
-        let model = Model::<f32>::new(config.model(&data), data.features(), config.init(), 5).unwrap();
-        let batch = data.batch(&set, &set.train[..samples]);
-        let dropout = Some(Dropout { seed: 3, step: 8 });
-        let mut want = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { dropout, want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
-        let mut engine = d.engine(&model);
-        let gpu = engine.gradients(&batch, dropout, WANT).unwrap();
-        assert!((gpu.loss - cpu.loss).abs() <= 1e-5 * cpu.loss, "{name}: {} against {}", gpu.loss, cpu.loss);
-        let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
-        assert!(a.translate == b.translate, "{name}: other predictions");
-        for (x, y) in a.attend.iter().zip(&b.attend) {
+        for recipe in ["large-batch", "default"] {
+            let model = train::recipe(recipe).unwrap().start(&data, &set).unwrap();
+            let batch = data.batch(&set, &set.train[..samples]);
+            let want_of = Want { cis: recipe == "default", ..WANT };
+            let dropout = Some(Dropout { seed: 3, step: 8 });
+            let mut want = vec![0.0; model.params.layout().len()];
+            let cpu =
+                model.run(&batch, Run { dropout, want: want_of, grads: Some(&mut want), ..Run::default() }).unwrap();
+            let mut engine = d.engine(&model);
+            let gpu = engine.gradients(&batch, dropout, want_of).unwrap();
             assert!(
-                !x.rows.is_empty() && (&x.rows, &x.peak, &x.kept) == (&y.rows, &y.peak, &y.kept),
-                "{name}: other members"
+                (gpu.loss - cpu.loss).abs() <= 1e-5 * cpu.loss,
+                "{name}, {recipe}: {} against {}",
+                gpu.loss,
+                cpu.loss
             );
+            for (a, b) in [(&cpu.cis, &gpu.cis), (&cpu.cis_blind, &gpu.cis_blind)] {
+                let off = error(&f64s(&b.concat()), &f64s(&a.concat()));
+                assert!(a.is_empty() != (recipe == "default") && off <= 1e-5, "{name}, {recipe}: cis off by {off:.1e}");
+            }
+            let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
+            assert!(a.translate == b.translate, "{name}, {recipe}: other predictions");
+            for (x, y) in a.attend.iter().zip(&b.attend) {
+                assert!(
+                    !x.rows.is_empty() && (&x.rows, &x.peak, &x.kept) == (&y.rows, &y.peak, &y.kept),
+                    "{name}, {recipe}: other members"
+                );
+            }
+            let got = engine.grads().unwrap();
+            let mut worst = 0.0f64;
+            for e in model.params.layout().entries() {
+                let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
+                assert!(off <= 1e-4, "{name}, {recipe}: gradient of {} off by {off:.1e}", e.name);
+                worst = worst.max(off);
+            }
+            println!("{name}, {recipe}: {samples} samples, gradients off by {worst:.1e} of each tensor's largest");
         }
-        let got = engine.grads().unwrap();
-        let mut worst = 0.0f64;
-        for e in model.params.layout().entries() {
-            let off = error(&f64s(&got[e.range.clone()]), &f64s(&want[e.range.clone()]));
-            assert!(off <= 1e-4, "{name}: gradient of {} off by {off:.1e}", e.name);
-            worst = worst.max(off);
-        }
-        println!("{name}: {samples} samples, gradients off by {worst:.1e} of each tensor's largest");
     }
 }
 
@@ -455,6 +467,10 @@ impl Observer for Losses {
 }
 
 fn config() -> TrainConfig {
+    small("large-batch")
+}
+
+fn small(recipe: &str) -> TrainConfig {
     TrainConfig {
         epochs: 2,
         batch_size: 8,
@@ -463,7 +479,7 @@ fn config() -> TrainConfig {
         embedding_dim: 12,
         heads: 2,
         checkpoint_minutes: None,
-        ..train::recipe("large-batch").unwrap()
+        ..train::recipe(recipe).unwrap()
     }
 }
 
@@ -474,18 +490,28 @@ fn training_equals_the_cpus() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
-    let (mut cpu, mut gpu) = (Losses::default(), Losses::default());
-    let a = train::train(&data, &set, &config(), &dir.path().join("cpu"), &mut cpu).unwrap();
-    let b = train::train_on(&d.device(), &data, &set, &config(), &dir.path().join("gpu"), &mut gpu).unwrap();
-    assert_eq!(cpu.0.len(), gpu.0.len());
-    assert!(cpu.0.len() >= 20);
-    for (i, (x, y)) in cpu.0.iter().zip(&gpu.0).enumerate() {
-        assert!((x - y).abs() <= 1e-3 * x, "step {i}: {x} on the CPU, {y} on the device");
-    }
-    assert_eq!((a.epochs, a.steps), (b.epochs, b.steps));
-    let (x, y) = (a.last.unwrap(), b.last.unwrap());
-    for (x, y) in [(x.val_loss, y.val_loss), (x.val_mae, y.val_mae), (x.val_accuracy, y.val_accuracy)] {
-        assert!((x.unwrap() - y.unwrap()).abs() <= 0.02 * x.unwrap(), "{x:?} {y:?}");
+    for recipe in ["large-batch", "default"] {
+        let (mut cpu, mut gpu) = (Losses::default(), Losses::default());
+        let out = |what: &str| dir.path().join(format!("{recipe}-{what}"));
+        let config = small(recipe);
+        let a = train::train(&data, &set, &config, &out("cpu"), &mut cpu).unwrap();
+        let b = train::train_on(&d.device(), &data, &set, &config, &out("gpu"), &mut gpu).unwrap();
+        assert_eq!(cpu.0.len(), gpu.0.len());
+        assert!(cpu.0.len() >= 20);
+        for (i, (x, y)) in cpu.0.iter().zip(&gpu.0).enumerate() {
+            assert!((x - y).abs() <= 1e-3 * x, "{recipe}, step {i}: {x} on the CPU, {y} on the device");
+        }
+        assert_eq!((a.epochs, a.steps), (b.epochs, b.steps));
+        let (x, y) = (a.last.unwrap(), b.last.unwrap());
+        assert_eq!(x.cis_loss.is_some(), recipe == "default");
+        let near = |x: f64, y: f64| assert!((x - y).abs() <= 0.02 * x, "{recipe}: {x} on the CPU, {y} on the device");
+        for (x, y) in [(x.val_loss, y.val_loss), (x.val_mae, y.val_mae), (x.val_accuracy, y.val_accuracy)] {
+            near(x.unwrap(), y.unwrap());
+        }
+        for (x, y) in [(x.cis_loss, y.cis_loss), (x.contrast_loss, y.contrast_loss)] {
+            assert_eq!(x.is_some(), y.is_some());
+            x.into_iter().for_each(|x| near(x, y.unwrap_or(f64::NAN)));
+        }
     }
 }
 
@@ -536,12 +562,19 @@ fn the_same_bits() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
-    let run = |name: &str| {
-        let out = dir.path().join(name);
-        train::train_on(&d.device(), &data, &set, &config(), &out, &mut ()).unwrap();
+    let run_of = |recipe: &str, name: &str| {
+        let out = dir.path().join(format!("{recipe} {name}"));
+        train::train_on(&d.device(), &data, &set, &small(recipe), &out, &mut ()).unwrap();
         files(&out)
     };
+    let run = |name: &str| run_of("large-batch", name);
     let want = run("straight");
+    let terms = run_of("default", "straight");
+    host::configure("SCX_HOST_SEED", Some("5"));
+    assert!(run_of("default", "seed 5") == terms, "cis and contrast: another schedule of threads, other bits");
+    let out = dir.path().join("default stopped");
+    stopped_and_resumed(&d.device(), &data, &small("default"), &out, &[2, 9]);
+    assert!(files(&out) == terms, "cis and contrast: stopped and resumed, other bits");
     assert!(want.contains_key("state.safetensors"));
     for seed in ["1", "77"] {
         host::configure("SCX_HOST_SEED", Some(seed));

@@ -412,7 +412,7 @@ fn runs_resume_and_take_any_threads() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
-    for precision in BOTH {
+    for (precision, recipe) in BOTH.into_iter().flat_map(|p| ["large-batch", "default"].map(|r| (p, r))) {
         let device = rig.device(precision);
         let config = TrainConfig {
             epochs: 3,
@@ -422,20 +422,20 @@ fn runs_resume_and_take_any_threads() {
             heads: 2,
             checkpoint_minutes: None,
             precision,
-            ..train::recipe("large-batch").unwrap()
+            ..train::recipe(recipe).unwrap()
         };
         let straight = |name: &str, threads: usize| {
-            let out = dir.path().join(format!("{name}-{precision:?}"));
+            let out = dir.path().join(format!("{name}-{recipe}-{precision:?}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| train::train_on(&device, &data, &set, &config, &out, &mut ())).unwrap();
             checkpoints(&out)
         };
         let want = straight("one", 1);
-        assert!(want == straight("five", 5), "{precision:?}: the number of threads has a say");
-        let out = dir.path().join(format!("stopped-{precision:?}"));
+        assert!(want == straight("five", 5), "{recipe}, {precision:?}: the number of threads has a say");
+        let out = dir.path().join(format!("stopped-{recipe}-{precision:?}"));
         let stopped = train::train_on(&device, &data, &set, &config, &out, &mut StopAfter(5));
         assert!(matches!(stopped, Err(sccrossrec::Error::Interrupted { .. })));
         train::resume_on(&device, &data, &set, &config, &out, &mut ()).unwrap();
-        assert!(want == checkpoints(&out), "{precision:?}: resuming has a say");
+        assert!(want == checkpoints(&out), "{recipe}, {precision:?}: resuming has a say");
     }
 }
