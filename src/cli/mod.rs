@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::device::Precision;
 use crate::error::{Error, Result};
+use crate::train::files::temporary_of;
 use crate::train::{Checkpoint, Run};
 
 mod config;
@@ -272,7 +273,9 @@ impl Drop for MadeFolders {
 pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
         Ok(entries) => {
-            let empty = entries.take(1).count() == 0;
+            // What a killed program has left on the way to a result goes once that is written again.
+            let left = |name: &std::ffi::OsStr| name.to_str().and_then(temporary_of).is_some();
+            let empty = entries.flatten().all(|e| left(&e.file_name()));
             if empty || force { Ok(()) } else { Err(exists(path, "the folder is not empty")) }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

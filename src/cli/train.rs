@@ -281,7 +281,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         train::files::write_text(&path, &text)?;
         ctx.say(&format!("{}\ntrace: {}", p.table(), path.display()));
     }
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|e| with_kernels(e, &args.kernel))?;
     let best = outcome.best.as_ref();
     let mut table = format!("{} epochs, {} steps", outcome.epochs, outcome.steps);
     if outcome.early {
@@ -297,6 +297,18 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     });
     ctx.result(&table, &json);
     Ok(())
+}
+
+/// What to go on with names the kernels that were replaced, too, which the run does not remember.
+fn with_kernels(e: Error, kernels: &[Replacement]) -> Error {
+    let flags: String = kernels.iter().map(|k| format!(" --kernel {}={}", k.op, k.source.display())).collect();
+    match e {
+        Error::Interrupted { code, saved } => Error::Interrupted { code, saved: saved + &flags },
+        Error::Device { doing, code, name, text, saved } if saved.contains("--resume") => {
+            Error::Device { doing, code, name, text, saved: saved + &flags }
+        }
+        e => e,
+    }
 }
 
 /// The name of the set that is drawn for a recipe that asks for a split that the default set does not have; with a seed

@@ -31,7 +31,7 @@ use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
 use crate::ops::pool::dot;
 use crate::rng::Rng;
-use crate::train::files::{remove_leftovers, write_text};
+use crate::train::files::{Lock, sweep, write_text};
 use evidence::Evidence;
 use exports::{ChromNames, Export, Format};
 use maps::{Maps, TypeMap};
@@ -353,10 +353,11 @@ pub fn discover<'m>(
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
     let tf = TfTrack::read_all(&options.tf, v)?;
+    let _lock = Lock::take(out, "discovers")?;
     let kept = out.join(PARTS);
     let old = earlier(out);
     for file in ["attention.h5", "links.tsv", "evidence.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
-        remove_leftovers(&out.join(file))?;
+        sweep(&out.join(file))?;
     }
     if !options.resume {
         parts::remove(&kept)?;

@@ -17,7 +17,7 @@ use super::dataset::{
     self, Content, DataSet, Gene, MANIFEST, Manifest, ObsColumn, ObsHead, Peak, SampleSet, Vocabulary, fingerprint,
     to_tsv, write_part,
 };
-use super::files::NewFolder;
+use super::files::{NewFolder, put_back};
 use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
 use super::shard::{self, RowData, ShardData, Sizes};
@@ -289,6 +289,7 @@ const DROPPED: u32 = u32::MAX;
 pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<PrepareReport> {
     let say = hooks.say;
     check_config(config)?;
+    put_back(out)?;
     check_target(out, config.force)?;
     let like = config.like.as_deref().map(DataSet::open).transpose()?;
     let open = |path: &Option<PathBuf>, modality, select| {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::checkpoint;
 use super::config::{OnNan, TrainConfig};
-use super::files::{read_text, remove_leftovers, write_text};
+use super::files::{Lock, read_text, sweep, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::schedule::Scaling;
@@ -26,6 +26,9 @@ use crate::rng::Rng;
 
 /// Streams of the shuffle: this plus the epoch.
 const SHUFFLE: u64 = 0x5348_5546_0000_0000;
+
+/// Files in the folder of the checkpoints.
+const CHECKPOINTS: [&str; 4] = ["best.safetensors", "last.safetensors", state::STATE, state::BEFORE];
 
 /// What became of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +125,8 @@ pub fn train_on(
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
-    let of_before = ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f));
+    let _lock = Lock::take(out, "trains")?;
+    let of_before = CHECKPOINTS.map(|f| checkpoints.join(f));
     for old in of_before.into_iter().chain([out.join(profile::TRACE)]) {
         if old.exists() {
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
@@ -222,7 +226,9 @@ pub fn resume_on(
         ));
     }
     let mut model = config.start(data, set)?;
-    let (moments, place) = state::load(&out.join("checkpoints/state.safetensors"), &run.sizes, &mut model.params)?;
+    let _lock = Lock::take(out, "trains")?;
+    let mut skipped = |line: String| observer.note(&line);
+    let (moments, place) = state::load(&out.join("checkpoints"), &run.sizes, &mut model.params, &mut skipped)?;
     if place.position > set.train.len() {
         return Err(Error::input(
             out.join("checkpoints/state.safetensors"),
@@ -352,12 +358,9 @@ fn engine(
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
     for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", profile::TRACE] {
-        remove_leftovers(&out.join(file))?;
+        sweep(&out.join(file))?;
     }
-    for file in ["best.safetensors", "last.safetensors", "state.safetensors"] {
-        remove_leftovers(&out.join("checkpoints").join(file))?;
-    }
-    Ok(())
+    CHECKPOINTS.iter().try_for_each(|file| sweep(&out.join("checkpoints").join(file)))
 }
 
 fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
@@ -851,7 +854,7 @@ impl<S: Source> Fit<'_, S> {
 fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
     let _span = span("save", "");
     let dir = out.join("checkpoints");
-    state::save(&dir.join("state.safetensors"), &model.config, &model.params, moments, place)?;
+    state::save(&dir, &model.config, &model.params, moments, place)?;
     checkpoint::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)
 }
 

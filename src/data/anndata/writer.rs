@@ -12,6 +12,7 @@ use super::chunks::{CHUNK, Growing};
 use super::{Column, Frame, H5Context};
 use crate::error::{Error, Result};
 use crate::model::Csr;
+use crate::train::files::Temporary;
 
 /// Writes one `.h5ad`. Nothing is at the target path before [`AnnDataWriter::finish`]; a writer that is dropped
 /// unfinished removes its temporary file.
@@ -45,13 +46,13 @@ use crate::model::Csr;
 #[derive(Debug)]
 pub struct AnnDataWriter {
     target: PathBuf,
-    temporary: PathBuf,
+    /// After the file, which is closed first.
     file: Option<File>,
+    temporary: Temporary,
     rows: usize,
     cols: usize,
     gzip: Option<u8>,
     open_sinks: Arc<AtomicUsize>,
-    finished: bool,
 }
 
 impl AnnDataWriter {
@@ -63,31 +64,26 @@ impl AnnDataWriter {
 
     /// As [`AnnDataWriter::create`], with gzip at this level (1 to 9), or without compression.
     pub fn create_with(path: &Path, obs: &Frame, var: &Frame, gzip: Option<u8>) -> Result<Self> {
-        let name = path
-            .file_name()
-            .ok_or_else(|| Error::input(path, "is not the name of a file", "give a name that ends in .h5ad"))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(hidden);
+        if path.file_name().is_none() {
+            return Err(Error::input(path, "is not the name of a file", "give a name that ends in .h5ad"));
+        }
         if path.is_dir() {
             return Err(Error::input(path, "is a folder", "give the name of a file that ends in .h5ad"));
         }
         // The system's own word on a folder that is missing or closed is clearer than HDF5's.
-        std::fs::File::create(&temporary).map_err(|e| Error::io(path, "create", e))?;
+        let temporary = Temporary::new(path)?;
         let file = File::with_options()
             .with_fapl(|p| p.file_locking(false))
-            .create(&temporary)
+            .create(temporary.path())
             .at(path, || "create the file".into())?;
         let writer = AnnDataWriter {
             target: path.to_path_buf(),
-            temporary,
             file: Some(file),
+            temporary,
             rows: obs.index.len(),
             cols: var.index.len(),
             gzip,
             open_sinks: Arc::new(AtomicUsize::new(0)),
-            finished: false,
         };
         let root = writer.root()?;
         writer.encoding(&root, "anndata", "0.1.0")?;
@@ -213,11 +209,7 @@ impl AnnDataWriter {
         if let Some(file) = self.file.take() {
             file.close().at(&self.target, || "close the file".into())?;
         }
-        let sync = std::fs::File::open(&self.temporary).and_then(|f| f.sync_all());
-        sync.map_err(|e| Error::io(&self.temporary, "write", e))?;
-        std::fs::rename(&self.temporary, &self.target).map_err(|e| Error::io(&self.target, "rename to", e))?;
-        self.finished = true;
-        Ok(())
+        self.temporary.keep()
     }
 
     fn root(&self) -> Result<Group> {
@@ -381,16 +373,6 @@ fn array<T: H5Type>(
 fn strings(target: &Path, group: &Group, name: &str, values: &[String], gzip: Option<u8>) -> Result<()> {
     let values = values.iter().map(|s| text(target, s)).collect::<Result<Vec<_>>>()?;
     array(target, group, name, &values, "string-array", gzip)
-}
-
-impl Drop for AnnDataWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.file = None;
-            // Nothing more can be done about a temporary file that does not go away.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
 }
 
 /// Counts one open sink for as long as it lives.
