@@ -85,7 +85,10 @@ impl AttentionWriter {
         }
         let temporary = Temporary::new(path)?;
         let made: hdf5::Result<_> = (|| {
-            let file = File::with_options().with_fapl(|p| p.file_locking(false)).create(temporary.path())?;
+            let file = File::with_options()
+                .with_fapl(|p| p.file_locking(false))
+                .with_fcpl(|p| p.obj_track_times(false)) // the same bytes whenever it is written
+                .create(temporary.path())?;
             fn growing<T: H5Type>(file: &File, name: &str) -> hdf5::Result<Dataset> {
                 file.new_dataset::<T>().chunk(CHUNK).shuffle().deflate(1).shape(0..).create(name)
             }

@@ -74,6 +74,7 @@ impl AnnDataWriter {
         let temporary = Temporary::new(path)?;
         let file = File::with_options()
             .with_fapl(|p| p.file_locking(false))
+            .with_fcpl(|p| p.obj_track_times(false))
             .create(temporary.path())
             .at(path, || "create the file".into())?;
         let writer = AnnDataWriter {
@@ -100,7 +101,7 @@ impl AnnDataWriter {
     pub fn csr(&mut self, at: &str, cols: usize) -> Result<CsrSink> {
         let rows = self.rows_at(at, Some(cols))?;
         let (parent, name) = self.place(at)?;
-        let group = parent.create_group(name).at(&self.target, || format!("create `{at}`"))?;
+        let group = new_group(&parent, name).at(&self.target, || format!("create `{at}`"))?;
         self.encoding(&group, "csr_matrix", "0.1.0")?;
         let shape = [rows as i64, cols as i64];
         group
@@ -257,7 +258,7 @@ impl AnnDataWriter {
     }
 
     fn dict(&self, parent: &Group, name: &str) -> Result<Group> {
-        let group = parent.create_group(name).at(&self.target, || format!("create `{name}`"))?;
+        let group = new_group(parent, name).at(&self.target, || format!("create `{name}`"))?;
         self.encoding(&group, "dict", "0.1.0")?;
         Ok(group)
     }
@@ -281,7 +282,7 @@ impl AnnDataWriter {
     }
 
     fn frame(&self, root: &Group, at: &str, frame: &Frame) -> Result<()> {
-        let group = root.create_group(at).at(&self.target, || format!("create `{at}`"))?;
+        let group = new_group(root, at).at(&self.target, || format!("create `{at}`"))?;
         self.encoding(&group, "dataframe", "0.2.0")?;
         let index = text(&self.target, "_index")?;
         group
@@ -308,6 +309,13 @@ impl AnnDataWriter {
     }
 }
 
+/// Makes a group that does not say when: what is written is a function of its content.
+fn new_group(parent: &Group, name: &str) -> hdf5::Result<Group> {
+    let mut builder = parent.create_group_builder();
+    builder.gcpl().obj_track_times(false);
+    builder.create(name)
+}
+
 /// Writes a column of a frame, named by `check_name`, into the group of the frame. `target` is the file for messages.
 pub(super) fn write_column(target: &Path, group: &Group, name: &str, column: &Column, gzip: Option<u8>) -> Result<()> {
     match column {
@@ -316,7 +324,7 @@ pub(super) fn write_column(target: &Path, group: &Group, name: &str, column: &Co
         Column::Floats(v) => array(target, group, name, v, "array", gzip),
         Column::Bools(v) => array(target, group, name, v, "array", gzip),
         Column::Categorical { codes, categories } => {
-            let inner = group.create_group(name).at(target, || format!("create `{name}`"))?;
+            let inner = new_group(group, name).at(target, || format!("create `{name}`"))?;
             encoding(target, &inner, "categorical", "0.2.0")?;
             inner
                 .new_attr::<bool>()
