@@ -425,6 +425,7 @@ pub fn discover<'m>(
         }
         all.merge(&mut table);
     }
+    evidence::go_on()?;
     let pairs = writer.pairs();
     let null: Vec<Link> = null_of_all.iter_mut().flat_map(|t| t.links().to_vec()).collect();
     let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
@@ -443,17 +444,18 @@ pub fn discover<'m>(
         }
     };
     let exports = export(options, &mut runner, data, &maps, out)?;
+    evidence::go_on()?;
     let links = all.links();
     let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
-    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed);
+    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed)?;
     let file = PathBuf::from("evidence.tsv");
     let product = by_product(runner.model());
     let by_cis = by_cis(runner.model(), &product, &counts_of_all, cells.len());
     let mut columns = vec![("attention", links)];
     columns.extend(by_cis.iter().map(|t| (t.name, t.links.as_slice())));
     found.write(&out.join(&file), v, &columns)?;
-    let recovery = truth.map(|truth| {
-        let both = evidence::co_occurrence(v, links, &cells, &read);
+    let recovered = |truth: Truth| -> Result<Recovery> {
+        let both = evidence::co_occurrence(v, links, &cells, &read)?;
         let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
         let per_cell =
             ByTable { name: "attention per cell with both", links: links.iter().zip(&both).map(quotient).collect() };
@@ -466,10 +468,13 @@ pub fn discover<'m>(
         let of_data: [&dyn PairScorer; 5] = [&by_evidence, &partial, &correlation, &distance, &chance];
         scorers.extend(of_data);
         recover(v, &truth, &scorers)
-    });
+    };
+    let recovery = truth.map(recovered).transpose()?;
     if let Some(recovery) = &recovery {
         truth::write_recovery(&out.join("recovery.tsv"), recovery)?;
     }
+    // Cells are read again for the tables.
+    data.check()?;
     writer.finish(v)?;
     let made = Discovery {
         score: options.score,

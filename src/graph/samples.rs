@@ -621,5 +621,9 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
             _ => return Err(bad("a part names a sample that is not there, or one twice")),
         }
     }
-    Ok(SampleSet { samples, train, val, test, recipe })
+    let set = SampleSet { samples, train, val, test, recipe };
+    match set.leak(data.vocabulary()) {
+        Some(leak) => Err(Error::input(&path, leak, "draw it again with `sccrossrec samples --force`")),
+        None => Ok(set),
+    }
 }
