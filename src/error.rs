@@ -86,7 +86,8 @@ pub enum Error {
 /// What to do about an error of the system, where that can be told.
 fn advice(e: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{
-        InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StorageFull,
+        FileTooLarge, InvalidData, IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
     };
     match e.kind() {
         NotFound => "; check the path",
@@ -94,7 +95,8 @@ fn advice(e: &std::io::Error) -> &'static str {
         IsADirectory => "; give a file, not a folder",
         PermissionDenied => "; change its permissions or choose another place",
         ReadOnlyFilesystem => "; choose a place that can be written to",
-        StorageFull => "; free some space or choose another place",
+        FileTooLarge => "; raise the limit of file sizes (ulimit -f) or choose another place",
+        StorageFull | QuotaExceeded => "; free some space or choose another place",
         InvalidData => "; give a text file in UTF-8",
         _ => "",
     }

@@ -2,6 +2,7 @@
 //! on a terminal only, so that elsewhere the error is the one line.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::error::{Error, Result};
@@ -11,7 +12,10 @@ static CODE: AtomicI32 = AtomicI32::new(0);
 
 /// Installs the handler; call once, from the program (never from the library).
 pub fn install() {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+    // A file beyond the limit of sizes is then an error of writing, as a full disk is, and not the end. Whether it is set is
+    // of no interest.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
         return; // Without a handler the system's own applies: the program ends, and files are whole by renaming.
     };

@@ -113,6 +113,7 @@ pub mod evaluate;
 pub mod graph;
 pub mod interrupt;
 pub mod matching;
+pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod picture;

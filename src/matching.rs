@@ -127,7 +127,7 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    fn batch(&self, pairs: &[(u32, u32)]) -> Batch<f32> {
+    fn batch(&self, pairs: &[(u32, u32)]) -> Result<Batch<f32>> {
         let (mut r, mut a) = (Cell::default(), Cell::default());
         let mut batch = Batch::new();
         for &(q, t) in pairs {
@@ -139,7 +139,7 @@ impl Sides<'_> {
             atac.0.atac_into(atac.1 as usize, &mut a);
             batch.push(0, u64::from(q), r.rna(), a.atac());
         }
-        batch
+        self.queries.check().and_then(|()| self.targets.check()).map(|()| batch)
     }
 }
 
@@ -163,6 +163,7 @@ fn halves(model: &Model<f32>, data: &DataSet, rna: bool) -> Result<Vec<f32>> {
                 batch.push(0, c as u64, [(0, 1.0)], cell.atac());
             }
         }
+        data.check()?;
         let (r, a) = model.halves(&batch);
         out.extend(if rna { r } else { a });
     }
@@ -189,7 +190,7 @@ impl Scorer<'_, '_, '_> {
             pending.push(pair);
             if pending.len() == self.batch_size || pairs.peek().is_none() {
                 crate::interrupt::check("nothing was written")?;
-                let out = self.runner.forward(&self.sides.batch(&pending), Want::default())?;
+                let out = self.runner.forward(&self.sides.batch(&pending)?, Want::default())?;
                 logits.extend(out.logits.chunks_exact(2).map(|l| l[1] - l[0]));
                 self.done += pending.len() as u64;
                 (self.progress)(self.done, self.total);

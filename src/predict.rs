@@ -140,6 +140,7 @@ fn pass(
         Some(_) => data.batch_of_cells(cells),
         None => stand_ins(data, cells),
     };
+    data.check()?;
     batch.label.fill(label);
     let out = runner.forward(&batch, want)?;
     Ok((batch, out))

@@ -22,10 +22,41 @@
 //! assert_eq!(arena, [4.0, 6.0]);
 //! ```
 
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 use crate::error::{Error, Result};
 use crate::real::Real;
+
+thread_local! {
+    /// The first op of a watched pass that was not finite, on this thread; `None` where nothing is watched.
+    static WATCH: RefCell<Option<Option<Found>>> = const { RefCell::new(None) };
+}
+
+/// An op that made numbers that are not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub op: &'static str,
+    pub backward: bool,
+}
+
+/// Runs `pass` on this thread and tells the first op whose values or gradients were not finite. Slow: all of them are read.
+pub(crate) fn watch<R>(pass: impl FnOnce() -> R) -> (R, Option<Found>) {
+    WATCH.set(Some(None));
+    let made = pass();
+    (made, WATCH.take().flatten())
+}
+
+/// Notes `op` where something is watched, nothing was found yet, and one of `numbers` is not finite.
+fn look<'x, T: Real + 'x>(op: &'static str, backward: bool, numbers: impl Iterator<Item = &'x [T]>) {
+    WATCH.with_borrow_mut(|watch| {
+        if let Some(found @ None) = watch
+            && numbers.flatten().any(|x| !x.f64().is_finite())
+        {
+            *found = Some(Found { op, backward });
+        }
+    });
+}
 
 /// A value on the tape: a matrix `[rows, columns]`, row-major.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +141,7 @@ impl<'p, T: Real> Tape<'p, T> {
 
     /// Records how to go back through the op that made `outputs`. In an inference tape the closure is dropped.
     pub fn record(&mut self, name: &'static str, outputs: &[Var], backward: impl FnOnce(&mut Sweep<'_, 'p, T>) + 'p) {
+        look(name, false, outputs.iter().map(|&o| self.get(o)));
         if let Some(r) = &mut self.records {
             r.push(Record { name, outputs: outputs.to_vec(), backward: Box::new(backward) });
         }
@@ -126,10 +158,12 @@ impl<'p, T: Real> Tape<'p, T> {
             shapes: self.shapes,
             grads: (0..n).map(|_| None).collect(),
             params: grads.slices.into_iter().map(Some).collect(),
+            op: "",
         };
         sweep.grads[root.0] = Some(seed.to_vec());
         for Record { name, outputs, backward } in records.into_iter().rev() {
             if outputs.iter().any(|o| sweep.grads[o.0].is_some()) {
+                sweep.op = name;
                 let span = crate::profile::span(name, "backward");
                 backward(&mut sweep);
                 drop(span);
@@ -191,6 +225,8 @@ pub struct Sweep<'g, 'p, T> {
     shapes: Vec<[usize; 2]>,
     grads: Vec<Option<Vec<T>>>,
     params: Vec<Option<&'g mut [T]>>,
+    /// The op at work.
+    op: &'static str,
 }
 
 impl<'g, T: Real> Sweep<'g, '_, T> {
@@ -216,6 +252,7 @@ impl<'g, T: Real> Sweep<'g, '_, T> {
 
     /// Puts back a gradient that was added to.
     pub fn put(&mut self, v: Var, grad: Loan<'g, T>) {
+        look(self.op, true, std::iter::once(&*grad));
         match (grad, &self.values[v.0]) {
             (Loan::Arena(slice), Value::Param(i, _)) => self.params[*i] = Some(slice),
             (Loan::Owned(x), _) => self.grads[v.0] = Some(x),

@@ -446,7 +446,7 @@ fn recovery_by_distance_equals_brute_force() {
     assert!(table.is_sorted_by_key(|l| (l.gene, l.peak)) && table.len() == m.links.len());
     let (sum, far, chance) = (BySum(&table), ByDistance(&v), ByChance { seed: 4 });
     let scorers: [&dyn PairScorer; 3] = [&sum, &far, &chance];
-    let found = recover(&v, &truth, &scorers);
+    let found = recover(&v, &truth, &scorers).unwrap();
     assert_eq!(found.bins.iter().map(|b| b.distance.as_str()).collect::<Vec<_>>(), BINS.map(|b| b.0));
     assert_eq!(found.bins.iter().map(|b| b.pairs).sum::<u64>(), found.pairs);
     assert_eq!(found.bins.iter().map(|b| b.links).sum::<u64>(), found.links);
@@ -473,7 +473,7 @@ fn recovery_by_distance_equals_brute_force() {
         }
     }
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(one.install(|| recover(&v, &truth, &scorers)), found);
+    assert_eq!(one.install(|| recover(&v, &truth, &scorers).unwrap()), found);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recovery.tsv");
     write_recovery(&path, &found).unwrap();

@@ -51,13 +51,13 @@ impl Data {
     fn recovery(&self) -> (Evidence, Recovery) {
         let read = |c: u32, cell: &mut Cell| cell.clone_from(&self.cells[c as usize]);
         let all = self.numbers();
-        let found = Evidence::new(&self.v, &all, &read, 500_000, 20, 906);
+        let found = Evidence::new(&self.v, &all, &read, 500_000, 20, 906).unwrap();
         let correlation = ByCorrelation::new(&self.v, &all, &read);
         let by_evidence = correlation.measuring(Measure::Evidence(&found, &self.v));
         let partial = correlation.measuring(Measure::Partial(&found));
         let distance = ByDistance(&self.v);
         let scorers: [&dyn PairScorer; 4] = [&by_evidence, &partial, &correlation, &distance];
-        let recovery = recover(&self.v, &self.truth, &scorers);
+        let recovery = recover(&self.v, &self.truth, &scorers).unwrap();
         (found, recovery)
     }
 }
@@ -167,7 +167,7 @@ fn associations_are_those_of_least_squares() {
     }
     let read = |c: u32, cell: &mut Cell| cell.clone_from(&data.cells[c as usize]);
     let some: Vec<u32> = data.numbers().into_iter().filter(|c| c % 5 != 1).collect();
-    let adjusted = Adjusted::new(&data.v, &some, &read, 0, 1);
+    let adjusted = Adjusted::new(&data.v, &some, &read, 0, 1).unwrap();
     let cell = |i: &u32| &data.cells[*i as usize];
     let covariates: Vec<[f64; 3]> = (some.iter().map(cell))
         .map(|c| [1.0, (1.0 + c.genes.len() as f64).ln(), (1.0 + c.peaks.len() as f64).ln()])

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::device::Precision;
 use crate::error::{Error, Result};
+use crate::train::files::temporary_of;
 use crate::train::{Checkpoint, Run};
 
 mod config;
@@ -65,6 +66,12 @@ struct Common {
     /// Flags from a file: common ones at the top, the verb's in a table of its name; what is typed wins
     #[arg(long, global = true, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Memory to plan with, such as 24G; what takes more is refused before it starts [default: what there is]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = crate::memory::parse_size)]
+    memory_limit: Option<u64>,
+    /// How data sets are read: mapped into memory, or piece by piece, for network file systems [default: mmap]
+    #[arg(long, global = true, value_enum)]
+    io: Option<crate::graph::Io>,
     /// Say nothing but errors and results
     #[arg(long, global = true)]
     quiet: bool,
@@ -272,7 +279,9 @@ impl Drop for MadeFolders {
 pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
         Ok(entries) => {
-            let empty = entries.take(1).count() == 0;
+            // What a killed program has left on the way to a result goes once that is written again.
+            let left = |name: &std::ffi::OsStr| name.to_str().and_then(temporary_of).is_some();
+            let empty = entries.flatten().all(|e| left(&e.file_name()));
             if empty || force { Ok(()) } else { Err(exists(path, "the folder is not empty")) }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -313,6 +322,7 @@ fn exists(path: &Path, what: &str) -> Error {
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> i32 {
     quiet_panics();
     crate::interrupt::install();
+    crate::graph::mmap::expect_loss();
     let argv: Vec<_> = argv.into_iter().collect();
     exit_code(std::panic::catch_unwind(|| start(argv)))
 }
@@ -343,6 +353,12 @@ fn start(argv: Vec<OsString>) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
         Error::usage(format!("--threads {threads}: the system does not start so many ({e}); take fewer"))
     })?;
+    if let Some(bytes) = cli.common.memory_limit {
+        crate::memory::set_limit(bytes);
+    }
+    if let Some(io) = cli.common.io {
+        io.choose();
+    }
     let ctx = Context {
         threads,
         seed: cli.common.seed.unwrap_or(DEFAULT_SEED),

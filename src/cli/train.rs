@@ -1,6 +1,6 @@
 //! `train`: a run from a data set.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 
@@ -139,8 +139,9 @@ pub struct Args {
     /// Checkpoint when this many minutes have passed since the last one
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub checkpoint_minutes: Option<f64>,
-    /// At a step that is not finite
-    #[arg(long, value_name = "stop|skip")]
+    /// At a step that is not finite: stop, leave it out, or leave it out and go back to the parameters of the last checkpoint
+    /// (three times at most before the next one)
+    #[arg(long, value_name = "stop|skip|rollback")]
     pub on_nan: Option<OnNan>,
     /// How matrices are multiplied; bf16 only on a GPU
     #[arg(long, value_name = "f32|bf16")]
@@ -281,7 +282,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         train::files::write_text(&path, &text)?;
         ctx.say(&format!("{}\ntrace: {}", p.table(), path.display()));
     }
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|e| with_kernels(e, &args.kernel))?;
     let best = outcome.best.as_ref();
     let mut table = format!("{} epochs, {} steps", outcome.epochs, outcome.steps);
     if outcome.early {
@@ -297,6 +298,18 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     });
     ctx.result(&table, &json);
     Ok(())
+}
+
+/// What to go on with names the kernels that were replaced, too, which the run does not remember.
+fn with_kernels(e: Error, kernels: &[Replacement]) -> Error {
+    let flags: String = kernels.iter().map(|k| format!(" --kernel {}={}", k.op, k.source.display())).collect();
+    match e {
+        Error::Interrupted { code, saved } => Error::Interrupted { code, saved: saved + &flags },
+        Error::Device { doing, code, name, text, saved } if saved.contains("--resume") => {
+            Error::Device { doing, code, name, text, saved: saved + &flags }
+        }
+        e => e,
+    }
 }
 
 /// The name of the set that is drawn for a recipe that asks for a split that the default set does not have; with a seed
@@ -395,7 +408,7 @@ impl Observer for Console<'_> {
             plan.parameters,
         ));
         self.ctx.say(&plan.memory.line());
-        if let Some(free) = available_memory()
+        if let Some(free) = crate::memory::available()
             && plan.memory.total() > free
         {
             self.ctx.say(&format!(
@@ -449,7 +462,7 @@ impl Observer for Console<'_> {
 
 /// Refuses a model that no way of training fits into this machine's memory.
 fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
-    let Some(memory) = memory("MemTotal:") else { return Ok(()) };
+    let Some(memory) = crate::memory::limit().map(|l| l.bytes) else { return Ok(()) };
     let parameters = crate::model::Layout::new(&config.model(data)).len() as u64;
     // parameters, gradients and two moments, of four bytes each
     if parameters > memory / 16 {
@@ -462,15 +475,4 @@ fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Bytes that can be had without swapping, where the system says.
-fn available_memory() -> Option<u64> {
-    memory("MemAvailable:")
-}
-
-fn memory(what: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(Path::new("/proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix(what))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -17,10 +17,12 @@ use super::source::{self, Modality, Select, Source};
 use super::variable_genes::{Found, VariableGenes, variable_genes};
 use crate::error::{Error, Result};
 use crate::graph::Hooks;
+use crate::graph::files::beside;
 use crate::graph::prepare::{
     UNKNOWN, chrom_column, coordinates, locate_peaks, number_column, refuse_swapped, strand_column, text_column,
 };
 use crate::interrupt;
+use crate::train::files::{sweep, sync_folder};
 
 /// The columns of [`VariableGenes`], as scanpy names them.
 const VARIABLE: [&str; 5] = ["means", "variances", "variances_norm", "highly_variable", "highly_variable_rank"];
@@ -637,17 +639,18 @@ fn variable_columns(v: VariableGenes) -> [Column; 5] {
 /// A folder in the making inside the output, which goes with all that was not moved out of it.
 struct Stage {
     dir: PathBuf,
+    /// Tells it from what a killed program has left.
+    _lock: Option<File>,
 }
 
 impl Stage {
     fn new(out: &Path) -> Result<Self> {
-        let dir = out.join(format!(".annotate.{}.tmp", std::process::id()));
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&dir, "remove", e)),
-            _ => {}
-        }
+        let target = out.join("annotate");
+        sweep(&target)?;
+        let dir = beside(&target, "tmp")?;
         std::fs::create_dir(&dir).map_err(|e| Error::io(out, "write to", e))?;
-        Ok(Stage { dir })
+        let lock = File::open(&dir).ok().filter(|f| f.try_lock().is_ok());
+        Ok(Stage { dir, _lock: lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -658,7 +661,8 @@ impl Stage {
     fn keep(&self, to: &Path) -> Result<()> {
         let from = to.file_name().map(|n| self.dir.join(n));
         let from = from.ok_or_else(|| Error::Internal("an output has no name".into()))?;
-        std::fs::rename(from, to).map_err(|e| Error::io(to, "replace", e))
+        std::fs::rename(from, to).map_err(|e| Error::io(to, "replace", e))?;
+        sync_folder(to)
     }
 }
 

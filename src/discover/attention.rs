@@ -34,6 +34,7 @@ use hdf5::{Dataset, File, H5Type};
 use crate::data::anndata::H5Context;
 use crate::error::{Error, Result};
 use crate::graph::Vocabulary;
+use crate::train::files::Temporary;
 
 /// The version written.
 pub const VERSION: u32 = 1;
@@ -58,9 +59,10 @@ pub struct Pair {
 #[derive(Debug)]
 pub struct AttentionWriter {
     target: PathBuf,
-    temporary: PathBuf,
-    file: Option<File>,
+    /// Before the temporary file: what is open is closed first.
     sets: [Dataset; 4],
+    file: Option<File>,
+    temporary: Temporary,
     gene: Vec<u32>,
     peak: Vec<u32>,
     weight: Vec<f32>,
@@ -78,13 +80,15 @@ fn text(path: &Path, s: &str) -> Result<VarLenUnicode> {
 impl AttentionWriter {
     /// Starts the file; it replaces what is at `path` when finished.
     pub fn create(path: &Path) -> Result<Self> {
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(path.file_name().ok_or_else(|| Error::input(path, "is not the name of a file", "give one"))?);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        std::fs::File::create(&temporary).map_err(|e| Error::io(path, "create", e))?;
-        let made = (|| {
-            let file = File::with_options().with_fapl(|p| p.file_locking(false)).create(&temporary)?;
+        if path.file_name().is_none() {
+            return Err(Error::input(path, "is not the name of a file", "give one"));
+        }
+        let temporary = Temporary::new(path)?;
+        let made: hdf5::Result<_> = (|| {
+            let file = File::with_options()
+                .with_fapl(|p| p.file_locking(false))
+                .with_fcpl(|p| p.obj_track_times(false)) // the same bytes whenever it is written
+                .create(temporary.path())?;
             fn growing<T: H5Type>(file: &File, name: &str) -> hdf5::Result<Dataset> {
                 file.new_dataset::<T>().chunk(CHUNK).shuffle().deflate(1).shape(0..).create(name)
             }
@@ -97,18 +101,12 @@ impl AttentionWriter {
             file.new_attr::<u32>().create("version")?.write_scalar(&VERSION)?;
             Ok((file, sets))
         })();
-        let (file, sets) = match made {
-            Ok(made) => made,
-            Err(e) => {
-                let _ = std::fs::remove_file(&temporary);
-                return Err(e).at(path, || "create the file".into());
-            }
-        };
+        let (file, sets) = made.at(path, || "create the file".into())?;
         let writer = AttentionWriter {
             target: path.to_path_buf(),
-            temporary,
-            file: Some(file),
             sets,
+            file: Some(file),
+            temporary,
             gene: Vec::new(),
             peak: Vec::new(),
             weight: Vec::new(),
@@ -183,9 +181,7 @@ impl AttentionWriter {
         if let Some(file) = self.file.take() {
             file.close().at(&self.target, || "close the file".into())?;
         }
-        let sync = std::fs::File::open(&self.temporary).and_then(|f| f.sync_all());
-        sync.map_err(|e| Error::io(&self.temporary, "write", e))?;
-        std::fs::rename(&self.temporary, &self.target).map_err(|e| Error::io(&self.target, "rename to", e))
+        self.temporary.keep()
     }
 
     fn array<T: H5Type>(&self, name: &str, values: &[T]) -> Result<()> {
@@ -200,13 +196,5 @@ impl AttentionWriter {
     fn names<'n>(&self, name: &str, names: impl Iterator<Item = &'n str>) -> Result<()> {
         let names = names.map(|s| text(&self.target, s)).collect::<Result<Vec<_>>>()?;
         self.array(name, &names)
-    }
-}
-
-impl Drop for AttentionWriter {
-    fn drop(&mut self) {
-        self.file = None;
-        // Renamed away in the usual case; and nothing can be done about one that does not go away.
-        let _ = std::fs::remove_file(&self.temporary);
     }
 }

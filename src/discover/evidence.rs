@@ -50,6 +50,11 @@ pub fn bin(distance: Option<f64>) -> usize {
     distance.map_or(BINS - 1, |d| ENDS.partition_point(|&end| end < d))
 }
 
+/// An error once it has been asked to stop; what is kept of a discovery is its attention.
+pub(super) fn go_on() -> Result<()> {
+    crate::interrupt::check("all attention is there; the same command with --resume makes the tables")
+}
+
 /// Adds up over cells: `add(sums, place among the cells, cell)`, portion by portion.
 fn over_cells<A: Send>(
     cells: &[u32],
@@ -57,7 +62,7 @@ fn over_cells<A: Send>(
     zero: impl Fn() -> A + Sync,
     add: impl Fn(&mut A, usize, &Cell) + Sync,
     merge: impl Fn(&mut A, A),
-) -> A {
+) -> Result<A> {
     let size = cells.len().div_ceil(PORTIONS).max(1);
     let portions: Vec<A> = cells
         .par_chunks(size)
@@ -65,16 +70,20 @@ fn over_cells<A: Send>(
         .map(|(i, some)| {
             let (mut sums, mut cell) = (zero(), Cell::default());
             for (j, &c) in some.iter().enumerate() {
+                if crate::interrupt::requested() {
+                    break; // the sums are not used
+                }
                 read(c, &mut cell);
                 add(&mut sums, i * size + j, &cell);
             }
             sums
         })
         .collect();
+    go_on()?;
     let mut portions = portions.into_iter();
     let mut total = portions.next().unwrap_or_else(&zero);
     portions.for_each(|p| merge(&mut total, p));
-    total
+    Ok(total)
 }
 
 fn plus(a: &mut [f64], b: &[f64]) {
@@ -105,7 +114,7 @@ struct Sums {
     square: [Vec<f64>; 2],
 }
 
-fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Sums {
+fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result<Sums> {
     let zero = || {
         let of = || [vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]];
         Sums { sum: of(), square: of() }
@@ -127,7 +136,14 @@ fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Sums {
 }
 
 /// The leading components of standardised expression: `[cells, width]`, orthonormal, span of the leading subspace.
-fn components(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, s: &Sums, width: usize, seed: u64) -> Vec<f64> {
+fn components(
+    v: &Vocabulary,
+    cells: &[u32],
+    read: &ReadCell<'_>,
+    s: &Sums,
+    width: usize,
+    seed: u64,
+) -> Result<Vec<f64>> {
     let (n, genes) = (cells.len(), v.genes.len());
     let mean: Vec<f64> = s.sum[0].iter().map(|x| x / n as f64).collect();
     let scale: Vec<f64> = (mean.iter().zip(&s.square[0]))
@@ -146,6 +162,7 @@ fn components(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, s: &Sums, widt
             out.iter_mut().zip(&shift).for_each(|(o, s)| *o = -s);
             cell.rna().for_each(|(g, x)| axpy(out, f64::from(x), &loading[g as usize * width..][..width]));
         });
+        go_on()?;
         orthonormalise(&mut scores, width);
         if round + 1 == ROUNDS {
             break;
@@ -159,7 +176,7 @@ fn components(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, s: &Sums, widt
                 cell.rna().for_each(|(g, x)| axpy(&mut sum[g as usize * width..][..width], f64::from(x), of_cell));
             },
             |a, b| plus(a, &b),
-        );
+        )?;
         let mut total = vec![0.0; width];
         scores.chunks_exact(width).for_each(|row| plus(&mut total, row));
         for ((l, &m), &s) in back.chunks_exact_mut(width).zip(&mean).zip(&scale) {
@@ -169,7 +186,7 @@ fn components(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, s: &Sums, widt
         orthonormalise(&mut back, width);
         loading = back;
     }
-    scores
+    Ok(scores)
 }
 
 /// How a gene and a peak go together over cells once covariates are taken out.
@@ -199,11 +216,14 @@ pub struct Adjusted {
 impl Adjusted {
     /// Over `cells`, read by `read`: the constant, the logs of the numbers of genes and peaks of a cell, and the leading
     /// `most` components of RNA are taken out (fewer than `most` where cells are few). Passes over the cells: 18.
-    pub fn new(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, most: usize, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// [`crate::Error::Interrupted`].
+    pub fn new(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, most: usize, seed: u64) -> Result<Self> {
         let n = cells.len();
-        let s = sums(v, cells, read);
+        let s = sums(v, cells, read)?;
         let leading = most.min(n / 10).min(v.genes.len());
-        let found = if leading > 0 { components(v, cells, read, &s, leading, seed) } else { Vec::new() };
+        let found = if leading > 0 { components(v, cells, read, &s, leading, seed)? } else { Vec::new() };
         let width = 3 + leading;
         let mut q = vec![0.0; n * width];
         q.par_chunks_mut(width).zip(cells).enumerate().for_each_init(Cell::default, |cell, (i, (q, &c))| {
@@ -220,7 +240,7 @@ impl Adjusted {
             cell.rna().for_each(|(g, x)| axpy(&mut on[0][g as usize * width..][..width], f64::from(x), q));
             cell.atac().for_each(|(p, x)| axpy(&mut on[1][p as usize * width..][..width], f64::from(x), q));
         };
-        let on = over_cells(cells, read, zero, add, |a, b| (0..2).for_each(|side| plus(&mut a[side], &b[side])));
+        let on = over_cells(cells, read, zero, add, |a, b| (0..2).for_each(|side| plus(&mut a[side], &b[side])))?;
         let rest = [0, 1].map(|side| {
             let squares = on[side].chunks_exact(width).map(|p| p.iter().map(|x| x * x).sum::<f64>());
             // What rounding leaves of something that the covariates explain wholly counts as nothing.
@@ -228,7 +248,7 @@ impl Adjusted {
             left.collect::<Vec<f64>>()
         });
         let mean = s.sum[0].iter().map(|x| x / n as f64).collect();
-        Adjusted { n: n as f64, width, on, rest, mean }
+        Ok(Adjusted { n: n as f64, width, on, rest, mean })
     }
 
     /// Of a gene and a peak whose products over cells sum to `product`.
@@ -299,10 +319,13 @@ impl Round {
 }
 
 impl Mixture {
-    /// Fits to pairs (bin, association); those without an error are left out.
+    /// Fits to pairs (bin, association); those without an error are left out. Ends early once it has been asked to stop.
     pub fn fit(pairs: &[(usize, Association)]) -> Mixture {
         let mut m = Mixture { shares: vec![0.02; BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
         for _ in 0..500 {
+            if crate::interrupt::requested() {
+                break;
+            }
             let before = m.clone();
             m.rounds += 1;
             let portions: Vec<Round> =
@@ -412,7 +435,7 @@ impl PairList {
     }
 
     /// Sums over cells of expression × accessibility, and cells with both.
-    fn products(&self, genes: usize, cells: &[u32], read: &ReadCell<'_>) -> (Vec<f64>, Vec<u32>) {
+    fn products(&self, genes: usize, cells: &[u32], read: &ReadCell<'_>) -> Result<(Vec<f64>, Vec<u32>)> {
         let zero = || (vec![0.0; self.gene.len()], vec![0u32; self.gene.len()], vec![0.0f64; genes]);
         let add = |(sum, both, expr): &mut (Vec<f64>, Vec<u32>, Vec<f64>), _: usize, cell: &Cell| {
             cell.rna().for_each(|(g, x)| expr[g as usize] = f64::from(x));
@@ -428,27 +451,40 @@ impl PairList {
         let (sum, both, _) = over_cells(cells, read, zero, add, |a, b| {
             plus(&mut a.0, &b.0);
             a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a += b);
-        });
-        (sum, both)
+        })?;
+        Ok((sum, both))
     }
 }
 
 /// Cells with both, for each link; the links are sorted by (gene, peak).
-pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: &[u32], read: &ReadCell<'_>) -> Vec<u32> {
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: &[u32], read: &ReadCell<'_>) -> Result<Vec<u32>> {
     let list = PairList::new(links.iter().map(|l| (l.peak, l.gene)).collect(), v.peaks.len());
-    let (_, both) = list.products(v.genes.len(), cells, read);
+    let (_, both) = list.products(v.genes.len(), cells, read)?;
     let of = |l: &Link| {
         let range = list.ptr[l.peak as usize]..list.ptr[l.peak as usize + 1];
         list.gene[range.clone()].binary_search(&l.gene).map_or(0, |at| both[range.start + at])
     };
-    links.iter().map(of).collect()
+    Ok(links.iter().map(of).collect())
 }
 
 impl Evidence {
     /// Of `cells`, read by `read`: `window` in bases says which pairs are listed; `most` components are taken out
     /// ([`COMPONENTS`]). The mixture is fitted to the pairs within 500 kb and to some of every gene's whole chromosome.
-    pub fn new(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, window: i64, most: usize, seed: u64) -> Evidence {
-        let adjusted = Adjusted::new(v, cells, read, most, seed);
+    ///
+    /// # Errors
+    /// [`crate::Error::Interrupted`].
+    pub fn new(
+        v: &Vocabulary,
+        cells: &[u32],
+        read: &ReadCell<'_>,
+        window: i64,
+        most: usize,
+        seed: u64,
+    ) -> Result<Evidence> {
+        let adjusted = Adjusted::new(v, cells, read, most, seed)?;
         let graph = CisGraph::new(v, window.max(500_000));
         let mut pairs: Vec<(u32, u32)> =
             (0..v.peaks.len() as u32).flat_map(|p| graph.of_peak(p as usize).0.iter().map(move |&g| (p, g))).collect();
@@ -467,7 +503,7 @@ impl Evidence {
             pairs.extend((0..FAR).map(|i| (peaks[((u64::from(draw(i)) * peaks.len() as u64) >> 32) as usize], g)));
         }
         let list = PairList::new(pairs, v.peaks.len());
-        let (sums, both) = list.products(v.genes.len(), cells, read);
+        let (sums, both) = list.products(v.genes.len(), cells, read)?;
         let mut found = Vec::new();
         let mut fitted = Vec::with_capacity(sums.len());
         for p in 0..v.peaks.len() as u32 {
@@ -481,11 +517,12 @@ impl Evidence {
             }
         }
         let mixture = Mixture::fit(&fitted);
+        go_on()?;
         for p in &mut found {
             p.log_odds = mixture.log_odds(bin(distance(v, p.gene, p.peak)), &p.association);
         }
         found.par_sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-        Evidence { adjusted, mixture, pairs: found }
+        Ok(Evidence { adjusted, mixture, pairs: found })
     }
 
     /// In short.

@@ -31,7 +31,7 @@ use crate::graph::{Cell, DataSet, Vocabulary};
 use crate::model::Attention;
 use crate::ops::pool::dot;
 use crate::rng::Rng;
-use crate::train::files::{remove_leftovers, write_text};
+use crate::train::files::{Lock, sweep, write_text};
 use evidence::Evidence;
 use exports::{ChromNames, Export, Format};
 use maps::{Maps, TypeMap};
@@ -353,10 +353,11 @@ pub fn discover<'m>(
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
     let tf = TfTrack::read_all(&options.tf, v)?;
+    let _lock = Lock::take(out, "discovers")?;
     let kept = out.join(PARTS);
     let old = earlier(out);
     for file in ["attention.h5", "links.tsv", "evidence.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
-        remove_leftovers(&out.join(file))?;
+        sweep(&out.join(file))?;
     }
     if !options.resume {
         parts::remove(&kept)?;
@@ -424,6 +425,7 @@ pub fn discover<'m>(
         }
         all.merge(&mut table);
     }
+    evidence::go_on()?;
     let pairs = writer.pairs();
     let null: Vec<Link> = null_of_all.iter_mut().flat_map(|t| t.links().to_vec()).collect();
     let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
@@ -442,17 +444,18 @@ pub fn discover<'m>(
         }
     };
     let exports = export(options, &mut runner, data, &maps, out)?;
+    evidence::go_on()?;
     let links = all.links();
     let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
-    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed);
+    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed)?;
     let file = PathBuf::from("evidence.tsv");
     let product = by_product(runner.model());
     let by_cis = by_cis(runner.model(), &product, &counts_of_all, cells.len());
     let mut columns = vec![("attention", links)];
     columns.extend(by_cis.iter().map(|t| (t.name, t.links.as_slice())));
     found.write(&out.join(&file), v, &columns)?;
-    let recovery = truth.map(|truth| {
-        let both = evidence::co_occurrence(v, links, &cells, &read);
+    let recovered = |truth: Truth| -> Result<Recovery> {
+        let both = evidence::co_occurrence(v, links, &cells, &read)?;
         let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
         let per_cell =
             ByTable { name: "attention per cell with both", links: links.iter().zip(&both).map(quotient).collect() };
@@ -465,10 +468,13 @@ pub fn discover<'m>(
         let of_data: [&dyn PairScorer; 5] = [&by_evidence, &partial, &correlation, &distance, &chance];
         scorers.extend(of_data);
         recover(v, &truth, &scorers)
-    });
+    };
+    let recovery = truth.map(recovered).transpose()?;
     if let Some(recovery) = &recovery {
         truth::write_recovery(&out.join("recovery.tsv"), recovery)?;
     }
+    // Cells are read again for the tables.
+    data.check()?;
     writer.finish(v)?;
     let made = Discovery {
         score: options.score,

@@ -75,6 +75,7 @@ impl Parts {
                     ))?;
                     // Attention needs no label, and 0 spares the translation.
                     let batch = data.batch_of_pairs(chunk);
+                    data.check()?;
                     let attended = runner.forward(&batch, want)?.attention;
                     if attended.len() != chunk.len() {
                         return Err(Error::Internal(format!(

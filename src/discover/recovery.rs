@@ -5,10 +5,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{self, Evidence};
+use super::evidence::{self, Evidence, go_on};
 use super::links::Link;
 pub use super::truth::Truth;
 use super::truth::{BINS, RecoveryBin, bin};
+use crate::error::Result;
 use crate::evaluate::{Ranking, RankingMetrics};
 use crate::graph::{Cell, Vocabulary};
 use crate::model::Csr;
@@ -476,7 +477,10 @@ impl Tally {
 /// blocks of about a million, so memory does not grow with their number; the result does not depend on the number of
 /// threads. A scorer that reads the cells reads them once for 8 to 32 blocks, and holds the entries of their genes and
 /// peaks meanwhile.
-pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Recovery {
+///
+/// # Errors
+/// [`crate::Error::Interrupted`].
+pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Result<Recovery> {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
     let all: Vec<(&[u32], &[u32])> = blocks.blocks.iter().map(|b| blocks.parts(b)).collect();
@@ -494,6 +498,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
     for &scorer in scorers {
         let mut positives = Vec::new();
         for chunk in with_links.chunks(together) {
+            go_on()?;
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
             let found = chunk.par_iter().map(|&b| known(v, links, b.0, b.1, &score(scorer, b)));
@@ -502,6 +507,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         let start = Tally::new(&positives);
         let mut tally = start.fork();
         for chunk in all.chunks(together) {
+            go_on()?;
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
             let of_chunk = chunk
@@ -543,7 +549,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         chance: of_bin.chance(),
         scores,
     });
-    Recovery {
+    Ok(Recovery {
         pairs: total.positives + total.negatives,
         links: total.positives,
         chance: total.chance(),
@@ -552,5 +558,5 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         scores,
         near: bins.next(),
         bins: bins.collect(),
-    }
+    })
 }

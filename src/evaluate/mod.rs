@@ -169,6 +169,7 @@ pub fn evaluate<'m>(
     // Counts of a translation that was not trained say nothing.
     let counts = config.cis.is_none() || config.alpha != 0.0;
     let means = gene_means(data, set, genes);
+    data.check()?;
     let (rate, mean, training_cells) = (&means.rate, &means.mean, means.cells);
     let target = config.cis.as_ref().map(|c| c.target);
     let positives = numbers.iter().filter(|&&i| set.samples[i as usize].label == 1).count();
@@ -186,6 +187,7 @@ pub fn evaluate<'m>(
     for chunk in numbers.chunks(batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
         let batch = data.batch(set, chunk);
+        data.check()?;
         let want = Want { translation: true, counts, cis: target.is_some(), ..Want::default() };
         let out = runner.forward(&batch, want)?;
         for (b, &number) in chunk.iter().enumerate() {
@@ -205,6 +207,7 @@ pub fn evaluate<'m>(
                 return Err(Error::Internal(format!("translation of sample {number}: {} numbers", predicted.len())));
             }
             data.rna_into(sample.rna as usize, &mut cell);
+            data.check()?;
             for (i, &g) in cell.genes.iter().enumerate() {
                 expression[g as usize] = cell.expr.get(i);
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::files::{checksum, content_hash, write_whole};
+use super::mmap::Io;
 use super::samples;
 use super::shard::{Half, Shard, ShardEntry, Sizes};
 use crate::data::anndata::MatrixKind;
@@ -174,7 +175,7 @@ impl SampleSet {
     ///
     /// # Errors
     /// [`Error::Usage`] where a sample names a cell that `data` lacks or has a label other than 0 and 1, or a part names
-    /// a sample that the set lacks.
+    /// a sample that the set lacks, or two parts share a cell where the recipe says that cells or batches were dealt out.
     pub fn check(&self, data: &DataSet) -> Result<()> {
         let (cells, n) = (data.n_cells(), self.samples.len());
         if let Some(i) = self.samples.iter().position(|s| s.rna as usize >= cells || s.atac as usize >= cells) {
@@ -186,10 +187,42 @@ impl SampleSet {
                 self.samples[i].label
             )));
         }
-        match self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
-            Some(k) => Err(Error::usage(format!("sample set: a part names sample {k} of {n}"))),
+        if let Some(k) = self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
+            return Err(Error::usage(format!("sample set: a part names sample {k} of {n}")));
+        }
+        match self.leak(data.vocabulary()) {
+            Some(leak) => Err(Error::usage(format!("sample set: {leak}; draw it again"))),
             None => Ok(()),
         }
+    }
+
+    /// Where the recipe says that no cell is in two parts: a cell that is, in words.
+    pub(crate) fn leak(&self, v: &Vocabulary) -> Option<String> {
+        let split = self.recipe.get("split")?.as_str()?;
+        if split != "cell" && !split.starts_with("batch:") {
+            return None;
+        }
+        let parts = [("train", &self.train), ("val", &self.val), ("test", &self.test)];
+        // Of each cell the part it was met in, and the sample.
+        let mut met: Vec<Option<(&str, u32)>> = vec![None; v.cells.len()];
+        for (part, numbers) in parts {
+            for &n in numbers {
+                let sample = self.samples[n as usize];
+                for cell in [sample.rna, sample.atac] {
+                    match met[cell as usize] {
+                        Some((other, first)) if other != part => {
+                            let name = &v.cells[cell as usize];
+                            return Some(format!(
+                                "it is split by {split}, and cell {name} is in sample {first} of {other} and in sample {n} of \
+                                 {part}: what {part} tells would be of cells seen before"
+                            ));
+                        }
+                        _ => met[cell as usize] = Some((part, n)),
+                    }
+                }
+            }
+        }
+        None
     }
 }
 
@@ -471,6 +504,11 @@ impl DataSet {
     /// Opens a folder and checks versions, lengths, header checksums, row pointers and, by decoding them in parallel, all
     /// rows, so that nothing read later can lead outside. Checksums of the payload: see [`DataSet::verify`].
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, Io::default())
+    }
+
+    /// As [`DataSet::open`], with the shards read as `io` says.
+    pub fn open_with(dir: &Path, io: Io) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let c = &manifest.content;
         let at = |file: &str| dir.join(file);
@@ -544,7 +582,7 @@ impl DataSet {
             if entry.first != next || entry.cells == 0 || entry.file.contains("..") || entry.file.starts_with('/') {
                 return Err(bad(MANIFEST, format!("shard {i} does not follow the one before")));
             }
-            shards.push(Shard::open(dir, entry, i, sizes, &orders)?);
+            shards.push(Shard::open(dir, entry, i, sizes, &orders, io)?);
             next += entry.cells; // which fit the file
         }
         if next != c.cells as u64 {
@@ -567,6 +605,15 @@ impl DataSet {
     pub fn verify(&self) -> Result<()> {
         self.shards.iter().try_for_each(Shard::verify)?;
         self.sample_sets()?.iter().try_for_each(|name| self.samples(name).map(|_| ()))
+    }
+
+    /// Has every cell been what it was since the data set was opened? Cells that could not be read came out empty: long work
+    /// asks this before it uses a batch.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the shard that was cut short, replaced in place or lost.
+    pub fn check(&self) -> Result<()> {
+        self.shards.iter().try_for_each(Shard::check)
     }
 
     /// The folder.

@@ -1,13 +1,12 @@
 //! Files that appear whole or not at all, and the checksums that tell damage.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::error::{Error, Result};
-use crate::train::files::write_atomic;
+use crate::train::files::{sweep, sync_folder, temporary_of, write_part};
 
 /// Checksum of `bytes` (XXH3, 64 bits).
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
@@ -21,7 +20,7 @@ pub(crate) fn content_hash(bytes: &[u8]) -> String {
 
 /// Writes `parts`, one after another, as the file `path`: whole or not at all.
 pub(crate) fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<()> {
-    write_atomic(path, |out| parts.iter().try_for_each(|part| out.write_all(part)))
+    write_part(path, parts)
 }
 
 /// A hidden name in the same folder, of this process.
@@ -35,16 +34,19 @@ pub(crate) fn beside(path: &Path, end: &str) -> Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-/// A folder in the making: it goes when this goes, unless it was moved into place.
+/// A folder in the making: it goes when this goes, unless it was moved into place. It is locked meanwhile, so that a
+/// later program tells it from what a killed one has left.
 pub(crate) struct NewFolder {
     path: PathBuf,
     target: PathBuf,
     kept: bool,
+    _lock: Option<File>,
 }
 
 impl NewFolder {
-    /// Makes an empty hidden folder beside `target`.
+    /// Makes an empty hidden folder beside `target`, where those that killed programs have left go.
     pub(crate) fn new(target: &Path) -> Result<Self> {
+        sweep(target)?;
         let path = beside(target, "tmp")?;
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, "remove", e))?;
@@ -53,7 +55,8 @@ impl NewFolder {
             std::fs::create_dir_all(parent).map_err(|e| Error::io(parent, "create", e))?;
         }
         std::fs::create_dir(&path).map_err(|e| Error::io(target, "create", e))?;
-        Ok(NewFolder { path, target: target.to_path_buf(), kept: false })
+        let lock = File::open(&path).ok().filter(|f| f.try_lock().is_ok());
+        Ok(NewFolder { path, target: target.to_path_buf(), kept: false, _lock: lock })
     }
 
     /// Where to write.
@@ -80,6 +83,7 @@ impl NewFolder {
             return Err(Error::io(&self.target, "create", e));
         }
         self.kept = true;
+        sync_folder(&self.target)?;
         if let Some(old) = old {
             std::fs::remove_dir_all(&old).map_err(|e| Error::io(&old, "remove", e))?;
         }
@@ -94,6 +98,28 @@ impl Drop for NewFolder {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// Brings back what a program that was killed while it replaced `target` had put aside, and removes what one that was
+/// killed thereafter has left of it.
+pub(crate) fn put_back(target: &Path) -> Result<()> {
+    let Some(name) = target.file_name().and_then(|n| n.to_str()) else { return Ok(()) };
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let aside = found.to_str().and_then(|f| f.strip_suffix(".old")).map(|f| format!("{f}.tmp"));
+        if aside.as_deref().and_then(temporary_of) != Some(name) {
+            continue;
+        }
+        let path = entry.path();
+        if target.exists() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        } else {
+            std::fs::rename(&path, target).map_err(|e| Error::io(target, "restore", e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads little-endian numbers one after another; `None` past the end.

@@ -48,7 +48,7 @@ pub mod cis;
 mod codec;
 mod dataset;
 pub(crate) mod files;
-mod mmap;
+pub(crate) mod mmap;
 pub(crate) mod prepare;
 mod rows;
 pub mod samples;
@@ -56,5 +56,6 @@ pub mod shard;
 
 pub use cis::{BINS, CisGraph};
 pub use dataset::{Cell, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
+pub use mmap::Io;
 pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};

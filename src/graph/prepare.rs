@@ -17,7 +17,7 @@ use super::dataset::{
     self, Content, DataSet, Gene, MANIFEST, Manifest, ObsColumn, ObsHead, Peak, SampleSet, Vocabulary, fingerprint,
     to_tsv, write_part,
 };
-use super::files::NewFolder;
+use super::files::{NewFolder, put_back};
 use super::rows::{RowWriter, Rows};
 use super::samples::{self, SampleConfig, UNLABELLED, draw_samples};
 use super::shard::{self, RowData, ShardData, Sizes};
@@ -30,6 +30,7 @@ use crate::data::region::{Region, parse_region};
 use crate::data::source::{self, Modality, Select};
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::memory;
 
 /// Name of the chromosome of genes and peaks that have none; it matches nothing, itself included.
 pub const UNKNOWN: &str = "chrUnknown";
@@ -289,6 +290,7 @@ const DROPPED: u32 = u32::MAX;
 pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<PrepareReport> {
     let say = hooks.say;
     check_config(config)?;
+    put_back(out)?;
     check_target(out, config.force)?;
     let like = config.like.as_deref().map(DataSet::open).transpose()?;
     let open = |path: &Option<PathBuf>, modality, select| {
@@ -360,6 +362,10 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
         default_samples(config, &draft, &|_| {})?;
     }
 
+    let needed = disk_needed(&rna, &atac, constant.gene_extra.len() * 4 + constant.peak_dna.len());
+    memory::check_disk(out, needed)?;
+    let free = memory::free_disk(out).map_or(String::new(), |free| format!("; {} are free", memory::size(free)));
+    say(&format!("disk: about {} while it is made{free}", memory::size(needed)));
     let folder = NewFolder::new(out)?;
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).map_err(|e| Error::io(&scratch, "create", e))?;
@@ -696,6 +702,18 @@ fn refuse_other_kind(
             }
         ),
     ))
+}
+
+/// Bytes on the disk while a data set is made, of the entries that the files say they have: rows wait as index and value; a
+/// matrix that is not in the order of cells waits in buckets besides; what stays takes a byte or two an entry.
+fn disk_needed(rna: &Option<Input>, atac: &Option<Input>, features: usize) -> u64 {
+    const WAITING: u64 = 8;
+    const IN_BUCKETS: u64 = 12;
+    const PACKED: u64 = 1;
+    let inputs = || rna.iter().chain(atac).map(|i| &i.matrix);
+    let entries: u64 = inputs().map(|m| m.entries().unwrap_or(0)).sum();
+    let sorted = inputs().filter(|m| !m.by_rows()).map(|m| m.entries().unwrap_or(0)).max().unwrap_or(0);
+    (entries * WAITING).saturating_add((sorted * IN_BUCKETS).max(entries * PACKED)).saturating_add(features as u64)
 }
 
 /// Refuses a target that exists; with `force`, one that is anything but an empty folder or a data set.

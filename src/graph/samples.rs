@@ -32,6 +32,7 @@ use super::dataset::{DataSet, ObsColumn, SAMPLES, Sample, SampleSet, Vocabulary}
 use super::files::{Fields, checksum, write_whole};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::train::files::sweep;
 
 const MAGIC: &[u8; 8] = b"SCXPAIRS";
 const VERSION: u32 = 1;
@@ -514,6 +515,7 @@ pub(crate) fn save(dir: &Path, name: &str, set: &SampleSet, data_hash: &str, for
         return Err(Error::input(&path, "the sample set exists", "choose another --name, or replace it with --force"));
     }
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
+    sweep(&path)?;
     let recipe = serde_json::to_vec(&set.recipe).map_err(|e| Error::Internal(e.to_string()))?;
     let mut payload: Vec<u8> = Vec::new();
     payload.extend(set.samples.iter().flat_map(|s| s.rna.to_le_bytes()));
@@ -619,5 +621,9 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
             _ => return Err(bad("a part names a sample that is not there, or one twice")),
         }
     }
-    Ok(SampleSet { samples, train, val, test, recipe })
+    let set = SampleSet { samples, train, val, test, recipe };
+    match set.leak(data.vocabulary()) {
+        Some(leak) => Err(Error::input(&path, leak, "draw it again with `sccrossrec samples --force`")),
+        None => Ok(set),
+    }
 }

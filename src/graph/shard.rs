@@ -89,13 +89,13 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use super::codec;
 use super::files::{Fields, checksum, write_whole};
-use super::mmap::Map;
+use super::mmap::{Bytes, Io};
 use crate::error::{Error, Result};
 
 #[cfg(target_endian = "big")]
@@ -263,11 +263,24 @@ pub(crate) fn write(dir: &Path, file: &str, sizes: Sizes, d: &ShardData) -> Resu
     })
 }
 
+/// Room for rows that are read one after another.
+#[derive(Default)]
+struct Rows {
+    index: Vec<u32>,
+    values: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
 /// A shard, opened. Every row in it has been decoded once.
 #[derive(Debug)]
 pub(crate) struct Shard {
     path: PathBuf,
-    map: Map,
+    bytes: Bytes,
+    /// Sections 0, 1, 3 and 4: where rows start and their entries, of genes and of peaks.
+    starts: [Vec<u64>; 2],
+    counts: [Vec<u32>; 2],
+    /// Why a row could not be read, the first time.
+    failed: OnceLock<String>,
     sections: [Range<usize>; SECTIONS],
     sums: [u64; SECTIONS],
     first: u64,
@@ -286,16 +299,21 @@ impl Shard {
         number: usize,
         sizes: Sizes,
         orders: &Arc<[Vec<u32>; 2]>,
+        io: Io,
     ) -> Result<Self> {
         let path = dir.join(&entry.file);
         let bad = |found: String| Error::input(&path, found, DAMAGED);
-        let map = Map::open(&path)?;
-        let bytes = map.bytes();
-        if bytes.len() as u64 != entry.bytes {
+        let bytes = Bytes::open(&path, io)?;
+        let io_error = |e| Error::io(&path, "read", e);
+        if bytes.len() != entry.bytes {
             return Err(bad(format!("the shard is {} bytes long instead of {}", bytes.len(), entry.bytes)));
         }
         let short = || bad(format!("the shard is {} bytes long, less than its header", bytes.len()));
-        let header = bytes.get(..HEADER).ok_or_else(short)?;
+        if bytes.len() < HEADER as u64 {
+            return Err(short());
+        }
+        let header = bytes.copy(0..HEADER).map_err(io_error)?;
+        let header = header.as_slice();
         let mut f = Fields(header);
         if f.take(8) != Some(MAGIC) {
             return Err(bad("not a shard (its first bytes are not SCXSHARD)".into()));
@@ -330,11 +348,23 @@ impl Shard {
         {
             return Err(bad("the shard does not belong to this data set".into()));
         }
-        let plan = plan(cells, gene_bytes, peak_bytes).filter(|p| p.total == bytes.len() && total == entry.bytes);
+        let plan =
+            plan(cells, gene_bytes, peak_bytes).filter(|p| p.total as u64 == bytes.len() && total == entry.bytes);
         let plan =
             plan.ok_or_else(|| bad("the counts in the header do not add up to the length of the file".into()))?;
+        let section = |i: usize| bytes.copy(plan.sections[i].clone()).map_err(io_error);
+        let starts = |i: usize| -> Result<Vec<u64>> {
+            Ok(section(i)?.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
+        };
+        let counts = |i: usize| -> Result<Vec<u32>> {
+            Ok(section(i)?.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        };
+        let (starts, counts) = ([starts(0)?, starts(3)?], [counts(1)?, counts(4)?]);
         let shard = Shard {
             path: path.clone(),
+            starts,
+            counts,
+            failed: OnceLock::new(),
             sections: plan.sections,
             sums,
             first,
@@ -342,7 +372,7 @@ impl Shard {
             entries,
             flags,
             orders: orders.clone(),
-            map,
+            bytes,
         };
         shard.check_rows(Half::Rna)?;
         shard.check_rows(Half::Atac)?;
@@ -354,52 +384,50 @@ impl Shard {
             Error::input(&self.path, format!("cell {}: {found}", self.first + cell as u64), DAMAGED)
         };
         let what = half.what();
-        let (starts, counts, rows) = (self.starts(half), self.counts(half), self.section(half.section() + 2));
-        if starts.first() != Some(&0) || starts.last() != Some(&(rows.len() as u64)) {
-            return Err(bad(0, format!("the {what} rows do not run from byte 0 to {}", rows.len())));
+        let (starts, counts) = (self.starts(half), self.counts(half));
+        let rows = self.sections[half.section() + 2].len();
+        if starts.first() != Some(&0) || starts.last() != Some(&(rows as u64)) {
+            return Err(bad(0, format!("the {what} rows do not run from byte 0 to {rows}")));
         }
         let entries: u64 = counts.iter().map(|&n| u64::from(n)).sum();
         if entries != self.entries[half as usize] {
             return Err(bad(0, format!("{entries} {what}s in all instead of {}", self.entries[half as usize])));
         }
-        (0..self.cells).into_par_iter().try_for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(index, values), i| {
-                let (from, to) = (starts[i], starts[i + 1]);
-                if from > to || to > rows.len() as u64 {
-                    return Err(bad(i, format!("its {what}s are bytes {from} to {to} of {}", rows.len())));
-                }
-                index.clear();
-                values.clear();
-                self.decode(i, half, index, values)
-                    .map_err(|wrong| bad(i, format!("its {what}s cannot be read: {wrong}")))
-            },
-        )
+        (0..self.cells).into_par_iter().try_for_each_init(Rows::default, |Rows { index, values, bytes }, i| {
+            let (from, to) = (starts[i], starts[i + 1]);
+            if from > to || to > rows as u64 {
+                return Err(bad(i, format!("its {what}s are bytes {from} to {to} of {rows}")));
+            }
+            index.clear();
+            values.clear();
+            match self.decode(i, half, index, values, bytes) {
+                Ok(decoded) => decoded.map_err(|wrong| bad(i, format!("its {what}s cannot be read: {wrong}"))),
+                Err(e) => Err(Error::io(&self.path, "read", e)),
+            }
+        })
     }
 
-    fn section(&self, i: usize) -> &[u8] {
-        &self.map.bytes()[self.sections[i].clone()]
-    }
-
-    // Sections start at multiples of 64 of a page-aligned map and have whole elements: the casts cannot fail.
     fn starts(&self, half: Half) -> &[u64] {
-        bytemuck::try_cast_slice(self.section(half.section())).unwrap_or(&[])
+        &self.starts[half as usize]
     }
 
     fn counts(&self, half: Half) -> &[u32] {
-        bytemuck::try_cast_slice(self.section(half.section() + 1)).unwrap_or(&[])
+        &self.counts[half as usize]
     }
 
+    /// Appends row `i`; `bytes` is room for what is not mapped.
     fn decode(
         &self,
         i: usize,
         half: Half,
         index: &mut Vec<u32>,
         values: &mut Vec<f32>,
-    ) -> std::result::Result<(), codec::Wrong> {
-        let starts = self.starts(half);
-        let row = self.section(half.section() + 2).get(starts[i] as usize..starts[i + 1] as usize).unwrap_or(&[]);
-        codec::decode(row, self.len(i, half), &self.orders[half as usize], self.stored(half), index, values)
+        bytes: &mut Vec<u8>,
+    ) -> std::io::Result<std::result::Result<(), codec::Wrong>> {
+        let (starts, rows) = (self.starts(half), &self.sections[half.section() + 2]);
+        let range = rows.start + starts[i] as usize..rows.start + starts[i + 1] as usize;
+        let (n, order, stored) = (self.len(i, half), &self.orders[half as usize], self.stored(half));
+        self.bytes.with(range, bytes, |row| codec::decode(row, n, order, stored, index, values))
     }
 
     /// Number of the first cell.
@@ -429,26 +457,47 @@ impl Shard {
 
     /// Appends the entries of cell `i` of this shard to `index` and, where they are stored, to `values`.
     ///
-    /// `open` has decoded every row: one that fails here was changed under the map, which is against its contract. It then
-    /// comes out empty, which no batch may be.
+    /// `open` has decoded every row: one that fails here was changed since. It then comes out empty, which no batch may be,
+    /// and [`Shard::check`] tells.
     pub(crate) fn append(&self, i: usize, half: Half, index: &mut Vec<u32>, values: &mut Vec<f32>) {
+        thread_local! {
+            static ROOM: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
         let before = (index.len(), values.len());
-        if self.decode(i, half, index, values).is_err() {
-            index.truncate(before.0);
-            values.truncate(before.1);
+        let failed = match ROOM.with_borrow_mut(|room| self.decode(i, half, index, values, room)) {
+            Ok(Ok(())) => return,
+            Ok(Err(wrong)) => format!("cell {}: its {}s cannot be read: {wrong}", self.first + i as u64, half.what()),
+            Err(e) => e.to_string(),
+        };
+        let _ = self.failed.set(failed); // the first is told
+        index.truncate(before.0);
+        values.truncate(before.1);
+    }
+
+    /// Could every row be read so far?
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failed.get() {
+            Some(why) => Err(Error::input(&self.path, format!("has changed while it was read: {why}"), DAMAGED)),
+            None => Ok(()),
         }
     }
 
     /// Compares every section with its checksum, and the gaps with zero.
     pub(crate) fn verify(&self) -> Result<()> {
         let names = ["gene pointers", "gene counts", "genes", "peak pointers", "peak counts", "peaks"];
-        let wrong = (0..SECTIONS).into_par_iter().find_first(|&i| checksum(self.section(i)) != self.sums[i]);
-        if let Some(i) = wrong {
-            return Err(Error::input(&self.path, format!("the checksum of the {} does not match", names[i]), DAMAGED));
-        }
-        let ends = self.sections[1..].iter().map(|s| s.start).chain([self.map.bytes().len()]);
-        if self.sections.iter().zip(ends).any(|(s, next)| self.map.bytes()[s.end..next].iter().any(|b| *b != 0)) {
-            return Err(Error::input(&self.path, "a gap between sections is not zero", DAMAGED));
+        let io = |e| Error::io(&self.path, "read", e);
+        let compare = |i: usize| match self.bytes.with(self.sections[i].clone(), &mut Vec::new(), checksum) {
+            Ok(sum) if sum == self.sums[i] => Ok(()),
+            Ok(_) => Err(Error::input(&self.path, format!("the checksum of the {} does not match", names[i]), DAMAGED)),
+            Err(e) => Err(io(e)),
+        };
+        let compared: Vec<Result<()>> = (0..SECTIONS).into_par_iter().map(compare).collect();
+        compared.into_iter().collect::<Result<()>>()?;
+        let ends = self.sections[1..].iter().map(|s| s.start).chain([self.bytes.len() as usize]);
+        for (section, next) in self.sections.iter().zip(ends) {
+            if self.bytes.copy(section.end..next).map_err(io)?.iter().any(|b| *b != 0) {
+                return Err(Error::input(&self.path, "a gap between sections is not zero", DAMAGED));
+            }
         }
         Ok(())
     }
@@ -504,7 +553,7 @@ mod tests {
     }
 
     fn open(dir: &Path, entry: &ShardEntry) -> Result<Shard> {
-        Shard::open(dir, entry, 3, SIZES, &orders())
+        Shard::open(dir, entry, 3, SIZES, &orders(), Io::Mmap)
     }
 
     /// The line that refuses these cells.

@@ -1,16 +1,17 @@
 //! Checkpoints: safetensors under the published names.
 //!
 //! Metadata: `format` is `pt`, `sccrossrec` holds the program's version, `config` the [`ModelConfig`] as JSON; a state
-//! file has `state` besides. Bytes depend on nothing but the contents: no order of a hash map, no time.
+//! file has `state` besides. `xxh3` is the XXH3-64 of all that follows the header, as the file has it: with it a file
+//! tells damage that its lengths do not. Bytes depend on nothing but the contents: no order of a hash map, no time.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::files::write_atomic;
+use super::files::{Temporary, verified};
 use crate::error::{Error, Result};
 use crate::model::{Layout, ModelConfig, Params};
 
@@ -41,11 +42,22 @@ pub(crate) struct Out<'a> {
     pub values: &'a [f32],
 }
 
-/// Writes tensors, in this order, whole or not at all.
-pub(crate) fn write(path: &Path, tensors: &[Out<'_>], metadata: &BTreeMap<&str, String>) -> Result<()> {
+/// Key of the checksum in the metadata.
+const CHECKSUM: &str = "xxh3";
+
+/// Writes tensors, in this order, whole or not at all, and reads them back before what was there goes.
+pub(crate) fn write(path: &Path, tensors: &[Out<'_>], metadata: BTreeMap<&str, String>) -> Result<()> {
+    prepared(path, tensors, metadata)?.keep()
+}
+
+/// [`write`] but for its last step, which puts the file in its place.
+pub(crate) fn prepared(path: &Path, tensors: &[Out<'_>], mut metadata: BTreeMap<&str, String>) -> Result<Temporary> {
     use std::fmt::Write as _;
+    let mut sum = Xxh3::new();
+    tensors.iter().for_each(|t| sum.update(bytemuck::cast_slice(t.values)));
+    metadata.insert(CHECKSUM, format!("{:016x}", sum.digest()));
     let mut header = String::from("{\"__metadata__\":");
-    header += &serde_json::to_string(metadata).map_err(|e| Error::Internal(format!("checkpoint metadata: {e}")))?;
+    header += &serde_json::to_string(&metadata).map_err(|e| Error::Internal(format!("checkpoint metadata: {e}")))?;
     let mut at = 0usize;
     for t in tensors {
         let n: usize = t.shape.iter().product();
@@ -62,20 +74,11 @@ pub(crate) fn write(path: &Path, tensors: &[Out<'_>], metadata: &BTreeMap<&str, 
     while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
-    write_atomic(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        for t in tensors {
-            if cfg!(target_endian = "little") {
-                out.write_all(bytemuck::cast_slice(t.values))?;
-            } else {
-                for x in t.values {
-                    out.write_all(&x.to_le_bytes())?;
-                }
-            }
-        }
-        Ok(())
-    })
+    // Little-endian, as shards are: see graph/shard.rs.
+    let length = (header.len() as u64).to_le_bytes();
+    let mut parts: Vec<&[u8]> = vec![&length, header.as_bytes()];
+    parts.extend(tensors.iter().map(|t| bytemuck::cast_slice::<f32, u8>(t.values)));
+    verified(path, &parts)
 }
 
 /// Writes parameters under their published names.
@@ -86,7 +89,7 @@ pub fn save(path: &Path, params: &Params<f32>, config: &ModelConfig) -> Result<(
         .iter()
         .map(|e| Out { name: &e.name, shape: e.shape.clone(), values: &params.as_slice()[e.range.clone()] })
         .collect();
-    write(path, &tensors, &metadata(config)?)
+    write(path, &tensors, metadata(config)?)
 }
 
 pub(crate) fn metadata(config: &ModelConfig) -> Result<BTreeMap<&'static str, String>> {
@@ -100,13 +103,23 @@ pub(crate) fn metadata(config: &ModelConfig) -> Result<BTreeMap<&'static str, St
 
 impl Checkpoint {
     /// Reads a safetensors file with f32, f64, f16 or bf16 tensors. Lengths in the header are checked against the file
-    /// before anything is made of them.
+    /// before anything is made of them, and all tensors against the checksum where there is one.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
         let bad = |e: safetensors::SafeTensorError| Error::input(path, format!("not a safetensors file ({e})"), AGAIN);
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+        let (header_bytes, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
         let file = SafeTensors::deserialize(&bytes).map_err(bad)?;
-        let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let metadata: BTreeMap<String, String> =
+            header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        if let Some(sum) = metadata.get(CHECKSUM) {
+            let mut found = Xxh3::new();
+            found.update(bytes.get(8 + header_bytes..).unwrap_or(&[]));
+            if *sum != format!("{:016x}", found.digest()) {
+                let fix =
+                    "the file is damaged: make or fetch it again; or it was edited: leave `xxh3` out of its metadata";
+                return Err(Error::input(path, "its tensors do not have the checksum in its metadata", fix));
+            }
+        }
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             let d = view.data();

@@ -15,11 +15,14 @@ use crate::ops::adam::{AdamConfig, Rates};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
-    /// Stop; the message names the step and its samples.
+    /// Stop; the message names the step, the op and the sample.
     #[default]
     Stop,
     /// Leave the step out and say so.
     Skip,
+    /// Leave the step out, go back to the parameters and moments of the last checkpoint, and say so; stop where that has
+    /// been done three times since that checkpoint.
+    Rollback,
 }
 
 /// Every setting of a training run. Written, resolved, into `run.json`.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::checkpoint;
 use super::config::{OnNan, TrainConfig};
-use super::files::{read_text, remove_leftovers, write_text};
+use super::files::{Lock, read_text, sweep, write_text};
 use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::schedule::Scaling;
@@ -23,9 +23,15 @@ use crate::model::{self, Batch, Dropout, Model, ModelConfig, Output, Want};
 use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
 use crate::profile::{self, span, work};
 use crate::rng::Rng;
+use crate::tape;
 
+/// Times that a checkpoint is gone back to, at most, with `--on-nan rollback`.
+const ROLLBACKS: u32 = 3;
 /// Streams of the shuffle: this plus the epoch.
 const SHUFFLE: u64 = 0x5348_5546_0000_0000;
+
+/// Files in the folder of the checkpoints.
+const CHECKPOINTS: [&str; 4] = ["best.safetensors", "last.safetensors", state::STATE, state::BEFORE];
 
 /// What became of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +53,8 @@ trait Source: Sync {
     fn batch(&self, numbers: &[u32]) -> Batch<f32>;
     /// The sample's name for an error message.
     fn name(&self, number: u32) -> String;
+    /// Could all that was read be read?
+    fn check(&self) -> Result<()>;
 }
 
 struct Prepared<'a> {
@@ -66,6 +74,10 @@ impl Source for Prepared<'_> {
             Some(s) => format!("{number} (RNA of {}, ATAC of {})", cell(s.rna), cell(s.atac)),
             None => number.to_string(),
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.data.check()
     }
 }
 
@@ -119,10 +131,12 @@ pub fn train_on(
     file.samples_hash = hash(set);
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
     let place = Place::default();
+    check_memory(device, data, set, config, &model)?;
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
-    let of_before = ["best.safetensors", "last.safetensors", "state.safetensors"].map(|f| checkpoints.join(f));
+    let _lock = Lock::take(out, "trains")?;
+    let of_before = CHECKPOINTS.map(|f| checkpoints.join(f));
     for old in of_before.into_iter().chain([out.join(profile::TRACE)]) {
         if old.exists() {
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
@@ -140,6 +154,7 @@ pub fn train_on(
         moments,
         engine,
         place,
+        rollbacks: 0,
         log: Vec::new(),
         observer,
         resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
@@ -222,7 +237,10 @@ pub fn resume_on(
         ));
     }
     let mut model = config.start(data, set)?;
-    let (moments, place) = state::load(&out.join("checkpoints/state.safetensors"), &run.sizes, &mut model.params)?;
+    check_memory(device, data, set, config, &model)?;
+    let _lock = Lock::take(out, "trains")?;
+    let mut skipped = |line: String| observer.note(&line);
+    let (moments, place) = state::load(&out.join("checkpoints"), &run.sizes, &mut model.params, &mut skipped)?;
     if place.position > set.train.len() {
         return Err(Error::input(
             out.join("checkpoints/state.safetensors"),
@@ -250,6 +268,7 @@ pub fn resume_on(
         moments,
         engine,
         place,
+        rollbacks: 0,
         log,
         observer,
         resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
@@ -332,7 +351,7 @@ fn engine(
     let mut engine = cuda.engine(model)?;
     engine.set_adam(config.adam);
     engine.set_rates(config.rates(set.train.len()));
-    engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan == OnNan::Stop)?;
+    engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan != OnNan::Skip)?;
     let room = Room::new(data, set);
     let (train, val) = (config.batch_size, config.eval_batch_size);
     let fits = |e: &Engine, free: u64| {
@@ -349,15 +368,40 @@ fn engine(
     Ok(Some(Box::new(engine)))
 }
 
+/// Refuses a run that does not fit into memory, before anything is written. On a device gradients and passes are there.
+fn check_memory(
+    device: &Device,
+    data: &DataSet,
+    set: &SampleSet,
+    config: &TrainConfig,
+    model: &Model<f32>,
+) -> Result<()> {
+    let plan = |size: usize| {
+        let size = size.min(set.train.len());
+        let parameters = model.params.layout().len();
+        let mut plan = MemoryPlan::new(&model.config, parameters, &data.batch(set, &set.train[..size]));
+        if let Device::Cuda(_) = device {
+            (plan.gradients, plan.passes) = (0, 0);
+        }
+        plan
+    };
+    let whole = plan(config.batch_size);
+    data.check()?;
+    crate::memory::check("training", &whole.parts(), |limit| {
+        let halves = std::iter::successors(Some(config.batch_size / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+        match halves.into_iter().find(|&n| plan(n).total() <= limit) {
+            Some(n) => format!("--batch-size {n} takes less"),
+            None => "a smaller --embedding-dim and --hidden take less".into(),
+        }
+    })
+}
+
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
     for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", profile::TRACE] {
-        remove_leftovers(&out.join(file))?;
+        sweep(&out.join(file))?;
     }
-    for file in ["best.safetensors", "last.safetensors", "state.safetensors"] {
-        remove_leftovers(&out.join("checkpoints").join(file))?;
-    }
-    Ok(())
+    CHECKPOINTS.iter().try_for_each(|file| sweep(&out.join("checkpoints").join(file)))
 }
 
 fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
@@ -447,6 +491,8 @@ struct Fit<'a, S> {
     /// Where the parameters and moments are while it computes; `model` and `moments` are then what was last fetched.
     engine: Option<Box<Engine>>,
     place: Place,
+    /// Times that the last checkpoint was gone back to.
+    rollbacks: u32,
     log: Vec<EpochRecord>,
     observer: &'a mut dyn Observer,
     resume_hint: String,
@@ -515,6 +561,7 @@ impl<S: Source> Fit<'_, S> {
     fn run(&mut self, train: &[u32], val: &[u32]) -> Result<Outcome> {
         let size = self.config.batch_size.min(train.len());
         let first = self.source.batch(&train[..size]);
+        self.source.check()?;
         first.validate(&self.model.features)?;
         let parameters = self.model.params.layout().len();
         let mut memory = MemoryPlan::new(&self.model.config, parameters, &first);
@@ -628,9 +675,10 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
         // The reader shares the source with this thread, which keeps the rest to itself.
-        let Fit { source, config, rates, out, model, moments, adam, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, adam, place, rollbacks, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, rates, out, model, moments, adam, place, observer: &mut **observer };
+        let observer = &mut **observer;
+        let mut steps = Steps { config, rates, out, model, moments, adam, place, rollbacks, observer };
         let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
@@ -653,7 +701,7 @@ impl<S: Source> Fit<'_, S> {
                     break;
                 };
                 let step = span(profile::STEP, "");
-                result = steps.step(source, numbers, &batch, grads, from, began);
+                result = source.check().and_then(|()| steps.step(source, numbers, &batch, grads, from, began));
                 drop(step);
                 if !matches!(result, Ok(true)) {
                     break;
@@ -685,14 +733,16 @@ impl<S: Source> Fit<'_, S> {
         let size = self.config.batch_size;
         let first_step = self.place.step;
         let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-        let Fit { source, config, rates, out, model, moments, adam, place, observer, .. } = self;
+        let Fit { source, config, rates, out, model, moments, adam, place, rollbacks, observer, .. } = self;
         let source = &*source;
-        let mut steps = Steps { config, rates, out, model, moments, adam, place, observer: &mut **observer };
+        let observer = &mut **observer;
+        let mut steps = Steps { config, rates, out, model, moments, adam, place, rollbacks, observer };
         let chunks: Vec<&[u32]> = order[from..].chunks(size).collect();
         let make = |i: usize| source.batch(chunks[i]);
         engine.with_feed(chunks.len(), make, first_step, |engine, feed| {
             let mut device = OnDevice { engine, feed, flights: VecDeque::new(), from, began };
             for numbers in &chunks {
+                source.check()?;
                 if !device.step(&mut steps, source, numbers)? {
                     return device.drain(&mut steps, source).map(|_| false);
                 }
@@ -726,6 +776,7 @@ impl<S: Source> Fit<'_, S> {
         let want = Want { translation: true, cis: true, ..Want::default() };
         for numbers in val.chunks(self.config.eval_batch_size) {
             let batch = self.source.batch(numbers);
+            self.source.check()?;
             let output = match &mut self.engine {
                 Some(engine) => engine.forward(&batch, want)?,
                 None => self.model.forward(&batch, want)?,
@@ -842,7 +893,8 @@ impl<S: Source> Fit<'_, S> {
         write_text(&self.out.join("log.csv"), &table)
     }
 
-    fn save(&self) -> Result<()> {
+    fn save(&mut self) -> Result<()> {
+        self.rollbacks = 0;
         save(self.out, &self.model, &self.moments, &self.place)
     }
 }
@@ -851,7 +903,7 @@ impl<S: Source> Fit<'_, S> {
 fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
     let _span = span("save", "");
     let dir = out.join("checkpoints");
-    state::save(&dir.join("state.safetensors"), &model.config, &model.params, moments, place)?;
+    state::save(&dir, &model.config, &model.params, moments, place)?;
     checkpoint::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)
 }
 
@@ -864,6 +916,7 @@ struct Steps<'a> {
     moments: &'a mut Moments,
     adam: &'a mut RowAdam<f32>,
     place: &'a mut Place,
+    rollbacks: &'a mut u32,
     observer: &'a mut dyn Observer,
 }
 
@@ -875,6 +928,7 @@ impl Steps<'_> {
 
     fn save(&mut self) -> Result<()> {
         self.flush();
+        *self.rollbacks = 0;
         save(self.out, self.model, self.moments, self.place)
     }
 
@@ -916,17 +970,80 @@ impl Steps<'_> {
         } else {
             format!("the loss is {}", output.loss)
         };
-        let line = self.complaint(source, numbers, &what);
+        let (what, numbers_of) = self.narrow(source, numbers, what, grads);
+        let line = self.complaint(source, &numbers_of, numbers.len(), &what);
+        grads.fill(0.0);
         match self.config.on_nan {
             OnNan::Stop => {
                 self.save()?;
                 Err(self.not_finite(line))
             }
-            OnNan::Skip => {
-                grads.fill(0.0);
-                self.left_out(numbers, &line, losses, from, began)
+            OnNan::Skip => self.left_out(numbers, &line, "left out", losses, from, began),
+            OnNan::Rollback => {
+                let done = self.roll_back(&line)?;
+                self.left_out(numbers, &line, &done, losses, from, began)
             }
         }
+    }
+
+    /// Where it comes from that the step on these samples was not finite, `what`: the op, and the fewest of them that show it,
+    /// found by halving.
+    fn narrow(&self, source: &impl Source, numbers: &[u32], what: String, grads: &mut [f32]) -> (String, Vec<u32>) {
+        let step = self.place.step;
+        let genes = self.config.genes_of_step(self.model.config.genes, step);
+        let mut pass = |numbers: &[u32]| {
+            grads.fill(0.0);
+            let dropout = Some(Dropout { seed: self.config.seed, step });
+            let run = model::Run {
+                dropout,
+                grads: Some(&mut *grads),
+                want: Want::default(),
+                given: None,
+                genes: genes.as_deref(),
+            };
+            let batch = source.batch(numbers);
+            tape::watch(|| self.model.run(&batch, run).is_ok())
+        };
+        let mut of = numbers.to_vec();
+        let mut found = None;
+        loop {
+            let (_, here) = pass(&of);
+            found = here.or(found);
+            if here.is_none() || of.len() == 1 {
+                break;
+            }
+            let (first, second) = of.split_at(of.len() / 2);
+            let Some(half) = [first, second].into_iter().find(|half| pass(half).1.is_some()) else {
+                break; // only together
+            };
+            of = half.to_vec();
+        }
+        match found {
+            Some(f) if f.backward => (format!("{what}: first in the gradients of op `{}`", f.op), of),
+            Some(f) => (format!("{what}: first in the values of op `{}`", f.op), of),
+            None => (what, of),
+        }
+    }
+
+    /// Brings back the parameters and moments of the last checkpoint; what was done, in words.
+    fn roll_back(&mut self, line: &str) -> Result<String> {
+        *self.rollbacks += 1;
+        self.flush();
+        let mut damaged = String::new();
+        let dir = self.out.join("checkpoints");
+        let mut skipped = |line: String| damaged = line;
+        let (moments, place) = state::load(&dir, &self.model.config, &mut self.model.params, &mut skipped)?;
+        if !damaged.is_empty() {
+            self.observer.note(&damaged);
+        }
+        *self.moments = moments;
+        self.place.updates = place.updates;
+        if *self.rollbacks > ROLLBACKS {
+            let fix = "resume with --on-nan skip, or train again with a smaller --lr";
+            let found = format!("{line}; went back {ROLLBACKS} times to the checkpoint of step {} already", place.step);
+            return Err(Error::input(self.out, found, fix));
+        }
+        Ok(format!("left out, and parameters and moments are those of the checkpoint of step {} again", place.step))
     }
 
     /// A step was taken. False: asked to stop.
@@ -944,9 +1061,17 @@ impl Steps<'_> {
     }
 
     /// A step was left out, as it was not finite. False: asked to stop.
-    fn left_out(&mut self, numbers: &[u32], line: &str, losses: Losses, from: usize, began: Instant) -> Result<bool> {
+    fn left_out(
+        &mut self,
+        numbers: &[u32],
+        line: &str,
+        done: &str,
+        losses: Losses,
+        from: usize,
+        began: Instant,
+    ) -> Result<bool> {
         self.place.skipped += numbers.len() as u64;
-        self.observer.note(&format!("warning: {line}; left out"));
+        self.observer.note(&format!("warning: {line}; {done}"));
         self.passed(numbers, losses, from, began)
     }
 
@@ -967,13 +1092,15 @@ impl Steps<'_> {
         Ok(!self.observer.stop())
     }
 
-    /// What was not finite, at which step, with which samples.
-    fn complaint(&self, source: &impl Source, numbers: &[u32], what: &str) -> String {
+    /// What was not finite, at which step, with which samples of a batch of so many.
+    fn complaint(&self, source: &impl Source, numbers: &[u32], batch: usize, what: &str) -> String {
         let mut names: Vec<_> = numbers.iter().take(4).map(|&i| source.name(i)).collect();
         if numbers.len() > names.len() {
             names.push(format!("… {} in all", numbers.len()));
         }
-        format!("step {}: {what}; samples {}", self.place.step + 1, names.join(", "))
+        let s = if numbers.len() == 1 { "" } else { "s" };
+        let of = if numbers.len() < batch { format!(" of a batch of {batch}") } else { String::new() };
+        format!("step {}: {what}; sample{s} {}{of}", self.place.step + 1, names.join(", "))
     }
 
     fn not_finite(&self, line: String) -> Error {
@@ -1066,20 +1193,35 @@ impl<'n> OnDevice<'_, 'n> {
         } else {
             format!("the loss is {}", r.loss)
         };
-        let line = steps.complaint(source, numbers, &what);
-        match steps.config.on_nan {
-            OnNan::Stop => {
-                // The steps behind it were not applied either: the guard holds until it is released.
-                while self.flights.pop_front().is_some() {
-                    self.feed.free(self.engine.settle()?.1);
-                }
-                self.engine.set_control(steps.place.updates, true)?;
-                fetch(self.engine, steps.model, steps.moments)?;
-                steps.save()?;
-                Err(steps.not_finite(line))
-            }
-            OnNan::Skip => steps.left_out(numbers, &line, losses, self.from, self.began),
+        if steps.config.on_nan == OnNan::Skip {
+            let line = steps.complaint(source, numbers, numbers.len(), &what);
+            return steps.left_out(numbers, &line, "left out", losses, self.from, self.began);
         }
+        // The steps behind it were not applied either: the guard holds until it is released.
+        let mut behind = Vec::new();
+        while let Some(numbers) = self.flights.pop_front() {
+            self.feed.free(self.engine.settle()?.1);
+            behind.push(numbers);
+        }
+        fetch(self.engine, steps.model, steps.moments)?;
+        // What the device lacks, the CPU tells: which op, which sample.
+        let mut grads = vec![0.0; steps.model.params.layout().len()];
+        let (what, of) = steps.narrow(source, numbers, what, &mut grads);
+        let line = steps.complaint(source, &of, numbers.len(), &what);
+        if steps.config.on_nan == OnNan::Stop {
+            self.engine.set_control(steps.place.updates, true)?;
+            steps.save()?;
+            return Err(steps.not_finite(line));
+        }
+        let done = steps.roll_back(&line)?;
+        self.engine.set_params(steps.model.params.as_slice())?;
+        self.engine.set_moments(&steps.moments.m, &steps.moments.v, steps.place.updates, true)?;
+        let mut go = steps.left_out(numbers, &line, &done, losses, self.from, self.began)?;
+        for numbers in behind {
+            let line = format!("step {} was under way behind it", steps.place.step + 1);
+            go &= steps.left_out(numbers, &line, "left out", losses, self.from, self.began)?;
+        }
+        Ok(go)
     }
 }
 

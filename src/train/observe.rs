@@ -48,6 +48,17 @@ impl MemoryPlan {
         self.parameters + self.gradients + self.moments + self.batches + self.passes
     }
 
+    /// What needs how much.
+    pub(crate) fn parts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("parameters", self.parameters),
+            ("gradients", self.gradients),
+            ("moments", self.moments),
+            ("batches", self.batches),
+            ("passes", self.passes),
+        ]
+    }
+
     /// One line for people.
     pub fn line(&self) -> String {
         let m = |b: u64| if b < 10 << 20 { format!("{:.1}", b as f64 / 1048576.0) } else { format!("{}", b >> 20) };

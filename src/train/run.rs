@@ -7,6 +7,7 @@
 //! RUN/checkpoints/best.safetensors    parameters of the epoch with the best validation score
 //! RUN/checkpoints/last.safetensors    parameters of the last checkpoint
 //! RUN/checkpoints/state.safetensors   all that `--resume` needs: parameters, moments, place in the epoch
+//! RUN/checkpoints/before.safetensors  the one before it, which `--resume` takes where the last is damaged
 //! ```
 
 use std::collections::HashMap;

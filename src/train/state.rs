@@ -1,4 +1,5 @@
-//! All that `--resume` needs, in one file, so that no crash can leave parts of two checkpoints.
+//! All that `--resume` needs, in one file, so that no crash can leave parts of two checkpoints; and the one before it, should
+//! the disk lose the last.
 
 use std::path::Path;
 
@@ -59,8 +60,14 @@ pub(crate) struct Moments {
     pub v: Vec<f32>,
 }
 
+/// The state last saved, in the folder of the checkpoints.
+pub(crate) const STATE: &str = "state.safetensors";
+/// The one before it.
+pub(crate) const BEFORE: &str = "before.safetensors";
+
+/// Saves the state in the folder `dir`; what was there becomes the one before.
 pub(crate) fn save(
-    path: &Path,
+    dir: &Path,
     config: &ModelConfig,
     params: &Params<f32>,
     moments: &Moments,
@@ -71,7 +78,24 @@ pub(crate) fn save(
     metadata.insert("state", text);
     let arenas = [("params", params.as_slice()), ("adam.m", &moments.m), ("adam.v", &moments.v)];
     let tensors = arenas.map(|(name, values)| Out { name, shape: vec![values.len()], values });
-    checkpoint::write(path, &tensors, &metadata)
+    let (path, before) = (dir.join(STATE), dir.join(BEFORE));
+    let next = checkpoint::prepared(&path, &tensors, metadata)?;
+    if path.exists() {
+        set_aside(&path, &before)?;
+    }
+    next.keep()
+}
+
+/// Makes `before` what `path` is, which stays where it is if that can be: there is a whole state at every moment.
+fn set_aside(path: &Path, before: &Path) -> Result<()> {
+    if before.exists() {
+        std::fs::remove_file(before).map_err(|e| Error::io(before, "remove", e))?;
+    }
+    // Some file systems have no second names for a file.
+    if std::fs::hard_link(path, before).is_ok() {
+        return Ok(());
+    }
+    std::fs::rename(path, before).map_err(|e| Error::io(before, "rename to", e))
 }
 
 /// The place in a state file, if there is one that can be read.
@@ -79,15 +103,42 @@ pub(crate) fn place(path: &Path) -> Option<Place> {
     serde_json::from_str(Checkpoint::read(path).ok()?.metadata.get("state")?).ok()
 }
 
-pub(crate) fn load(path: &Path, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
-    if !path.exists() {
+/// The newest state in `dir` that is whole; `skipped` is told of one that is not.
+///
+/// # Errors
+/// There is none; it is not one of this model.
+pub(crate) fn load(
+    dir: &Path,
+    config: &ModelConfig,
+    params: &mut Params<f32>,
+    skipped: &mut dyn FnMut(String),
+) -> Result<(Moments, Place)> {
+    let (last, before) = (dir.join(STATE), dir.join(BEFORE));
+    let there = [&last, &before].map(|p| p.exists());
+    if there == [false, false] {
         return Err(Error::input(
-            path,
+            last,
             "there is no training state to resume from",
             "train without --resume, to another --out",
         ));
     }
-    let mut file = Checkpoint::read(path)?;
+    let damaged = match Checkpoint::read(&last) {
+        Ok(file) => return take(&last, file, config, params),
+        Err(e) => e,
+    };
+    // The first error is the one to tell where nothing else is whole.
+    let Ok(file) = Checkpoint::read(&before) else { return Err(damaged) };
+    let found = take(&before, file, config, params)?;
+    skipped(format!(
+        "warning: {damaged}; skipped: going on from the one before, {}, of step {} (epoch {})",
+        before.display(),
+        found.1.step,
+        found.1.epoch + 1
+    ));
+    Ok(found)
+}
+
+fn take(path: &Path, mut file: Checkpoint, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
     let bad = |found: &str| Error::input(path, found, "train again, to another --out");
     if file.config().as_ref() != Some(config) {
         return Err(bad("its model configuration is not that of run.json"));

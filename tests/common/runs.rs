@@ -52,7 +52,8 @@ pub fn stopped_and_resumed(device: &Device, data: &DataSet, config: &TrainConfig
     train::resume_on(device, data, &set, config, out, &mut ()).unwrap();
 }
 
-/// Everything of a run that must be equal: all files, the log without the times, `run.json` without nothing.
+/// Everything of a run that must be equal: all files, the log without the times, `run.json` without nothing. Not the state
+/// before the last: it is that of an earlier save, of which a run that was stopped has more.
 pub fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for f in ["genes.txt", "peaks.txt", "run.json"] {
@@ -60,7 +61,10 @@ pub fn contents(run: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     for entry in std::fs::read_dir(run.join("checkpoints")).unwrap() {
         let path = entry.unwrap().path();
-        files.insert(path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap());
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name != "before.safetensors" {
+            files.insert(name, std::fs::read(&path).unwrap());
+        }
     }
     let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
     for (i, line) in log.lines().enumerate() {

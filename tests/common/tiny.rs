@@ -21,6 +21,18 @@ pub enum Order {
 
 /// Writes a matrix of `n` genes or peaks.
 pub fn matrix(path: &Path, what: &str, n: usize, stream: u64, order: Order) {
+    matrix_with(path, what, n, stream, order, |_, _, x| x);
+}
+
+/// The same, each entry what `value` makes of cell, gene or peak, and the usual value.
+pub fn matrix_with(
+    path: &Path,
+    what: &str,
+    n: usize,
+    stream: u64,
+    order: Order,
+    value: impl Fn(usize, usize, f32) -> f32,
+) {
     let names: Vec<String> = (0..n)
         .map(|i| {
             if what == "gene" { format!("G{i}") } else { format!("chr{}-{}-{}", i % 3 + 1, 100 * i + 1, 100 * i + 60) }
@@ -47,7 +59,8 @@ pub fn matrix(path: &Path, what: &str, n: usize, stream: u64, order: Order) {
         for i in 0..n {
             let p = if (i / 3) % 3 == c % 3 { 0.8 } else { 0.15 };
             if rng.uniform() < p || i == c % n {
-                row.push((place(i) as u32, if what == "gene" { 1.0 + rng.below(4) as f32 } else { 1.0 }));
+                let usual = if what == "gene" { 1.0 + rng.below(4) as f32 } else { 1.0 };
+                row.push((place(i) as u32, value(c, i, usual)));
             }
         }
         row.sort_by_key(|e| e.0);

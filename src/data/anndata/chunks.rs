@@ -74,12 +74,11 @@ impl<T: H5Type + NoUninit + Default + Sync> Growing<T> {
             let at = (self.stored + i * CHUNK) as u64;
             // SAFETY: the data set has one dimension, so one offset; it is the first element of a chunk within its size.
             // HDF5 reads `chunk.len()` bytes, which are what its filters would have made of a whole chunk.
-            let status = hdf5::sync::sync(|| unsafe {
-                H5Dwrite_chunk(self.set.id(), H5P_DEFAULT, 0, &at, chunk.len(), chunk.as_ptr().cast())
-            });
-            if status < 0 {
-                return Err(hdf5::Error::Internal(format!("H5Dwrite_chunk failed: {} bytes", chunk.len())));
-            }
+            hdf5::sync::sync(|| {
+                let written =
+                    unsafe { H5Dwrite_chunk(self.set.id(), H5P_DEFAULT, 0, &at, chunk.len(), chunk.as_ptr().cast()) };
+                if written < 0 { Err(hdf5::Error::query().unwrap_or_else(|e| e)) } else { Ok(()) }
+            })?;
         }
         self.waiting.drain(..n);
         self.stored += n;

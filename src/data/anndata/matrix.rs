@@ -207,6 +207,22 @@ impl Matrix {
         self.cols
     }
 
+    /// Entries that are stored, explicit zeros among them; `None` where all are.
+    pub(crate) fn entries(&self) -> Option<u64> {
+        match &self.layout {
+            Layout::Csr { indptr, .. } | Layout::Csc { indptr, .. } => {
+                indptr.last().and_then(|&n| u64::try_from(n).ok())
+            }
+            Layout::Dense(_) => None,
+            Layout::Coordinates(entries) => Some(entries.entries as u64),
+        }
+    }
+
+    /// Does it come cell by cell, so that nothing has to wait?
+    pub(crate) fn by_rows(&self) -> bool {
+        matches!(self.layout, Layout::Csr { .. } | Layout::Dense(_))
+    }
+
     /// Where it is in the file: `X` or `layers/NAME`.
     pub fn at(&self) -> &str {
         &self.at

@@ -110,8 +110,22 @@ impl Frame {
     }
 }
 
+/// The system's own word where HDF5 failed for that (a full disk), and whether it was at writing.
+fn of_system(e: &hdf5::Error) -> Option<(std::io::Error, bool)> {
+    let stack = e.stack()?;
+    stack.iter().find_map(|frame| {
+        let number = frame.desc().split_once("errno = ")?.1;
+        let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let errno = number[..digits].parse().ok().filter(|n| *n != 0)?;
+        Some((std::io::Error::from_raw_os_error(errno), !frame.func().contains("read")))
+    })
+}
+
 /// Says which field of which file HDF5 failed on.
 pub(crate) fn h5_error(path: &Path, doing: &str, e: hdf5::Error) -> Error {
+    if let Some((source, writing)) = of_system(&e) {
+        return Error::io(path, if writing { "write" } else { "read" }, source);
+    }
     let why = e.to_string().replace('\n', " ");
     Error::input(
         path,

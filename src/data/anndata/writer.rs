@@ -12,6 +12,7 @@ use super::chunks::{CHUNK, Growing};
 use super::{Column, Frame, H5Context};
 use crate::error::{Error, Result};
 use crate::model::Csr;
+use crate::train::files::Temporary;
 
 /// Writes one `.h5ad`. Nothing is at the target path before [`AnnDataWriter::finish`]; a writer that is dropped
 /// unfinished removes its temporary file.
@@ -45,13 +46,13 @@ use crate::model::Csr;
 #[derive(Debug)]
 pub struct AnnDataWriter {
     target: PathBuf,
-    temporary: PathBuf,
+    /// After the file, which is closed first.
     file: Option<File>,
+    temporary: Temporary,
     rows: usize,
     cols: usize,
     gzip: Option<u8>,
     open_sinks: Arc<AtomicUsize>,
-    finished: bool,
 }
 
 impl AnnDataWriter {
@@ -63,31 +64,27 @@ impl AnnDataWriter {
 
     /// As [`AnnDataWriter::create`], with gzip at this level (1 to 9), or without compression.
     pub fn create_with(path: &Path, obs: &Frame, var: &Frame, gzip: Option<u8>) -> Result<Self> {
-        let name = path
-            .file_name()
-            .ok_or_else(|| Error::input(path, "is not the name of a file", "give a name that ends in .h5ad"))?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(hidden);
+        if path.file_name().is_none() {
+            return Err(Error::input(path, "is not the name of a file", "give a name that ends in .h5ad"));
+        }
         if path.is_dir() {
             return Err(Error::input(path, "is a folder", "give the name of a file that ends in .h5ad"));
         }
         // The system's own word on a folder that is missing or closed is clearer than HDF5's.
-        std::fs::File::create(&temporary).map_err(|e| Error::io(path, "create", e))?;
+        let temporary = Temporary::new(path)?;
         let file = File::with_options()
             .with_fapl(|p| p.file_locking(false))
-            .create(&temporary)
+            .with_fcpl(|p| p.obj_track_times(false))
+            .create(temporary.path())
             .at(path, || "create the file".into())?;
         let writer = AnnDataWriter {
             target: path.to_path_buf(),
-            temporary,
             file: Some(file),
+            temporary,
             rows: obs.index.len(),
             cols: var.index.len(),
             gzip,
             open_sinks: Arc::new(AtomicUsize::new(0)),
-            finished: false,
         };
         let root = writer.root()?;
         writer.encoding(&root, "anndata", "0.1.0")?;
@@ -104,7 +101,7 @@ impl AnnDataWriter {
     pub fn csr(&mut self, at: &str, cols: usize) -> Result<CsrSink> {
         let rows = self.rows_at(at, Some(cols))?;
         let (parent, name) = self.place(at)?;
-        let group = parent.create_group(name).at(&self.target, || format!("create `{at}`"))?;
+        let group = new_group(&parent, name).at(&self.target, || format!("create `{at}`"))?;
         self.encoding(&group, "csr_matrix", "0.1.0")?;
         let shape = [rows as i64, cols as i64];
         group
@@ -213,11 +210,7 @@ impl AnnDataWriter {
         if let Some(file) = self.file.take() {
             file.close().at(&self.target, || "close the file".into())?;
         }
-        let sync = std::fs::File::open(&self.temporary).and_then(|f| f.sync_all());
-        sync.map_err(|e| Error::io(&self.temporary, "write", e))?;
-        std::fs::rename(&self.temporary, &self.target).map_err(|e| Error::io(&self.target, "rename to", e))?;
-        self.finished = true;
-        Ok(())
+        self.temporary.keep()
     }
 
     fn root(&self) -> Result<Group> {
@@ -265,7 +258,7 @@ impl AnnDataWriter {
     }
 
     fn dict(&self, parent: &Group, name: &str) -> Result<Group> {
-        let group = parent.create_group(name).at(&self.target, || format!("create `{name}`"))?;
+        let group = new_group(parent, name).at(&self.target, || format!("create `{name}`"))?;
         self.encoding(&group, "dict", "0.1.0")?;
         Ok(group)
     }
@@ -289,7 +282,7 @@ impl AnnDataWriter {
     }
 
     fn frame(&self, root: &Group, at: &str, frame: &Frame) -> Result<()> {
-        let group = root.create_group(at).at(&self.target, || format!("create `{at}`"))?;
+        let group = new_group(root, at).at(&self.target, || format!("create `{at}`"))?;
         self.encoding(&group, "dataframe", "0.2.0")?;
         let index = text(&self.target, "_index")?;
         group
@@ -316,6 +309,13 @@ impl AnnDataWriter {
     }
 }
 
+/// Makes a group that does not say when: what is written is a function of its content.
+fn new_group(parent: &Group, name: &str) -> hdf5::Result<Group> {
+    let mut builder = parent.create_group_builder();
+    builder.gcpl().obj_track_times(false);
+    builder.create(name)
+}
+
 /// Writes a column of a frame, named by `check_name`, into the group of the frame. `target` is the file for messages.
 pub(super) fn write_column(target: &Path, group: &Group, name: &str, column: &Column, gzip: Option<u8>) -> Result<()> {
     match column {
@@ -324,7 +324,7 @@ pub(super) fn write_column(target: &Path, group: &Group, name: &str, column: &Co
         Column::Floats(v) => array(target, group, name, v, "array", gzip),
         Column::Bools(v) => array(target, group, name, v, "array", gzip),
         Column::Categorical { codes, categories } => {
-            let inner = group.create_group(name).at(target, || format!("create `{name}`"))?;
+            let inner = new_group(group, name).at(target, || format!("create `{name}`"))?;
             encoding(target, &inner, "categorical", "0.2.0")?;
             inner
                 .new_attr::<bool>()
@@ -381,16 +381,6 @@ fn array<T: H5Type>(
 fn strings(target: &Path, group: &Group, name: &str, values: &[String], gzip: Option<u8>) -> Result<()> {
     let values = values.iter().map(|s| text(target, s)).collect::<Result<Vec<_>>>()?;
     array(target, group, name, &values, "string-array", gzip)
-}
-
-impl Drop for AnnDataWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.file = None;
-            // Nothing more can be done about a temporary file that does not go away.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
 }
 
 /// Counts one open sink for as long as it lives.
