@@ -58,3 +58,18 @@ pub use cis::{BINS, CisGraph};
 pub use dataset::{Cell, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split, Values, Vocabulary};
 pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};
+
+/// A row of a shard: the indices and, where they are `stored`, the values of its `n` entries out of a vocabulary of
+/// `size`; or what is wrong with it. For tests that throw any bytes at it; no part of the interface.
+#[doc(hidden)]
+pub fn decode_row(
+    bytes: &[u8],
+    n: usize,
+    size: usize,
+    stored: bool,
+) -> std::result::Result<(Vec<u32>, Vec<f32>), &'static str> {
+    let order: Vec<u32> = (0..size as u32).collect();
+    let (mut index, mut values) = (Vec::new(), Vec::new());
+    codec::decode(bytes, n, &order, stored, &mut index, &mut values)?;
+    Ok((index, values))
+}

@@ -3,6 +3,7 @@
 mod chunks;
 mod edit;
 mod fields;
+mod heaps;
 mod matrix;
 mod reader;
 mod writer;
@@ -12,7 +13,7 @@ use std::path::Path;
 pub(crate) use edit::edit_var;
 pub use matrix::{Matrix, MatrixKind, Streaming};
 pub use reader::{AnnData, Axis};
-pub(crate) use reader::{list, open_hdf5, text_of};
+pub(crate) use reader::{list, open_hdf5, plausible, text_of};
 pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
 
 use crate::error::{Error, Result};
