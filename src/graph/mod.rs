@@ -44,14 +44,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[forbid(unsafe_code)]
 pub mod cis;
+#[forbid(unsafe_code)]
 mod codec;
+#[forbid(unsafe_code)]
 mod dataset;
+#[forbid(unsafe_code)]
 pub(crate) mod files;
 mod mmap;
+#[forbid(unsafe_code)]
 pub(crate) mod prepare;
+#[forbid(unsafe_code)]
 mod rows;
+#[forbid(unsafe_code)]
 pub mod samples;
+#[forbid(unsafe_code)]
 pub mod shard;
 
 pub use cis::{BINS, CisGraph};

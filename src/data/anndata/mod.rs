@@ -1,11 +1,16 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
 mod chunks;
+#[forbid(unsafe_code)]
 mod edit;
 mod fields;
+#[forbid(unsafe_code)]
 mod heaps;
+#[forbid(unsafe_code)]
 mod matrix;
+#[forbid(unsafe_code)]
 mod reader;
+#[forbid(unsafe_code)]
 mod writer;
 
 use std::path::Path;
