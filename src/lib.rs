@@ -102,28 +102,44 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 #![warn(missing_docs)]
+// Allowed in the few modules that need it, which `tests/unsafe_code.rs` lists; forbidden in all others.
 #![deny(unsafe_code)]
 
+#[forbid(unsafe_code)]
 pub mod cli;
 pub mod data;
 pub mod device;
+#[forbid(unsafe_code)]
 pub mod discover;
+#[forbid(unsafe_code)]
 pub mod error;
+#[forbid(unsafe_code)]
 pub mod evaluate;
 pub mod graph;
+#[forbid(unsafe_code)]
 pub mod interrupt;
+#[forbid(unsafe_code)]
 pub mod matching;
+#[forbid(unsafe_code)]
 pub mod memory;
 pub mod model;
 pub mod ops;
+#[forbid(unsafe_code)]
 pub mod picture;
+#[forbid(unsafe_code)]
 pub mod predict;
+#[forbid(unsafe_code)]
 pub mod profile;
+#[forbid(unsafe_code)]
 pub mod real;
+#[forbid(unsafe_code)]
 pub mod report;
+#[forbid(unsafe_code)]
 pub mod rng;
 pub mod simd;
+#[forbid(unsafe_code)]
 pub mod tape;
+#[forbid(unsafe_code)]
 pub mod train;
 
 pub use error::{Error, Result};

@@ -110,18 +110,11 @@ pub(crate) fn check_disk(folder: &Path, needed: u64) -> Result<()> {
 }
 
 /// Bytes that this user may still write on the file system of `folder`; `None` where the system does not say.
-#[allow(unsafe_code)] // statvfs
 pub fn free_disk(folder: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
     let there = |p: &&Path| p.exists();
     let folder = std::path::absolute(folder).ok()?;
-    let path = std::ffi::CString::new(folder.ancestors().find(there)?.as_os_str().as_bytes()).ok()?;
-    // SAFETY: the path ends in 0, and `statvfs` is plain numbers that the call fills.
-    let (status, s) = unsafe {
-        let mut s: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &mut s), s)
-    };
-    (status == 0).then(|| (s.f_bavail as u64).saturating_mul(s.f_frsize as u64))
+    let found = rustix::fs::statvfs(folder.ancestors().find(there)?).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Bytes in words.

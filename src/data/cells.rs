@@ -6,7 +6,7 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use super::anndata::Column;
-use super::gtf::open_text;
+use super::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
 
 /// Columns of cells from a text file.
@@ -31,11 +31,7 @@ impl CellTable {
         let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
         let mut reader = open_text(path, file)?;
         let mut header = String::new();
-        reader
-            .by_ref()
-            .take(1 << 20)
-            .read_line(&mut header)
-            .map_err(|e| Error::input(path, format!("line 1 cannot be read ({e})"), FIX))?;
+        reader.by_ref().take(1 << 20).read_line(&mut header).map_err(|e| text_error(path, 1, e))?;
         let header = header.strip_prefix('\u{feff}').unwrap_or(&header).to_string();
         let delimiter = if header.contains('\t') { b'\t' } else { b',' };
         let mut text = csv::ReaderBuilder::new()

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::path::Path;
 
-use super::gtf::open_text;
+use super::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
 
 /// What a chromosome is compared by: `chr1` and `1` are one, and so are `chrM`, `MT` and `M`. A scaffold goes by its
@@ -79,7 +79,7 @@ impl Aliases {
         let reader = open_text(path, file)?;
         let mut aliases = Aliases::default();
         for (number, line) in reader.lines().enumerate() {
-            let line = line.map_err(|e| Error::io(path, "read", e))?;
+            let line = line.map_err(|e| text_error(path, number + 1, e))?;
             let line = line.trim_end_matches('\r');
             if line.starts_with('#') || line.trim().is_empty() {
                 continue;

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use crate::data::chromosomes::chrom_key;
-use crate::data::gtf::open_text;
+use crate::data::gtf::{open_long_text, text_error};
 use crate::data::region::{Region, parse_region};
 use crate::error::{Error, Result};
 
@@ -21,6 +21,9 @@ pub fn base_code(base: u8) -> u8 {
         _ => 0,
     }
 }
+
+/// Bytes of a line that are read at a time.
+const PIECE: u64 = 1 << 16;
 
 /// Sequences of peaks, matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,18 +41,27 @@ pub struct PeakSequences {
 /// equal. `length` bases a peak are kept.
 pub fn read_peak_sequences(path: &Path, peaks: &[Option<Region>], length: usize) -> Result<PeakSequences> {
     let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let mut reader = open_text(path, file)?;
+    let mut reader = open_long_text(path, file)?;
     let mut headers: Vec<Option<Region>> = Vec::new();
     let mut codes: Vec<u8> = Vec::new();
     let mut filled = 0;
-    let mut line = Vec::new();
+    // A line may be a whole chromosome: it is read in pieces, of which a header needs the first.
+    let (mut line, mut number, mut whole, mut is_header) = (Vec::new(), 1, true, false);
     loop {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read", e))? == 0 {
+        let piece = reader.by_ref().take(PIECE).read_until(b'\n', &mut line);
+        if piece.map_err(|e| text_error(path, number, e))? == 0 {
             break;
         }
+        let begins = std::mem::replace(&mut whole, line.ends_with(b"\n"));
+        number += usize::from(whole);
+        if begins {
+            is_header = line.starts_with(b">");
+        } else if is_header {
+            continue;
+        }
         let text = line.trim_ascii_end();
-        if let Some(header) = text.strip_prefix(b">") {
+        if let Some(header) = text.strip_prefix(b">").filter(|_| begins) {
             codes.resize(headers.len() * length, 0);
             filled = 0;
             headers.push(header_region(&String::from_utf8_lossy(header)));

@@ -102,7 +102,7 @@ impl Genome {
         };
         let mut bytes = open()?;
         let mut first = Vec::new();
-        bytes.by_ref().take(1 << 16).read_until(b'\n', &mut first).map_err(read)?;
+        bytes.by_ref().take(1 << 16).read_until(b'\n', &mut first).map_err(|e| damage(path, e))?;
         let Some(first) = first.strip_prefix(b">") else {
             return Err(Error::input(path, "the first line is no `>` header", "give the genome as FASTA"));
         };
@@ -213,7 +213,7 @@ impl Genome {
     fn bases(&mut self, contig: usize, start: u64, end: u64, out: &mut Vec<u8>) -> Result<()> {
         let c = &self.contigs[contig];
         let (from, to) = (c.place(start), c.place(end - 1) + 1);
-        let read = |e| Error::io(&self.path, "read", e);
+        let read = |e| damage(&self.path, e);
         if from < self.at || from - self.at > READ_ON {
             self.bytes.seek(SeekFrom::Start(from)).map_err(read)?;
             self.at = from;
@@ -241,6 +241,20 @@ impl Genome {
             ));
         }
         Ok(())
+    }
+}
+
+/// What went wrong in the sequences: blocks that cannot be unpacked, or the system's own word.
+fn damage(path: &Path, e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof => {
+            Error::input(
+                path,
+                format!("its sequences cannot be read ({e})"),
+                "fetch it, or compress it with bgzip, again",
+            )
+        }
+        _ => Error::io(path, "read", e),
     }
 }
 

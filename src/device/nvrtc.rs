@@ -52,12 +52,14 @@ impl Nvrtc {
         let program = Program(result::create_program(&text, Some(&name)).map_err(said)?);
         // SAFETY (here and below): `program` lives until the end of this function and was made by the same library.
         if let Err(error) = unsafe { result::compile_program(program.0, &options) } {
+            // SAFETY: as above.
             let log = unsafe { result::get_program_log(program.0) }.map_err(said)?;
             let log = bytes(log);
             let log = CStr::from_bytes_until_nul(&log).map_or_else(|_| "".into(), CStr::to_string_lossy);
             return Err(if log.trim().is_empty() { said(error) } else { log.into_owned() });
         }
         if is_ptx {
+            // SAFETY: as above.
             return unsafe { result::get_ptx(program.0) }.map(bytes).map_err(said);
         }
         let mut size = 0;

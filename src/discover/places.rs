@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::data::chromosomes::chrom_key;
-use crate::data::gtf::open_text;
+use crate::data::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
 use crate::graph::Vocabulary;
 
@@ -22,10 +22,10 @@ pub(super) fn each_line(
     let (mut line, mut number) = (Vec::new(), 0);
     loop {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(|e| Error::io(path, "read", e))? == 0 {
+        number += 1;
+        if reader.read_until(b'\n', &mut line).map_err(|e| text_error(path, number, e))? == 0 {
             return Ok(());
         }
-        number += 1;
         let text = std::str::from_utf8(&line)
             .ok()
             .filter(|t| !t.contains('\0'))

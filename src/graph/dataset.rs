@@ -501,8 +501,8 @@ pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
 }
 
 impl DataSet {
-    /// Opens a folder and checks versions, lengths, header checksums, row pointers and, by decoding them in parallel, all
-    /// rows, so that nothing read later can lead outside. Checksums of the payload: see [`DataSet::verify`].
+    /// Opens a folder and checks versions, lengths, every checksum, row pointers and, by decoding them in parallel, all
+    /// rows: what is read later is what was written, and cannot lead outside.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_with(dir, Io::default())
     }
@@ -601,7 +601,7 @@ impl DataSet {
         Ok(DataSet { dir: dir.to_path_buf(), manifest, vocabulary, features: Arc::new(features), shards })
     }
 
-    /// Compares every byte of the shards with its checksum, and every sample set with its own.
+    /// Compares every byte of the shards with its checksum once more, and every sample set with its own.
     pub fn verify(&self) -> Result<()> {
         self.shards.iter().try_for_each(Shard::verify)?;
         self.sample_sets()?.iter().try_for_each(|name| self.samples(name).map(|_| ()))

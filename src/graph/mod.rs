@@ -44,14 +44,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[forbid(unsafe_code)]
 pub mod cis;
+#[forbid(unsafe_code)]
 mod codec;
+#[forbid(unsafe_code)]
 mod dataset;
+#[forbid(unsafe_code)]
 pub(crate) mod files;
 pub(crate) mod mmap;
+#[forbid(unsafe_code)]
 pub(crate) mod prepare;
+#[forbid(unsafe_code)]
 mod rows;
+#[forbid(unsafe_code)]
 pub mod samples;
+#[forbid(unsafe_code)]
 pub mod shard;
 
 pub use cis::{BINS, CisGraph};
@@ -59,3 +67,18 @@ pub use dataset::{Cell, DataSet, Gene, ObsColumn, Peak, Sample, SampleSet, Split
 pub use mmap::Io;
 pub use prepare::{GeneFeatures, Hooks, Met, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use samples::{Negatives, SampleConfig, SplitBy, draw_samples};
+
+/// A row of a shard: the indices and, where they are `stored`, the values of its `n` entries out of a vocabulary of
+/// `size`; or what is wrong with it. For tests that throw any bytes at it; no part of the interface.
+#[doc(hidden)]
+pub fn decode_row(
+    bytes: &[u8],
+    n: usize,
+    size: usize,
+    stored: bool,
+) -> std::result::Result<(Vec<u32>, Vec<f32>), &'static str> {
+    let order: Vec<u32> = (0..size as u32).collect();
+    let (mut index, mut values) = (Vec::new(), Vec::new());
+    codec::decode(bytes, n, &order, stored, &mut index, &mut values)?;
+    Ok((index, values))
+}

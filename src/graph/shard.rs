@@ -292,7 +292,8 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Opens a shard and proves that nothing read later can lead outside: header, lengths, row pointers, and every row,
-    /// which is decoded. `orders` are the genes and the peaks in order of rank. Checksums of the sections: see `verify`.
+    /// which is decoded; and that it is what was written: every checksum. `orders` are the genes and the peaks in order of
+    /// rank.
     pub(crate) fn open(
         dir: &Path,
         entry: &ShardEntry,
@@ -374,6 +375,7 @@ impl Shard {
             orders: orders.clone(),
             bytes,
         };
+        shard.verify()?;
         shard.check_rows(Half::Rna)?;
         shard.check_rows(Half::Atac)?;
         Ok(shard)

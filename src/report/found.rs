@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use hdf5::types::VarLenUnicode;
-
 use super::near::hint;
-use crate::data::anndata::H5Context;
+use crate::data::anndata::{Column, H5Context, open_hdf5, plausible, text_of};
 use crate::data::region::parse_region;
 use crate::discover::maps::{LinkStat, TypeMap};
 use crate::discover::{Discovery, LinkFile, Pair};
@@ -161,7 +159,7 @@ impl Found {
 
     /// Chromosome and middle of every peak.
     pub fn peak_places(&self) -> Vec<Place> {
-        let middle = |p: &Peak| if p.start < 0 || p.end < 0 { -1 } else { (p.start + p.end) / 2 };
+        let middle = |p: &Peak| if p.start < 0 || p.end < 0 { -1 } else { p.start.midpoint(p.end) };
         self.vocabulary.peaks.iter().map(|p| Place { chrom: p.chrom, base: middle(p) }).collect()
     }
 
@@ -175,14 +173,13 @@ impl Found {
         if !path.exists() {
             return Err(bad("is not there".into()));
         }
-        let file = hdf5::File::with_options()
-            .with_fapl(|p| p.file_locking(false))
-            .open_as(&path, hdf5::OpenMode::Read)
-            .at(&path, || "open it".into())?;
+        let (file, bytes) = open_hdf5(&path, AGAIN)?;
         let set = |name: &str| file.dataset(name).at(&path, || format!("read `{name}`"));
-        let names: Vec<VarLenUnicode> = set("cells")?.read_raw().at(&path, || "read `cells`".into())?;
-        let row = names.iter().position(|n| n.as_str() == barcode).ok_or_else(|| {
-            let hint = hint(barcode, names.iter().map(|n| n.as_str()));
+        let Column::Strings(names) = text_of(&path, bytes, &set("cells")?, "cells")? else {
+            return Err(bad("`cells` is not text".into()));
+        };
+        let row = names.iter().position(|n| n == barcode).ok_or_else(|| {
+            let hint = hint(barcode, names.iter().map(String::as_str));
             Error::usage(format!("--cell {barcode}: there is no such cell in {}; {hint}", path.display()))
         })?;
         for (name, n) in [("genes", self.vocabulary.genes.len()), ("peaks", self.vocabulary.peaks.len())] {
@@ -191,14 +188,20 @@ impl Found {
                 return Err(bad(format!("has {size} {name} where {name}.tsv has {n}")));
             }
         }
-        let indptr: Vec<u64> = set("indptr")?.read_raw().at(&path, || "read `indptr`".into())?;
-        let (Some(&from), Some(&to)) = (indptr.get(row), indptr.get(row + 1)) else {
-            return Err(bad("`indptr` is too short".into()));
+        let Column::Ints(indptr) = text_of(&path, bytes, &set("indptr")?, "indptr")? else {
+            return Err(bad("`indptr` does not hold whole numbers".into()));
         };
-        let (from, to) = (from as usize, to as usize);
+        let place = |i: usize| indptr.get(i).and_then(|&p| usize::try_from(p).ok());
+        let (Some(from), Some(to)) = (place(row), place(row + 1)) else {
+            return Err(bad("`indptr` is too short or damaged".into()));
+        };
         let mut out = Vec::new();
         let (gene, peak) = (set("gene")?, set("peak")?);
         let (weight, score) = (set("weight")?, set("score")?);
+        for (set, name) in [(&gene, "gene"), (&peak, "peak"), (&weight, "weight"), (&score, "score")] {
+            let shape = set.get_shape().at(&path, || format!("read the shape of `{name}`"))?;
+            plausible(&path, bytes, name, &shape, 4)?;
+        }
         if from > to || [&gene, &peak, &weight, &score].iter().any(|s| s.size() < to) {
             return Err(bad("`indptr` does not fit the pairs".into()));
         }

@@ -1,10 +1,16 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
 mod chunks;
+#[forbid(unsafe_code)]
 mod edit;
 mod fields;
+#[forbid(unsafe_code)]
+mod heaps;
+#[forbid(unsafe_code)]
 mod matrix;
+#[forbid(unsafe_code)]
 mod reader;
+#[forbid(unsafe_code)]
 mod writer;
 
 use std::path::Path;
@@ -12,7 +18,7 @@ use std::path::Path;
 pub(crate) use edit::edit_var;
 pub use matrix::{Matrix, MatrixKind, Streaming};
 pub use reader::{AnnData, Axis};
-pub(crate) use reader::{list, open_hdf5, text_of};
+pub(crate) use reader::{list, open_hdf5, plausible, text_of};
 pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
 
 use crate::error::{Error, Result};

@@ -19,7 +19,7 @@ use hdf5::{Container, Dataset, File, Group, Location, LocationType};
 
 use super::fields::{Elements, fields};
 use super::matrix::Matrix;
-use super::{Column, H5Context};
+use super::{Column, H5Context, heaps};
 use crate::error::{Error, Result};
 
 /// An `.h5ad` file, or one modality of an `.h5mu` file, opened read-only.
@@ -514,21 +514,27 @@ impl AnnData {
 }
 
 /// Opens an HDF5 file read-only and without its locks; brings its length along. `give` says what to give instead.
+///
+/// The file is read through once: see the module `heaps`.
 pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
-    let io = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let meta = io.metadata().map_err(|e| Error::io(path, "read", e))?;
-    if meta.is_dir() {
-        return Err(Error::input(path, "is a folder", give));
+    // Before it is opened: that of a pipe would wait for who writes to it.
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
+    if !meta.is_file() {
+        return Err(Error::input(path, if meta.is_dir() { "is a folder" } else { "is no file" }, give));
     }
-    drop(io);
-    let file =
-        File::with_options().with_fapl(|p| p.file_locking(false)).open_as(path, hdf5::OpenMode::Read).map_err(|e| {
-            Error::input(
-                path,
-                format!("not a whole HDF5 file (HDF5: {})", e.to_string().replace('\n', " ")),
-                format!("{give}; if it is one, it is truncated or damaged: make or fetch it again"),
-            )
-        })?;
+    let mut io = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
+    let bad = |found: &str| {
+        let fix = format!("{give}; if it is one, it is truncated or damaged: make or fetch it again");
+        Error::input(path, format!("not a whole HDF5 file ({found})"), fix)
+    };
+    if meta.len() == 0 {
+        return Err(bad("it is empty"));
+    }
+    let still = heaps::endless(path, &mut io, meta.len())?;
+    let copy = if still.is_empty() { None } else { Some(heaps::Copy::new(path, &mut io, &still)?) };
+    let at = copy.as_ref().map_or(path, heaps::Copy::path);
+    let file = File::with_options().with_fapl(|p| p.file_locking(false)).open_as(at, hdf5::OpenMode::Read);
+    let file = file.map_err(|e| bad(&format!("HDF5: {}", e.to_string().replace('\n', " "))))?;
     Ok((file, meta.len()))
 }
 
@@ -583,7 +589,7 @@ pub(super) fn strings(path: &Path, from: Elements<'_>, kind: &TypeDescriptor, fi
 }
 
 /// Number of elements of a data set whose size the file can bear: gzip shrinks at most by 1,032.
-pub(super) fn plausible(path: &Path, bytes: u64, field: &str, shape: &[usize], element: usize) -> Result<usize> {
+pub(crate) fn plausible(path: &Path, bytes: u64, field: &str, shape: &[usize], element: usize) -> Result<usize> {
     let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let limit = bytes.saturating_mul(1_100).saturating_add(1 << 20);
     match n.and_then(|n| n.checked_mul(element).map(|b| (n, b))) {

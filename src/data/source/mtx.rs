@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Form, Source};
 use crate::data::anndata::{Axis, Column, Matrix};
-use crate::data::gtf::open_text;
+use crate::data::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
 
 /// A folder with a matrix and its names.
@@ -42,8 +42,8 @@ pub(super) fn open(dir: &Path) -> Result<MtxSource> {
     let entries = Coordinates::open(&file(&["matrix.mtx"])?)?;
     let features_at = file(&["features.tsv", "genes.tsv"])?;
     let barcodes_at = file(&["barcodes.tsv"])?;
-    let barcodes = table(&barcodes_at)?.into_iter().map(|mut r| r.swap_remove(0)).collect::<Vec<_>>();
-    let features = table(&features_at)?;
+    let barcodes = table(&barcodes_at, entries.cells)?.into_iter().map(|mut r| r.swap_remove(0)).collect::<Vec<_>>();
+    let features = table(&features_at, entries.features)?;
     for (path, n, expected, what) in [
         (&features_at, features.len(), entries.features, "rows"),
         (&barcodes_at, barcodes.len(), entries.cells, "columns"),
@@ -51,7 +51,10 @@ pub(super) fn open(dir: &Path) -> Result<MtxSource> {
         if n != expected {
             return Err(Error::input(
                 path,
-                format!("{n} lines, but the matrix has {expected} {what}"),
+                format!(
+                    "{} lines, but the matrix has {expected} {what}",
+                    if n > expected { format!("more than {expected}") } else { n.to_string() }
+                ),
                 "give the three files of one matrix",
             ));
         }
@@ -78,29 +81,26 @@ pub(super) fn open(dir: &Path) -> Result<MtxSource> {
     Ok(MtxSource { dir: dir.into(), barcodes, names, columns, entries })
 }
 
-/// Lines of fields parted by tabs.
-fn table(path: &Path) -> Result<Vec<Vec<String>>> {
+/// Fields that are used of a line.
+const FIELDS: usize = 6;
+
+/// Lines of fields parted by tabs, the first few of each. Of more than `most` lines one more is kept, to tell by.
+fn table(path: &Path, most: usize) -> Result<Vec<Vec<String>>> {
     let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
     let mut rows = Vec::new();
-    for line in open_text(path, file)?.lines() {
+    for line in open_text(path, file)?.lines().take(most.saturating_add(1)) {
         let line = line.map_err(|e| text_error(path, rows.len() + 1, e))?;
         let line = line.strip_prefix('\u{feff}').filter(|_| rows.is_empty()).unwrap_or(&line);
-        rows.push(line.trim_end_matches('\r').split('\t').map(String::from).collect());
+        if line.split('\t').next().is_none_or(|name| name.trim().is_empty()) {
+            return Err(Error::input(
+                path,
+                format!("line {} does not begin with a name", rows.len() + 1),
+                "give a name a line, as 10x writes them",
+            ));
+        }
+        rows.push(line.trim_end_matches('\r').split('\t').take(FIELDS).map(String::from).collect());
     }
     Ok(rows)
-}
-
-fn text_error(path: &Path, line: usize, e: std::io::Error) -> Error {
-    match e.kind() {
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof => {
-            Error::input(
-                path,
-                format!("line {line} cannot be read ({e})"),
-                "the file is truncated or damaged; make or fetch it again",
-            )
-        }
-        _ => Error::io(path, "read", e),
-    }
 }
 
 impl Source for MtxSource {
