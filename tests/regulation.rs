@@ -247,3 +247,60 @@ fn other_things_are_never_written_over() {
     std::fs::write(dir.path().join("photos/a.jpg"), "x").unwrap();
     refused(&["discover", "--run", "run", "--out", "photos", "--resume"], "no discovery to go on with");
 }
+
+/// Peaks of planted links as binding sites: the evidence finds them among alike peaks, and finds nothing in sites that were
+/// drawn at random.
+#[test]
+fn evidence_against_binding_sites() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, _) = trained(dir.path(), 2000);
+    let v = data.vocabulary();
+    let truth = std::fs::read_to_string(dir.path().join("truth.tsv")).unwrap();
+    let linked: std::collections::HashSet<&str> = truth
+        .lines()
+        .skip(1)
+        .flat_map(|l| l.split('\t'))
+        .filter(|name| v.peaks.iter().any(|p| p.name == *name))
+        .collect();
+    assert!(linked.len() > 30 && linked.len() < v.peaks.len() / 2, "{}", linked.len());
+    let mut rng = sccrossrec::rng::Rng::new(4, 0);
+    let write = |name: &str, take: &mut dyn FnMut(&str) -> bool| {
+        let own = v.peaks.iter().filter(|p| take(&p.name));
+        let lines = own.map(|p| format!("{}\t{}\t{}\n", v.chromosomes[p.chrom as usize], p.start, p.end));
+        std::fs::write(dir.path().join(name), lines.collect::<String>()).unwrap();
+    };
+    write("sites.bed", &mut |name| linked.contains(name));
+    write("random.bed", &mut |_| rng.uniform() < 0.2);
+    let discover = ["discover", "--run", "run", "--out", "links", "--tf", "sites.bed", "--tf", "random.bed", "--json"];
+    let out = cli(dir.path()).args(discover).assert().success();
+    let j: serde_json::Value = serde_json::from_slice(&out.get_output().stdout).unwrap();
+    let of = |tf: &str, name: &str| {
+        let rows = j["tf"]["evidence"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["tf"] == tf).unwrap();
+        assert_eq!((&row["cell_type"], &row["cells"]), (&"evidence".into(), &2000.into()));
+        row["measures"].as_array().unwrap().iter().find(|m| m["measure"] == name).unwrap().clone()
+    };
+    let (auroc, chance) = (of("sites", "auroc"), of("random", "auroc"));
+    let number = |m: &serde_json::Value, key: &str| m[key].as_f64().unwrap();
+    assert!(number(&auroc, "value") > 0.75 && number(&auroc, "zscore") > 5.0, "{auroc}");
+    assert!(number(&chance, "zscore").abs() < 3.0, "{chance}");
+    // The value by hand, from evidence.tsv: ties count half.
+    let table = std::fs::read_to_string(dir.path().join("links/evidence.tsv")).unwrap();
+    let header: Vec<&str> = table.lines().next().unwrap().split('\t').collect();
+    let at = |name: &str| header.iter().position(|c| *c == name).unwrap();
+    let mut expected: std::collections::HashMap<&str, f64> = v.peaks.iter().map(|p| (p.name.as_str(), 0.0)).collect();
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        *expected.get_mut(fields[at("peak")]).unwrap() += fields[at("probability")].parse::<f64>().unwrap();
+    }
+    let (mut sum, mut pairs) = (0.0, 0.0);
+    for (_, x) in expected.iter().filter(|p| linked.contains(p.0)) {
+        for (_, y) in expected.iter().filter(|p| !linked.contains(p.0)) {
+            sum += if x > y { 1.0 } else { f64::from(u8::from(x == y)) / 2.0 };
+            pairs += 1.0;
+        }
+    }
+    assert!((number(&auroc, "value") - sum / pairs).abs() < 1e-3, "{} by hand, {auroc}", sum / pairs);
+    let lines = std::fs::read_to_string(dir.path().join("links/tf.tsv")).unwrap();
+    assert_eq!(lines.lines().filter(|l| l.split('\t').nth(1) == Some("evidence")).count(), 2 * 6);
+}

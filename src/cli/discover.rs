@@ -241,7 +241,7 @@ fn tf_table(t: &TfComparison) -> String {
         out += &format!("{}: {} intervals{lost}, {} peaks overlapped\n", s.name, s.intervals, s.overlapped);
     }
     let mut rows = vec![vec!["tf".to_string(), "cell type".into()]];
-    for (i, row) in t.rows.iter().enumerate() {
+    for (i, row) in t.rows.iter().chain(&t.evidence).enumerate() {
         if i == 0 {
             rows[0].extend(row.measures.iter().map(|m| m.measure.clone()));
         }

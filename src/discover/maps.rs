@@ -83,6 +83,15 @@ pub struct Maps {
     pub types: Vec<TypeMap>,
 }
 
+impl Maps {
+    /// A map that is known by peaks alone.
+    pub(super) fn of_peaks(name: &str, cells: u64, peaks: Vec<f64>) -> Self {
+        let all =
+            TypeMap { name: name.into(), file_stem: name.into(), cells, links: Vec::new(), peaks, genes: Vec::new() };
+        Maps { all, types: Vec::new() }
+    }
+}
+
 /// A name as one field of a table, whatever it holds.
 pub fn field(name: &str) -> Cow<'_, str> {
     if name.contains(['\t', '\n', '\r']) { Cow::from(name.replace(['\t', '\n', '\r'], " ")) } else { Cow::from(name) }

@@ -433,11 +433,16 @@ pub fn discover<'m>(
     let of_all = LinkFile::write(&map, tests, PathBuf::from("links.tsv"), out, v)?;
     let maps = Maps { all: map, types: tracks };
     maps.write_tracks(out, v)?;
+    let links = all.links();
+    let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
+    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed)?;
     let tf = match tf.as_slice() {
         [] => None,
         tracks => {
             let strata = PeakStrata::new(v, &counts_of_all.1, &gc)?;
-            let compared = tf::compare(tracks, &maps, &strata, options.tf_permutations, options.seed)?;
+            let mut compared = tf::compare(tracks, &maps, &strata, options.tf_permutations, options.seed)?;
+            let expected = Maps::of_peaks(tf::EVIDENCE, n, found.by_peak(v.peaks.len()));
+            compared.evidence = tf::compare(tracks, &expected, &strata, options.tf_permutations, options.seed)?.rows;
             compared.write(&out.join("tf.tsv"))?;
             tf::write_tracks(&out.join("tf-peaks.tsv"), v, tracks)?;
             Some(compared)
@@ -445,9 +450,6 @@ pub fn discover<'m>(
     };
     let exports = export(options, &mut runner, data, &maps, out)?;
     evidence::go_on()?;
-    let links = all.links();
-    let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
-    let found = Evidence::new(v, &cells, &read, options.window as i64, options.components, options.seed)?;
     let file = PathBuf::from("evidence.tsv");
     let product = by_product(runner.model());
     let by_cis = by_cis(runner.model(), &product, &counts_of_all, cells.len());

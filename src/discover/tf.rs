@@ -470,7 +470,14 @@ pub struct TfComparison {
     pub tracks: Vec<TfSummary>,
     /// Track by track: all cells, then each cell type.
     pub rows: Vec<TfRow>,
+    /// Track by track, against the genes that the evidence expects each peak to be linked to, over all cells (`cell_type` is
+    /// [`EVIDENCE`]).
+    #[serde(default)]
+    pub evidence: Vec<TfRow>,
 }
+
+/// What stands for the cell type in rows of evidence.
+pub const EVIDENCE: &str = "evidence";
 
 fn some(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
@@ -555,13 +562,14 @@ pub fn compare(
         alone: strata.alone,
         tracks: tracks.iter().map(|t| t.summary.clone()).collect(),
         rows,
+        evidence: Vec::new(),
     })
 }
 
 impl TfComparison {
     /// Writes a table parted by tabs, a line a track, cell type and measure: tf, cell_type, cells, measure, value,
     /// chance, background_mean, background_sd, zscore, pvalue, rank, types (how many there are to rank). `NaN` where
-    /// there is none.
+    /// there is none. Rows of evidence come last.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -573,7 +581,7 @@ impl TfComparison {
                 out,
                 "tf\tcell_type\tcells\tmeasure\tvalue\tchance\tbackground_mean\tbackground_sd\tzscore\tpvalue\trank\ttypes"
             )?;
-            for r in &self.rows {
+            for r in self.rows.iter().chain(&self.evidence) {
                 for m in &r.measures {
                     let numbers =
                         [m.value, m.chance, m.background_mean, m.background_sd, m.zscore, m.pvalue].map(number);

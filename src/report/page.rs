@@ -582,7 +582,7 @@ fn factors(t: &TfComparison) -> String {
         out += &format!("<th>{}</th>", escaped(&measure.measure));
     }
     out += "</tr></thead><tbody>\n";
-    for row in t.rows.iter().take(MOST_ROWS) {
+    for row in t.evidence.iter().chain(&t.rows).take(MOST_ROWS) {
         out += &format!("<tr><td>{}</td><td>{}</td>", escaped(&row.tf), escaped(&row.cell_type));
         for m in &row.measures {
             let value = m.value.map_or("–".into(), |x| format!("{x:.3}"));
