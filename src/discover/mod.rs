@@ -349,6 +349,7 @@ pub fn discover<'m>(
 ) -> Result<Discovery> {
     let mut runner = model.into();
     data.need_both("discovery")?;
+    crate::predict::check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
