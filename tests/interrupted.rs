@@ -327,7 +327,7 @@ fn a_second_signal_leaves_at_once() {
 fn the_tables_of_a_discovery_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    ok(d, &["simulate", "--out", "sim", "--cells", "1500", "--genes", "500", "--peaks", "6000", "--quiet"]);
+    ok(d, &["simulate", "--out", "sim", "--cells", "800", "--genes", "400", "--peaks", "6000", "--quiet"]);
     ok(
         d,
         &[
@@ -351,6 +351,10 @@ fn the_tables_of_a_discovery_can_be_interrupted() {
             "data",
             "--out",
             "run",
+            "--recipe",
+            "large-batch",
+            "--alpha",
+            "0",
             "--epochs",
             "1",
             "--hidden",

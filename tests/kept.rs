@@ -212,7 +212,9 @@ fn timeless(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let records = String::from_utf8(text.to_vec()).unwrap();
         let record = |line: &str| {
             let mut r: serde_json::Value = serde_json::from_str(line).unwrap();
-            ["seconds", "samples_per_second"].map(|t| drop(r.as_object_mut().unwrap().remove(t)));
+            for time in ["seconds", "samples_per_second"] {
+                r.as_object_mut().unwrap().remove(time);
+            }
             r.to_string()
         };
         records.lines().map(record).collect::<Vec<_>>().join("\n").into_bytes()
