@@ -22,7 +22,8 @@ pub fn install() {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if CODE.swap(128 + signal, Ordering::SeqCst) != 0 {
-                std::process::exit(128 + signal);
+                // At once: what runs at an ordinary exit (HDF5 closes its files then) is in use by other threads.
+                signal_hook::low_level::exit(128 + signal);
             }
             let mut out = std::io::stderr();
             if out.is_terminal() {

@@ -122,7 +122,8 @@ pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         b if b >= 10 << 30 => format!("{} GiB", b >> 30),
         b if b >= 10 << 20 => format!("{} MiB", b >> 20),
-        b => format!("{:.1} MiB", b as f64 / 1048576.0),
+        b if b >= 1 << 20 => format!("{:.1} MiB", b as f64 / 1048576.0),
+        b => format!("{} KiB", b.div_ceil(1024)),
     }
 }
 

@@ -17,9 +17,9 @@ use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
 use crate::device::Runner;
 use crate::error::{Error, Result};
 use crate::graph::DataSet;
-use crate::model::{Batch, CisTarget, Csr, Output, Want};
+use crate::model::{Batch, CisTarget, Csr, Model, Output, Want};
 use crate::ops::attend::sigmoid;
-use crate::train::Run;
+use crate::train::{MemoryPlan, Run};
 
 /// What is written besides the predictions, and how.
 pub struct Options<'a> {
@@ -157,6 +157,19 @@ fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
     batch
 }
 
+/// Refuses passes over so many cells at a time, with `kept` bytes of results besides, that do not fit into memory.
+///
+/// # Errors
+/// [`Error::Usage`]; see [`crate::memory`].
+pub(crate) fn check_memory(what: &str, model: &Model<f32>, data: &DataSet, batch_size: usize, kept: u64) -> Result<()> {
+    let cells: Vec<u32> = (0..data.n_cells().min(batch_size.max(1)) as u32).collect();
+    let plan = MemoryPlan::new(&model.config, model.params.layout().len(), &data.batch_of_cells(&cells));
+    data.check()?;
+    // Nothing goes backward: one batch, half of what the passes keep.
+    let parts = [("parameters", plan.parameters), ("a batch", plan.batches / 3 + plan.passes / 2), ("results", kept)];
+    crate::memory::check(what, &parts, |_| "a smaller --batch-size takes less".into())
+}
+
 fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
     let n = u32::try_from(data.n_cells())
         .map_err(|_| Error::input(data.dir(), format!("has {} cells", data.n_cells()), "split it"))?;
@@ -175,6 +188,8 @@ pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Op
 pub(crate) fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
     data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
+    let kept = 12 * data.n_cells() as u64 * width as u64 / 2;
+    check_memory("an embedding", runner.model(), data, options.batch_size, kept)?;
     let mut z = Vec::with_capacity(data.n_cells() * width);
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
         crate::interrupt::check("nothing was written")?;
@@ -238,6 +253,7 @@ pub fn translate<'m>(
     }
     let runner = &mut model.into();
     let model = runner.model();
+    check_memory("a translation", model, data, options.batch_size, 0)?;
     let v = data.vocabulary();
     let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();
     let var = Frame {

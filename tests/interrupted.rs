@@ -1,10 +1,12 @@
-//! A signal in the middle of the library's long work. The flag of a signal stays, so this program holds one test.
+//! Signals in the middle of long work. The flag of a signal stays, so this program holds one test of the library in its own
+//! process; all others are of child processes. SCCROSSREC_LONG=1 sends more of them.
 
 #[path = "common/tiny.rs"]
 mod tiny;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use sccrossrec::data::simulate::{SimulateConfig, Simulation};
 use sccrossrec::error::Error;
 use sccrossrec::graph::{Hooks, PrepareConfig, prepare};
 use sccrossrec::interrupt;
+use sccrossrec::rng::Rng;
 use tiny::Order;
 
 fn names(dir: &Path) -> Vec<PathBuf> {
@@ -60,4 +63,343 @@ fn prepare_leaves_nothing() {
     let error = simulation.write(d, &|_| {}).unwrap_err();
     assert_eq!(error.exit_code(), 130, "{error}");
     assert_eq!(names(d), before.1);
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
+}
+
+fn text(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+fn ok(dir: &Path, args: &[&str]) {
+    let out = program().current_dir(dir).args(args).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", text(&out));
+}
+
+fn spawn(dir: &Path, args: &[&str]) -> Child {
+    program().current_dir(dir).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn send(child: &Child, signal: &str) {
+    // It may have ended by itself.
+    let sent =
+        Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).stderr(Stdio::null()).status();
+    sent.unwrap();
+}
+
+/// Waits until it has ended; how many seconds that took.
+fn end(child: &mut Child) -> f64 {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(120), "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    began.elapsed().as_secs_f64()
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for path in names(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_path_buf(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// What must be the same again: not times, not how much was taken over, not the state before the last.
+fn lasting(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = files(dir);
+    found.retain(|name, _| {
+        !name.ends_with("log.csv") && !name.ends_with("log.jsonl") && !name.ends_with("before.safetensors")
+    });
+    if let Some(bytes) = found.get_mut(Path::new("discover.json")) {
+        let mut made: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        made["resumed"].take();
+        *bytes = made.to_string().into_bytes();
+    }
+    found
+}
+
+fn no_temporaries(dir: &Path, what: &str) {
+    for name in files(dir).keys() {
+        let hidden = name.components().any(|c| c.as_os_str().to_string_lossy().ends_with(".tmp"));
+        assert!(!hidden, "{what} has left {}", name.display());
+    }
+}
+
+/// Data of some size, prepared, and a run.
+fn ground(d: &Path) {
+    ok(d, &["simulate", "--out", "sim", "--cells", "400", "--genes", "120", "--peaks", "600", "--quiet"]);
+    ok(
+        d,
+        &[
+            "prepare",
+            "--rna",
+            "sim/rna.h5ad",
+            "--atac",
+            "sim/atac.h5ad",
+            "--gtf",
+            "sim/genes.gtf",
+            "--out",
+            "data",
+            "--quiet",
+        ],
+    );
+    ok(
+        d,
+        &[
+            "train",
+            "--data",
+            "data",
+            "--out",
+            "run",
+            "--epochs",
+            "1",
+            "--hidden",
+            "16",
+            "--embedding-dim",
+            "12",
+            "--quiet",
+        ],
+    );
+}
+
+/// Ctrl-C and SIGTERM at random moments of every long verb: exit code 130 or 143, one line, nothing half-done, no temporary
+/// file; and the same command (with --resume where it says so) comes to what it would have come to.
+#[test]
+fn every_long_verb_can_be_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    ground(d);
+    let verbs: [&[&str]; 9] = [
+        &["simulate", "--cells", "2000", "--genes", "100", "--peaks", "400"],
+        &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf"],
+        &["prepare", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf"],
+        &["train", "--data", "data", "--epochs", "2", "--hidden", "16", "--embedding-dim", "12", "--batch-size", "16"],
+        &["evaluate", "--run", "run", "--part", "all"],
+        &["embed", "--run", "run", "--nodes"],
+        &["translate", "--run", "run"],
+        &["match", "--run", "run", "--rna", "data", "--atac", "data"],
+        &["discover", "--run", "run", "--truth", "sim/truth.tsv", "--export", "h5ad,parquet"],
+    ];
+    let mut rng = Rng::new(906, 81);
+    for verb in verbs {
+        let name = verb[0];
+        // Into a folder of its own, in which the result is a folder or a file.
+        let out = if matches!(name, "evaluate" | "embed" | "translate" | "match") { "out/file" } else { "out/folder" };
+        let args = [verb, &["--out", out, "--quiet"]].concat();
+        let fresh = || {
+            let _ = std::fs::remove_dir_all(d.join("out"));
+            std::fs::create_dir(d.join("out")).unwrap();
+        };
+        fresh();
+        let began = Instant::now();
+        ok(d, &args);
+        let whole = began.elapsed().as_secs_f64();
+        let folder = d.join(if out == "out/file" { "out" } else { out });
+        let want = lasting(&folder);
+        assert!(!want.is_empty());
+        let (mut stopped, wanted) = (0, if std::env::var_os("SCCROSSREC_LONG").is_some() { 30 } else { 4 });
+        for round in 0.. {
+            if stopped >= wanted {
+                break;
+            }
+            assert!(round < 300, "{args:?}: only {stopped} of {round} were stopped");
+            fresh();
+            let (signal, code) = if round % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
+            let mut child = spawn(d, &args);
+            std::thread::sleep(Duration::from_secs_f64(whole * rng.uniform()));
+            send(&child, signal);
+            let took = end(&mut child);
+            let done = child.wait_with_output().unwrap();
+            let said = text(&done);
+            match done.status.code() {
+                Some(0) => continue, // ended before the signal came
+                None => continue,    // or the signal before the program had begun
+                Some(c) => assert_eq!(c, code, "{args:?}: {said}"),
+            }
+            stopped += 1;
+            assert!(said.starts_with("error: interrupted; ") && said.lines().count() == 1, "{args:?}: {said}");
+            assert!(took < 10.0, "{args:?}: {took} s after the signal");
+            no_temporaries(d, name);
+            let again = if said.contains("--resume") { Some("--resume") } else { None };
+            if again.is_none() {
+                let there = files(&d.join("out"));
+                // Files that a verb writes one after another are whole, each.
+                assert!(
+                    there.iter().all(|(n, b)| lasting_file(&want, &folder, d, n) == Some(b)),
+                    "{args:?}: {:?}",
+                    there.keys()
+                );
+                let nothing = ["nothing was written", "nothing is"].iter().any(|n| said.contains(n));
+                assert!(nothing == there.is_empty(), "{args:?}: {said}, {:?}", there.keys());
+            }
+            let resumed: Vec<&str> = match (name, again) {
+                ("train", Some(_)) => vec!["train", "--resume", "--out", out, "--quiet"],
+                (_, Some(flag)) => [&args[..], &[flag]].concat(),
+                _ => [&args[..], if name == "evaluate" || d.join(out).exists() { &["--force"][..] } else { &[] }]
+                    .concat(),
+            };
+            ok(d, &resumed);
+            assert!(lasting(&folder) == want, "{args:?}: round {round} differs");
+        }
+    }
+}
+
+/// Of a file below `out`, what it is in the end.
+fn lasting_file<'w>(want: &'w BTreeMap<PathBuf, Vec<u8>>, folder: &Path, d: &Path, name: &Path) -> Option<&'w Vec<u8>> {
+    let path = d.join("out").join(name);
+    want.get(path.strip_prefix(folder).ok()?)
+}
+
+/// A second Ctrl-C does not wait for the step under way.
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    ok(d, &["simulate", "--out", "sim", "--cells", "2000", "--genes", "400", "--peaks", "2000", "--quiet"]);
+    ok(
+        d,
+        &[
+            "prepare",
+            "--rna",
+            "sim/rna.h5ad",
+            "--atac",
+            "sim/atac.h5ad",
+            "--gtf",
+            "sim/genes.gtf",
+            "--out",
+            "data",
+            "--quiet",
+        ],
+    );
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let out = format!("run-{signal}");
+        // All of the data in one step of seconds.
+        let mut child = spawn(
+            d,
+            &[
+                "train",
+                "--data",
+                "data",
+                "--out",
+                &out,
+                "--batch-size",
+                "100000",
+                "--hidden",
+                "256",
+                "--embedding-dim",
+                "256",
+                "--device",
+                "cpu",
+                "--quiet",
+            ],
+        );
+        let state = d.join(&out).join("checkpoints/last.safetensors");
+        let began = Instant::now();
+        while !state.exists() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it has not begun");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        send(&child, signal);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(child.try_wait().unwrap().is_none(), "the step was over before the second signal: take more cells");
+        send(&child, signal);
+        let took = end(&mut child);
+        assert!(took < 0.5, "{took} s after the second {signal}");
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        // The state before the step is whole.
+        sccrossrec::train::checkpoint::Checkpoint::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
+    }
+}
+
+/// A discovery whose attention is done stops in the midst of its evidence, links and recovery, soon, and goes on.
+#[test]
+fn the_tables_of_a_discovery_can_be_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    ok(d, &["simulate", "--out", "sim", "--cells", "800", "--genes", "400", "--peaks", "6000", "--quiet"]);
+    ok(
+        d,
+        &[
+            "prepare",
+            "--rna",
+            "sim/rna.h5ad",
+            "--atac",
+            "sim/atac.h5ad",
+            "--gtf",
+            "sim/genes.gtf",
+            "--out",
+            "data",
+            "--quiet",
+        ],
+    );
+    ok(
+        d,
+        &[
+            "train",
+            "--data",
+            "data",
+            "--out",
+            "run",
+            "--recipe",
+            "large-batch",
+            "--alpha",
+            "0",
+            "--epochs",
+            "1",
+            "--hidden",
+            "16",
+            "--embedding-dim",
+            "12",
+            "--quiet",
+        ],
+    );
+    let args = ["discover", "--run", "run", "--out", "found", "--truth", "sim/truth.tsv", "--quiet"];
+    let tables = |child: &mut Child| {
+        let began = Instant::now();
+        // The last table before evidence.
+        while !d.join("found/peaks.tsv").exists() {
+            assert!(
+                began.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(),
+                "no tables came"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let mut child = spawn(d, &args);
+    tables(&mut child);
+    let evidence = end(&mut child);
+    assert!(evidence > 0.3, "the rest takes {evidence} s only: take more cells");
+    assert!(child.wait().unwrap().success());
+    let want = lasting(&d.join("found"));
+    let mut slowest = 0f64;
+    for share in [0.0, 0.2, 0.4, 0.6, 0.8] {
+        std::fs::remove_dir_all(d.join("found")).unwrap();
+        let mut child = spawn(d, &args);
+        tables(&mut child);
+        std::thread::sleep(Duration::from_secs_f64(evidence * share));
+        send(&child, "INT");
+        slowest = slowest.max(end(&mut child));
+        let out = child.wait_with_output().unwrap();
+        if out.status.code() == Some(0) {
+            continue;
+        }
+        let said = text(&out);
+        assert!(out.status.code() == Some(130) && said.contains("all attention is there"), "{share}: {said}");
+        no_temporaries(d, "discover");
+        ok(d, &[&args[..], &["--resume"]].concat());
+        assert!(lasting(&d.join("found")) == want, "stopped after {share} of the tables");
+    }
+    println!("tables take {evidence:.2} s; the slowest end was {slowest:.2} s after the signal");
+    assert!(slowest < evidence / 2.0 + 0.3, "{slowest} of {evidence} s");
 }

@@ -460,19 +460,9 @@ impl Observer for Console<'_> {
     }
 }
 
-/// Refuses a model that no way of training fits into this machine's memory.
+/// Refuses a model that no way of training fits into memory, before it is made.
 fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
-    let Some(memory) = crate::memory::limit().map(|l| l.bytes) else { return Ok(()) };
-    let parameters = crate::model::Layout::new(&config.model(data)).len() as u64;
-    // parameters, gradients and two moments, of four bytes each
-    if parameters > memory / 16 {
-        return Err(Error::usage(format!(
-            "--embedding-dim {}, --hidden {}: {parameters} parameters take more than the {} MiB of memory there are; \
-             take smaller sizes",
-            config.embedding_dim,
-            config.hidden,
-            memory >> 20
-        )));
-    }
-    Ok(())
+    let arena = 4 * crate::model::Layout::new(&config.model(data)).len() as u64;
+    let parts = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
+    crate::memory::check("training", &parts, |_| "a smaller --embedding-dim and --hidden take less".into())
 }

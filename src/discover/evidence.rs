@@ -50,9 +50,12 @@ pub fn bin(distance: Option<f64>) -> usize {
     distance.map_or(BINS - 1, |d| ENDS.partition_point(|&end| end < d))
 }
 
-/// An error once it has been asked to stop; what is kept of a discovery is its attention.
+/// What is kept of a discovery that is stopped at its tables.
+pub(super) const KEPT: &str = "all attention is there; the same command with --resume makes the tables";
+
+/// An error once it has been asked to stop.
 pub(super) fn go_on() -> Result<()> {
-    crate::interrupt::check("all attention is there; the same command with --resume makes the tables")
+    crate::interrupt::check(KEPT)
 }
 
 /// Adds up over cells: `add(sums, place among the cells, cell)`, portion by portion.

@@ -347,8 +347,25 @@ pub fn discover<'m>(
     out: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Discovery> {
-    let mut runner = model.into();
+    let mut attention = false;
+    discover_in(model.into(), data, options, out, progress, &mut attention).map_err(|e| match e {
+        // Whichever table it was at: what is kept is the attention.
+        Error::Interrupted { code, .. } if attention => Error::Interrupted { code, saved: evidence::KEPT.into() },
+        e => e,
+    })
+}
+
+/// [`discover`]; `all_there` becomes true once all of it is there.
+fn discover_in(
+    mut runner: Runner<'_>,
+    data: &DataSet,
+    options: &DiscoverOptions,
+    out: &Path,
+    progress: &mut dyn FnMut(u64),
+    all_there: &mut bool,
+) -> Result<Discovery> {
     data.need_both("discovery")?;
+    crate::predict::check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
@@ -378,6 +395,7 @@ pub fn discover<'m>(
         resumed += parts.compute(&mut runner, data, options.batch_size, &mut |done| progress((k + 1) * n + done))?;
         shuffled.push(parts);
     }
+    *all_there = true;
 
     let attention = PathBuf::from("attention.h5");
     let mut writer = AttentionWriter::create(&out.join(&attention))?;

@@ -162,7 +162,7 @@ impl Parts {
     /// Hands on every cell of a group with its pairs, in order: (RNA cell, pairs).
     pub(super) fn for_each(&self, group: usize, mut take: impl FnMut(u32, &[Pair]) -> Result<()>) -> Result<()> {
         for (i, (_, cells)) in self.parts.iter().enumerate().filter(|(_, p)| p.0 == group) {
-            crate::interrupt::check("all attention is there; the same command with --resume makes the tables")?;
+            super::evidence::go_on()?;
             for (pairing, row) in cells.iter().zip(&self.read(i)?) {
                 take(pairing.0, row)?;
             }

@@ -274,6 +274,12 @@ pub fn resume_on(
         resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
     };
     fit.write_log()?;
+    // One that was killed after the state, and before these parameters, has those of an earlier checkpoint there.
+    checkpoint::save(
+        &out.join("checkpoints").join(Checkpoint::Last.file_name()),
+        &fit.model.params,
+        &fit.model.config,
+    )?;
     fit.run(&set.train, &set.val)
 }
 
