@@ -152,7 +152,7 @@ fn cut_and_flipped_hdf5_files_are_read_or_refused() {
         let whole = std::fs::read(&case.rna).unwrap();
         // Most of such a file is room that is not used; half of the flips are where something is.
         let used: Vec<usize> = (0..whole.len()).filter(|&i| whole[i] != 0).collect();
-        let (cuts, flips, every) = if long() { (2000, 6000, 1) } else { (30, 60, 6) };
+        let (cuts, flips, every) = if long() { (2000, 4000, 2) } else { (30, 60, 6) };
         let counts = Mutex::new([[0usize; 2]; 2]);
         let bad = Mutex::new(Vec::new());
         each(cuts + flips, |i, dir| {
