@@ -1,10 +1,12 @@
 //! Evidence for links: covariates taken out, against least squares spelt out; planted links found better than by
 //! correlation or distance; nothing found where nothing is; the same whatever the number of threads.
 
+use std::path::PathBuf;
+
 use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
-use sccrossrec::discover::evidence::{Adjusted, Evidence};
+use sccrossrec::discover::evidence::{Adjusted, Evidence, tempered};
 use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
-use sccrossrec::graph::{Cell, Gene, Peak, Values, Vocabulary};
+use sccrossrec::graph::{Cell, DataSet, Gene, Hooks, Peak, PrepareConfig, Values, Vocabulary, prepare};
 use sccrossrec::rng::Rng;
 
 struct Data {
@@ -180,7 +182,14 @@ fn associations_are_those_of_least_squares() {
         some.iter().map(cell).map(of).collect()
     };
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let mut seen = 0;
+    let skew = |x: &[f64]| {
+        let moment = |k: i32| {
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            x.iter().map(|x| (x - mean).powi(k)).sum::<f64>() / x.len() as f64
+        };
+        moment(3) / moment(2).powf(1.5)
+    };
+    let (mut seen, mut widened) = (0, 0);
     for g in 0..20 {
         for p in 0..40 {
             let (x, y) = (dense(0, g), dense(1, p));
@@ -194,7 +203,12 @@ fn associations_are_those_of_least_squares() {
             let mean = x.iter().sum::<f64>() / n;
             let partial = dot(&rx, &ry) / (dot(&rx, &rx) * dot(&ry, &ry)).sqrt();
             let effect = dot(&rx, &ry) / dot(&ry, &ry) / mean;
-            let error = (dot(&rx, &rx) / n).sqrt() / mean / dot(&ry, &ry).sqrt();
+            let mut error = (dot(&rx, &rx) / n).sqrt() / mean / dot(&ry, &ry).sqrt();
+            let (z, believed) = (partial * n.sqrt(), tempered(partial * n.sqrt(), skew(&x) * skew(&y) / n.sqrt()));
+            if believed < z {
+                error *= z / believed;
+                widened += 1;
+            }
             for (name, got, want) in
                 [("partial", got.partial, partial), ("effect", got.effect, effect), ("error", got.error, error)]
             {
@@ -203,5 +217,76 @@ fn associations_are_those_of_least_squares() {
             seen += 1;
         }
     }
-    assert!(seen > 500, "{seen}");
+    assert!(seen > 500 && widened > 50, "{seen}, {widened} of them with a wider error");
+}
+
+/// Against tails of gamma laws (−ln Q by series and continued fraction, in f64).
+#[test]
+fn what_few_cells_say_is_tempered() {
+    for (skewness, z, want) in [
+        (0.1, 5.0, 4.651_554),
+        (0.5, 6.0, 4.397_947),
+        (1.0, 4.0, 2.834_929),
+        (1.0, 10.0, 5.201_590),
+        (2.0, 3.0, 2.089_850),
+        (2.0, 8.0, 3.665_538),
+        (3.0, 5.0, 2.583_688),
+        (5.0, 5.0, 2.409_142),
+        (10.0, 9.9, 2.874_475),
+        (10.0, 20.0, 3.603_853),
+        (50.0, 50.0, 3.780_480),
+        (100.0, 30.0, 3.565_397),
+        (30.0, 3.0, 2.552_185),
+    ] {
+        let got = tempered(z, skewness);
+        assert!((got - want).abs() < 0.04 * want, "skewness {skewness}, z {z}: {got}, not {want}");
+    }
+    for z in [-3.0, 0.0, 0.5, 30.0] {
+        assert_eq!(tempered(z, 0.0), z);
+        assert_eq!(tempered(z, -1.0), z);
+        assert!((tempered(z, 1e-6) - z).abs() < 1e-3);
+        assert!(tempered(z, 3.0) <= z);
+    }
+    // It rises with z, on both sides of the change of formula.
+    for skewness in [0.01, 1.9, 2.1, 40.0] {
+        let all: Vec<f64> = (1..400).map(|i| tempered(f64::from(i) * 0.25, skewness)).collect();
+        assert!(all.is_sorted() && all.iter().all(|x| x.is_finite()), "skewness {skewness}");
+    }
+}
+
+/// Cells of a published data set, RNA of one with ATAC of another: the pairs of rare genes and rare peaks that meet in a
+/// cell or two are no links. And of the cells as they are, what is likely is not told by a cell or two.
+#[test]
+fn rare_pairs_of_real_cells_are_no_links() {
+    let Some(root) = std::env::var_os("SCCROSSREC_TEST_DATA").map(PathBuf::from) else {
+        println!("SKIPPED: SCCROSSREC_TEST_DATA does not name the folder of the real data");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let at = |file: &str| root.join("snare_cortex").join(file);
+    let config = PrepareConfig {
+        gtf: Some(root.join("gtf/gencode.vM23.genes.gtf.gz")),
+        ..PrepareConfig::new(at("rna.h5ad"), at("atac.h5ad"))
+    };
+    prepare(&config, dir.path(), Hooks::default()).unwrap();
+    let data = DataSet::open(dir.path()).unwrap();
+    let v = data.vocabulary();
+    let cells: Vec<u32> = (0..data.n_cells() as u32).collect();
+    let mut other = cells.clone();
+    Rng::new(906, 3).shuffle(&mut other);
+    let evidence = |read: &(dyn Fn(u32, &mut Cell) + Sync)| Evidence::new(v, &cells, read, 500_000, 20, 906).unwrap();
+    let own = evidence(&|c, cell| data.cell_into(c as usize, cell));
+    let shuffled = evidence(&|c, cell| {
+        let mut atac = Cell::default();
+        data.cell_into(other[c as usize] as usize, &mut atac);
+        data.cell_into(c as usize, cell);
+        (cell.peaks, cell.acc) = (atac.peaks, atac.acc);
+    });
+    let likely = |e: &Evidence| e.pairs.iter().filter(|p| p.log_odds > 0.0).count();
+    println!("likely: {} of {} pairs, shuffled {}", likely(&own), own.pairs.len(), likely(&shuffled));
+    println!("{:?}\n{:?}", own.mixture, shuffled.mixture);
+    assert!(likely(&shuffled) <= shuffled.pairs.len() / 2_000, "{} of shuffled cells", likely(&shuffled));
+    assert!(likely(&own) > 20, "{}", likely(&own));
+    let few = own.pairs.iter().take(likely(&own)).filter(|p| p.cells < 5).count();
+    assert!(20 * few <= likely(&own), "{few} of {} by fewer than five cells", likely(&own));
 }

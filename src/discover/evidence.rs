@@ -5,7 +5,9 @@
 //! * *Adjustment.* Expression and accessibility are regressed (least squares) on the log numbers of genes and peaks of a
 //!   cell and on the leading components of RNA, found by subspace iteration over standardised expression. What is left of a
 //!   gene and a peak gives their partial correlation, and the relative effect `β = slope / mean expression` with its
-//!   standard error `σ`.
+//!   standard error `σ`. Where both are rare, a single cell with both lies many standard errors from what is expected and
+//!   is no surprise: sums of products of what is rare are as skewed as the counts of a Poisson law. `σ` of a positive effect
+//!   is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness ([`tempered`]).
 //! * *Mixture.* Of the pairs of a distance bin a share π(bin) are links. A link's effect is drawn from N(m, t²), any other's
 //!   is 0; both are seen with variance `s² σ²`. π, m, t and s are those of greatest likelihood (EM), so the prior of a
 //!   distance is learned from the data at hand, and a gene whose effects are measured well must show a large one.
@@ -115,17 +117,32 @@ struct Sums {
     /// `[G]` and `[P]`.
     sum: [Vec<f64>; 2],
     square: [Vec<f64>; 2],
+    cube: [Vec<f64>; 2],
+}
+
+impl Sums {
+    /// Skewness over `n` cells of gene or peak `i`; 0 of a constant.
+    fn skewness(&self, side: usize, i: usize, n: f64) -> f64 {
+        let [mean, square, cube] = [&self.sum, &self.square, &self.cube].map(|x| x[side][i] / n);
+        let variance = square - mean * mean;
+        if variance <= 1e-9 * square {
+            return 0.0;
+        }
+        (cube - 3.0 * mean * square + 2.0 * mean.powi(3)) / variance.powf(1.5)
+    }
 }
 
 fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result<Sums> {
     let zero = || {
         let of = || [vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]];
-        Sums { sum: of(), square: of() }
+        Sums { sum: of(), square: of(), cube: of() }
     };
     let add = |s: &mut Sums, _: usize, cell: &Cell| {
         let mut one = |side: usize, i: u32, x: f32| {
-            s.sum[side][i as usize] += f64::from(x);
-            s.square[side][i as usize] += f64::from(x) * f64::from(x);
+            let (i, x) = (i as usize, f64::from(x));
+            s.sum[side][i] += x;
+            s.square[side][i] += x * x;
+            s.cube[side][i] += x * x * x;
         };
         cell.rna().for_each(|(g, x)| one(0, g, x));
         cell.atac().for_each(|(p, x)| one(1, p, x));
@@ -134,6 +151,7 @@ fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result<Sums> {
         for side in 0..2 {
             plus(&mut a.sum[side], &b.sum[side]);
             plus(&mut a.square[side], &b.square[side]);
+            plus(&mut a.cube[side], &b.cube[side]);
         }
     })
 }
@@ -199,8 +217,38 @@ pub struct Association {
     pub partial: f64,
     /// β: what one unit of accessibility adds to expression, over the gene's mean expression.
     pub effect: f64,
-    /// σ, its standard error; infinite where nothing is left of either.
+    /// σ, its standard error, widened where few cells decide; infinite where nothing is left of either.
     pub error: f64,
+}
+
+/// The number of standard deviations of a normal law whose upper tail is that of `z` standard deviations under a Pearson
+/// type III (gamma) law of this skewness; `z` itself where that is no less.
+///
+/// Of shape k = 4 / skewness². For k ≥ 1 by Wilson and Hilferty's cube root; else by `Q(k, x) ≈ k xᵏ e⁻ˣ ln (1 + 1/x)`, which
+/// is within a fifth of the tail where it is small. So no count of cells with both is more surprising than under a
+/// Poisson law of that many expected.
+pub fn tempered(z: f64, skewness: f64) -> f64 {
+    if z <= 0.0 || skewness <= 0.0 {
+        return z;
+    }
+    if skewness <= 2.0 {
+        let cube_root = (1.0 + skewness * z / 2.0).cbrt() - 1.0;
+        return (6.0 / skewness * cube_root + skewness / 6.0).min(z);
+    }
+    let shape = 4.0 / (skewness * skewness);
+    let x = shape + 2.0 * z / skewness;
+    // −ln of the tail.
+    let tail = x - shape.ln() - shape * x.ln() - (1.0 / x).ln_1p().ln();
+    if tail < 1.0 {
+        return z;
+    }
+    let mut normal = (2.0 * tail).sqrt();
+    for _ in 0..4 {
+        // Mills' ratio: the tail is φ(t) / (t + 1/t), nearly.
+        let near = tail - 0.5 * std::f64::consts::TAU.ln() - (normal + 1.0 / normal).ln();
+        normal = (2.0 * near.max(0.1)).sqrt();
+    }
+    normal.min(z)
 }
 
 /// Genes and peaks, with what covariates explain taken out.
@@ -212,6 +260,8 @@ pub struct Adjusted {
     on: [Vec<f64>; 2],
     /// `[G]` and `[P]` sums of squares left.
     rest: [Vec<f64>; 2],
+    /// `[G]` and `[P]` skewness over cells.
+    skewness: [Vec<f64>; 2],
     /// `[G]` mean expression.
     mean: Vec<f64>,
 }
@@ -251,7 +301,9 @@ impl Adjusted {
             left.collect::<Vec<f64>>()
         });
         let mean = s.sum[0].iter().map(|x| x / n as f64).collect();
-        Ok(Adjusted { n: n as f64, width, on, rest, mean })
+        let n = n as f64;
+        let skewness = [0, 1].map(|side| (0..s.sum[side].len()).map(|i| s.skewness(side, i, n)).collect());
+        Ok(Adjusted { n, width, on, rest, skewness, mean })
     }
 
     /// Of a gene and a peak whose products over cells sum to `product`.
@@ -263,8 +315,12 @@ impl Adjusted {
         }
         let explained: f64 = self.on[0][g * w..][..w].iter().zip(&self.on[1][p * w..][..w]).map(|(x, y)| x * y).sum();
         let left = product - explained;
+        let partial = left / (a * b).sqrt();
+        let z = partial * self.n.sqrt();
+        // The third cumulant of a sum over cells that are matched at random is the product of both sides'.
+        let believed = tempered(z, self.skewness[0][g] * self.skewness[1][p] / self.n.sqrt());
         let error = (a / b / self.n).sqrt() / mean;
-        Association { partial: left / (a * b).sqrt(), effect: left / b / mean, error }
+        Association { partial, effect: left / b / mean, error: if believed < z { error * z / believed } else { error } }
     }
 }
 
@@ -277,7 +333,8 @@ pub struct Mixture {
     pub effect: f64,
     /// t: standard deviation of the relative effects of links.
     pub spread: f64,
-    /// s: how many times as wide as their standard errors effects of other pairs lie.
+    /// s: how many times as wide as their standard errors effects of other pairs lie; at least 1, as those of rare pairs lie
+    /// narrow but for few.
     pub inflation: f64,
     /// Rounds of EM.
     pub rounds: u32,
@@ -343,7 +400,7 @@ impl Mixture {
             }
             m.effect = (r.pull / r.precision).max(0.0);
             m.spread = (r.square / links).sqrt();
-            m.inflation = (r.null / r.others).sqrt();
+            m.inflation = (r.null / r.others).sqrt().max(1.0);
             let close = |a: f64, b: f64| (a - b).abs() <= 1e-7 * b.abs().max(1e-4);
             let same = close(m.effect, before.effect) && close(m.spread, before.spread);
             if same && m.shares.iter().zip(&before.shares).all(|(&a, &b)| close(a, b)) {
