@@ -208,9 +208,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--real", nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--planted", nargs="*", default=DIFFICULTIES)
-    parser.add_argument("--only", nargs="+", help="recipes whose name holds one of these words")
+    parser.add_argument("--only", nargs="+", help="recipes of these names, or whose name holds one of these words")
     options = parser.parse_args()
-    options.recipes = [r for r in RECIPES if not options.only or any(word in r for word in options.only)]
+    options.recipes = [r for r in RECIPES if not options.only or any(word == r or word not in RECIPES and word in r for word in options.only)]
     (options.out / "work").mkdir(parents=True, exist_ok=True)
     links = Table(options.out / "links.csv", ["data", "seed", "recipe", "region", "score", "pairs", "links", "auroc", "auprc_over_chance"])
     cells = Table(options.out / "cells.csv", ["data", "seed", "recipe", "measure", "value"])
