@@ -1,6 +1,6 @@
 #!/bin/sh
 # RUSTC_WRAPPER: compiles the program's own code with the counters that libFuzzer reads, and with checks of overflow.
-# Everything else is compiled as it is, so that neither a nightly compiler nor a second build of HDF5 is needed.
+# Everything else is compiled as it is, and no nightly compiler is needed.
 for word; do
     case $before$word in
     --crate-namesccrossrec | --crate-namesccrossrec_fuzz | --crate-nameparsers)

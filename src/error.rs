@@ -102,10 +102,32 @@ fn advice(e: &std::io::Error) -> &'static str {
     }
 }
 
+/// Most characters that a message quotes of a file.
+const QUOTED: usize = 2000;
+
+/// What was found may be quoted from a file: it must not break the line, move the cursor or go on for a megabyte.
+fn one_line(text: String) -> String {
+    if text.len() <= QUOTED && !text.contains(char::is_control) {
+        return text;
+    }
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == QUOTED {
+            out.push('…');
+            break;
+        }
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 impl Error {
     /// A file or field that is not what is needed.
     pub fn input(path: impl AsRef<Path>, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Error::Input { path: path.as_ref().to_path_buf(), found: found.into(), fix: fix.into() }
+        Error::Input { path: path.as_ref().to_path_buf(), found: one_line(found.into()), fix: fix.into() }
     }
 
     /// A flag or a combination of flags that cannot work.
@@ -139,5 +161,18 @@ impl Error {
             Error::Interrupted { code, .. } => *code,
             Error::Internal(_) | Error::Device { .. } => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_stays_on_one_line() {
+        let e = Error::input("a.gtf", "line 3 has \u{1b}[2J\r\n\"é\"", "mend it").to_string();
+        assert_eq!(e, "a.gtf: line 3 has \\u{1b}[2J\\r\\n\"é\"; mend it");
+        let e = Error::input("a.gtf", "é".repeat(1 << 20), "mend it").to_string();
+        assert_eq!(e.chars().count(), "a.gtf: …; mend it".chars().count() + QUOTED);
     }
 }

@@ -4,6 +4,8 @@
 //! `SCCROSSREC_LONG=1` tries every form with thousands of cuts and flips.
 
 mod common;
+#[path = "common/parsers.rs"]
+mod parsers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -392,4 +394,91 @@ fn damaged_real_files_are_read_or_refused() {
         eprintln!("{name}: {n} changes, {refused} refused, {} read, {} did harm", n - refused - bad.len(), bad.len());
         assert!(bad.is_empty(), "{name}: {bad:#?}");
     }
+}
+
+/// The attention of every cell, which `plot` reads back: cut, flipped, and with lengths that no file of its size has.
+#[test]
+fn damaged_attention_is_read_or_refused() {
+    let files = parsers::Files::new();
+    let found = files.path(parsers::PARSERS.iter().find(|p| p.name == "discovery").unwrap());
+    let found = found.parent().unwrap();
+    let whole = std::fs::read(found.join("attention.h5")).unwrap();
+    let cell: String = {
+        let file = hdf5::File::open(found.join("attention.h5")).unwrap();
+        let cells = file.dataset("cells").unwrap().read_raw::<hdf5::types::VarLenUnicode>().unwrap();
+        cells[3].as_str().into()
+    };
+    let plot = |dir: &Path, folder: &Path| {
+        let (from, cell) = (format!("--discovery={}", folder.display()), format!("--cell={cell}"));
+        let end = child(dir, &["plot", "heatmap", &from, &cell, "--out=out.svg"].map(|a| a.as_ref()));
+        let _ = std::fs::remove_file(dir.join("out.svg"));
+        end
+    };
+    let lies: [fn(&hdf5::File); 5] = [
+        |f| {
+            f.unlink("cells").unwrap();
+            f.new_dataset::<hdf5::types::VarLenUnicode>().chunk(1000).shape(1usize << 40).create("cells").unwrap();
+        },
+        |f| {
+            f.unlink("indptr").unwrap();
+            f.new_dataset::<u64>().chunk(1000).shape(1usize << 40).create("indptr").unwrap();
+        },
+        |f| {
+            for name in ["gene", "peak", "weight", "score"] {
+                f.unlink(name).unwrap();
+                f.new_dataset::<u32>().chunk(1000).shape(1usize << 40).create(name).unwrap();
+            }
+            let mut all = f.dataset("indptr").unwrap().read_raw::<u64>().unwrap();
+            all[4] = 1 << 40;
+            f.dataset("indptr").unwrap().write_raw(&all).unwrap();
+        },
+        |f| {
+            let mut all = f.dataset("indptr").unwrap().read_raw::<u64>().unwrap();
+            all[4] = u64::MAX;
+            f.dataset("indptr").unwrap().write_raw(&all).unwrap();
+        },
+        |f| {
+            for name in ["gene", "peak", "weight", "score"] {
+                f.unlink(name).unwrap();
+                f.new_dataset::<u32>().shape(1).create(name).unwrap().write_raw(&[u32::MAX]).unwrap();
+            }
+            let mut all = f.dataset("indptr").unwrap().read_raw::<u64>().unwrap();
+            all[..4].fill(0);
+            all[4..].fill(1);
+            f.dataset("indptr").unwrap().write_raw(&all).unwrap();
+        },
+    ];
+    let n = if long() { 4000 } else { 60 };
+    let refused = AtomicUsize::new(0);
+    each(lies.len() + n, |i, dir| {
+        let folder = dir.join("found");
+        std::fs::create_dir(&folder).unwrap();
+        for file in ["discover.json", "genes.tsv", "peaks.tsv", "links.tsv"] {
+            std::fs::copy(found.join(file), folder.join(file)).unwrap();
+        }
+        let path = folder.join("attention.h5");
+        let mut bytes = whole.clone();
+        if let Some(j) = i.checked_sub(lies.len()) {
+            let mut r = Rng::new(23, i as u64);
+            let at = r.below(bytes.len());
+            if j % 3 == 2 { bytes.truncate(at) } else { bytes[at] ^= 1 << r.below(8) }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        if let Some(lie) = lies.get(i) {
+            lie(&hdf5::File::append(&path).unwrap());
+        }
+        match sound(&plot(dir, &folder), &path) {
+            Ok(read) => {
+                assert!(i >= lies.len() || !read, "lie {i} was believed");
+                refused.fetch_add(usize::from(!read), Ordering::Relaxed);
+            }
+            // A flip in the names of cells: there is no such cell.
+            Err(e) if e.contains("there is no such cell") => {}
+            Err(e) => panic!("change {i}: {e}"),
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    });
+    assert!(refused.into_inner() > n / 3);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(plot(dir.path(), found).code, Some(0));
 }

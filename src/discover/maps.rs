@@ -227,6 +227,7 @@ impl Maps {
         }
         let made: super::Discovery = serde_json::from_str(&read_text(&at)?)
             .map_err(|e| Error::input(&at, format!("is not the record of a discovery ({e})"), fix))?;
+        made.check_files(&at)?;
         let mut maps = Maps { all: open(dir, &made.all, v)?, types: Vec::new() };
         for t in &made.cell_types {
             maps.types.push(open(dir, t, v)?);

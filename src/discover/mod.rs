@@ -142,6 +142,23 @@ pub struct LinkFile {
     pub file: PathBuf,
 }
 
+impl Discovery {
+    /// Refuses a record (the file `at`) of files outside of its folder: it may come from elsewhere, or be damaged.
+    pub(crate) fn check_files(&self, at: &Path) -> Result<()> {
+        let maps = std::iter::once(&self.all).chain(&self.cell_types).map(|f| Path::new(&f.file));
+        for file in maps.chain([Path::new(&self.attention)]) {
+            if !file.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
+                return Err(Error::input(
+                    at,
+                    format!("names the file {}, which is not inside of its folder", file.display()),
+                    "run `discover` again",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl LinkFile {
     fn write(map: &TypeMap, tests: u64, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
         map.write_links(&out.join(&file), v)?;

@@ -76,6 +76,7 @@ impl Found {
         let path = |name: &str| value[name].as_str().map(PathBuf::from);
         let (run, data) = (path("run"), path("data"));
         let made: Discovery = serde_json::from_value(value).map_err(bad)?;
+        made.check_files(&at)?;
         let maps = names(&made);
         let mut v = Vocabulary { cell_types: maps[1..].to_vec(), ..Vocabulary::default() };
         let mut chroms: HashMap<String, u32> = HashMap::new();

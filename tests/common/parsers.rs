@@ -75,9 +75,8 @@ pub const PARSERS: &[Parser] = &[
     of_a_group("samples", "samples/default", data_set),
     of_a_group("shard", "shards/00000.shard", data_set),
     alone("checkpoint", "a.safetensors", |_, p| {
-        checkpoint::Checkpoint::read(p).map(|c| {
-            let _ = (c.config(), c.tensors.len());
-        })
+        checkpoint::Checkpoint::read(p)
+            .map(|c| assert!(c.tensors.values().all(|t| t.values.len() == t.shape.iter().product::<usize>())))
     }),
     alone("weights", "a.safetensors", |f, p| {
         Imported::read(p, &f.data, &Constants::default()).map(|w| assert!(w.config().hidden > 0))
@@ -90,6 +89,9 @@ pub const PARSERS: &[Parser] = &[
     of_a_group("discovery-genes", "genes.tsv", found),
     of_a_group("discovery-links", "links.tsv", found),
 ];
+
+/// Name of a folder with the number of its process.
+const PREFIX: &str = "sccrossrec-parsers-";
 
 /// Bases of a peak that are read.
 const BASES: usize = 20;
@@ -179,7 +181,17 @@ impl Files {
     pub fn new() -> Files {
         // In memory where that can be: each file is written thousands of times.
         let shm = Path::new("/dev/shm");
-        let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        let root = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
+        // What lives as long as a process is never dropped: the folders of those that have ended go here.
+        for entry in std::fs::read_dir(&root).unwrap().flatten() {
+            let name = entry.file_name();
+            let process = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.split('-').next());
+            if process.is_some_and(|p| Path::new("/proc/self").exists() && !Path::new("/proc").join(p).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(root).unwrap();
         let d = dir.path();
         let config =
             SimulateConfig { cells: 60, genes: 8, peaks: 24, chromosomes: 2, cell_types: 3, ..Default::default() };
