@@ -210,9 +210,7 @@ impl Matrix {
     /// Entries that are stored, explicit zeros among them; `None` where all are.
     pub(crate) fn entries(&self) -> Option<u64> {
         match &self.layout {
-            Layout::Csr { indptr, .. } | Layout::Csc { indptr, .. } => {
-                indptr.last().and_then(|&n| u64::try_from(n).ok())
-            }
+            Layout::Csr { indptr, .. } | Layout::Csc { indptr, .. } => indptr.last().copied(),
             Layout::Dense(_) => None,
             Layout::Coordinates(entries) => Some(entries.entries as u64),
         }
