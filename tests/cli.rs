@@ -381,3 +381,112 @@ fn python_opens_embeddings_and_translations() {
         assert!(ones > 0);
     }
 }
+
+/// Every verb on a small data set, in an order in which each finds what it needs.
+const VERBS: [&[&str]; 21] = [
+    &["simulate", "--out", "sim", "--cells", "120", "--genes", "30", "--peaks", "80"],
+    &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
+    &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--out", "data"],
+    &["samples", "--data", "data", "--name", "more"],
+    &["train", "--data", "data", "--out", "run", "--epochs", "1", "--hidden", "16", "--embedding-dim", "12"],
+    &["train", "--resume", "--out", "run"],
+    &["evaluate", "--run", "run"],
+    &["embed", "--run", "run", "--out", "e.h5ad"],
+    &["translate", "--run", "run", "--out", "t.h5ad"],
+    &["match", "--run", "run", "--rna", "data", "--atac", "data", "--out", "m.tsv"],
+    &["discover", "--run", "run", "--out", "found"],
+    &["plot", "curves", "--run", "run", "--out", "c.png"],
+    &["report", "run", "--discovery", "found", "--out", "r.html"],
+    &["weights", "export", "--run", "run", "--out", "w.safetensors"],
+    &["weights", "import", "w.safetensors", "--data", "data", "--out", "imported"],
+    &["inspect", "data", "--verify"],
+    &["datasets"],
+    &["recipes"],
+    &["kernels", "list"],
+    &["doctor"],
+    &["demo", "--out", "demo", "--cells", "120", "--genes", "30", "--peaks", "80", "--epochs", "1"],
+];
+
+/// With --json stdout is one JSON document and nothing else, whatever is said on stderr; with --quiet nothing is said.
+#[test]
+fn every_verb_speaks_only_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    // No verb is forgotten.
+    let help = ok(d, &["--help"]);
+    let commands = help.split("Commands:").nth(1).and_then(|h| h.split("Options:").next()).unwrap();
+    let indented = commands.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| !l.starts_with(' '));
+    let named = indented.filter_map(|l| l.split_whitespace().next());
+    for verb in named.filter(|v| *v != "help") {
+        assert!(VERBS.iter().any(|args| args[0] == verb), "{verb} is not tried");
+    }
+    for quiet in [&[][..], &["--quiet"]] {
+        for args in VERBS {
+            let force = [
+                "simulate",
+                "annotate",
+                "prepare",
+                "samples",
+                "embed",
+                "translate",
+                "match",
+                "discover",
+                "plot",
+                "report",
+                "weights",
+                "demo",
+            ];
+            let mut all = [args, &["--json"], quiet].concat();
+            if !quiet.is_empty() && (force.contains(&args[0]) || args.starts_with(&["train", "--data"])) {
+                all.push("--force");
+            }
+            let out = run(d, &all);
+            let (said, text) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+            assert_eq!(out.status.code(), Some(0), "{all:?}: {said}");
+            let json: Result<serde_json::Value, _> = serde_json::from_str(&text);
+            assert!(json.is_ok_and(|j| j.is_object() || j.is_array()) && !text.contains("NaN"), "{all:?}: {text}");
+            assert!(quiet.is_empty() || said.is_empty(), "{all:?} is not quiet: {said}");
+        }
+    }
+}
+
+/// What is wrong is one line on stderr, and stdout stays empty, for every verb that takes something.
+#[test]
+fn every_verb_refuses_on_stderr() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    for args in VERBS {
+        let missing = match args[0] {
+            "simulate" | "demo" => [args, &["--genes", "0"][..]].concat(),
+            "datasets" | "recipes" | "doctor" | "kernels" => [args, &["--nonsense"][..]].concat(),
+            _ => args.to_vec(), // its inputs are not there
+        };
+        refused(d, &missing, &[]);
+        refused(d, &[&missing[..], &["--json"]].concat(), &[]);
+        assert!(std::fs::read_dir(d).unwrap().next().is_none(), "{missing:?} left something behind");
+    }
+}
+
+/// Exit code 1 is for what is no fault of what was typed: parameters that are no numbers, met in the midst of the work.
+#[test]
+fn an_internal_failure_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    ok(d, &train("run", "1"));
+    let best = d.join("run/checkpoints/best.safetensors");
+    let mut bytes = std::fs::read(&best).unwrap();
+    let name = b"\"xxh3\"";
+    let at = bytes.windows(name.len()).position(|w| w == name).unwrap();
+    bytes[at + 4] = b'0'; // no checksum any more
+    let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for number in bytes[begin..].chunks_exact_mut(4) {
+        number.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(&best, &bytes).unwrap();
+    let out = run(d, &["evaluate", "--run", "run", "--json", "--quiet"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: internal failure: the model's logits") && said.lines().count() == 1, "{said}");
+    assert!(out.stdout.is_empty());
+}

@@ -382,7 +382,7 @@ fn the_tables_of_a_discovery_can_be_interrupted() {
     assert!(evidence > 0.3, "the rest takes {evidence} s only: take more cells");
     assert!(child.wait().unwrap().success());
     let want = lasting(&d.join("found"));
-    let mut slowest = 0f64;
+    let (mut slowest, mut stopped) = (0f64, 0);
     for share in [0.0, 0.2, 0.4, 0.6, 0.8] {
         std::fs::remove_dir_all(d.join("found")).unwrap();
         let mut child = spawn(d, &args);
@@ -396,10 +396,12 @@ fn the_tables_of_a_discovery_can_be_interrupted() {
         }
         let said = text(&out);
         assert!(out.status.code() == Some(130) && said.contains("all attention is there"), "{share}: {said}");
+        stopped += 1;
         no_temporaries(d, "discover");
         ok(d, &[&args[..], &["--resume"]].concat());
         assert!(lasting(&d.join("found")) == want, "stopped after {share} of the tables");
     }
     println!("tables take {evidence:.2} s; the slowest end was {slowest:.2} s after the signal");
+    assert!(stopped >= 3, "stopped {stopped} times of 5 only");
     assert!(slowest < evidence / 2.0 + 0.3, "{slowest} of {evidence} s");
 }

@@ -14,7 +14,6 @@ use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
 use crate::discover::truth::TSS_WINDOW;
 use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
 use crate::error::{Error, Result};
-use crate::train::files::write_text;
 
 /// Flags of `discover`.
 #[derive(Debug, clap::Args)]
@@ -121,7 +120,16 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let run = args.which.open(&args.run)?;
     let data = open_data(&run, args.data.as_ref(), ctx)?;
     let model = run.model(&data, args.which.checkpoint)?;
+    let place = std::path::absolute(&args.run).unwrap_or_else(|_| args.run.clone());
+    let about = [
+        ("out", args.out.display().to_string()),
+        ("run", place.display().to_string()),
+        ("data", data.dir().display().to_string()),
+        ("checkpoint", args.which.checkpoint.file_name().to_string()),
+    ];
+    let about: serde_json::Map<_, _> = about.into_iter().map(|(k, v)| (k.to_string(), v.into())).collect();
     let options = DiscoverOptions {
+        about: about.clone(),
         cell_types: args.cell_types.clone(),
         score: args.score,
         batch_size: args.batch_size as usize,
@@ -151,12 +159,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     bar.finish_and_clear();
     let made = made?;
     let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
-    json["out"] = args.out.display().to_string().into();
-    let run = std::path::absolute(&args.run).unwrap_or_else(|_| args.run.clone());
-    json["run"] = run.display().to_string().into();
-    json["data"] = data.dir().display().to_string().into();
-    json["checkpoint"] = args.which.checkpoint.file_name().into();
-    write_text(&args.out.join("discover.json"), &format!("{json:#}\n"))?;
+    if let Some(fields) = json.as_object_mut() {
+        fields.extend(about);
+    }
     ctx.result(&table(&made, &args.out), &json);
     Ok(())
 }

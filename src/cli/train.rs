@@ -466,3 +466,19 @@ fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
     let parts = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
     crate::memory::check("training", &parts, |_| "a smaller --embedding-dim and --hidden take less".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command that goes on with a run is whole: replaced kernels are not in run.json.
+    #[test]
+    fn what_to_go_on_with_names_the_kernels() {
+        let kernels = ["attend=a.cu", "adam=cust:b.ptx"].map(|k| k.parse::<Replacement>().unwrap());
+        let stopped =
+            Error::Interrupted { code: 130, saved: "saved; go on with: sccrossrec train --resume --out R".into() };
+        let text = with_kernels(stopped, &kernels).to_string();
+        assert!(text.ends_with("train --resume --out R --kernel attend=a.cu --kernel adam=cust:b.ptx"), "{text}");
+        assert_eq!(with_kernels(Error::usage("x"), &kernels).to_string(), "x");
+    }
+}

@@ -72,6 +72,8 @@ pub struct DiscoverOptions {
     pub resume: bool,
     /// Seed of shuffled pairings and of the random baseline.
     pub seed: u64,
+    /// What `discover.json` says besides: where the run and the data are.
+    pub about: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Default for DiscoverOptions {
@@ -92,6 +94,7 @@ impl Default for DiscoverOptions {
             permutations: 1,
             resume: false,
             seed: crate::cli::DEFAULT_SEED,
+            about: serde_json::Map::new(),
         }
     }
 }
@@ -528,8 +531,12 @@ fn discover_in(
         tf,
         exports,
     };
-    let text = serde_json::to_string_pretty(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
-    write_text(&out.join("discover.json"), &(text + "\n"))?;
+    let internal = |e: serde_json::Error| Error::Internal(format!("discovery: {e}"));
+    let mut json = serde_json::to_value(&made).map_err(internal)?;
+    if let Some(fields) = json.as_object_mut() {
+        fields.extend(options.about.clone());
+    }
+    write_text(&out.join("discover.json"), &format!("{json:#}\n"))?;
     if let Some(old) = old {
         remove_earlier(out, &old, &made)?;
     }
