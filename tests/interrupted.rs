@@ -207,7 +207,7 @@ fn every_long_verb_can_be_interrupted() {
         let folder = d.join(if out == "out/file" { "out" } else { out });
         let want = lasting(&folder);
         assert!(!want.is_empty());
-        let (mut stopped, wanted) = (0, if std::env::var_os("SCCROSSREC_LONG").is_some() { 30 } else { 4 });
+        let (mut stopped, wanted) = (0, if std::env::var_os("SCCROSSREC_LONG").is_some() { 30 } else { 3 });
         for round in 0.. {
             if stopped >= wanted {
                 break;
