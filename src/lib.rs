@@ -122,6 +122,7 @@ pub mod interrupt;
 pub mod matching;
 #[forbid(unsafe_code)]
 pub mod memory;
+#[forbid(unsafe_code)]
 pub mod model;
 pub mod ops;
 #[forbid(unsafe_code)]

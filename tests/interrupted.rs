@@ -1,15 +1,18 @@
 //! Signals in the middle of long work. The flag of a signal stays, so this program holds one test of the library in its own
 //! process; all others are of child processes. SCCROSSREC_LONG=1 sends more of them.
 
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/tiny.rs"]
 mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use program::{files, long, ok, ok_words, program, text};
 use sccrossrec::data::simulate::{SimulateConfig, Simulation};
 use sccrossrec::error::Error;
 use sccrossrec::graph::{Hooks, PrepareConfig, prepare};
@@ -65,19 +68,6 @@ fn prepare_leaves_nothing() {
     assert_eq!(names(d), before.1);
 }
 
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
-}
-
-fn text(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-fn ok(dir: &Path, args: &[&str]) {
-    let out = program().current_dir(dir).args(args).output().unwrap();
-    assert!(out.status.success(), "{args:?}: {}", text(&out));
-}
-
 fn spawn(dir: &Path, args: &[&str]) -> Child {
     program().current_dir(dir).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -97,21 +87,6 @@ fn end(child: &mut Child) -> f64 {
         std::thread::sleep(Duration::from_millis(1));
     }
     began.elapsed().as_secs_f64()
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for path in names(&folder) {
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_path_buf(), std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 /// What must be the same again: not times, not how much was taken over, not the state before the last.
@@ -137,39 +112,9 @@ fn no_temporaries(dir: &Path, what: &str) {
 
 /// Data of some size, prepared, and a run.
 fn ground(d: &Path) {
-    ok(d, &["simulate", "--out", "sim", "--cells", "400", "--genes", "120", "--peaks", "600", "--quiet"]);
-    ok(
-        d,
-        &[
-            "prepare",
-            "--rna",
-            "sim/rna.h5ad",
-            "--atac",
-            "sim/atac.h5ad",
-            "--gtf",
-            "sim/genes.gtf",
-            "--out",
-            "data",
-            "--quiet",
-        ],
-    );
-    ok(
-        d,
-        &[
-            "train",
-            "--data",
-            "data",
-            "--out",
-            "run",
-            "--epochs",
-            "1",
-            "--hidden",
-            "16",
-            "--embedding-dim",
-            "12",
-            "--quiet",
-        ],
-    );
+    ok_words(d, "simulate --out sim --cells 400 --genes 120 --peaks 600 --quiet");
+    ok_words(d, "prepare --rna sim/rna.h5ad --atac sim/atac.h5ad --gtf sim/genes.gtf --out data --quiet");
+    ok_words(d, "train --data data --out run --epochs 1 --hidden 16 --embedding-dim 12 --quiet");
 }
 
 /// Ctrl-C and SIGTERM at random moments of every long verb: exit code 130 or 143, one line, nothing half-done, no temporary
@@ -207,7 +152,7 @@ fn every_long_verb_can_be_interrupted() {
         let folder = d.join(if out == "out/file" { "out" } else { out });
         let want = lasting(&folder);
         assert!(!want.is_empty());
-        let (mut stopped, wanted) = (0, if std::env::var_os("SCCROSSREC_LONG").is_some() { 30 } else { 3 });
+        let (mut stopped, wanted) = (0, if long() { 30 } else { 3 });
         for round in 0.. {
             if stopped >= wanted {
                 break;
@@ -265,22 +210,8 @@ fn lasting_file<'w>(want: &'w BTreeMap<PathBuf, Vec<u8>>, folder: &Path, d: &Pat
 fn a_second_signal_leaves_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    ok(d, &["simulate", "--out", "sim", "--cells", "2000", "--genes", "400", "--peaks", "2000", "--quiet"]);
-    ok(
-        d,
-        &[
-            "prepare",
-            "--rna",
-            "sim/rna.h5ad",
-            "--atac",
-            "sim/atac.h5ad",
-            "--gtf",
-            "sim/genes.gtf",
-            "--out",
-            "data",
-            "--quiet",
-        ],
-    );
+    ok_words(d, "simulate --out sim --cells 2000 --genes 400 --peaks 2000 --quiet");
+    ok_words(d, "prepare --rna sim/rna.h5ad --atac sim/atac.h5ad --gtf sim/genes.gtf --out data --quiet");
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let out = format!("run-{signal}");
         // All of the data in one step of seconds.
@@ -327,42 +258,11 @@ fn a_second_signal_leaves_at_once() {
 fn the_tables_of_a_discovery_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    ok(d, &["simulate", "--out", "sim", "--cells", "800", "--genes", "400", "--peaks", "6000", "--quiet"]);
-    ok(
+    ok_words(d, "simulate --out sim --cells 800 --genes 400 --peaks 6000 --quiet");
+    ok_words(d, "prepare --rna sim/rna.h5ad --atac sim/atac.h5ad --gtf sim/genes.gtf --out data --quiet");
+    ok_words(
         d,
-        &[
-            "prepare",
-            "--rna",
-            "sim/rna.h5ad",
-            "--atac",
-            "sim/atac.h5ad",
-            "--gtf",
-            "sim/genes.gtf",
-            "--out",
-            "data",
-            "--quiet",
-        ],
-    );
-    ok(
-        d,
-        &[
-            "train",
-            "--data",
-            "data",
-            "--out",
-            "run",
-            "--recipe",
-            "large-batch",
-            "--alpha",
-            "0",
-            "--epochs",
-            "1",
-            "--hidden",
-            "16",
-            "--embedding-dim",
-            "12",
-            "--quiet",
-        ],
+        "train --data data --out run --recipe large-batch --alpha 0 --epochs 1 --hidden 16 --embedding-dim 12 --quiet",
     );
     let args = ["discover", "--run", "run", "--out", "found", "--truth", "sim/truth.tsv", "--quiet"];
     let tables = |child: &mut Child| {
@@ -404,4 +304,41 @@ fn the_tables_of_a_discovery_can_be_interrupted() {
     println!("tables take {evidence:.2} s; the slowest end was {slowest:.2} s after the signal");
     assert!(stopped >= 3, "stopped {stopped} times of 5 only");
     assert!(slowest < evidence / 2.0 + 0.3, "{slowest} of {evidence} s");
+}
+
+/// On a terminal each long verb shows how far it is and how long it will take; elsewhere, and with --quiet, nothing.
+#[test]
+fn progress_is_shown_on_a_terminal() {
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!("SKIPPED: no `script` (util-linux), which lends a terminal");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    ground(d);
+    let bin = env!("CARGO_BIN_EXE_sccrossrec");
+    for (verb, words) in [
+        ("simulate", "simulate --out again --cells 600 --genes 40 --peaks 90"),
+        ("prepare", "prepare --rna sim/rna.h5ad --atac sim/atac.h5ad --out more"),
+        ("train", "train --data data --out fresh --epochs 1 --hidden 16 --embedding-dim 12"),
+        ("evaluate", "evaluate --run run"),
+        ("discover", "discover --run run --out links"),
+        ("embed", "embed --run run --out z.h5ad"),
+        ("translate", "translate --run run --out t.h5ad"),
+        ("match", "match --run run --rna data --atac data --out partners.tsv"),
+    ] {
+        let shown = |more: &str| {
+            let command = format!("{bin} {words} {more}");
+            let out = Command::new("script").args(["-qec", &command, "/dev/null"]).current_dir(d).output().unwrap();
+            assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stdout));
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        let bars: Vec<String> =
+            shown("").split('\r').filter(|l| l.contains(" [") && l.contains('<')).map(String::from).collect();
+        assert!(!bars.is_empty(), "{verb}: no bar with the time left");
+        let quiet = shown(if verb == "evaluate" { "--quiet" } else { "--quiet --force" });
+        assert!(!quiet.contains("s<"), "{verb} --quiet: {quiet}");
+    }
+    let out = program().current_dir(d).args(["evaluate", "--run", "run"]).output().unwrap();
+    assert!(!text(&out).contains('['), "no terminal, and a bar: {}", text(&out));
 }

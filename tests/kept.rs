@@ -3,6 +3,8 @@
 //! part of a sample set is in another. SCCROSSREC_LONG=1 repeats more often.
 #![cfg(unix)]
 
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/runs.rs"]
 mod runs;
 #[path = "common/tiny.rs"]
@@ -12,62 +14,14 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use program::{all, files, long, ok, program, refused, run, text};
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::{DataSet, Io};
 use sccrossrec::train;
 use tiny::Order;
-
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
-}
-
-fn run(dir: &Path, args: &[&str]) -> Output {
-    program().current_dir(dir).args(args).output().unwrap()
-}
-
-fn text(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-fn ok(dir: &Path, args: &[&str]) -> String {
-    let out = run(dir, args);
-    assert!(out.status.success(), "{args:?}: {}", text(&out));
-    text(&out)
-}
-
-/// Exit code 2 and one line of error with all of `parts`.
-fn refused(out: &Output, parts: &[&str]) {
-    let text = text(out);
-    assert_eq!(out.status.code(), Some(2), "{text}");
-    assert!(text.lines().count() == 1 && text.starts_with("error: "), "{text}");
-    parts.iter().for_each(|p| assert!(text.contains(p), "no {p:?} in: {text}"));
-}
-
-fn long() -> bool {
-    std::env::var_os("SCCROSSREC_LONG").is_some()
-}
-
-/// Every file and folder below.
-fn all(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(all(&path));
-        }
-        found.push(path);
-    }
-    found.sort();
-    found
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let paths = all(dir).into_iter().filter(|p| p.is_file());
-    paths.map(|p| (p.strip_prefix(dir).unwrap().to_path_buf(), std::fs::read(&p).unwrap())).collect()
-}
 
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -3,6 +3,8 @@
 //! kills more often.
 #![cfg(unix)]
 
+#[path = "common/program.rs"]
+mod program;
 #[path = "common/runs.rs"]
 mod runs;
 #[path = "common/tiny.rs"]
@@ -10,42 +12,17 @@ mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use program::{all, files, ok, program, refused, run, text};
 use sccrossrec::graph::DataSet;
 use sccrossrec::rng::Rng;
 use sccrossrec::train::checkpoint::Checkpoint;
 use tiny::Order;
 
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
-}
-
-fn run(dir: &Path, args: &[&str]) -> Output {
-    program().current_dir(dir).args(args).output().unwrap()
-}
-
-fn text(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-fn ok(dir: &Path, args: &[&str]) -> String {
-    let out = run(dir, args);
-    assert!(out.status.success(), "{args:?}: {}", text(&out));
-    text(&out)
-}
-
-/// Exit code 2 and one line of error with all of `parts`.
-fn refused(out: &Output, parts: &[&str]) {
-    let text = text(out);
-    assert_eq!(out.status.code(), Some(2), "{text}");
-    assert!(text.lines().count() == 1 && text.starts_with("error: "), "{text}");
-    parts.iter().for_each(|p| assert!(text.contains(p), "no {p:?} in: {text}"));
-}
-
 fn rounds(gate: usize, long: usize) -> usize {
-    if std::env::var_os("SCCROSSREC_LONG").is_some() { long } else { gate }
+    if program::long() { long } else { gate }
 }
 
 fn spawn(dir: &Path, args: &[&str]) -> Child {
@@ -70,20 +47,6 @@ fn seconds(f: impl FnOnce()) -> f64 {
     let began = Instant::now();
     f();
     began.elapsed().as_secs_f64()
-}
-
-/// Every file and folder below, hidden ones too.
-fn all(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(all(&path));
-        }
-        found.push(path);
-    }
-    found.sort();
-    found
 }
 
 fn no_temporaries(dir: &Path) {
@@ -257,12 +220,6 @@ fn the_newest_state_that_is_whole_is_taken() {
     let best = d.join("straight/checkpoints/best.safetensors");
     std::fs::write(&best, flipped(&std::fs::read(&best).unwrap())).unwrap();
     refused(&run(d, &["embed", "--run", "straight", "--out", "e.h5ad"]), &["best.safetensors", "checksum"]);
-}
-
-/// Contents of all files of a folder but those with times in them.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let paths = all(dir).into_iter().filter(|p| p.is_file());
-    paths.map(|p| (p.strip_prefix(dir).unwrap().to_path_buf(), std::fs::read(&p).unwrap())).collect()
 }
 
 /// `prepare` killed at random moments: there is no data set, or a whole one, and the next `prepare` takes away what was left.

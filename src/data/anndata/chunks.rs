@@ -71,12 +71,11 @@ impl<T: H5Type + NoUninit + Default + Sync> Growing<T> {
             .map_err(|e| hdf5::Error::Internal(format!("compression: {e}")))?;
         self.set.resize(self.stored + n)?;
         for (i, chunk) in chunks.iter().enumerate() {
-            let at = (self.stored + i * CHUNK) as u64;
-            // SAFETY: the data set has one dimension, so one offset; it is the first element of a chunk within its size.
-            // HDF5 reads `chunk.len()` bytes, which are what its filters would have made of a whole chunk.
+            let (id, at) = (self.set.id(), (self.stored + i * CHUNK) as u64);
             hdf5::sync::sync(|| {
-                let written =
-                    unsafe { H5Dwrite_chunk(self.set.id(), H5P_DEFAULT, 0, &at, chunk.len(), chunk.as_ptr().cast()) };
+                // SAFETY: the data set has one dimension, so one offset; it is the first element of a chunk within its
+                // size. HDF5 reads `chunk.len()` bytes, which are what its filters would have made of a whole chunk.
+                let written = unsafe { H5Dwrite_chunk(id, H5P_DEFAULT, 0, &at, chunk.len(), chunk.as_ptr().cast()) };
                 if written < 0 { Err(hdf5::Error::query().unwrap_or_else(|e| e)) } else { Ok(()) }
             })?;
         }
