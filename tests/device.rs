@@ -639,6 +639,53 @@ fn not_finite_stops_and_can_be_skipped() {
     assert_eq!((last.samples, last.samples + last.skipped), (8, set.train.len() as u64));
 }
 
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn note(&mut self, line: &str) {
+        self.0.push(line.into());
+    }
+}
+
+/// A cell whose expression is beyond what a product of two f32 can hold: named with its op, and the last checkpoint's weights
+/// and moments are the device's again.
+#[test]
+fn not_finite_goes_back_to_the_checkpoint() {
+    let d = shared(Precision::F32);
+    let dir = tempfile::tempdir().unwrap();
+    let (rna, atac) = (dir.path().join("rna.h5ad"), dir.path().join("atac.h5ad"));
+    let value = |cell: usize, _: usize, x: f32| if cell == 7 { 3e38 } else { x };
+    tiny::matrix_with(&rna, "gene", tiny::GENES, 1000, tiny::Order::Plain, value);
+    tiny::matrix(&atac, "peak", tiny::PEAKS, 2000, tiny::Order::Plain);
+    prepare(&PrepareConfig::new(rna, atac), &dir.path().join("data"), Hooks::default()).unwrap();
+    let data = DataSet::open(&dir.path().join("data")).unwrap();
+    let set = data.samples("default").unwrap();
+    let base = TrainConfig { batch_size: 3, epochs: 1, checkpoint_steps: Some(5), ..config() };
+    let bad = set.train.iter().filter(|&&n| set.samples[n as usize].rna == 7).count() as u64;
+    assert!(bad > 0);
+    let mut weights = Vec::new();
+    for on_nan in [OnNan::Skip, OnNan::Rollback] {
+        let out = dir.path().join(format!("{on_nan:?}"));
+        let config = TrainConfig { on_nan, ..base.clone() };
+        let mut notes = Notes::default();
+        let last = train::train_on(&d.device(), &data, &set, &config, &out, &mut notes).unwrap().last.unwrap();
+        assert_eq!(last.samples + last.skipped, set.train.len() as u64);
+        // Whole batches are left out; going back takes the step that was under way with it.
+        let most = if on_nan == OnNan::Skip { 3 * bad } else { 6 * bad };
+        assert!((bad..=most).contains(&last.skipped) && last.loss.unwrap().is_finite(), "{on_nan:?}: {}", last.skipped);
+        let said: Vec<_> = notes.0.iter().filter(|n| n.contains("RNA of cell7,")).collect();
+        assert!(!said.is_empty(), "{:?}", notes.0);
+        if on_nan == OnNan::Rollback {
+            assert!(said.iter().all(|l| l.contains("op `") && l.contains("of the checkpoint of step")), "{said:?}");
+        }
+        let model = train::Run::open(&out).unwrap().model(&data, Checkpoint::Last).unwrap();
+        assert!(model.params.as_slice().iter().all(|x| x.is_finite()));
+        weights.push(model.params.as_slice().to_vec());
+    }
+    assert!(weights[0] != weights[1], "nothing was undone");
+}
+
 /// Once planned, steps allocate nothing, and the host waits only for the record of the step before.
 #[test]
 fn steps_allocate_nothing_and_do_not_wait() {
