@@ -61,7 +61,8 @@ fn made() -> &'static Made {
         let genes = std::fs::read_to_string(found.join("genes.tsv")).unwrap();
         let header: Vec<&str> = genes.lines().next().unwrap().split('\t').collect();
         let (hostile, kind) = (genes.lines().nth(1).unwrap().split('\t').nth(2).unwrap(), header[4]);
-        let mut tables = vec![found.join("genes.tsv"), found.join("peaks.tsv"), found.join("links.tsv")];
+        let mut tables =
+            vec![found.join("genes.tsv"), found.join("peaks.tsv"), found.join("links.tsv"), found.join("evidence.tsv")];
         tables.extend(std::fs::read_dir(found.join("links")).unwrap().map(|e| e.unwrap().path()));
         for table in &tables {
             let whole = std::fs::read_to_string(table).unwrap();
@@ -254,6 +255,15 @@ fn the_page_works_in_a_browser() {
     assert!(rows(&plain, "top-genes") > 5 && rows(&plain, "top-peaks") > 5);
     assert!(!plain.contains("id=\"legend\"></div>"));
 
+    // At first the evidence: the likeliest pair of its table is in the first row, with its probability for a score.
+    let evidence = std::fs::read_to_string(made.found.join("evidence.tsv")).unwrap();
+    let first: Vec<&str> = evidence.lines().nth(1).unwrap().split('\t').collect();
+    let table = between(&plain, "id=\"links-table\"", "</table>");
+    let row = between(table, "<tbody>", "</tr>").to_string();
+    assert!(row.contains(">evidence</td>") && row.contains(&format!("{}-{}", first[1], first[2])), "{row}, {first:?}");
+    let shown: f64 = row.split("<td>").nth(3).unwrap().split('<').next().unwrap().parse().unwrap();
+    assert!((shown - first[6].parse::<f64>().unwrap()).abs() < 1e-3, "{row}, {first:?}");
+
     // The filter finds a gene, and nothing else.
     let found = dom(&browser, &out, &format!("#filter={}", made.gene));
     let table = between(&found, "id=\"links-table\"", "</table>");
@@ -314,6 +324,7 @@ fn pictures() -> Vec<(&'static str, Vec<String>)> {
         ("heatmap", list(&["heatmap", "--discovery", found, "--cell", &m.cell])),
         ("chromosome", list(&["heatmap", "--discovery", found, "--cell", &m.cell, "--chrom", "1"])),
         ("arcs", list(&["arcs", "--discovery", found, "--gene", &m.gene])),
+        ("evidence", list(&["arcs", "--discovery", found, "--gene", &m.gene, "--cell-type", "evidence"])),
         ("hostile", list(&["arcs", "--discovery", found, "--gene", HOSTILE, "--cell-type", HOSTILE_TYPE])),
         ("tracks", list(&["tracks", "--discovery", found])),
         ("places", list(&["tracks", "--discovery", found, "--chrom", "chr2", "--cell-type", HOSTILE_TYPE])),

@@ -96,7 +96,7 @@ struct ArcsArgs {
     /// The gene
     #[arg(long, value_name = "NAME")]
     gene: String,
-    /// Links of this cell type [default: of all cells]
+    /// Links of this cell type; `evidence`: by their probability [default: of all cells]
     #[arg(long, value_name = "T")]
     cell_type: Option<String>,
     /// Links to draw, the best first
@@ -241,7 +241,7 @@ impl ArcsArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
         let found = Found::open(&self.discovery)?;
-        let map = found.map(self.cell_type.as_deref())?;
+        let all = found.links_of(self.cell_type.as_deref())?;
         let gene = found.gene(&self.gene)?;
         let v = &found.vocabulary;
         let g = &v.genes[gene as usize];
@@ -252,8 +252,7 @@ impl ArcsArgs {
                 "prepare the data with --gtf and discover again",
             )
         })?;
-        let links: Vec<Arc> = found
-            .links(map)?
+        let links: Vec<Arc> = all
             .iter()
             .filter(|l| l.gene == gene)
             .map(|l| {

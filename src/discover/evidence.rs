@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::links::Link;
-use super::maps::{LINK_COLUMNS, PLACE, field, place};
+use super::maps::{LINK_COLUMNS, LinkStat, PLACE, PairColumns, field, place, read_pairs};
 use super::recovery::{ReadCell, distance};
 use crate::error::Result;
 use crate::graph::{Cell, CisGraph, Vocabulary};
@@ -644,6 +644,17 @@ impl Evidence {
 /// Columns of `evidence.tsv` that follow the place of a pair.
 pub const COLUMNS: [&str; 8] =
     ["probability", "log_odds", "effect", "error", "zscore", "partial_correlation", "n_cells", "peak"];
+
+/// Reads a table that [`Evidence::write`] wrote: pairs by falling probability, which is their score, with its z-score and the
+/// cells that have both; no p-values.
+///
+/// # Errors
+/// [`crate::Error::Input`] with the line of what cannot be read, or of a name that the vocabulary lacks.
+pub fn read(path: &Path, v: &Vocabulary) -> Result<Vec<LinkStat>> {
+    let at =
+        PairColumns { score: PLACE, zscore: PLACE + 4, pvalue: None, qvalue: None, cells: PLACE + 6, peak: PLACE + 7 };
+    read_pairs(path, v, &[&LINK_COLUMNS[..PLACE], &COLUMNS].concat(), true, &at)
+}
 
 /// Evidence in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::near::hint;
 use crate::data::anndata::{Column, H5Context, open_hdf5, plausible, text_of};
 use crate::data::region::parse_region;
+use crate::discover::evidence;
 use crate::discover::maps::{LinkStat, TypeMap};
+use crate::discover::tf::EVIDENCE;
 use crate::discover::{Discovery, LinkFile, Pair};
 use crate::error::{Error, Result};
 use crate::graph::{Gene, Peak, Vocabulary};
@@ -139,6 +141,29 @@ impl Found {
     pub fn links(&self, map: usize) -> Result<Vec<LinkStat>> {
         let file = self.maps().nth(map).ok_or_else(|| Error::Internal(format!("map {map} of a discovery")))?;
         TypeMap::read_links(&self.dir.join(&file.file), &self.vocabulary)
+    }
+
+    /// The evidence, by falling probability, which is the score; `None` where the discovery has none.
+    ///
+    /// # Errors
+    /// A table that is missing or damaged.
+    pub fn evidence(&self) -> Result<Option<Vec<LinkStat>>> {
+        let file = self.made.evidence.as_ref().map(|e| self.dir.join(&e.file));
+        file.map(|file| evidence::read(&file, &self.vocabulary)).transpose()
+    }
+
+    /// Links of a cell type, of all cells (`None`), or the evidence, under the name [`EVIDENCE`].
+    ///
+    /// # Errors
+    /// As [`Found::map`] and [`Found::links`].
+    pub fn links_of(&self, name: Option<&str>) -> Result<Vec<LinkStat>> {
+        if name == Some(EVIDENCE)
+            && !names(&self.made).iter().any(|n| n == EVIDENCE)
+            && let Some(pairs) = self.evidence()?
+        {
+            return Ok(pairs);
+        }
+        self.links(self.map(name)?)
     }
 
     /// Number of a gene by its name.

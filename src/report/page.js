@@ -209,7 +209,9 @@
     ["cells", "cells"], ["cell type", "map"]];
 
   // The table of links.
-  const state = { key: "score", down: true, text: "", map: -1, page: 0 };
+  // At first those of the evidence, where there are any.
+  const trusted = D.maps.findIndex((m) => m.unit !== undefined);
+  const state = { key: "score", down: true, text: "", map: trusted, page: 0 };
   const PAGE = 50;
   let shown = [];
   function select() {
@@ -259,6 +261,7 @@
     D.maps.forEach((_, i) => select.appendChild(el("option", mapName(i), { value: i })));
   }
   options(at("links-map"), "every map");
+  at("links-map").value = String(trusted);
   const filter = at("links-filter");
   let timer;
   filter.addEventListener("input", () => {
@@ -282,7 +285,7 @@
       tr.append(first, el("td", brief(value)), bar);
       return tr;
     });
-    at(id).replaceChildren(table([[name], ["attention a cell"], [""]], trs, {}));
+    at(id).replaceChildren(table([[name], [D.maps[Number(pick.value)].unit || "attention a cell"], [""]], trs, {}));
   }
   function drawTops() {
     const m = D.maps[Number(pick.value)];
@@ -329,7 +332,7 @@
     const mine = [];
     for (let k = 0; k < n; k++) if (L.gene[k] === i) mine.push(k);
     const counts = D.maps.map((_, k) => mine.filter((l) => map[l] === k).length);
-    geneMap = m !== undefined && counts[m] ? m : counts[0] ? 0 : Math.max(0, counts.findIndex((c) => c > 0));
+    geneMap = m !== undefined && counts[m] ? m : counts[trusted] ? trusted : counts[0] ? 0 : Math.max(0, counts.findIndex((c) => c > 0));
     at("gene-title").textContent = genes.name[i];
     chips.replaceChildren();
     counts.forEach((c, k) => {

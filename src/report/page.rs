@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Found, Pca};
 use crate::discover::maps::LinkStat;
 use crate::discover::null::Null;
-use crate::discover::tf::TfComparison;
+use crate::discover::tf::{EVIDENCE, TfComparison};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
 use crate::graph::{DataSet, SampleSet};
@@ -382,7 +382,7 @@ fn largest(values: &[f64], n: usize) -> Vec<usize> {
 /// Everything of the discovery that the page's script reads; and the number of links.
 fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> {
     let v = &found.vocabulary;
-    let per_map = per_map.min(MOST_LINKS * 2 / 3 / found.maps().count().max(1));
+    let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().count() + 1));
     let mut all: Vec<LinkStat> = Vec::new();
     let mut maps = Vec::new();
     for (i, file) in found.maps().enumerate() {
@@ -400,6 +400,21 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
             "name": file.cell_type, "cells": file.cells, "links": file.links, "from": all.len(), "kept": kept.len(),
             "genes": tops(&found.gene_tracks[i], &|g| v.genes[g].name.clone()),
             "peaks": tops(&found.peak_tracks[i], &|p| found.peak_name(p as u32)),
+        }));
+        all.extend(kept);
+    }
+    // The evidence as one more map: probabilities for scores.
+    if let (Some(summary), Some(pairs)) = (&found.made.evidence, found.evidence()?) {
+        let kept = chosen(&pairs, per_map, per_map / 2, v.genes.len());
+        let tops = |of: fn(&LinkStat) -> u32, n: usize, name: &dyn Fn(usize) -> String| -> Vec<Value> {
+            let mut sums = vec![0.0; n];
+            pairs.iter().for_each(|l| sums[of(l) as usize] += l.score);
+            largest(&sums, TOP).into_iter().map(|k| json!([name(k), (sums[k] * 1e3).round() / 1e3])).collect()
+        };
+        maps.push(json!({
+            "name": EVIDENCE, "unit": "links expected", "cells": found.made.cells, "links": summary.pairs, "from": all.len(), "kept": kept.len(),
+            "genes": tops(|l| l.gene, v.genes.len(), &|g| v.genes[g].name.clone()),
+            "peaks": tops(|l| l.peak, v.peaks.len(), &|p| found.peak_name(p as u32)),
         }));
         all.extend(kept);
     }
@@ -540,7 +555,8 @@ fn found_sections(out: &mut String, found: &Found, links: usize) -> Result<()> {
     let all: u64 = found.maps().map(|f| f.links).sum();
     let body = note(&format!(
         "{} of the {} links of all maps: the best of each, and some of genes that would have none. The full tables are \
-         links.tsv and links/ in {}. Score is the attention summed over the cells.",
+         links.tsv and links/ in {}. Score is the attention summed over the cells; under \u{201c}evidence\u{201d}, whose pairs are \
+         in evidence.tsv, the probability of a link.",
         thousands(links as u64),
         thousands(all),
         found.dir.display()
