@@ -242,6 +242,11 @@ impl ArcsArgs {
         out.check()?;
         let found = Found::open(&self.discovery)?;
         let all = found.links_of(self.cell_type.as_deref())?;
+        let score = if found.is_evidence(self.cell_type.as_deref()) {
+            "probability of a link"
+        } else {
+            "attention summed over cells"
+        };
         let gene = found.gene(&self.gene)?;
         let v = &found.vocabulary;
         let g = &v.genes[gene as usize];
@@ -270,6 +275,7 @@ impl ArcsArgs {
             of: links.len(),
             links: links.iter().filter(inside).take(self.top as usize).copied().collect(),
             cell_type: self.cell_type.clone().unwrap_or_else(|| "all cells".into()),
+            score: score.into(),
             around: self.around.map(i64::from),
         }))
     }

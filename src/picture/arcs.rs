@@ -33,6 +33,8 @@ pub struct Arcs {
     pub of: usize,
     /// Whose links they are.
     pub cell_type: String,
+    /// What their score is, in words.
+    pub score: String,
     /// Bases either side of the TSS to show; `None`: as many as the links need.
     pub around: Option<i64>,
 }
@@ -59,7 +61,7 @@ pub fn arcs(a: &Arcs) -> Scene {
         (n, of) if n == of => format!("{} links", thousands(n as u64)),
         (n, of) => format!("{} of {} links", thousands(n as u64), thousands(of as u64)),
     };
-    s.heading(16.0, &format!("{} – {}", a.gene, a.cell_type), &format!("{count}, by attention summed over cells"));
+    s.heading(16.0, &format!("{} – {}", a.gene, a.cell_type), &format!("{count}, by {}", a.score));
     let ends = || shown.iter().flat_map(|l| [l.start, l.end]).chain([a.tss]);
     let (lo, hi) = match a.around {
         Some(w) => (a.tss - w, a.tss + w),

@@ -152,16 +152,18 @@ impl Found {
         file.map(|file| evidence::read(&file, &self.vocabulary)).transpose()
     }
 
-    /// Links of a cell type, of all cells (`None`), or the evidence, under the name [`EVIDENCE`].
+    /// Does this name mean the evidence? It is [`EVIDENCE`], where no cell type is called so.
+    pub fn is_evidence(&self, name: Option<&str>) -> bool {
+        name == Some(EVIDENCE) && self.made.evidence.is_some() && !names(&self.made).iter().any(|n| n == EVIDENCE)
+    }
+
+    /// Links of a cell type, of all cells (`None`), or the evidence: [`Found::is_evidence`].
     ///
     /// # Errors
     /// As [`Found::map`] and [`Found::links`].
     pub fn links_of(&self, name: Option<&str>) -> Result<Vec<LinkStat>> {
-        if name == Some(EVIDENCE)
-            && !names(&self.made).iter().any(|n| n == EVIDENCE)
-            && let Some(pairs) = self.evidence()?
-        {
-            return Ok(pairs);
+        if self.is_evidence(name) {
+            return Ok(self.evidence()?.unwrap_or_default());
         }
         self.links(self.map(name)?)
     }
