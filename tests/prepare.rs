@@ -420,7 +420,7 @@ fn hard_negatives_in_proportion() {
 fn without_labels_there_are_positives_and_a_word() {
     let dir = tempfile::tempdir().unwrap();
     let (rna, atac) = Toy::new().write(dir.path());
-    hdf5::File::append(&rna).unwrap().group("obs").unwrap().unlink("cell_type").unwrap();
+    common::toy::append(&rna).group("obs").unwrap().unlink("cell_type").unwrap();
     let said = std::sync::Mutex::new(Vec::new());
     let hooks = Hooks { say: &|line| said.lock().unwrap().push(line.to_string()), ..Hooks::default() };
     let out = dir.path().join("data");

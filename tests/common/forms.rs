@@ -104,7 +104,7 @@ fn coded(values: &[String]) -> (Vec<i8>, Vec<String>) {
 
 /// As anndata before 0.7: compound frames, categories in `uns`.
 fn legacy(path: &Path, toy: &Toy, rna: bool) {
-    let file = File::create(path).unwrap();
+    let file = create(path);
     let uns = file.create_group("uns").unwrap();
     let (codes, types) = coded(&toy.types);
     let cells: Vec<LegacyCell> = toy
@@ -207,7 +207,7 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
     // X is something else; the values lie in `raw` with all genes, and in a layer.
     let (rna, atac) = (at("raw").join("rna.h5ad"), dir.join("raw/atac.h5ad"));
     for (path, rna) in [(&rna, true), (&atac, false)] {
-        let file = File::create(path).unwrap();
+        let file = create(path);
         frame(&file, "obs", &toy.barcodes, &[("cell_type", &toy.types)]);
         let dense = if rna { &toy.rna } else { &toy.atac };
         let narrow = |m: &[Vec<f32>]| m.iter().map(|r| vec![r[0] + 0.5, 1.5]).collect::<Vec<_>>();
@@ -234,7 +234,7 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
 
     // Cell types only among the columns of all cells, which stand in another order.
     let path = at("h5mu").join("both.h5mu");
-    let file = File::create(&path).unwrap();
+    let file = create(&path);
     let modalities = file.create_group("mod").unwrap();
     for (name, names, dense) in [("rna", &toy.genes, &toy.rna), ("atac", &toy.peaks, &toy.atac)] {
         let one = modalities.create_group(name).unwrap();
@@ -252,7 +252,7 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
 
     // Both modalities in one matrix, their features alternating at first.
     let path = at("merged").join("both.h5ad");
-    let file = File::create(&path).unwrap();
+    let file = create(&path);
     let (g, p) = (toy.genes.len(), toy.peaks.len());
     let order: Vec<usize> = (0..g).flat_map(|i| [i, g + i]).chain(2 * g..g + p).collect();
     let names = [toy.genes.clone(), toy.peaks.clone()].concat();
@@ -268,7 +268,7 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
     out.push(Case { typed: true, placed: true, ..case("one h5ad of both", path.clone(), path, Form::AnnData) });
 
     let path = at("tenx").join("filtered_feature_bc_matrix.h5");
-    let file = File::create(&path).unwrap();
+    let file = create(&path);
     let matrix = file.create_group("matrix").unwrap();
     fixed(&matrix, "barcodes", &toy.barcodes);
     compressed(&matrix, &csr(&both(toy)));
@@ -291,7 +291,7 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
     // Before Cell Ranger 3: a group a genome.
     let (rna, atac) = (at("old10x").join("rna.h5"), dir.join("old10x/atac.h5"));
     for (path, names, dense) in [(&rna, &toy.genes, &toy.rna), (&atac, &toy.peaks, &toy.atac)] {
-        let file = File::create(path).unwrap();
+        let file = create(path);
         for genome in ["GRCh38", "mm10"] {
             let group = file.create_group(genome).unwrap();
             fixed(&group, "barcodes", &toy.barcodes);
@@ -330,4 +330,9 @@ pub fn all(dir: &Path, toy: &Toy) -> Vec<Case> {
     }
     out.push(case("Matrix Market before 3", rna, atac, Form::MatrixMarket));
     out
+}
+
+/// Makes a file without a lock, as [`super::toy::append`].
+fn create(path: &Path) -> File {
+    File::with_options().with_fapl(|p| p.file_locking(false)).create(path).unwrap()
 }

@@ -113,7 +113,7 @@ pub fn write(path: &Path, obs: &Frame, var: &Frame, dense: &[Vec<f32>], store: S
     if matches!(store, Store::Csr | Store::Dense) {
         return;
     }
-    let file = hdf5::File::append(path).unwrap();
+    let file = append(path);
     let x = file.create_group("X").unwrap();
     let shape = [dense.len() as i64, cols as i64];
     let by_column: Vec<Vec<f32>> = (0..cols).map(|c| dense.iter().map(|r| r[c]).collect()).collect();
@@ -165,7 +165,12 @@ pub fn write(path: &Path, obs: &Frame, var: &Frame, dense: &[Vec<f32>], store: S
 
 /// Replaces the data set at `X` by one of another type, dense.
 pub fn replace_dense<T: hdf5::H5Type>(path: &Path, rows: usize, cols: usize, values: &[T]) {
-    let file = hdf5::File::append(path).unwrap();
+    let file = append(path);
     file.unlink("X").unwrap();
     file.new_dataset::<T>().shape((rows, cols)).create("X").unwrap().write_raw(values).unwrap();
+}
+
+/// Opens a file to write, without a lock: a child process that another thread starts meanwhile would keep it.
+pub fn append(path: &Path) -> hdf5::File {
+    hdf5::File::with_options().with_fapl(|p| p.file_locking(false)).open_as(path, hdf5::OpenMode::Append).unwrap()
 }
