@@ -833,24 +833,35 @@ fn the_program_on_a_device() {
     let small =
         ["--recipe", "large-batch", "--hidden", "16", "--embedding-dim", "12", "--batch-size", "16", "--epochs", "1"];
     ok(&run(&[&["train", "--data", "data", "--out", "run", "--device", "cuda"], &small[..]].concat()));
-    let on = |device: &str| {
-        let file = |name: &str| format!("{name}-{}.h5ad", device.replace(':', ""));
-        let e = ok(&run(&["evaluate", "--run", "run", "--device", device]));
-        ok(&run(&["embed", "--run", "run", "--device", device, "--out", &file("z")]));
-        ok(&run(&["translate", "--run", "run", "--device", device, "--out", &file("t")]));
-        let links = ok(&run(&["discover", "--run", "run", "--device", device, "--out", &file("links")]));
-        (e["matching"].clone(), e["translation"].clone(), links["pairs"].clone())
-    };
-    let (cpu, gpu) = (on("cpu"), on("cuda:0"));
-    assert_eq!(cpu.0["model"]["accuracy"], gpu.0["model"]["accuracy"]);
-    assert_eq!(cpu.1["model"]["mae"], gpu.1["model"]["mae"]);
-    assert_eq!(cpu.2, gpu.2);
-    let read = |name: &str, what: &str| {
-        hdf5::File::open(d.join(name)).unwrap().dataset(what).unwrap().read_raw::<f32>().unwrap()
-    };
-    assert_eq!(read("t-cpu.h5ad", "layers/count/data"), read("t-cuda0.h5ad", "layers/count/data"));
-    let z = |name: &str| f64s(&read(name, "obsm/X_sccrossrec"));
-    assert!(error(&z("z-cuda0.h5ad"), &z("z-cpu.h5ad")) < 1e-5);
+    // The default recipe, as well: its cis term predicts on both.
+    ok(&run(&[&["train", "--data", "data", "--out", "cis", "--device", "cuda"], &small[2..]].concat()));
+    for trained in ["run", "cis"] {
+        let on = |device: &str| {
+            let file = |name: &str| format!("{name}-{trained}-{}.h5ad", device.replace(':', ""));
+            let e = ok(&run(&["evaluate", "--run", trained, "--device", device]));
+            ok(&run(&["embed", "--run", trained, "--device", device, "--out", &file("z")]));
+            ok(&run(&["translate", "--run", trained, "--device", device, "--out", &file("t")]));
+            let links = ok(&run(&["discover", "--run", trained, "--device", device, "--out", &file("links")]));
+            (e, links["pairs"].clone())
+        };
+        let (cpu, gpu) = (on("cpu"), on("cuda:0"));
+        for of in ["matching", "translation"] {
+            let measure = if of == "matching" { "accuracy" } else { "mae" };
+            assert_eq!(cpu.0[of]["model"][measure], gpu.0[of]["model"][measure], "{trained}");
+        }
+        let detected = |e: &serde_json::Value| e["detection"]["cis_and_depth"]["log_loss"].as_f64();
+        let (a, b) = (detected(&cpu.0), detected(&gpu.0));
+        assert!(a.is_some() == (trained == "cis") && a.zip(b).is_none_or(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+        assert_eq!(cpu.1, gpu.1);
+        let read = |name: &str, device: &str, what: &str| {
+            let file = hdf5::File::open(d.join(format!("{name}-{trained}-{device}.h5ad"))).unwrap();
+            f64s(&file.dataset(what).unwrap().read_raw::<f32>().unwrap())
+        };
+        let layer = if trained == "cis" { "layers/probability/data" } else { "layers/count/data" };
+        for (file, what) in [("t", layer), ("z", "obsm/X_sccrossrec")] {
+            assert!(error(&read(file, "cuda0", what), &read(file, "cpu", what)) < 1e-5, "{trained}: {what}");
+        }
+    }
     // Only a device multiplies in bf16.
     let bf16 = [&["train", "--data", "data", "--precision", "bf16", "--out", "b"], &small[..]].concat();
     let out = run(&[&bf16[..], &["--device", "cpu"]].concat());
