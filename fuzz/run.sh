@@ -11,7 +11,9 @@ RUSTC_WRAPPER=$PWD/rustc.sh
 CARGO_TARGET_DIR=${SCCROSSREC_FUZZ_TARGET:-$PWD/target}
 export RUSTC_WRAPPER CARGO_TARGET_DIR
 cargo build --quiet --release
-SCCROSSREC_CORPUS=corpus "$CARGO_TARGET_DIR/release/parsers" -runs=0 >/dev/null 2>&1 || [ -d corpus ]
+mkdir -p artifacts
+SCCROSSREC_CORPUS=corpus "$CARGO_TARGET_DIR/release/parsers" -artifact_prefix=artifacts/ -runs=0 >/dev/null 2>&1 ||
+    [ -d corpus ]
 [ $# -gt 0 ] || set -- $(cd corpus && echo *)
 failed=0
 for parser; do
