@@ -17,7 +17,7 @@
 // edge and 32 positives. Chains of dependent loads (edge, peak, row, columns) are walked by 32 lanes at once and handed
 // round by shuffles. No kernel has products for tensor cores.
 #include "common/abi.h"
-#include "common/tile.h"  // sigmoid, warp_sum, block_sum
+#include "common/tile.h"  // sigmoid, find, warp_sum, block_sum
 
 namespace {
 
@@ -42,20 +42,6 @@ __device__ __forceinline__ bool has_columns(const CisArgs& a, uint32_t row) {
   return a.columns.row_ptr[row] < a.columns.row_ptr[row + 1];
 }
 
-// Number of the positive that is `sample`, or SCX_NONE.
-__device__ __forceinline__ uint32_t find(const uint32_t* list, uint32_t n, uint32_t x) {
-  uint32_t from = 0, to = n;
-  while (from < to) {
-    const uint32_t middle = (from + to) / 2;
-    if (list[middle] < x) {
-      from = middle + 1;
-    } else {
-      to = middle;
-    }
-  }
-  return from < n && list[from] == x ? from : SCX_NONE;
-}
-
 // 32 edges of a gene, one a lane: those whose peak the batch has.
 struct GeneEdge {
   uint32_t edge, row;  // row: SCX_NONE where there is none
@@ -72,7 +58,7 @@ struct GeneEdge {
 SCX_KERNEL(cis_place, CisArgs, kThreads, 0, kThreads, 1) {
   const uint32_t peak = blockIdx.x * kThreads + threadIdx.x;
   if (peak >= a.graph.peaks) return;
-  const uint32_t row = find(a.peaks.row, *a.peaks.n_rows, peak);
+  const uint32_t row = find(a.peaks.row, *a.peaks.n_rows, peak, SCX_NONE);
   a.place[peak] = row != SCX_NONE && has_columns(a, row) ? row : SCX_NONE;
 }
 
@@ -163,17 +149,8 @@ SCX_KERNEL(cis_sums, CisArgs, kThreads, 0, 1, 1) {
   const uint32_t sample = a.columns.positive[positive];
   const auto chrom = [&](uint32_t entry) { return a.peak_chrom[a.peaks.row[a.peaks.local[entry]]]; };
   // Entries are sorted by chromosome: the first that is not below.
-  const auto bound = [&](uint32_t below) {
-    uint32_t from = a.peaks.indptr[sample], to = a.peaks.indptr[sample + 1];
-    while (from < to) {
-      const uint32_t middle = (from + to) / 2;
-      if (chrom(middle) < below) {
-        from = middle + 1;
-      } else {
-        to = middle;
-      }
-    }
-    return from;
+  const auto bound = [&](uint32_t least) {
+    return first_not(a.peaks.indptr[sample], a.peaks.indptr[sample + 1], [&](uint32_t e) { return chrom(e) < least; });
   };
   const uint32_t first = bound(chromosome), last = bound(chromosome + 1);
   float* const to = a.sums + (size_t(positive) * a.graph.chromosomes + chromosome) * a.hidden;
@@ -303,7 +280,7 @@ SCX_KERNEL(cis_covariates_backward, CisArgs, kThreads, 0, kThreads, 1) {
   const uint32_t at = blockIdx.x * kThreads + threadIdx.x;
   if (a.components == 0 || at / a.components >= *a.genes.n_samples) return;
   const uint32_t sample = at / a.components, column = at % a.components;
-  const uint32_t positive = find(a.columns.positive, *a.columns.n_positives, sample);
+  const uint32_t positive = find(a.columns.positive, *a.columns.n_positives, sample, SCX_NONE);
   a.d_cell[at] = positive == SCX_NONE ? 0.0f : a.d_x[size_t(positive) * (a.components + 2) + column];
 }
 
@@ -413,7 +390,7 @@ SCX_KERNEL(cis_backward_genes, CisArgs, kThreads, 0, kWarps, 1) {
   const float* keys = nullptr;
   if (any && whole) {
     const uint32_t chromosome = a.gene_chrom[gene], from = a.graph.whole_ptr[chromosome];
-    if (find(a.graph.whole + from, a.graph.whole_ptr[chromosome + 1] - from, gene) != SCX_NONE) {
+    if (find(a.graph.whole + from, a.graph.whole_ptr[chromosome + 1] - from, gene, SCX_NONE) != SCX_NONE) {
       keys = a.sums + size_t(chromosome) * a.hidden;
     }
   }

@@ -9,7 +9,7 @@
 // What bounds it: latency. With n positives, products of n x n x H: 0.1 GFLOP at 512. They are done in f32 from shared
 // tiles, 32 of the inner dimension at a time, four sums a thread. Columns of the logits are read from L2.
 #include "common/abi.h"
-#include "common/tile.h"  // block_sum
+#include "common/tile.h"  // find, block_sum
 
 namespace {
 
@@ -131,16 +131,7 @@ SCX_KERNEL(contrast_backward, ContrastArgs, kThreads, 0, kTile, kTile) {
   const bool rna = blockIdx.z == 0;
   if (first >= samples || h0 >= a.hidden) return;
   if (threadIdx.x < kTile) {
-    uint32_t from = 0, to = n;
-    while (from < to) {
-      const uint32_t middle = (from + to) / 2;
-      if (a.positive[middle] < first + threadIdx.x) {
-        from = middle + 1;
-      } else {
-        to = middle;
-      }
-    }
-    own[threadIdx.x] = from < n && a.positive[from] == first + threadIdx.x ? from : SCX_NONE;
+    own[threadIdx.x] = find(a.positive, n, first + threadIdx.x, SCX_NONE);
   }
   __syncthreads();
   float sum[kOwn] = {};

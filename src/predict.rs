@@ -188,7 +188,8 @@ pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Op
 pub(crate) fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
     data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
-    let kept = 12 * data.n_cells() as u64 * width as u64 / 2;
+    // Both halves of all, and one of them once more while it is written.
+    let kept = 4 * data.n_cells() as u64 * (width + width / 2) as u64;
     check_memory("an embedding", runner.model(), data, options.batch_size, kept)?;
     let mut z = Vec::with_capacity(data.n_cells() * width);
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
-use sccrossrec::discover::evidence::{Adjusted, Evidence, tempered};
+use sccrossrec::discover::evidence::{Adjusted, Evidence, PairEvidence, tempered};
 use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
 use sccrossrec::graph::{Cell, DataSet, Gene, Hooks, Peak, PrepareConfig, Values, Vocabulary, prepare};
 use sccrossrec::rng::Rng;
@@ -285,6 +285,19 @@ fn rare_pairs_of_real_cells_are_no_links() {
     let likely = |e: &Evidence| e.pairs.iter().filter(|p| p.log_odds > 0.0).count();
     println!("likely: {} of {} pairs, shuffled {}", likely(&own), own.pairs.len(), likely(&shuffled));
     println!("{:?}\n{:?}", own.mixture, shuffled.mixture);
+    // The figures of the README.
+    let near = |pairs: &[PairEvidence]| {
+        let within = |p: &&PairEvidence| {
+            let (gene, peak) = (&v.genes[p.gene as usize], &v.peaks[p.peak as usize]);
+            gene.tss.is_some_and(|t| (t - (peak.start + peak.end) / 2).abs() <= 5000)
+        };
+        100.0 * pairs.iter().filter(within).count() as f64 / pairs.len() as f64
+    };
+    let sure = &own.pairs[..likely(&own)];
+    let mut cells: Vec<u32> = sure.iter().map(|p| p.cells).collect();
+    cells.sort_unstable();
+    println!("cells with both, of those: median {}, least {}", cells[cells.len() / 2], cells[0]);
+    println!("within 5 kb of the TSS: {:.0} % of those, {:.0} % of all", near(sure), near(&own.pairs));
     assert!(likely(&shuffled) <= shuffled.pairs.len() / 2_000, "{} of shuffled cells", likely(&shuffled));
     assert!(likely(&own) > 20, "{}", likely(&own));
     let few = own.pairs.iter().take(likely(&own)).filter(|p| p.cells < 5).count();

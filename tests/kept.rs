@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{all, files, long, ok, program, refused, run, text};
+use program::{Mounted, all, files, long, ok, program, refused, run, text};
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::{DataSet, Io};
 use sccrossrec::train;
@@ -358,24 +358,6 @@ fn what_does_not_fit_is_refused() {
         assert!(!d.join(out).exists());
     }
     refused(&limited(&small, "much"), &["--memory-limit", "24G"]);
-}
-
-/// A file system of this size, unmounted when this goes; `None` where the test may not mount.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(at: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).stderr(Stdio::null());
-        mount.status().is_ok_and(|s| s.success()).then(|| Mounted(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 /// Shards that do not fit on the disk: said before any is written; on one that fills up in the midst of it nothing is left.

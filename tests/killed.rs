@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{all, files, ok, program, refused, run, text};
+use program::{Mounted, all, files, ok, program, refused, run, text};
 use sccrossrec::graph::DataSet;
 use sccrossrec::rng::Rng;
 use sccrossrec::train::checkpoint::Checkpoint;
@@ -455,24 +455,6 @@ fn no_room_is_an_error() {
 
 fn outputs(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     if path.is_dir() { files(path) } else { BTreeMap::from([(PathBuf::new(), std::fs::read(path).unwrap())]) }
-}
-
-/// A mounted file system of this size, unmounted when this goes; `None` where the test may not mount.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(at: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).stderr(Stdio::null());
-        mount.status().is_ok_and(|s| s.success()).then(|| Mounted(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 /// A disk that is full when a checkpoint is due: the last one stays whole, and with room again the run goes on.

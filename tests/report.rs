@@ -235,6 +235,13 @@ fn what_is_missing_is_said() {
     std::fs::write(found.join("peaks.tsv"), &peaks[..peaks.len() / 2]).unwrap();
     let said = refused(&["report", text(&found), "--out", text(&place("x.html"))]);
     assert!(said.contains("peaks.tsv: line") && said.contains("run `discover` again"), "{said}");
+    // A record that names a table elsewhere.
+    let record = found.join("discover.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
+    json["evidence"]["file"] = text(&made().found.join("evidence.tsv")).into();
+    std::fs::write(&record, json.to_string()).unwrap();
+    let said = refused(&["report", text(&found), "--out", text(&place("x.html"))]);
+    assert!(said.contains("evidence.tsv, which is not inside of its folder"), "{said}");
 }
 
 #[test]

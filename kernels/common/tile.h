@@ -17,6 +17,26 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 
 __device__ __forceinline__ uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
+// The first number of from ... to that is not `below`, which all before it are, and none behind; `to` where all are.
+template <class Below>
+__device__ __forceinline__ uint32_t first_not(uint32_t from, uint32_t to, Below below) {
+  while (from < to) {
+    const uint32_t middle = (from + to) / 2;
+    if (below(middle)) {
+      from = middle + 1;
+    } else {
+      to = middle;
+    }
+  }
+  return from;
+}
+
+// Place of x in an ascending list of n numbers, or `none`.
+__device__ __forceinline__ uint32_t find(const uint32_t* list, uint32_t n, uint32_t x, uint32_t none) {
+  const uint32_t at = first_not(0, n, [&](uint32_t i) { return list[i] < x; });
+  return at < n && list[at] == x ? at : none;
+}
+
 // The sum of every lane's x, in a fixed order, in every lane. The whole warp calls it.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll

@@ -148,17 +148,27 @@ pub struct LinkFile {
 impl Discovery {
     /// Refuses a record (the file `at`) of files outside of its folder: it may come from elsewhere, or be damaged.
     pub(crate) fn check_files(&self, at: &Path) -> Result<()> {
-        let maps = std::iter::once(&self.all).chain(&self.cell_types).map(|f| Path::new(&f.file));
-        for file in maps.chain([Path::new(&self.attention)]) {
-            if !file.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
-                return Err(Error::input(
-                    at,
-                    format!("names the file {}, which is not inside of its folder", file.display()),
-                    "run `discover` again",
-                ));
-            }
+        let named = self.files();
+        match std::iter::once(&self.attention).chain(&named).find(|f| !is_inside(f)) {
+            None => Ok(()),
+            Some(file) => Err(Error::input(
+                at,
+                format!("names the file {}, which is not inside of its folder", file.display()),
+                "run `discover` again",
+            )),
         }
-        Ok(())
+    }
+
+    /// What was made beside the attention, in the folder.
+    fn files(&self) -> HashSet<PathBuf> {
+        let tables = self.cell_types.iter().chain([&self.all]).map(|t| t.file.clone());
+        let exports = self.exports.iter().map(|e| e.file.clone());
+        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
+        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
+        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| self.tf.is_some());
+        let recovery = self.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
+        let evidence = self.evidence.iter().map(|e| e.file.clone());
+        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
     }
 }
 
@@ -278,22 +288,16 @@ fn earlier(out: &Path) -> Option<Discovery> {
     serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
 }
 
+/// Does this name, as seen from a folder, stay inside of it?
+fn is_inside(file: &Path) -> bool {
+    file.components().all(|c| matches!(c, std::path::Component::Normal(_)))
+}
+
 /// Removes the files of an earlier discovery that this one did not make: beside the new ones they would pass for results
 /// of the same model. Only what its record names goes, and nothing outside the folder.
 fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Result<()> {
-    fn files(d: &Discovery) -> HashSet<PathBuf> {
-        let tables = d.cell_types.iter().chain([&d.all]).map(|t| t.file.clone());
-        let exports = d.exports.iter().map(|e| e.file.clone());
-        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
-        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
-        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| d.tf.is_some());
-        let recovery = d.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
-        let evidence = d.evidence.iter().map(|e| e.file.clone());
-        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
-    }
-    let inside = |f: &Path| f.components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    let kept = files(new);
-    for file in files(old).into_iter().filter(|f| !kept.contains(f) && inside(f)) {
+    let kept = new.files();
+    for file in old.files().into_iter().filter(|f| !kept.contains(f) && is_inside(f)) {
         let path = out.join(&file);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, "remove", e)),

@@ -385,36 +385,35 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
     let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().count() + 1));
     let mut all: Vec<LinkStat> = Vec::new();
     let mut maps = Vec::new();
+    let tops = |values: &[f64], per: f64, name: &dyn Fn(usize) -> String| -> Vec<Value> {
+        let rounded = |x: f64| (x / per * 1e6).round() / 1e6;
+        largest(values, TOP).into_iter().map(|k| json!([name(k), rounded(values[k])])).collect()
+    };
+    let (gene_name, peak_name) = (|g: usize| v.genes[g].name.clone(), |p: usize| found.peak_name(p as u32));
     for (i, file) in found.maps().enumerate() {
         crate::interrupt::check("nothing was written")?;
         let more = if i == 0 { (per_map / 2).max((10 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
         let kept = chosen(&found.links(i)?, per_map, more, v.genes.len());
         let cells = file.cells.max(1) as f64;
-        let tops = |values: &[f64], name: &dyn Fn(usize) -> String| -> Vec<Value> {
-            largest(values, TOP)
-                .into_iter()
-                .map(|k| json!([name(k), (values[k] / cells * 1e6).round() / 1e6]))
-                .collect()
-        };
         maps.push(json!({
             "name": file.cell_type, "cells": file.cells, "links": file.links, "from": all.len(), "kept": kept.len(),
-            "genes": tops(&found.gene_tracks[i], &|g| v.genes[g].name.clone()),
-            "peaks": tops(&found.peak_tracks[i], &|p| found.peak_name(p as u32)),
+            "genes": tops(&found.gene_tracks[i], cells, &gene_name),
+            "peaks": tops(&found.peak_tracks[i], cells, &peak_name),
         }));
         all.extend(kept);
     }
     // The evidence as one more map: probabilities for scores.
     if let (Some(summary), Some(pairs)) = (&found.made.evidence, found.evidence()?) {
         let kept = chosen(&pairs, per_map, per_map / 2, v.genes.len());
-        let tops = |of: fn(&LinkStat) -> u32, n: usize, name: &dyn Fn(usize) -> String| -> Vec<Value> {
-            let mut sums = vec![0.0; n];
-            pairs.iter().for_each(|l| sums[of(l) as usize] += l.score);
-            largest(&sums, TOP).into_iter().map(|k| json!([name(k), (sums[k] * 1e3).round() / 1e3])).collect()
-        };
+        let (mut of_genes, mut of_peaks) = (vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]);
+        for l in &pairs {
+            of_genes[l.gene as usize] += l.score;
+            of_peaks[l.peak as usize] += l.score;
+        }
         maps.push(json!({
-            "name": EVIDENCE, "unit": "links expected", "cells": found.made.cells, "links": summary.pairs, "from": all.len(), "kept": kept.len(),
-            "genes": tops(|l| l.gene, v.genes.len(), &|g| v.genes[g].name.clone()),
-            "peaks": tops(|l| l.peak, v.peaks.len(), &|p| found.peak_name(p as u32)),
+            "name": EVIDENCE, "unit": "links expected", "cells": found.made.cells, "links": summary.pairs,
+            "from": all.len(), "kept": kept.len(),
+            "genes": tops(&of_genes, 1.0, &gene_name), "peaks": tops(&of_peaks, 1.0, &peak_name),
         }));
         all.extend(kept);
     }

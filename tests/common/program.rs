@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
@@ -61,4 +61,22 @@ pub fn all(dir: &Path) -> Vec<PathBuf> {
 pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = all(dir).into_iter().filter(|p| p.is_file());
     paths.map(|p| (p.strip_prefix(dir).unwrap().to_path_buf(), std::fs::read(&p).unwrap())).collect()
+}
+
+/// A file system of this size, unmounted when this goes; `None` where the test may not mount.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    pub fn new(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).stderr(Stdio::null());
+        mount.status().is_ok_and(|s| s.success()).then(|| Mounted(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }

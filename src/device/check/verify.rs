@@ -651,6 +651,14 @@ impl<'a> View<'a> {
         Columns::new(&self.peaks, self.positives)
     }
 
+    /// `[G]` of a sample.
+    fn expression(&self, sample: usize) -> Vec<f64> {
+        let mut of_genes = vec![0.0; self.config.genes];
+        let (index, value) = self.batch.rna.row(sample);
+        index.iter().zip(value).for_each(|(&g, &v)| of_genes[g as usize] = v);
+        of_genes
+    }
+
     /// Rows `table[row] + value u`.
     fn effective(table: &[f64], u: &[f64], rows: impl Iterator<Item = (usize, f64)>) -> Vec<f64> {
         let h = u.len();
@@ -733,9 +741,7 @@ impl<'a> View<'a> {
         let mut loss = Vec::with_capacity(n * heads);
         let per = (genes * heads * self.batch.len()) as f64;
         for (i, &sample) in self.positives.iter().enumerate() {
-            let mut truth = vec![0.0; genes];
-            let (index, value) = self.batch.rna.row(sample);
-            index.iter().zip(value).for_each(|(&g, &v)| truth[g as usize] = v);
+            let truth = self.expression(sample);
             for head in 0..heads {
                 let mut counts = vec![0u32; genes];
                 for &col in &cols.col[cols.indptr[i]..cols.indptr[i + 1]] {

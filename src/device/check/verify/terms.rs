@@ -6,6 +6,7 @@ use super::{F32, Image, Matrix, Sink, View, backward, seed, widen};
 use crate::device::abi::{CIS_BINS, NONE, StepRecord};
 use crate::graph::CisGraph;
 use crate::model::{CisConfig, CisTarget};
+use crate::ops::attend::sigmoid;
 use crate::ops::cis::{Places, cis};
 use crate::ops::linear::{contrast, linear, mean_abs, pooled, weighted_sum};
 use crate::ops::matmul::product_into;
@@ -42,14 +43,14 @@ impl View<'_> {
             of(0) + of(2)
         };
         let loss = (0..n).map(own).sum::<f64>() * 0.5 / n as f64;
-        self.loss(out, "contrast_loss", loss, self.config.contrast, |r| r.contrast_loss);
+        self.loss(out, "contrast_loss", loss, self.config.contrast * loss, |r| r.contrast_loss);
     }
 
-    /// A term's loss in the record, and what it adds to the loss of the step.
-    fn loss(&self, out: &mut Sink<'_>, name: &str, loss: f64, weight: f64, of: fn(&StepRecord) -> f32) {
+    /// A term's loss in the record, and `added`, what comes to the loss of the step.
+    fn loss(&self, out: &mut Sink<'_>, name: &str, loss: f64, added: f64, of: fn(&StepRecord) -> f32) {
         let records = (self.plain::<StepRecord>(self.before, "record"), self.plain::<StepRecord>(self.after, "record"));
         let (Some(before), Some(after)) = records else { return };
-        let want = [loss, f64::from(before.loss) + weight * loss];
+        let want = [loss, f64::from(before.loss) + added];
         out.tensor(name, &widen(&[of(&after), after.loss]), &want, F32);
     }
 
@@ -69,9 +70,8 @@ impl View<'_> {
             // Of a single positive nothing is left but rounding: of numbers that are near 1.
             let got = self.get(name, want.len());
             if n == 1 {
-                let largest = got.iter().fold(0.0f64, |m, x| if x.is_nan() { *x } else { m.max(x.abs()) });
-                let wrong = largest.is_nan() || largest >= 1e-6;
-                out.exact(name, wrong.then(|| format!("{largest:.1e} of a single positive, should be 0")));
+                let wrong = got.iter().find(|x| x.is_nan() || x.abs() >= 1e-6);
+                out.exact(name, wrong.map(|x| format!("{x:.1e} of a single positive, should be 0")));
             } else {
                 out.tensor(name, &got, &want, F32);
             }
@@ -174,15 +174,12 @@ impl View<'_> {
         let share = 1.0 / self.batch.len() as f64;
         let (mut d_y, mut parts) = (Vec::new(), Vec::new());
         for (&sample, row) in self.positives.iter().zip(got.chunks_exact(genes)) {
-            let mut truth = vec![0.0; genes];
-            let (index, value) = self.batch.rna.row(sample);
-            index.iter().zip(value).for_each(|(&g, &v)| truth[g as usize] = v);
+            let truth = self.expression(sample);
             let one = |(&y, v): (&f64, f64)| match term.target {
                 CisTarget::Level => (0.5 * (y - v) * (y - v), y - v),
                 CisTarget::Detection => {
                     let t = f64::from(u8::from(v > 0.0));
-                    let p = 1.0 / (1.0 + (-y).exp());
-                    ((-y.abs()).exp().ln_1p() + y.max(0.0) - y * t, p - t)
+                    ((-y.abs()).exp().ln_1p() + y.max(0.0) - y * t, sigmoid(y) - t)
                 }
             };
             let (loss, slope): (Vec<f64>, Vec<f64>) = row.iter().zip(truth).map(one).unzip();
@@ -191,13 +188,10 @@ impl View<'_> {
         }
         out.tensor("cis_d_y", &self.get("cis_d_y", d_y.len()), &d_y, F32);
         out.tensor("cis_loss_part", &self.get("cis_loss_part", n), &parts, F32);
-        let records = (self.plain::<StepRecord>(self.before, "record"), self.plain::<StepRecord>(self.after, "record"));
-        let (Some(before), Some(after)) = records else { return };
         let edges = tape.get(edges);
         let size = edges.iter().map(|w| w.abs()).sum::<f64>() / edges.len().max(1) as f64;
         let loss: f64 = parts.iter().sum();
-        let want = [loss, f64::from(before.loss) + term.weight * loss + term.sparsity * size];
-        out.tensor("cis_loss", &widen(&[after.cis_loss, after.loss]), &want, F32);
+        self.loss(out, "cis_loss", loss, term.weight * loss + term.sparsity * size, |r| r.cis_loss);
     }
 
     pub(super) fn cis_backward(&self, out: &mut Sink<'_>) {
