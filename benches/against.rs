@@ -18,8 +18,10 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 use pairs::{Given, Side, write};
-use sccrossrec::graph::DataSet;
-use sccrossrec::model::{Dropout, Run, Want};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Run;
+use sccrossrec::model::Dropout;
+use sccrossrec::model::output::Want;
 use sccrossrec::ops::adam::{Others, RowAdam};
 use sccrossrec::train::recipe;
 use sccrossrec::{Error, Result};

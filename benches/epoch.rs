@@ -11,10 +11,13 @@ use std::time::Instant;
 use clap::Parser;
 use common::{Cell, quantile};
 use rayon::prelude::*;
-use sccrossrec::device::engine::Engine;
-use sccrossrec::device::{Device, Precision, Sizes, host, registry};
+use sccrossrec::device::{Sizes, host, registry};
+use sccrossrec::engine::Device;
+use sccrossrec::engine::Engine;
+use sccrossrec::model::Precision;
 use sccrossrec::model::{Batch, Dropout, Model};
-use sccrossrec::ops::adam::{self, AdamConfig};
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::rng::Rng;
 use serde_json::{Value, json};
 

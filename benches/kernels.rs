@@ -12,10 +12,12 @@ mod cpu;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use sccrossrec::device::registry::{self, Replacement};
-use sccrossrec::device::tape::Pass;
-use sccrossrec::device::{CudaDevice, Precision};
+use sccrossrec::device::program::Pass;
+use sccrossrec::device::registry;
+use sccrossrec::device::registry::Replacement;
+use sccrossrec::engine::CudaDevice;
 use sccrossrec::model::Dropout;
+use sccrossrec::model::Precision;
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick" || a == "--test") || common::rehearsing();

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use rayon::prelude::*;
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
-use sccrossrec::graph::{Cell, DataSet, Hooks, PrepareConfig, Sample, SampleSet, Values, prepare};
-use sccrossrec::model::{Batch, Csr};
+use sccrossrec::dataset::{Cell, DataSet, Sample, SampleSet, Values};
+use sccrossrec::model::Batch;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 
 const GENES: usize = 13_431;

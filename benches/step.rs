@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use sccrossrec::model::{Batch, Dropout, Model, Run, sample_genes};
-use sccrossrec::ops::adam::{self, AdamConfig, Others, RowAdam};
+use sccrossrec::engine::Run;
+use sccrossrec::model::{Batch, Dropout, Model, sample_genes};
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::{AdamConfig, Others, RowAdam};
 
 struct Trainer {
     model: Model<f32>,

@@ -22,10 +22,12 @@
 //!
 //! # From files to links
 //! ```
-//! use sccrossrec::data::simulate::{SimulateConfig, Simulation};
+//! use sccrossrec::simulate::{SimulateConfig, Simulation};
 //! use sccrossrec::discover::{DiscoverOptions, discover};
 //! use sccrossrec::evaluate::{Part, evaluate};
-//! use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+//! use sccrossrec::dataset::DataSet;
+//! use sccrossrec::progress::Hooks;
+//! use sccrossrec::prepare::{PrepareConfig, prepare};
 //! use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 //!
 //! # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-tour-{}", std::process::id()));
@@ -67,8 +69,10 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, Want};
-//! use sccrossrec::ops::adam::{self, AdamConfig};
+//! use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig};
+//! use sccrossrec::model::output::Want;
+//! use sccrossrec::ops::adam;
+//! use sccrossrec::ops::adam::AdamConfig;
 //!
 //! // Two genes and four peaks on two chromosomes.
 //! let features = Features::<f32> {
@@ -106,31 +110,43 @@
 #![deny(unsafe_code)]
 
 #[forbid(unsafe_code)]
+pub mod annotate;
+#[forbid(unsafe_code)]
 pub mod cli;
+#[forbid(unsafe_code)]
+pub mod csr;
 pub mod data;
+pub mod dataset;
 pub mod device;
 #[forbid(unsafe_code)]
 pub mod discover;
+pub mod engine;
 #[forbid(unsafe_code)]
 pub mod error;
 #[forbid(unsafe_code)]
 pub mod evaluate;
-pub mod graph;
+#[forbid(unsafe_code)]
+pub mod files;
 #[forbid(unsafe_code)]
 pub mod interrupt;
-#[forbid(unsafe_code)]
-pub mod matching;
 #[forbid(unsafe_code)]
 pub mod memory;
 #[forbid(unsafe_code)]
 pub mod model;
+#[forbid(unsafe_code)]
+pub mod near;
 pub mod ops;
+pub mod parity;
 #[forbid(unsafe_code)]
 pub mod picture;
 #[forbid(unsafe_code)]
 pub mod predict;
 #[forbid(unsafe_code)]
+pub mod prepare;
+#[forbid(unsafe_code)]
 pub mod profile;
+#[forbid(unsafe_code)]
+pub mod progress;
 #[forbid(unsafe_code)]
 pub mod real;
 #[forbid(unsafe_code)]
@@ -139,8 +155,14 @@ pub mod report;
 pub mod rng;
 pub mod simd;
 #[forbid(unsafe_code)]
+pub mod simulate;
+#[forbid(unsafe_code)]
+pub mod table;
+#[forbid(unsafe_code)]
 pub mod tape;
 #[forbid(unsafe_code)]
 pub mod train;
+#[forbid(unsafe_code)]
+pub mod vocabulary;
 
 pub use error::{Error, Result};

@@ -77,3 +77,8 @@ impl Real for f64 {
         None
     }
 }
+
+/// 1 / (1 + exp(−x)).
+pub(crate) fn sigmoid<T: Real>(x: T) -> T {
+    T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-x))
+}

@@ -71,6 +71,9 @@ impl Rng {
     }
 }
 
+/// Seed where none is given.
+pub const DEFAULT_SEED: u64 = 906;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,8 @@
 //!
 //! Bodies use separate multiplies and adds in a fixed order (no contraction), so every version gives the same bits.
 
+use crate::real::Real;
+
 /// Instruction sets the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -77,9 +79,6 @@ macro_rules! vectorized {
         }
     };
 }
-pub(crate) use vectorized;
-
-use crate::real::Real;
 
 vectorized! {
     /// `out += w × x`, number by number.
@@ -113,3 +112,18 @@ vectorized! {
         }
     }
 }
+
+/// Dot product in 16 fixed lanes, so that the compiler may use vectors and the order is the same everywhere.
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::of(0.0); 16];
+    let (ac, bc) = (a.chunks_exact(16), b.chunks_exact(16));
+    let tail = ac.remainder().iter().zip(bc.remainder()).fold(T::of(0.0), |t, (&x, &y)| t + x * y);
+    for (x, y) in ac.zip(bc) {
+        for l in 0..16 {
+            lanes[l] += x[l] * y[l];
+        }
+    }
+    lanes.iter().fold(tail, |t, &l| t + l)
+}
+
+pub(crate) use vectorized;

@@ -3,8 +3,8 @@
 mod common;
 
 use common::python::{python_with_anndata, run_python};
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, AnnDataWriter, Axis, Column, Frame, Streaming};
-use sccrossrec::model::Csr;
 
 fn frames() -> (Frame, Frame) {
     let obs = Frame {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, AnnDataWriter, Axis, Column, Frame};
-use sccrossrec::model::Csr;
 use serde_json::Value;
 
 fn run(dir: &Path, args: &[&str]) -> Output {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use python::{python_with_anndata, run_python};
-use sccrossrec::data::loess::loess;
+use sccrossrec::annotate::loess::loess;
 use sccrossrec::rng::Rng;
 
 fn data() -> Option<PathBuf> {

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use sccrossrec::Error;
-use sccrossrec::device::kernels::{self, TARGETS, Toolkit};
+use sccrossrec::device::kernels::Toolkit;
+use sccrossrec::device::{TARGETS, kernels};
 
 /// Kernels that may spill registers: (kernel, most bytes stored, why).
 const MAY_SPILL: &[(&str, u32, &str)] = &[];

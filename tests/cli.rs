@@ -219,7 +219,7 @@ fn published_draws_its_samples() {
     let run: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("run/run.json")).unwrap()).unwrap();
     assert_eq!(run["config"]["samples"], "published");
     assert_eq!(run["config"]["batch_size"], 1);
-    let data = sccrossrec::graph::DataSet::open(&d.join("data")).unwrap();
+    let data = sccrossrec::dataset::DataSet::open(&d.join("data")).unwrap();
     assert_eq!(data.samples("published").unwrap().recipe["split"], "sample");
     ok(d, &[&args[..], &["--out", "again"]].concat());
     // What an earlier run drew never stands in for what this one asks for.

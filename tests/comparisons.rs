@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use sccrossrec::data::anndata::{AnnData, Axis};
 use sccrossrec::data::region::parse_region;
 use sccrossrec::discover::maps::{LinkStat, Maps, TypeMap};
+use sccrossrec::discover::recovery::{BINS, bin, write_recovery};
 use sccrossrec::discover::tf::{
     MEASURES, PeakStrata, TfComparison, TfFile, TfRow, TfSummary, TfTrack, compare, write_tracks,
 };
-use sccrossrec::discover::truth::{BINS, bin, sums, write_recovery};
-use sccrossrec::discover::{ByChance, ByDistance, BySum, NEAR, PairScorer, Truth, distance, recover};
+use sccrossrec::discover::truth::sums;
+use sccrossrec::discover::{ByChance, ByDistance, BySum, NEAR, PairScorer, Truth, recover};
 use sccrossrec::evaluate::ranking;
-use sccrossrec::graph::{Gene, Peak, Vocabulary};
 use sccrossrec::rng::Rng;
+use sccrossrec::vocabulary::distance;
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 
 fn vocabulary(chromosomes: &[&str], unknown: Option<u32>, peaks: &[(u32, i64, i64)]) -> Vocabulary {
     Vocabulary {

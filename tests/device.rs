@@ -18,15 +18,22 @@ use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 use compare::{Pass, attention, check, deciding, vectors};
 use golden::{Golden, error, f64s};
 use runs::stopped_and_resumed;
+use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
-use sccrossrec::device::{CudaDevice, Device, Engine, Gpu, Precision, Sizes, abi, host, registry};
-use sccrossrec::graph::{CisGraph, DataSet, Gene, Hooks, Peak, PrepareConfig, Vocabulary, prepare};
-use sccrossrec::model::{
-    Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig, Run, Want,
-};
+use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
+use sccrossrec::engine::Run;
+use sccrossrec::engine::{CudaDevice, Device, Engine};
+use sccrossrec::model::CisGraph;
+use sccrossrec::model::Precision;
+use sccrossrec::model::output::Want;
+use sccrossrec::model::{Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig};
 use sccrossrec::ops::adam::{AdamConfig, Decay};
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
-use sccrossrec::train::{self, Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
+use sccrossrec::train;
+use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 
 /// Held by tests that share the driver; whoever counts what the driver does holds it alone.
 static DRIVER: RwLock<()> = RwLock::new(());
@@ -169,7 +176,7 @@ fn forward_equals_the_cpu() {
         assert_eq!(cpu.translation, gpu.translation);
         assert!(error(&f64s(&gpu.embedding), &f64s(&cpu.embedding)) < 1e-5);
         assert!((gpu.translation_loss - cpu.translation_loss).abs() <= 1e-5 * cpu.translation_loss);
-        let key = |o: &sccrossrec::model::Output<f32>| {
+        let key = |o: &sccrossrec::model::output::Output<f32>| {
             let order = |n| (0..n).collect::<Vec<_>>();
             let orders = (0..batch.len()).map(|b| [order(batch.rna.row(b).0.len()), order(batch.atac.row(b).0.len())]);
             attention(&Pass { output: o.clone(), grads: vec![], orders: orders.collect() })
@@ -306,7 +313,7 @@ fn awkward_sizes() {
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, WANT).unwrap();
         assert_eq!(cpu.translation, gpu.translation, "hidden {hidden}");
-        let members = |o: &sccrossrec::model::Output<f32>| {
+        let members = |o: &sccrossrec::model::output::Output<f32>| {
             let list = &o.decisions.as_ref().unwrap().attend;
             list.iter().map(|s| (s.rows.clone(), s.peak.clone(), s.kept.clone())).collect::<Vec<_>>()
         };

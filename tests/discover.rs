@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use sccrossrec::dataset::{Cell, Values};
 use sccrossrec::discover::{
     AttentionWriter, ByChance, ByCorrelation, ByDistance, BySum, Link, LinkTable, Pair, PairScorer, Truth, recover,
 };
 use sccrossrec::evaluate::ranking;
-use sccrossrec::graph::{Cell, Gene, Peak, Values, Vocabulary};
 use sccrossrec::rng::Rng;
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 
 const GENES: usize = 23;
 const PEAKS: usize = 61;

@@ -3,11 +3,15 @@
 
 use std::path::PathBuf;
 
-use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
-use sccrossrec::discover::evidence::{Adjusted, Evidence, PairEvidence, tempered};
+use sccrossrec::dataset::{Cell, DataSet, Values};
+use sccrossrec::discover::evidence::adjust::{Adjusted, tempered};
+use sccrossrec::discover::evidence::{Evidence, PairEvidence};
 use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
-use sccrossrec::graph::{Cell, DataSet, Gene, Hooks, Peak, PrepareConfig, Values, Vocabulary, prepare};
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
+use sccrossrec::simulate::{Difficulty, SimulateConfig, Simulation};
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 
 struct Data {
     v: Vocabulary,

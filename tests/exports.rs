@@ -12,8 +12,8 @@ use sccrossrec::discover::exports::{
     write_interact, write_longrange, write_maps, write_parquet,
 };
 use sccrossrec::discover::maps::{LINK_COLUMNS, LinkStat, Maps, TypeMap};
-use sccrossrec::graph::{Gene, ObsColumn, Peak, Vocabulary};
 use sccrossrec::rng::Rng;
+use sccrossrec::vocabulary::{Gene, ObsColumn, Peak, Vocabulary};
 use serde_json::{Value, json};
 
 /// Chromosomes out of order, one of them `chrUnknown`; names with tabs, blanks and quotes; peaks that overlap and touch.

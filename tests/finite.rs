@@ -8,9 +8,12 @@ mod tiny;
 
 use std::path::Path;
 
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::train::checkpoint::Checkpoint;
-use sccrossrec::train::{self, Observer, OnNan, TrainConfig};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::train;
+use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::{Observer, OnNan, TrainConfig};
 use tiny::Order;
 
 /// The cell whose expression is beyond what a product of two f32 can hold.

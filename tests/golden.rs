@@ -8,8 +8,11 @@ mod golden;
 
 use compare::{Pass, attention, check, deciding, vectors};
 use golden::{Golden, error, f64s};
-use sccrossrec::model::{Decisions, Run, Want};
-use sccrossrec::ops::adam::{self, AdamConfig};
+use sccrossrec::engine::Run;
+use sccrossrec::model::Decisions;
+use sccrossrec::model::output::Want;
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::real::Real;
 
 const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: true, decisions: true, cis: false };

@@ -20,14 +20,21 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use common::{Cells, rehearsing, shape};
 use compare::{Pass, check, deciding, vectors};
 use golden::{Golden, error, f64s};
+use sccrossrec::device::Gpu;
 use sccrossrec::device::abi::StepRecord;
-use sccrossrec::device::check::{Cases, check_ops};
-use sccrossrec::device::gpu::{Gpu, Kernels};
-use sccrossrec::device::{CudaDevice, Device, Engine, Precision, Sizes, registry};
-use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model, Output, Run, Want};
-use sccrossrec::ops::adam::{self, AdamConfig};
-use sccrossrec::ops::attend::Selection;
-use sccrossrec::train::{self, Observer, Step, TrainConfig};
+use sccrossrec::device::gpu::Kernels;
+use sccrossrec::device::{Sizes, registry};
+use sccrossrec::engine::Run;
+use sccrossrec::engine::{CudaDevice, Device, Engine};
+use sccrossrec::model::Precision;
+use sccrossrec::model::output::Selection;
+use sccrossrec::model::output::{Output, Want};
+use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model};
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::AdamConfig;
+use sccrossrec::parity::{Cases, check_ops};
+use sccrossrec::train;
+use sccrossrec::train::{Observer, Step, TrainConfig};
 
 /// The device, for one test at a time; none, and a word about it, where there is no GPU.
 struct Rig {
@@ -318,8 +325,7 @@ fn train_steps(engine: &mut Engine, model: &Model<f32>, cells: &Cells, first: us
     let mut room = Sizes::default();
     for i in 0..4 {
         let batch = make(i);
-        let most =
-            |rows: &sccrossrec::model::Csr<f32>| (0..rows.rows()).map(|r| rows.row(r).0.len()).max().unwrap_or(0);
+        let most = |rows: &sccrossrec::csr::Csr<f32>| (0..rows.rows()).map(|r| rows.row(r).0.len()).max().unwrap_or(0);
         room = room.max(&Sizes::bound(&model.config, size, most(&batch.rna), most(&batch.atac), 1).unwrap());
     }
     engine.reserve(&room, |_, _| None).unwrap();

@@ -3,21 +3,25 @@
 
 use std::sync::Arc;
 
-use sccrossrec::graph::{BINS, CisGraph, Gene, Peak, Vocabulary};
-use sccrossrec::model::{Batch, CisConfig, CisTarget, Csr, Features, Init, Model, ModelConfig, Run, Want};
-use sccrossrec::ops::attend::{AttendSpec, Selection, attend};
+use sccrossrec::csr::Csr;
+use sccrossrec::engine::Run;
+use sccrossrec::model::nodes::NodeSet;
+use sccrossrec::model::output::Selection;
+use sccrossrec::model::output::Want;
+use sccrossrec::model::{BINS, CisGraph};
+use sccrossrec::model::{Batch, CisConfig, CisTarget, Features, Init, Model, ModelConfig};
+use sccrossrec::ops::attend::{AttendSpec, attend};
 use sccrossrec::ops::cis::{Places, cis};
-use sccrossrec::ops::linear::{
-    add, concat, contrast, cross_entropy, detection, dropout, dropout_mask, level, linear, mean_abs, mse, pooled, relu,
-    weighted_sum,
-};
-use sccrossrec::ops::nodes::NodeSet;
+use sccrossrec::ops::contrast::contrast;
+use sccrossrec::ops::head::{add, concat, dropout, dropout_mask, linear, pooled, relu};
+use sccrossrec::ops::losses::{cross_entropy, detection, level, mean_abs, mse, weighted_sum};
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
 use sccrossrec::ops::rows::rows;
 use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
 use sccrossrec::rng::Rng;
 use sccrossrec::tape::{Grads, Tape, Var};
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 
 type Input = (Vec<f64>, [usize; 2]);
 

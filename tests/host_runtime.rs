@@ -11,7 +11,8 @@ use cudarc::driver::{
     PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
-use sccrossrec::device::host::{self, HostCompiler};
+use sccrossrec::device::host;
+use sccrossrec::device::host::HostCompiler;
 
 const BASIC: &str = include_str!("kernels/basic.cu");
 const TENSOR: &str = include_str!("kernels/tensor.cu");

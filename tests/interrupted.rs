@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use program::{files, long, ok, ok_words, program, text};
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
-use sccrossrec::error::Error;
-use sccrossrec::graph::{Hooks, PrepareConfig, prepare};
+use sccrossrec::Error;
 use sccrossrec::interrupt;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use tiny::Order;
 
 fn names(dir: &Path) -> Vec<PathBuf> {
@@ -249,7 +250,7 @@ fn a_second_signal_leaves_at_once() {
         assert!(took < 0.5, "{took} s after the second {signal}");
         assert_eq!(child.wait().unwrap().code(), Some(code));
         // The state before the step is whole.
-        sccrossrec::train::checkpoint::Checkpoint::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
+        sccrossrec::train::tensors::Checkpoint::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
     }
 }
 

@@ -18,8 +18,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{Mounted, all, files, long, ok, program, refused, run, text};
+use sccrossrec::dataset::{DataSet, Io};
 use sccrossrec::evaluate::{Part, evaluate};
-use sccrossrec::graph::{DataSet, Io};
 use sccrossrec::train;
 use tiny::Order;
 
@@ -255,7 +255,7 @@ fn ten_and_ten_are_twenty() {
     let straight = dir.path().join("straight");
     assert_eq!(train::train(&data, &set, &config, &straight, &mut ()).unwrap().steps, 20);
     let resumed = dir.path().join("resumed");
-    runs::stopped_and_resumed(&sccrossrec::device::Device::Cpu, &data, &config, &resumed, &[10]);
+    runs::stopped_and_resumed(&sccrossrec::engine::Device::Cpu, &data, &config, &resumed, &[10]);
     let (a, b) = (runs::contents(&straight), runs::contents(&resumed));
     let wanted = ["best.safetensors", "last.safetensors", "state.safetensors", "log 0", "log 1", "run.json"];
     assert!(wanted.iter().all(|f| a.contains_key(*f)), "{:?}", a.keys());
@@ -277,7 +277,7 @@ fn no_test_cell_is_trained_on() {
     let model = sccrossrec::model::Model::new(runs::config().model(&data), data.features(), runs::config().init(), 1);
     let model = model.unwrap();
     for (name, doctor) in [
-        ("moved", (|s| s.train.push(s.test.pop().unwrap())) as fn(&mut sccrossrec::graph::SampleSet)),
+        ("moved", (|s| s.train.push(s.test.pop().unwrap())) as fn(&mut sccrossrec::dataset::SampleSet)),
         ("negative", |s| s.samples[s.train[0] as usize].atac = s.samples[s.test[0] as usize].atac),
         ("validation", |s| s.samples[s.val[0] as usize].rna = s.samples[s.test[0] as usize].rna),
     ] {

@@ -16,9 +16,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{Mounted, all, files, ok, program, refused, run, text};
-use sccrossrec::graph::DataSet;
+use sccrossrec::dataset::DataSet;
 use sccrossrec::rng::Rng;
-use sccrossrec::train::checkpoint::Checkpoint;
+use sccrossrec::train::tensors::Checkpoint;
 use tiny::Order;
 
 fn rounds(gate: usize, long: usize) -> usize {

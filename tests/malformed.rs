@@ -8,7 +8,9 @@ use assert_cmd::Command;
 use common::toy::{Store, Toy, replace_dense};
 use hdf5::types::VarLenUnicode;
 use sccrossrec::data::anndata::{AnnData, Axis};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 
 /// Runs the program; returns the one line it ends with.
 fn refused(args: &[&str], rna: &Path, atac: &Path) -> String {

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use assert_cmd::Command;
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::matching::{Matches, Options, Partner, Query, rank};
-use sccrossrec::model::{Batch, Model, Want};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::model::output::Want;
+use sccrossrec::model::{Batch, Model};
+use sccrossrec::predict::partners::{Matches, Options, Partner, Query, rank};
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, Schedule, TrainConfig, recipe, train};
 
 const CELLS: usize = 150;

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use common::toy::Toy;
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Frame, MatrixKind, Streaming};
-use sccrossrec::graph::{
-    DataSet, Hooks, Met, Negatives, ObsColumn, PrepareConfig, SampleConfig, SplitBy, Vocabulary, draw_samples, prepare,
-};
-use sccrossrec::model::Csr;
+use sccrossrec::dataset::{DataSet, Negatives, SampleConfig, SplitBy, draw_samples};
+use sccrossrec::prepare::{Met, PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::vocabulary::{ObsColumn, Vocabulary};
 
 fn cli(dir: &Path) -> Command {
     let mut c = Command::cargo_bin("sccrossrec").unwrap();

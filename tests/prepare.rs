@@ -10,10 +10,9 @@ use common::python::{python_with_anndata, run_python};
 use common::toy::{Store, Toy, replace_dense, write};
 use sccrossrec::data::anndata::{Column, Frame, MatrixKind, Streaming};
 use sccrossrec::data::source::Select;
-use sccrossrec::graph::{
-    DataSet, GeneFeatures, Hooks, Negatives, Pairing, PrepareConfig, Sample, SampleConfig, SampleSet, SplitBy,
-    draw_samples, prepare,
-};
+use sccrossrec::dataset::{DataSet, Negatives, Sample, SampleConfig, SampleSet, SplitBy, draw_samples};
+use sccrossrec::prepare::{GeneFeatures, Pairing, PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 
 fn go(config: &PrepareConfig, out: &Path) -> DataSet {
     prepare(config, out, Hooks::default()).unwrap();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig, Output, Run, Want};
+use sccrossrec::engine::Run;
+use sccrossrec::model::output::{Output, Want};
+use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::rng::Rng;
 
 const WANT: Want = Want { attention: true, translation: true, counts: true, nodes: true, decisions: false, cis: false };
@@ -186,7 +188,7 @@ proptest! {
         let (mut loss, mut sum) = (0.0, vec![0.0; grads.len()]);
         for b in 0..batch.len() {
             let mut one = Batch::new();
-            let row = |csr: &sccrossrec::model::Csr<f64>| {
+            let row = |csr: &sccrossrec::csr::Csr<f64>| {
                 let (i, v) = csr.row(b);
                 i.iter().copied().zip(v.iter().copied()).collect::<Vec<_>>()
             };

@@ -5,11 +5,13 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
+use sccrossrec::dataset::DataSet;
 use sccrossrec::discover::maps::Maps;
 use sccrossrec::discover::null::Null;
 use sccrossrec::discover::{DiscoverOptions, discover};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 
 fn cli(dir: &Path) -> Command {
@@ -141,7 +143,7 @@ fn nothing_is_found_where_pairings_mean_nothing() {
     let atac = sccrossrec::data::anndata::AnnData::open(&dir.path().join("atac.h5ad")).unwrap();
     use sccrossrec::data::anndata::{AnnDataWriter, Axis, Column, Frame, Streaming};
     let (obs, var) = (atac.names(Axis::Obs).unwrap(), atac.names(Axis::Var).unwrap());
-    let mut all = sccrossrec::model::Csr::<f32>::new();
+    let mut all = sccrossrec::csr::Csr::<f32>::new();
     let matrix = atac.matrix(None, "--atac-layer").unwrap();
     matrix
         .for_each_block(Streaming::default(), dir.path(), &obs, &var, |b| {
@@ -153,7 +155,7 @@ fn nothing_is_found_where_pairings_mean_nothing() {
     let frame = |index: Vec<String>| Frame { index, columns: Vec::<(String, Column)>::new() };
     let mut w = AnnDataWriter::create(&path, &frame(obs), &frame(var.clone())).unwrap();
     let mut x = w.csr("X", var.len()).unwrap();
-    let mut dealt = sccrossrec::model::Csr::<f32>::new();
+    let mut dealt = sccrossrec::csr::Csr::<f32>::new();
     for &c in &order {
         let (i, v) = all.row(c as usize);
         dealt.push_row(i.iter().copied().zip(v.iter().copied()));

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use runs::{assert_same, config, contents, stopped_and_resumed};
-use sccrossrec::device::Device;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
-use sccrossrec::graph::DataSet;
-use sccrossrec::train::{self, Checkpoint, OnNan, Run, TrainConfig};
+use sccrossrec::train;
+use sccrossrec::train::{Checkpoint, OnNan, Run, TrainConfig};
 
 fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String, Vec<u8>> {
     let set = data.samples("default").unwrap();
@@ -133,7 +134,7 @@ fn sample_sets_made_by_hand_are_checked() {
     let model = sccrossrec::model::Model::new(config().model(&data), data.features(), config().init(), 1).unwrap();
     let n = good.samples.len() as u32;
     for (part, change) in [
-        ("a cell beyond", (|s| s.samples[3].atac = tiny::CELLS as u32) as fn(&mut sccrossrec::graph::SampleSet)),
+        ("a cell beyond", (|s| s.samples[3].atac = tiny::CELLS as u32) as fn(&mut sccrossrec::dataset::SampleSet)),
         ("has label 2", |s| s.samples[3].label = 2),
         ("names sample", |s| s.val[0] = u32::MAX),
     ] {

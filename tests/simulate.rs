@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use sccrossrec::data::simulate::{Difficulty, SimulateConfig, Simulation};
+use sccrossrec::simulate::{Difficulty, SimulateConfig, Simulation};
 
 fn small() -> SimulateConfig {
     SimulateConfig { cells: 700, genes: 60, peaks: 240, chromosomes: 3, cell_types: 3, ..Default::default() }

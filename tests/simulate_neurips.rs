@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use assert_cmd::Command;
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
-use sccrossrec::graph::DataSet;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use serde_json::Value;
 
 const CELLS: usize = 300;

@@ -7,10 +7,13 @@ use std::path::Path;
 use common::forms::{self, Case};
 use common::python::{python_with_anndata, run_python};
 use common::toy::{Toy, csr};
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Matrix, Streaming};
-use sccrossrec::data::source::{self, Form, Modality, Select, Source};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::model::Csr;
+use sccrossrec::data::source;
+use sccrossrec::data::source::{Form, Modality, Select, Source};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 
 fn rows(matrix: &Matrix, obs: &[String], var: &[String], how: Streaming) -> sccrossrec::Result<Csr<f32>> {
     let dir = tempfile::tempdir().unwrap();
@@ -101,7 +104,7 @@ fn every_form_gives_the_same_and_prepares_to_the_same() {
             continue;
         };
         let (a, b) = (first.vocabulary(), data.vocabulary());
-        let places = |v: &sccrossrec::graph::Vocabulary| {
+        let places = |v: &sccrossrec::vocabulary::Vocabulary| {
             let genes = v.genes.iter().map(|g| (g.name.clone(), v.chromosomes[g.chrom as usize].clone()));
             let peaks = v.peaks.iter().map(|p| (v.chromosomes[p.chrom as usize].clone(), p.start, p.end));
             (genes.collect::<Vec<_>>(), peaks.collect::<Vec<_>>())

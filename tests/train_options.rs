@@ -12,15 +12,16 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use runs::{assert_same, config, contents, stopped_and_resumed};
-use sccrossrec::device::Device;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
-use sccrossrec::graph::DataSet;
-use sccrossrec::model::{self, Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
-use sccrossrec::ops::adam::{self, AdamConfig, Decay, Others, Rates, RowAdam};
+use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
 use sccrossrec::rng::Rng;
+use sccrossrec::train;
 use sccrossrec::train::{
-    self, AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, Step, TrainConfig,
-    auto_batch,
+    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, Step, TrainConfig, auto_batch,
 };
 
 /// Rates and losses of every step.
@@ -362,7 +363,7 @@ fn problem(genes: usize, heads: usize) -> (Model<f64>, Batch<f64>) {
 /// Loss, its translation part, and the gradient.
 fn gradient(model: &Model<f64>, batch: &Batch<f64>, genes: Option<&[u32]>) -> (f64, f64, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = model::Run { grads: Some(&mut grads), genes, ..Default::default() };
+    let run = sccrossrec::engine::Run { grads: Some(&mut grads), genes, ..Default::default() };
     let out = model.run(batch, run).unwrap();
     (out.loss, out.translation_loss, grads)
 }
@@ -415,7 +416,7 @@ fn sampled_genes_estimate_the_loss() {
     }
     let (model, batch) = problem(G, 1);
     for wrong in [&[][..], &[3, 2], &[2, 2], &[G as u32]] {
-        let run = model::Run { genes: Some(wrong), ..Default::default() };
+        let run = sccrossrec::engine::Run { genes: Some(wrong), ..Default::default() };
         assert!(model.run(&batch, run).is_err(), "{wrong:?}");
     }
 }

@@ -9,23 +9,25 @@ const NEEDED: &[(&str, &str)] = &[
     ("data/anndata/chunks.rs", "H5Dwrite_chunk, which the bindings lack"),
     ("data/anndata/fields.rs", "H5Dread of one field of a compound, which the bindings cannot name"),
     ("device/abi.rs", "addresses on the device as kernel arguments"),
-    ("device/bench.rs", "kernel launches"),
+    ("parity/bench.rs", "kernel launches"),
     ("device/cust.rs", "the cust crate's driver calls"),
-    ("device/engine.rs", "kernel launches"),
+    ("engine/cuda/mod.rs", "kernel launches"),
     ("device/gpu.rs", "driver calls, pinned memory, launches"),
     ("device/host.rs", "the driver of the tests, loaded at run time"),
     ("device/nvrtc.rs", "the compiler library, loaded at run time"),
-    ("graph/mmap.rs", "memory maps"),
+    ("dataset/mmap.rs", "memory maps"),
     ("ops/translate/kernel.rs", "vector instructions"),
     ("simd.rs", "calls of functions compiled for instructions that were found at run time"),
 ];
 
 /// Modules under which some file has it, or expands a macro that has: no `forbid` at their declaration.
 const ABOVE: &[(&str, &[&str])] = &[
-    ("lib.rs", &["data", "device", "graph", "ops", "simd"]),
+    ("lib.rs", &["data", "dataset", "device", "engine", "ops", "parity", "simd"]),
     ("data/mod.rs", &["anndata"]),
     ("data/anndata/mod.rs", &["chunks", "fields"]),
-    ("graph/mod.rs", &["mmap"]),
+    ("dataset/mod.rs", &["mmap"]),
+    ("engine/mod.rs", &["cuda"]),
+    ("parity/mod.rs", &["bench"]),
     ("ops/mod.rs", &["adam", "pool", "project", "translate"]),
 ];
 

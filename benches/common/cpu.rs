@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use sccrossrec::model::nodes::NodeSet;
 use sccrossrec::model::{Batch, Model};
-use sccrossrec::ops::adam::{self, AdamConfig};
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::ops::attend::{AttendSpec, attend};
-use sccrossrec::ops::linear::{cross_entropy, linear, relu};
-use sccrossrec::ops::nodes::NodeSet;
+use sccrossrec::ops::head::{linear, relu};
+use sccrossrec::ops::losses::cross_entropy;
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
 use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use sccrossrec::device::gpu::{Gpu, Kernels, driver_present};
+use sccrossrec::device::Gpu;
+use sccrossrec::device::gpu::{Kernels, driver_present};
 use sccrossrec::device::{host, registry};
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::rng::Rng;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
-use sccrossrec::graph::{DataSet, SampleSet};
+use sccrossrec::dataset::{DataSet, SampleSet};
 use sccrossrec::model::Model;
-use sccrossrec::train::{self, Checkpoint, recipe};
+use sccrossrec::train;
+use sccrossrec::train::{Checkpoint, recipe};
 use sccrossrec::{Error, Result};
 use serde_json::json;
 
@@ -122,5 +123,5 @@ pub fn write(given: &Given, out: &Path) -> Result<()> {
         println!("{name}: loss {loss:.6}");
     }
     found.write(&out.join("engine.safetensors"), HashMap::new())?;
-    train::checkpoint::save(&out.join("weights.safetensors"), &model.params, &model.config)
+    train::tensors::save(&out.join("weights.safetensors"), &model.params, &model.config)
 }

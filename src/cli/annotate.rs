@@ -7,10 +7,11 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{Context, check_output_dir, output_dir};
-use crate::data::annotate::{AnnotateConfig, AnnotateReport, Written, annotate};
+use crate::annotate::report::AnnotateReport;
+use crate::annotate::{AnnotateConfig, Written, annotate};
 use crate::data::source::Select;
 use crate::error::{Error, Result};
-use crate::graph::Hooks;
+use crate::progress::Hooks;
 
 /// Flags of `annotate`.
 #[derive(Debug, clap::Args)]

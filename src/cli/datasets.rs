@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Context;
-use crate::data::presets::PRESETS;
 use crate::error::Result;
+use crate::prepare::presets::PRESETS;
 
 /// Flags of `datasets`: none of its own.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
     }
     let table = format!(
         "{}{files}\nsccrossrec prepare --dataset NAME --from FOLDER --out DATA\n",
-        super::table::aligned(&sizes)
+        crate::table::aligned(&sizes)
     );
     ctx.result(&table, &serde_json::Value::Array(json));
     Ok(())

@@ -7,20 +7,22 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::console::Console;
 use super::discover::recovery_table;
-use super::table::aligned;
-use super::train::Console;
 use super::{Context, Device, output_dir};
-use crate::data::simulate::{SimulateConfig, Simulation};
-use crate::device::Runner;
-use crate::discover::{DiscoverOptions, discover};
+use crate::dataset::{DataSet, SplitBy};
+use crate::discover::{DiscoverOptions, Found, discover};
+use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
-use crate::graph::{DataSet, Hooks, PrepareConfig, SplitBy, prepare};
+use crate::files::atomic::write_text;
 use crate::predict::{Options, embeddings};
-use crate::report::{self, Found, Page, page, pca};
-use crate::train::files::write_text;
-use crate::train::{Checkpoint, Run, recipe, train_on};
+use crate::prepare::{PrepareConfig, prepare};
+use crate::progress::Hooks;
+use crate::report::{Page, page, pca};
+use crate::simulate::{SimulateConfig, Simulation};
+use crate::table::aligned;
+use crate::train::{Checkpoint, Run, log, recipe, train_on};
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
@@ -166,7 +168,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let z = embeddings(Runner::new(&model, &device)?, &data, &Options::default())?;
     let (html, _) = page(&Page {
         title: "Demo".into(),
-        run: Ok((&run, report::log(&run)?)),
+        run: Ok((&run, log::log(&run)?)),
         data: Ok((&data, Some(set.clone()))),
         evaluation: Ok(evaluation.clone()),
         embedding: Ok(pca(&z, 2 * model.config.hidden)),

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::evaluate::open_data;
-use super::table::{aligned, number};
 use super::{Context, Device, Which, output_dir};
-use crate::device::Runner;
-use crate::discover::PARTS;
 use crate::discover::evidence::COMPONENTS;
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
+use crate::discover::record::Discovery;
 use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
 use crate::discover::truth::TSS_WINDOW;
-use crate::discover::{DiscoverOptions, Discovery, LinkScore, Recovery, discover};
+use crate::discover::{DiscoverOptions, LinkScore, PARTS, Recovery, discover};
+use crate::engine::Runner;
 use crate::error::{Error, Result};
+use crate::table::{aligned, number};
 
 /// Flags of `discover`.
 #[derive(Debug, clap::Args)]

@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::Context;
-use crate::device::gpu::{self, Gpu};
 use crate::device::host::HostCompiler;
-use crate::device::{Device, Precision, kernels};
+use crate::device::{Gpu, gpu, kernels};
+use crate::engine::Device;
 use crate::error::Result;
-use crate::simd;
+use crate::model::Precision;
+use crate::{device, simd};
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +56,7 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
     if devices.is_empty() {
         line("devices", "none");
     }
-    let targets: Vec<&str> = kernels::TARGETS.iter().map(|t| t.1).collect();
+    let targets: Vec<&str> = device::TARGETS.iter().map(|t| t.1).collect();
     let embedded: Vec<&str> = kernels::embedded().iter().map(|k| k.name).collect();
     let built = kernels::compiler();
     line(

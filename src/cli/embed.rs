@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Context, output_file};
-use crate::device::{Device, Runner};
+use crate::dataset::DataSet;
+use crate::engine::{Device, Runner};
 use crate::error::{Error, Result};
-use crate::graph::DataSet;
 use crate::model::Model;
-use crate::predict::{self, Options};
+use crate::predict;
+use crate::predict::Options;
 use crate::train::Run;
 
 /// Flags of `embed` and `translate`.

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Context, Device, Which, output_file};
-use crate::device::Runner;
+use crate::dataset::DataSet;
+use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Part, evaluate};
-use crate::graph::DataSet;
+use crate::files::atomic::write_text;
 use crate::train::Run;
-use crate::train::files::write_text;
 
 /// Flags of `evaluate`.
 #[derive(Debug, clap::Args)]

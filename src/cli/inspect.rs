@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
-use crate::data::source::{self, Form, Source};
+use crate::data::source;
+use crate::data::source::{Form, Source};
+use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::graph::DataSet;
-use crate::train::checkpoint::Checkpoint as File;
+use crate::train::tensors::Checkpoint as File;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
 /// Flags of `inspect`.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Context;
-use crate::device::check::{Cases, check_ops};
-use crate::device::registry::{self, Determinism, OPS, Replacement, cache_dir};
-use crate::device::{Gpu, Precision, bench, gpu, host, kernels, trust};
+use crate::device::registry::{Determinism, OPS, Replacement, cache_dir};
+use crate::device::{Gpu, gpu, host, kernels, registry};
 use crate::error::{Error, Result};
+use crate::model::Precision;
+use crate::parity::{Cases, bench, check_ops, trust};
 use crate::simd;
 
 /// Flags of `kernels`.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::table::{aligned, number};
 use super::{Context, Device, Which, output_file};
-use crate::device::Runner;
+use crate::dataset::DataSet;
 use crate::discover::maps::field;
+use crate::engine::Runner;
 use crate::error::Result;
-use crate::graph::DataSet;
-use crate::matching::{Metrics, Options, Query, rank};
-use crate::train::files::write_atomic;
+use crate::files::atomic::write_atomic;
+use crate::predict::partners::{Metrics, Options, Query, rank};
+use crate::table::{aligned, number};
 
 /// Flags of `match`.
 #[derive(Debug, clap::Args)]

@@ -3,26 +3,10 @@
 //! A verb is a file `cli/VERB.rs` with `pub struct Args` (clap) and `pub fn run(&Args, &Context) -> Result<()>`, and a
 //! line in each of the two places marked "verbs" below.
 
-use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::device::Precision;
-use crate::error::{Error, Result};
-use crate::train::files::temporary_of;
-use crate::train::{Checkpoint, Run};
-
-mod config;
-
-pub mod table;
-
 // verbs: modules
 pub mod annotate;
+pub mod config;
+pub mod console;
 pub mod datasets;
 pub mod demo;
 pub mod discover;
@@ -42,8 +26,20 @@ pub mod train;
 pub mod translate;
 pub mod weights;
 
-/// Seed where none is given.
-pub const DEFAULT_SEED: u64 = 906;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Error, Result};
+use crate::files::atomic::temporary_of;
+use crate::model::Precision;
+use crate::rng::DEFAULT_SEED;
+use crate::train::{Checkpoint, Run};
 
 #[derive(Parser)]
 #[command(name = "sccrossrec", version, about, max_term_width = 100, subcommand_required = true)]
@@ -71,7 +67,7 @@ struct Common {
     memory_limit: Option<u64>,
     /// How data sets are read: mapped into memory, or piece by piece, for network file systems [default: mmap]
     #[arg(long, global = true, value_enum)]
-    io: Option<crate::graph::Io>,
+    io: Option<crate::dataset::Io>,
     /// Say nothing but errors and results
     #[arg(long, global = true)]
     quiet: bool,
@@ -100,7 +96,7 @@ enum Verb {
     /// Write the joint embedding of every cell as .h5ad
     Embed(embed::Args),
     /// Write the RNA predicted from ATAC as .h5ad
-    Translate(translate::Args),
+    Translate(embed::Args),
     /// Rank the partners of cells: for RNA of some cells the ATAC of others, or the other way round
     #[command(name = "match")]
     Match(match_cells::Args),
@@ -178,8 +174,8 @@ pub struct Device {
 
 impl Device {
     /// Opens the device, for f32 and with the kernels that come with the program.
-    pub fn choose(&self) -> Result<crate::device::Device> {
-        crate::device::Device::choose(&self.device, Precision::F32, &[])
+    pub fn choose(&self) -> Result<crate::engine::Device> {
+        crate::engine::Device::choose(&self.device, Precision::F32, &[])
     }
 }
 
@@ -322,7 +318,7 @@ fn exists(path: &Path, what: &str) -> Error {
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> i32 {
     quiet_panics();
     crate::interrupt::install();
-    crate::graph::mmap::expect_loss();
+    crate::dataset::mmap::expect_loss();
     let argv: Vec<_> = argv.into_iter().collect();
     exit_code(std::panic::catch_unwind(|| start(argv)))
 }

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, Device, Which, output_file};
-use crate::device::Runner;
+use crate::discover::Found;
 use crate::discover::tf::{TfFile, TfTrack};
+use crate::engine::Runner;
 use crate::error::{Error, Result};
+use crate::files::atomic::write_atomic;
+use crate::near::hint;
 use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
 use crate::predict::{Options, embeddings};
-use crate::report::{Found, hint, log, pca};
+use crate::report::pca;
 use crate::train::Run;
-use crate::train::files::write_atomic;
+use crate::train::log::log;
 
 /// Flags of `plot`.
 #[derive(Debug, clap::Args)]

@@ -8,10 +8,13 @@ use serde_json::json;
 
 use super::Context;
 use crate::data::anndata::MatrixKind;
-use crate::data::presets::Preset;
-use crate::data::source::{self, Form, Select};
+use crate::data::source;
+use crate::data::source::{Form, Select};
+use crate::dataset::{Negatives, SampleConfig, SplitBy};
 use crate::error::{Error, Result};
-use crate::graph::{GeneFeatures, Hooks, Met, Negatives, Pairing, PrepareConfig, SampleConfig, SplitBy, prepare};
+use crate::prepare::presets::Preset;
+use crate::prepare::{GeneFeatures, Met, Pairing, PrepareConfig, prepare};
+use crate::progress::Hooks;
 
 /// Flags of `prepare`.
 #[derive(Debug, clap::Args)]

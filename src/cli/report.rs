@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, Device, Which, output_file};
-use crate::device::Runner;
+use crate::dataset::{DataSet, SampleSet};
+use crate::discover::Found;
+use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Part, evaluate};
-use crate::graph::{DataSet, SampleSet};
+use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::{Options, embeddings};
-use crate::report::{Found, Page, Pca, Shown, log, page, pca};
+use crate::report::{Page, Pca, Shown, page, pca};
 use crate::train::Run;
-use crate::train::files::write_text;
+use crate::train::log::log;
 
 /// Flags of `report`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::Context;
 use super::prepare::Draw;
+use crate::dataset::{DataSet, draw_samples};
 use crate::error::Result;
-use crate::graph::{DataSet, draw_samples};
 
 /// Flags of `samples`.
 #[derive(Debug, clap::Args)]

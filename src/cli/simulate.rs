@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Context, output_dir};
-use crate::data::presets::Preset;
-use crate::data::simulate::{Difficulty, Names, SimulateConfig, Simulation};
 use crate::error::{Error, Result};
+use crate::prepare::presets::Preset;
+use crate::simulate::{Difficulty, Names, SimulateConfig, Simulation};
 
 /// Flags of `simulate`.
 #[derive(Debug, clap::Args)]

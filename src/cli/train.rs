@@ -2,20 +2,17 @@
 
 use std::path::PathBuf;
 
-use indicatif::ProgressBar;
-
+use super::console::{Console, scores};
 use super::{Context, Device, check_output_dir};
-use crate::device::Precision;
+use crate::dataset::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::device::registry::Replacement;
-use crate::device::trust;
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleConfig, SampleSet, draw_samples};
-use crate::model::CisTarget;
+use crate::files::atomic;
+use crate::model::{CisTarget, Precision};
 use crate::ops::adam::{AdamConfig, Decay};
-use crate::profile;
-use crate::train::{
-    self, AUTO_BATCH, CisOptions, EpochRecord, Observer, OnNan, Plan, Run, Scaling, Schedule, Step, TrainConfig,
-};
+use crate::parity::trust;
+use crate::train::{AUTO_BATCH, CisOptions, OnNan, Run, Scaling, Schedule, TrainConfig};
+use crate::{profile, train};
 
 /// Flags of `train`.
 #[derive(Debug, clap::Args)]
@@ -160,15 +157,15 @@ pub struct Args {
 
 impl Args {
     /// The device, with the kernels that were asked for, all of them checked.
-    fn open_device(&self, config: &TrainConfig, ctx: &Context) -> Result<crate::device::Device> {
+    fn open_device(&self, config: &TrainConfig, ctx: &Context) -> Result<crate::engine::Device> {
         let device = match (self.device.device.as_str(), config.check_for_cuda()) {
             // What only the CPU does needs no GPU to be looked for.
             ("auto", Err(_)) => "cpu",
             (asked, Err(e)) if asked.starts_with("cuda") => return Err(e),
             (asked, _) => asked,
         };
-        let device = crate::device::Device::choose(device, config.precision, &self.kernel)?;
-        if let crate::device::Device::Cuda(d) = &device {
+        let device = crate::engine::Device::choose(device, config.precision, &self.kernel)?;
+        if let crate::engine::Device::Cuda(d) = &device {
             if self.profile {
                 let fix = "take --device cpu; `kernels bench` times each kernel on the device";
                 return Err(Error::usage(format!("--profile: is of the CPU engine; {fix}")));
@@ -279,7 +276,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if let Some(p) = &profile {
         let text = serde_json::to_string(&p.trace()).map_err(|e| Error::Internal(format!("trace: {e}")))?;
         let path = args.out.join(profile::TRACE);
-        train::files::write_text(&path, &text)?;
+        atomic::write_text(&path, &text)?;
         ctx.say(&format!("{}\ntrace: {}", p.table(), path.display()));
     }
     let outcome = outcome.map_err(|e| with_kernels(e, &args.kernel))?;
@@ -317,7 +314,12 @@ fn with_kernels(e: Error, kernels: &[Replacement]) -> Error {
 const DRAWN: &str = "published";
 
 /// The sample set of `config`; one of the split that the recipe asks for is drawn where there is none.
-fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> Result<(TrainConfig, SampleSet)> {
+pub(crate) fn samples(
+    data: &DataSet,
+    config: TrainConfig,
+    named: bool,
+    ctx: &Context,
+) -> Result<(TrainConfig, SampleSet)> {
     let split_of = |set: &SampleSet| set.recipe.get("split").and_then(|s| s.as_str()).unwrap_or("unknown").to_string();
     let set = data.samples(&config.samples)?;
     let wanted = match &config.split {
@@ -337,7 +339,7 @@ fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> R
     // As the set it replaces was drawn, but for the split.
     let like: SampleConfig = serde_json::from_value(set.recipe.clone()).unwrap_or_default();
     let how = SampleConfig { split, seed: config.seed, val_batches: Vec::new(), test_batches: Vec::new(), ..like };
-    let name = if config.seed == super::DEFAULT_SEED { DRAWN.into() } else { format!("{DRAWN}-{}", config.seed) };
+    let name = if config.seed == crate::rng::DEFAULT_SEED { DRAWN.into() } else { format!("{DRAWN}-{}", config.seed) };
     let drawn = if data.sample_sets()?.contains(&name) {
         let drawn = data.samples(&name)?;
         if serde_json::from_value(drawn.recipe.clone()).ok().as_ref() != Some(&how) {
@@ -358,106 +360,6 @@ fn samples(data: &DataSet, config: TrainConfig, named: bool, ctx: &Context) -> R
         drawn
     };
     Ok((TrainConfig { samples: name, ..config }, drawn))
-}
-
-fn number(x: Option<f64>) -> String {
-    x.map_or("NaN".into(), |x| format!("{x:.4}"))
-}
-
-fn scores(r: &EpochRecord) -> String {
-    format!("accuracy {}, MAE {}, RMSE {}", number(r.val_accuracy), number(r.val_mae), number(r.val_rmse))
-}
-
-/// A run on the terminal.
-pub struct Console<'a> {
-    ctx: &'a Context,
-    bar: Option<ProgressBar>,
-    plan: Option<Plan>,
-}
-
-impl<'a> Console<'a> {
-    /// One that reports as `ctx` says.
-    pub fn new(ctx: &'a Context) -> Self {
-        Console { ctx, bar: None, plan: None }
-    }
-
-    /// Takes the progress bar away.
-    pub fn close(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
-            _ => self.ctx.say(line),
-        }
-    }
-}
-
-impl Observer for Console<'_> {
-    fn start(&mut self, plan: &Plan) {
-        self.ctx.say(&format!(
-            "{} training and {} validation samples, {} steps an epoch, {} epochs{}, {} parameters",
-            plan.samples[0],
-            plan.samples[1],
-            plan.steps,
-            plan.epochs,
-            if plan.epochs_done > 0 { format!(" ({} done)", plan.epochs_done) } else { String::new() },
-            plan.parameters,
-        ));
-        self.ctx.say(&plan.memory.line());
-        if let Some(free) = crate::memory::available()
-            && plan.memory.total() > free
-        {
-            self.ctx.say(&format!(
-                "warning: only {} MiB of memory are available; a smaller --batch-size takes less",
-                free >> 20
-            ));
-        }
-        self.plan = Some(plan.clone());
-    }
-
-    fn step(&mut self, step: &Step) {
-        let Some(plan) = &self.plan else { return };
-        let samples = plan.samples[0];
-        let bar = self
-            .bar
-            .get_or_insert_with(|| self.ctx.progress(samples as u64, &format!("epoch {}/{}", step.epoch, plan.epochs)));
-        bar.set_position(step.position as u64);
-        let left =
-            (samples - step.position.min(samples)) + (plan.epochs - step.epoch.min(plan.epochs)) as usize * samples;
-        let eta = if step.samples_per_second > 0.0 { left as f64 / step.samples_per_second } else { 0.0 };
-        bar.set_message(format!(
-            "loss {:.4} {:.1} samples/s, all epochs in {}",
-            step.mean_loss,
-            step.samples_per_second,
-            indicatif::HumanDuration(std::time::Duration::from_secs_f64(eta.min(1e9))),
-        ));
-    }
-
-    fn epoch(&mut self, r: &EpochRecord) {
-        self.close();
-        self.ctx.say(&format!(
-            "epoch {:>3}  loss {}  val {}  {:.1} samples/s{}",
-            r.epoch,
-            number(r.loss),
-            scores(r),
-            r.samples_per_second,
-            if r.best { "  best" } else { "" },
-        ));
-    }
-
-    fn validation(&mut self, done: usize, of: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("validation {done}/{of}"));
-        }
-    }
-
-    fn note(&mut self, line: &str) {
-        self.say(line);
-    }
 }
 
 /// Refuses a model that no way of training fits into memory, before it is made.

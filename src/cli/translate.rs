@@ -1,10 +1,11 @@
 //! `translate`: RNA predicted from the ATAC of every cell.
 
-pub use super::embed::Args;
+use super::embed::Args;
 use super::{Context, embed};
-use crate::device::Runner;
+use crate::engine::Runner;
 use crate::error::Result;
-use crate::predict::{self, Options};
+use crate::predict;
+use crate::predict::Options;
 
 /// Writes the predicted RNA.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {

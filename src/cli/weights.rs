@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::{Context, output_dir, output_file};
+use crate::dataset::DataSet;
 use crate::error::Result;
-use crate::graph::DataSet;
 use crate::model::Layout;
-use crate::train::weights::{self, Constants, Imported};
-use crate::train::{Checkpoint, Run};
+use crate::train::weights::{Constants, Imported};
+use crate::train::{Checkpoint, Run, weights};
 
 /// Flags of `weights`.
 #[derive(Debug, clap::Args)]

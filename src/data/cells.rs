@@ -6,8 +6,8 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use super::anndata::Column;
-use super::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
+use crate::files::text::{open_text, text_error};
 
 /// Columns of cells from a text file.
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::BufRead;
 use std::path::Path;
 
-use super::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
+use crate::files::text::{open_text, text_error};
 
 /// What a chromosome is compared by: `chr1` and `1` are one, and so are `chrM`, `MT` and `M`. A scaffold goes by its
 /// GenBank accession, which UCSC puts inside its names: `chr1_KI270706v1_random`, `chrUn_KI270706v1` and `KI270706.1`

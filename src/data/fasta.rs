@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use crate::data::chromosomes::chrom_key;
-use crate::data::gtf::{open_long_text, text_error};
-use crate::data::region::{Region, parse_region};
+use super::chromosomes::chrom_key;
+use super::region::{Region, parse_region};
 use crate::error::{Error, Result};
+use crate::files::text::{open_long_text, text_error};
 
 /// The code of a base; lower case is read as upper.
 pub fn base_code(base: u8) -> u8 {

@@ -15,8 +15,8 @@ use noodles_fasta::io::Indexer;
 use super::chromosomes::Aliases;
 use super::region::Region;
 use crate::error::{Error, Result};
+use crate::files::atomic::write_atomic;
 use crate::interrupt;
-use crate::train::files::write_atomic;
 
 /// Bytes up to which it is quicker to read on than to seek.
 const READ_ON: u64 = 1 << 16;

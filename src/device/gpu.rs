@@ -168,7 +168,7 @@ impl Gpu {
         &self.copy
     }
 
-    /// Loads a module: a fatbin, cubin or PTX, or what [`super::host`] made.
+    /// Loads a module: a fatbin, cubin or PTX, or what [`crate::device::host`] made.
     pub fn module(self: &Arc<Self>, name: &str, image: &[u8]) -> Result<Module> {
         let mut image = image.to_vec();
         image.push(0); // PTX is a C string

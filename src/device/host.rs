@@ -11,7 +11,8 @@
 //! ```no_run
 //! use cudarc::driver::CudaContext;
 //! use cudarc::nvrtc::Ptx;
-//! use sccrossrec::device::host::{self, HostCompiler};
+//! use sccrossrec::device::host;
+//! use sccrossrec::device::host::HostCompiler;
 //!
 //! let cache = std::env::temp_dir().join("sccrossrec-host");
 //! host::install(&cache)?;

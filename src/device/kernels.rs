@@ -18,9 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use super::nvrtc::Nvrtc;
-use super::toolchain::{NVCC_FLAGS, first_error, nvcc_candidates};
-pub use super::toolchain::{Resource, TARGETS};
+use super::nvrtc::Nvrtc;
+use super::toolchain::{NVCC_FLAGS, Resource, first_error, nvcc_candidates};
 use crate::error::{Error, Result};
 
 /// A kernel source file of this program, as built.

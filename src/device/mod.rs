@@ -5,26 +5,22 @@
 //! replaced kernel checked, on a machine without a GPU.
 
 pub mod abi;
-pub(crate) mod arena;
-pub mod bench;
-pub mod check;
+pub mod arena;
 #[cfg(feature = "cust")]
 pub mod cust;
-pub mod engine;
+pub mod frame;
 pub mod gpu;
 pub mod host;
 pub mod kernels;
-mod nvrtc;
-pub(crate) mod pack;
+pub mod nvrtc;
+pub mod program;
 pub mod registry;
-pub mod select;
-pub mod tape;
+pub mod slot;
 #[allow(dead_code)] // half of it is the build script's
-mod toolchain;
-pub mod trust;
-pub(crate) mod workspace;
+pub mod toolchain;
+pub mod workspace;
 
-pub use engine::{Engine, Precision};
 pub use gpu::Gpu;
-pub use pack::Sizes;
-pub use select::{CudaDevice, Device, Runner};
+pub use nvrtc::Nvrtc;
+pub use slot::Sizes;
+pub use toolchain::{Resource, TARGETS};

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::gpu::{Gpu, Kernels, Module};
-use super::host::{self, HostCompiler};
-use super::kernels::{self, Embedded, Toolkit};
+use super::host::HostCompiler;
+use super::kernels::{Embedded, Toolkit};
+use super::{host, kernels};
 use crate::error::{Error, Result};
 
 /// Do two runs give the same bits?
@@ -278,10 +279,10 @@ pub fn apply_for(
     kernels: &mut Kernels,
     gpu: &Arc<Gpu>,
     r: &Replacement,
-    precision: super::Precision,
+    precision: crate::model::Precision,
 ) -> Result<Vec<String>> {
     let names = apply(kernels, gpu, r)?;
-    let other = if precision == super::Precision::F32 { "_bf16" } else { "_f32" };
+    let other = if precision == crate::model::Precision::F32 { "_bf16" } else { "_f32" };
     if names.iter().all(|n| n.ends_with(other)) {
         return Err(Error::usage(format!(
             "{}={}: defines {} alone, of which nothing runs in --precision {}; choose the other precision",

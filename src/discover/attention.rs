@@ -33,8 +33,8 @@ use hdf5::{Dataset, File, H5Type};
 
 use crate::data::anndata::H5Context;
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::Temporary;
+use crate::files::atomic::Temporary;
+use crate::vocabulary::Vocabulary;
 
 /// The version written.
 pub const VERSION: u32 = 1;

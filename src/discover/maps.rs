@@ -15,10 +15,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::recovery::distance;
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::{read_text, write_atomic};
+use crate::files::atomic::{read_text, write_atomic};
+use crate::vocabulary::{Vocabulary, distance};
 
 /// Columns of a link table.
 pub const LINK_COLUMNS: [&str; 14] = [
@@ -238,54 +237,4 @@ impl Maps {
             Ok(())
         })
     }
-
-    /// Reads the maps of a folder that `discover` made.
-    ///
-    /// # Errors
-    /// [`Error::Input`] where it is no such folder, or of other data.
-    pub fn read(dir: &Path, v: &Vocabulary) -> Result<Maps> {
-        let at = dir.join("discover.json");
-        let fix = "give the folder that `sccrossrec discover --out` made";
-        if !at.exists() {
-            return Err(Error::input(dir, "has no discover.json", fix));
-        }
-        let made: super::Discovery = serde_json::from_str(&read_text(&at)?)
-            .map_err(|e| Error::input(&at, format!("is not the record of a discovery ({e})"), fix))?;
-        made.check_files(&at)?;
-        let mut maps = Maps { all: open(dir, &made.all, v)?, types: Vec::new() };
-        for t in &made.cell_types {
-            maps.types.push(open(dir, t, v)?);
-        }
-        for (file, width, n) in [("peaks.tsv", 4, v.peaks.len()), ("genes.tsv", 3, v.genes.len())] {
-            let path = dir.join(file);
-            let text = read_text(&path)?;
-            let bad = |what: String| Error::input(&path, what, "run `discover` again");
-            let mut rows = 0;
-            for (i, line) in text.lines().skip(1).enumerate() {
-                let numbers: Option<Vec<f64>> = line.split('\t').skip(width).map(|x| x.parse().ok()).collect();
-                let numbers = numbers.filter(|x| x.len() == maps.types.len() + 1 && i < n);
-                let numbers = numbers.ok_or_else(|| bad(format!("line {} is no row of these data", i + 2)))?;
-                for (m, x) in std::iter::once(&mut maps.all).chain(&mut maps.types).zip(numbers) {
-                    let track = if width == 4 { &mut m.peaks } else { &mut m.genes };
-                    track.push(x);
-                }
-                rows += 1;
-            }
-            if rows != n {
-                return Err(bad(format!("has {rows} rows for {n} of the data")));
-            }
-        }
-        Ok(maps)
-    }
-}
-
-fn open(dir: &Path, file: &super::LinkFile, v: &Vocabulary) -> Result<TypeMap> {
-    Ok(TypeMap {
-        name: file.cell_type.clone(),
-        file_stem: file.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        cells: file.cells,
-        links: TypeMap::read_links(&dir.join(&file.file), v)?,
-        peaks: Vec::with_capacity(v.peaks.len()),
-        genes: Vec::with_capacity(v.genes.len()),
-    })
 }

@@ -3,41 +3,43 @@
 pub mod attention;
 pub mod evidence;
 pub mod exports;
-mod links;
+pub mod links;
 pub mod maps;
 pub mod null;
-mod parts;
-mod places;
-mod recovery;
+pub mod open;
+pub mod parts;
+pub mod places;
+pub mod record;
+pub mod recovery;
+pub mod scores;
+pub mod stages;
+pub mod stop;
 pub mod tf;
 pub mod truth;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
-pub use links::{Link, LinkScore, LinkTable};
-pub use recovery::{
-    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, NEAR, PairScorer, ReadCell, Recovered,
-    Recovery, Truth, distance, recover,
-};
-
-use crate::device::Runner;
+use crate::dataset::{Cell, DataSet};
+use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::graph::{Cell, DataSet, Vocabulary};
-use crate::model::Attention;
-use crate::ops::pool::dot;
+use crate::files::atomic::{Lock, sweep, write_text};
 use crate::rng::Rng;
-use crate::train::files::{Lock, sweep, write_text};
 use evidence::Evidence;
-use exports::{ChromNames, Export, Format};
+use exports::{ChromNames, Format};
 use maps::{Maps, TypeMap};
 use null::{Null, Strata};
 use parts::{Pairing, Parts};
-use tf::{PeakStrata, TfComparison, TfFile, TfTrack};
+use record::{Discovery, LinkFile, earlier, file_names, remove_earlier};
+use scores::{by_cis, by_product};
+use stages::{detected, export, gc, groups, map_of};
+use tf::{PeakStrata, TfFile, TfTrack};
+
+pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
+pub use links::{Link, LinkScore, LinkTable};
+pub use open::Found;
+pub use recovery::{NEAR, Recovered, Recovery, recover};
+pub use scores::{ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, PairScorer};
+pub use truth::Truth;
 
 /// What to discover, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +95,7 @@ impl Default for DiscoverOptions {
             components: evidence::COMPONENTS,
             permutations: 1,
             resume: false,
-            seed: crate::cli::DEFAULT_SEED,
+            seed: crate::rng::DEFAULT_SEED,
             about: serde_json::Map::new(),
         }
     }
@@ -123,228 +125,6 @@ impl DiscoverOptions {
         let groups = groups(data.vocabulary(), data.n_cells(), self.cell_types.as_deref())?;
         Ok(groups.iter().map(|g| g.1.len() as u64).sum())
     }
-}
-
-/// The links of some cells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LinkFile {
-    /// The cell type, or `all` for all cells looked at.
-    pub cell_type: String,
-    /// Cells behind it.
-    pub cells: u64,
-    /// Links with attention in at least one of them.
-    pub links: u64,
-    /// Pairs tested, those without attention included: what q-values count.
-    #[serde(default)]
-    pub tests: u64,
-    /// Links with a p-value.
-    pub tested: u64,
-    /// Of these with q below 0.05.
-    pub significant: u64,
-    /// Its table, in the folder of the discovery.
-    pub file: PathBuf,
-}
-
-impl Discovery {
-    /// Refuses a record (the file `at`) of files outside of its folder: it may come from elsewhere, or be damaged.
-    pub(crate) fn check_files(&self, at: &Path) -> Result<()> {
-        let named = self.files();
-        match std::iter::once(&self.attention).chain(&named).find(|f| !is_inside(f)) {
-            None => Ok(()),
-            Some(file) => Err(Error::input(
-                at,
-                format!("names the file {}, which is not inside of its folder", file.display()),
-                "run `discover` again",
-            )),
-        }
-    }
-
-    /// What was made beside the attention, in the folder.
-    fn files(&self) -> HashSet<PathBuf> {
-        let tables = self.cell_types.iter().chain([&self.all]).map(|t| t.file.clone());
-        let exports = self.exports.iter().map(|e| e.file.clone());
-        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
-        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
-        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| self.tf.is_some());
-        let recovery = self.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
-        let evidence = self.evidence.iter().map(|e| e.file.clone());
-        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
-    }
-}
-
-impl LinkFile {
-    fn write(map: &TypeMap, tests: u64, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
-        map.write_links(&out.join(&file), v)?;
-        Ok(LinkFile {
-            cell_type: map.name.clone(),
-            cells: map.cells,
-            links: map.links.len() as u64,
-            tests,
-            tested: map.links.iter().filter(|l| !l.pvalue.is_nan()).count() as u64,
-            significant: map.links.iter().filter(|l| l.qvalue < 0.05).count() as u64,
-            file,
-        })
-    }
-}
-
-/// What [`discover`] made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Discovery {
-    /// How attention counts towards a link.
-    pub score: LinkScore,
-    /// What links were tested against.
-    pub null: Null,
-    /// With [`Null::Matched`]: bases up to which a pair was tested.
-    pub window: f64,
-    /// Cells looked at.
-    pub cells: u64,
-    /// Of these (and of shuffled ones) taken over from a discovery that was stopped.
-    pub resumed: u64,
-    /// (cell, gene, peak) with attention.
-    pub pairs: u64,
-    /// The attention of every cell, in the folder of the discovery.
-    pub attention: PathBuf,
-    /// Links over all cells looked at.
-    pub all: LinkFile,
-    /// Links of each cell type; empty where the data have no cell types.
-    pub cell_types: Vec<LinkFile>,
-    /// The evidence for pairs near their genes.
-    #[serde(default)]
-    pub evidence: Option<evidence::Summary>,
-    /// With known links: how well they are found.
-    pub recovery: Option<Recovery>,
-    /// With binding sites: how attention compares with them.
-    #[serde(default)]
-    pub tf: Option<TfComparison>,
-    /// What was written for other programs; files in the folder of the discovery.
-    #[serde(default)]
-    pub exports: Vec<Export>,
-}
-
-/// Cells to look at, type by type: (name, cells), types in the order of the data set.
-fn groups(v: &Vocabulary, n: usize, wanted: Option<&[String]>) -> Result<Vec<(Option<String>, Vec<u32>)>> {
-    if v.cell_types.is_empty() {
-        return match wanted {
-            Some(_) => Err(Error::usage("--cell-types: the data have no cell types; leave it out")),
-            None => Ok(vec![(None, (0..n as u32).collect())]),
-        };
-    }
-    let wanted = wanted.map(|w| crate::graph::samples::names_of(w, &v.cell_types));
-    if let Some(unknown) = wanted.iter().flatten().find(|w| !v.cell_types.contains(w)) {
-        return Err(Error::usage(format!(
-            "--cell-types {unknown}: the data have no such cell type; there are {}",
-            v.cell_types.join(", ")
-        )));
-    }
-    let mut groups: Vec<_> = v.cell_types.iter().map(|t| (Some(t.clone()), Vec::new())).collect();
-    v.cell_type.iter().enumerate().for_each(|(c, &t)| groups[t as usize].1.push(c as u32));
-    groups.retain(|(t, cells)| {
-        !cells.is_empty() && wanted.as_ref().is_none_or(|w| t.as_ref().is_some_and(|t| w.contains(t)))
-    });
-    match groups.iter().any(|(_, c)| !c.is_empty()) {
-        true => Ok(groups),
-        false => Err(Error::usage("--cell-types: no cell is of these types; choose others")),
-    }
-}
-
-/// The attention of one sample as pairs sorted by (gene, peak), averaged over heads.
-fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: usize) -> Vec<Pair> {
-    let mut all: Vec<(u32, u32, f32, f32)> = (0..a.weight.len())
-        .map(|i| (genes[a.gene_row[i] as usize], peaks[a.peak_row[i] as usize], a.weight[i], a.score[i]))
-        .collect();
-    all.sort_by_key(|p| (p.0, p.1)); // stable: heads stay in order
-    all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
-        .map(|same| Pair {
-            gene: same[0].0,
-            peak: same[0].1,
-            weight: same.iter().map(|p| p.2).sum::<f32>() / heads as f32,
-            score: same.iter().map(|p| p.3).sum::<f32>() / same.len() as f32,
-        })
-        .collect()
-}
-
-/// File names of cell types: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
-fn file_names(types: &[String]) -> Vec<String> {
-    let mut taken = HashSet::new();
-    let mut names = Vec::new();
-    for t in types {
-        let plain: String =
-            t.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
-        let plain = plain.trim_start_matches('.');
-        let mut name = plain.to_string();
-        let mut k = 2;
-        // Case is folded, as some file systems do.
-        while name.is_empty() || !taken.insert(name.to_lowercase()) {
-            name = format!("{plain}_{k}");
-            k += 1;
-        }
-        names.push(name);
-    }
-    names
-}
-
-/// What a discovery left in `out`, by its own record; `None` where there is none.
-fn earlier(out: &Path) -> Option<Discovery> {
-    serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
-}
-
-/// Does this name, as seen from a folder, stay inside of it?
-fn is_inside(file: &Path) -> bool {
-    file.components().all(|c| matches!(c, std::path::Component::Normal(_)))
-}
-
-/// Removes the files of an earlier discovery that this one did not make: beside the new ones they would pass for results
-/// of the same model. Only what its record names goes, and nothing outside the folder.
-fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Result<()> {
-    let kept = new.files();
-    for file in old.files().into_iter().filter(|f| !kept.contains(f) && is_inside(f)) {
-        let path = out.join(&file);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, "remove", e)),
-            _ => {}
-        }
-        for folder in file.ancestors().skip(1).filter(|f| !f.as_os_str().is_empty()) {
-            let _ = std::fs::remove_dir(out.join(folder)); // stays where it holds anything
-        }
-    }
-    Ok(())
-}
-
-/// The share of G and C of each peak, where its sequence is known.
-fn gc(data: &DataSet) -> Vec<Option<f64>> {
-    let features = data.features();
-    let length = features.dna_length();
-    if length == 0 {
-        return vec![None; data.vocabulary().peaks.len()];
-    }
-    let share = |codes: &[u8]| {
-        let known = codes.iter().filter(|&&c| c > 0).count();
-        let gc = codes.iter().filter(|&&c| c >= 3).count(); // G 3, C 4
-        (known > 0).then(|| gc as f64 / known as f64)
-    };
-    features.peak_dna.chunks_exact(length).map(share).collect()
-}
-
-/// Cells that have each gene, and each peak.
-fn detected(data: &DataSet, cells: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let v = data.vocabulary();
-    let zero = || (vec![0u32; v.genes.len()], vec![0u32; v.peaks.len()]);
-    cells
-        .par_chunks(1024)
-        .fold(zero, |(mut genes, mut peaks), cells| {
-            let mut cell = Cell::default();
-            for &c in cells {
-                data.cell_into(c as usize, &mut cell);
-                cell.genes.iter().for_each(|&g| genes[g as usize] += 1);
-                cell.peaks.iter().for_each(|&p| peaks[p as usize] += 1);
-            }
-            (genes, peaks)
-        })
-        .reduce(zero, |(mut a, mut b), (c, d)| {
-            a.iter_mut().zip(c).for_each(|(a, c)| *a += c);
-            b.iter_mut().zip(d).for_each(|(b, d)| *b += d);
-            (a, b)
-        })
 }
 
 /// Reads the attention of a model back, into the folder `out`, which must exist:
@@ -467,7 +247,7 @@ fn discover_in(
         }
         all.merge(&mut table);
     }
-    evidence::go_on()?;
+    stop::go_on()?;
     let pairs = writer.pairs();
     let null: Vec<Link> = null_of_all.iter_mut().flat_map(|t| t.links().to_vec()).collect();
     let strata = Strata::new(v, &counts_of_all.0, &counts_of_all.1, &gc);
@@ -491,7 +271,7 @@ fn discover_in(
         }
     };
     let exports = export(options, &mut runner, data, &maps, out)?;
-    evidence::go_on()?;
+    stop::go_on()?;
     let file = PathBuf::from("evidence.tsv");
     let product = by_product(runner.model());
     let by_cis = by_cis(runner.model(), &product, &counts_of_all, cells.len());
@@ -515,7 +295,7 @@ fn discover_in(
     };
     let recovery = truth.map(recovered).transpose()?;
     if let Some(recovery) = &recovery {
-        truth::write_recovery(&out.join("recovery.tsv"), recovery)?;
+        recovery::write_recovery(&out.join("recovery.tsv"), recovery)?;
     }
     // Cells are read again for the tables.
     data.check()?;
@@ -548,124 +328,18 @@ fn discover_in(
     Ok(made)
 }
 
-/// Queries and keys of a model, of all genes and peaks at an expression and an accessibility of 1.
-fn by_product(model: &crate::model::Model<f32>) -> ByProduct {
-    let (queries, keys) = model.queries_and_keys();
-    ByProduct { queries, keys, width: model.config.hidden }
-}
-
-/// Of a model with a cis term: the weight of each peak on each gene near it, and what it contributes, the weight times the
-/// share of cells whose peak is open times how far the prediction follows its logit, rate × (1 − rate) of the gene.
-/// `(genes, peaks)` are the cells of `n` that have each. Sorted by (gene, peak); empty without a cis term.
-fn by_cis(
-    model: &crate::model::Model<f32>,
-    product: &ByProduct,
-    (genes, peaks): &(Vec<u32>, Vec<u32>),
-    n: usize,
-) -> Vec<ByTable> {
-    let (Some(graph), Some(decay)) = (&model.cis, model.params.get("cis.decay")) else { return Vec::new() };
-    let (h, n) = (product.width, n.max(1) as f64);
-    let mut weights: Vec<Link> = (0..peaks.len())
-        .into_par_iter()
-        .flat_map_iter(|p| {
-            let (near, bins) = graph.of_peak(p);
-            let key = &product.keys[p * h..][..h];
-            near.iter().zip(bins).map(move |(&gene, &bin)| {
-                let raw = dot(&product.queries[gene as usize * h..][..h], key) / (h as f32).sqrt();
-                let weight = f64::from(decay[bin as usize].exp() * raw);
-                Link { gene, peak: p as u32, weight, cells: peaks[p] }
-            })
-        })
-        .collect();
-    weights.par_sort_unstable_by_key(|l| (l.gene, l.peak));
-    let rate = |g: u32| f64::from(genes[g as usize]) / n;
-    let contribution = |l: &Link| {
-        let open = f64::from(peaks[l.peak as usize]) / n;
-        Link { weight: l.weight * open * rate(l.gene) * (1.0 - rate(l.gene)), ..*l }
-    };
-    let contributions = weights.iter().map(contribution).collect();
-    vec![ByTable { name: "cis weight", links: weights }, ByTable { name: "cis contribution", links: contributions }]
-}
-
-/// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.
-fn export(
-    options: &DiscoverOptions,
-    runner: &mut Runner<'_>,
-    data: &DataSet,
-    maps: &Maps,
-    out: &Path,
-) -> Result<Vec<Export>> {
-    if options.exports.is_empty() {
-        return Ok(Vec::new());
-    }
-    let folder = out.join("exports");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-    let v = data.vocabulary();
-    let mut made = exports::write_maps(&folder, v, maps, &options.exports, options.chrom_names)?;
-    if options.exports.contains(&Format::H5ad) {
-        let how = crate::predict::Options { batch_size: options.batch_size, ..Default::default() };
-        let values = crate::predict::all_embeddings(runner, data, &how)?;
-        let embedding = exports::Embedding { width: 2 * runner.model().config.hidden, values: &values };
-        let config = serde_json::to_string(&runner.model().config)
-            .map_err(|e| Error::Internal(format!("model configuration: {e}")))?;
-        let meta = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("model", config.as_str()),
-            ("data_hash", data.hash()),
-            ("seed", &options.seed.to_string()),
-        ];
-        made.push(exports::write_h5ad(&folder.join("discovery.h5ad"), v, maps, Some(embedding), &meta)?);
-    }
-    for export in &mut made {
-        if let Ok(inner) = export.file.strip_prefix(out) {
-            export.file = inner.to_path_buf();
-        }
-    }
-    Ok(made)
-}
-
 /// Folder of the parts of a discovery on its way, in the folder of the discovery.
 pub(crate) const PARTS: &str = ".attention";
 /// Stream of the seeds of shuffled pairings.
 const SHUFFLES: u64 = 0xD150;
 
-/// The map of some cells from their links, sorted by (gene, peak).
-#[allow(clippy::too_many_arguments)]
-fn map_of(
-    options: &DiscoverOptions,
-    strata: &Strata<'_>,
-    links: &[Link],
-    null: &[Link],
-    v: &Vocabulary,
-    name: &str,
-    file_stem: &str,
-    cells: usize,
-) -> (TypeMap, u64) {
-    let (mut stats, tests) = match options.null {
-        Null::Matched => strata.matched(links, options.window),
-        Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
-        Null::None => (links.iter().map(null::plain).collect(), 0),
-    };
-    let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
-    for l in links {
-        peaks[l.peak as usize] += l.weight;
-        genes[l.gene as usize] += l.weight;
-    }
-    stats.par_sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-    let map = TypeMap {
-        name: name.to_string(),
-        file_stem: file_stem.to_string(),
-        cells: cells as u64,
-        links: stats,
-        peaks,
-        genes,
-    };
-    (map, tests)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::exports::Export;
+    use super::parts::pairs_of;
     use super::*;
+    use crate::model::output::Attention;
+    use crate::vocabulary::Vocabulary;
 
     #[test]
     fn types_become_file_names() {
@@ -675,11 +349,11 @@ mod tests {
 
     #[test]
     fn a_name_is_one_field() {
-        let gene = |name: &str| crate::graph::Gene { name: name.into(), chrom: 0, tss: Some(5) };
+        let gene = |name: &str| crate::vocabulary::Gene { name: name.into(), chrom: 0, tss: Some(5) };
         let v = Vocabulary {
             chromosomes: vec!["chr\t1".into()],
             genes: vec![gene("a\tb"), gene("c\nd")],
-            peaks: vec![crate::graph::Peak { name: "p\rq".into(), chrom: 0, start: 10, end: 20 }],
+            peaks: vec![crate::vocabulary::Peak { name: "p\rq".into(), chrom: 0, start: 10, end: 20 }],
             ..Vocabulary::default()
         };
         let dir = tempfile::tempdir().unwrap();

@@ -21,8 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::links::Link;
 use super::maps::LinkStat;
-use super::recovery::distance;
-use crate::graph::Vocabulary;
+use crate::vocabulary::{Vocabulary, distance};
 
 /// Null pairs a stratum needs.
 pub const LEAST: u64 = 200;
@@ -41,7 +40,7 @@ pub enum Null {
 }
 
 /// Genes and peaks of some cells in classes of their like.
-pub(super) struct Strata<'a> {
+pub(crate) struct Strata<'a> {
     v: &'a Vocabulary,
     /// Class of each gene; none where no cell has it.
     gene: Vec<Option<u32>>,
@@ -268,8 +267,9 @@ fn benjamini_hochberg(links: &mut [LinkStat], tested: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Gene, Peak};
     use crate::rng::Rng;
+    use crate::vocabulary::Gene;
+    use crate::vocabulary::Peak;
 
     /// One chromosome of `n` genes a megabase apart, and `m` peaks evenly along it.
     fn genome(n: u32, m: u32) -> Vocabulary {

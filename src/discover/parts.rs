@@ -7,12 +7,28 @@
 use std::path::{Path, PathBuf};
 
 use super::attention::Pair;
-use super::pairs_of;
-use crate::device::Runner;
+use crate::dataset::DataSet;
+use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::graph::DataSet;
-use crate::graph::files::{Fields, checksum, write_whole};
-use crate::model::Want;
+use crate::files::atomic::write_whole;
+use crate::files::bytes::{Fields, checksum};
+use crate::model::output::{Attention, Want};
+
+/// The attention of one sample as pairs sorted by (gene, peak), averaged over heads.
+pub(crate) fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: usize) -> Vec<Pair> {
+    let mut all: Vec<(u32, u32, f32, f32)> = (0..a.weight.len())
+        .map(|i| (genes[a.gene_row[i] as usize], peaks[a.peak_row[i] as usize], a.weight[i], a.score[i]))
+        .collect();
+    all.sort_by_key(|p| (p.0, p.1)); // stable: heads stay in order
+    all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
+        .map(|same| Pair {
+            gene: same[0].0,
+            peak: same[0].1,
+            weight: same.iter().map(|p| p.2).sum::<f32>() / heads as f32,
+            score: same.iter().map(|p| p.3).sum::<f32>() / same.len() as f32,
+        })
+        .collect()
+}
 
 const MAGIC: &[u8; 8] = b"SCXATTEN";
 const VERSION: u32 = 1;
@@ -162,7 +178,7 @@ impl Parts {
     /// Hands on every cell of a group with its pairs, in order: (RNA cell, pairs).
     pub(super) fn for_each(&self, group: usize, mut take: impl FnMut(u32, &[Pair]) -> Result<()>) -> Result<()> {
         for (i, (_, cells)) in self.parts.iter().enumerate().filter(|(_, p)| p.0 == group) {
-            super::evidence::go_on()?;
+            super::stop::go_on()?;
             for (pairing, row) in cells.iter().zip(&self.read(i)?) {
                 take(pairing.0, row)?;
             }

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::data::chromosomes::chrom_key;
-use crate::data::gtf::{open_text, text_error};
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
+use crate::files::text::{open_text, text_error};
+use crate::vocabulary::Vocabulary;
 
 /// Calls `each` with the number (from 1) and text of every line of a file, plain or gzip, but for blank ones and those
 /// that begin with `#` or are a `track` or `browser` line. A first line `#…` is passed to `header`.

@@ -1,342 +1,26 @@
 //! Link recovery: how well scores of gene–peak pairs find known links, over all pairs of equal chromosome.
 
+use std::io::Write;
 use std::ops::Range;
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{self, Evidence, go_on};
-use super::links::Link;
-pub use super::truth::Truth;
-use super::truth::{BINS, RecoveryBin, bin};
+use super::scores::PairScorer;
+use super::stop::go_on;
+use super::truth::Truth;
 use crate::error::Result;
 use crate::evaluate::{Ranking, RankingMetrics};
-use crate::graph::{Cell, Vocabulary};
-use crate::model::Csr;
-use crate::ops::matmul::{View, product_into};
-use crate::rng::philox;
+use crate::files::atomic::write_atomic;
+use crate::vocabulary::{Vocabulary, distance};
 
 /// Pairs scored at a time, a thread.
 const BLOCK: usize = 1 << 20;
 /// Blocks whose cells are read together: as many as there are threads, within these.
 const TOGETHER: (usize, usize) = (8, 32);
 /// Cells read by one thread at a time.
-const CELLS: usize = 512;
-
-/// Scores pairs of one chromosome, block by block.
-pub trait PairScorer: Sync {
-    /// Name in tables and JSON.
-    fn name(&self) -> &'static str;
-    /// Scores of `genes` × `peaks`, row-major, into `out`. Both are ascending and of one chromosome; `genes` are
-    /// neighbours among the genes of that chromosome. Higher means: rather a link.
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]);
-    /// A scorer that has read what these blocks (genes, peaks) need, if there is anything to read.
-    fn read(&self, _blocks: &[(&[u32], &[u32])]) -> Option<Box<dyn PairScorer + '_>> {
-        None
-    }
-}
-
-/// Summed attention; 0 where there is none.
-#[derive(Debug)]
-pub struct BySum<'a>(
-    /// Sorted by (gene, peak).
-    pub &'a [Link],
-);
-
-impl PairScorer for BySum<'_> {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
-            row.fill(0.0);
-            let start = self.0.partition_point(|l| l.gene < g);
-            let mut at = 0;
-            for l in self.0[start..].iter().take_while(|l| l.gene == g) {
-                at += peaks[at..].partition_point(|&p| p < l.peak);
-                if peaks.get(at) == Some(&l.peak) {
-                    row[at] = l.weight;
-                }
-            }
-        }
-    }
-}
-
-/// −|TSS − peak midpoint|; −∞ where either is unknown.
-#[derive(Debug)]
-pub struct ByDistance<'a>(
-    /// Names and coordinates.
-    pub &'a Vocabulary,
-);
-
-/// |TSS − peak midpoint| in bases, halves included; `None` where either is unknown.
-pub fn distance(v: &Vocabulary, gene: u32, peak: u32) -> Option<f64> {
-    let (g, p) = (v.genes.get(gene as usize)?, v.peaks.get(peak as usize)?);
-    let tss = g.tss?;
-    (p.start >= 0 && p.end >= 0).then(|| (tss as f64 - (p.start as f64 + p.end as f64) / 2.0).abs())
-}
-
-impl PairScorer for ByDistance<'_> {
-    fn name(&self) -> &'static str {
-        "distance"
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
-            for (&p, x) in peaks.iter().zip(row) {
-                *x = distance(self.0, g, p).map_or(f64::NEG_INFINITY, |d| -d);
-            }
-        }
-    }
-}
-
-/// A number of (seed, gene, peak).
-#[derive(Debug)]
-pub struct ByChance {
-    /// Seed.
-    pub seed: u64,
-}
-
-impl PairScorer for ByChance {
-    fn name(&self) -> &'static str {
-        "random"
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        let key = [self.seed as u32, (self.seed >> 32) as u32];
-        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
-            for (&p, x) in peaks.iter().zip(row) {
-                let r = philox([g, p, 0x7061_6972, 0], key);
-                *x = f64::from(r[0]) * 2f64.powi(32) + f64::from(r[1]);
-            }
-        }
-    }
-}
-
-/// A score of some pairs; 0 for others.
-#[derive(Debug)]
-pub struct ByTable {
-    /// Name in tables and JSON.
-    pub name: &'static str,
-    /// Sorted by (gene, peak); `weight` is the score.
-    pub links: Vec<Link>,
-}
-
-impl PairScorer for ByTable {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        BySum(&self.links).block(genes, peaks, out);
-    }
-}
-
-/// Query · key of the model, for an expression and an accessibility of 1 and summed over heads.
-pub struct ByProduct {
-    /// `[G, H]`.
-    pub queries: Vec<f32>,
-    /// `[P, H]`.
-    pub keys: Vec<f32>,
-    /// H.
-    pub width: usize,
-}
-
-impl PairScorer for ByProduct {
-    fn name(&self) -> &'static str {
-        "query · key"
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        let rows = |table: &[f32], which: &[u32]| -> Vec<f32> {
-            which.iter().flat_map(|&i| &table[i as usize * self.width..][..self.width]).copied().collect()
-        };
-        let (q, k) = (rows(&self.queries, genes), rows(&self.keys, peaks));
-        let mut scores = vec![0.0f32; out.len()];
-        let keys = View::new(&k, peaks.len(), self.width);
-        product_into(&mut scores, peaks.len(), View::new(&q, genes.len(), self.width), keys.t(), false);
-        out.iter_mut().zip(scores).for_each(|(o, s)| *o = f64::from(s));
-    }
-}
-
-/// Decodes a cell into the memory of another.
-pub type ReadCell<'a> = dyn Fn(u32, &mut Cell) + Sync + 'a;
-
-/// What [`ByCorrelation`] makes of the products of expression and accessibility.
-#[derive(Clone, Copy)]
-pub enum Measure<'a> {
-    /// Pearson correlation; 0 where either is constant.
-    Correlation,
-    /// The same once covariates are taken out.
-    Partial(&'a Evidence),
-    /// Log odds of [`Evidence`], of a vocabulary.
-    Evidence(&'a Evidence, &'a Vocabulary),
-}
-
-/// Correlation of expression and accessibility over cells, or another measure of how they go together.
-#[derive(Clone)]
-pub struct ByCorrelation<'a> {
-    measure: Measure<'a>,
-    cell: &'a ReadCell<'a>,
-    cells: &'a [u32],
-    gene_chrom: Vec<u32>,
-    peak_chrom: Vec<u32>,
-    /// `[G]` place of the gene among those of its chromosome.
-    gene_place: Vec<u32>,
-    /// `[P]` place of the peak among those of its chromosome.
-    peak_place: Vec<u32>,
-    /// `[G]` sum and sum of squares.
-    gene_sums: Vec<[f64; 2]>,
-    /// `[P]` sum and sum of squares.
-    peak_sums: Vec<[f64; 2]>,
-}
-
-/// The correlation, with the entries that some blocks need at hand.
-struct Correlation<'a> {
-    of: &'a ByCorrelation<'a>,
-    /// Genes and peaks of the cells, [`CELLS`] of these at a time.
-    cells: Vec<[Csr<f32>; 2]>,
-}
-
-/// Place of each item among those of its chromosome.
-fn places(chrom: &[u32], chromosomes: usize) -> Vec<u32> {
-    let mut next = vec![0; chromosomes];
-    let place = |&c: &u32| {
-        next[c as usize] += 1;
-        next[c as usize] - 1
-    };
-    chrom.iter().map(place).collect()
-}
-
-impl<'a> ByCorrelation<'a> {
-    /// Over `cells`, read by `cell`: a pass over them for the sums of genes and peaks.
-    pub fn new(v: &Vocabulary, cells: &'a [u32], cell: &'a ReadCell<'a>) -> Self {
-        let gene_chrom: Vec<u32> = v.genes.iter().map(|g| g.chrom).collect();
-        let peak_chrom: Vec<u32> = v.peaks.iter().map(|p| p.chrom).collect();
-        let (mut gene_sums, mut peak_sums) = (vec![[0.0; 2]; gene_chrom.len()], vec![[0.0; 2]; peak_chrom.len()]);
-        let mut buffer = Cell::default();
-        for &c in cells {
-            cell(c, &mut buffer);
-            for (index, values, sums) in
-                [(&buffer.genes, &buffer.expr, &mut gene_sums), (&buffer.peaks, &buffer.acc, &mut peak_sums)]
-            {
-                for (i, &k) in index.iter().enumerate() {
-                    let x = f64::from(values.get(i));
-                    sums[k as usize][0] += x;
-                    sums[k as usize][1] += x * x;
-                }
-            }
-        }
-        ByCorrelation {
-            measure: Measure::Correlation,
-            cell,
-            cells,
-            gene_place: places(&gene_chrom, v.chromosomes.len()),
-            peak_place: places(&peak_chrom, v.chromosomes.len()),
-            gene_chrom,
-            peak_chrom,
-            gene_sums,
-            peak_sums,
-        }
-    }
-
-    /// The same cells, another measure.
-    pub fn measuring(&self, measure: Measure<'a>) -> Self {
-        ByCorrelation { measure, ..self.clone() }
-    }
-
-    fn correlation(&self, blocks: &[(&[u32], &[u32])]) -> Correlation<'_> {
-        let mut wanted = [vec![false; self.gene_chrom.len()], vec![false; self.peak_chrom.len()]];
-        for (genes, peaks) in blocks {
-            genes.iter().for_each(|&g| wanted[0][g as usize] = true);
-            peaks.iter().for_each(|&p| wanted[1][p as usize] = true);
-        }
-        let read = |cells: &[u32]| {
-            let (mut rows, mut cell) = ([Csr::new(), Csr::new()], Cell::default());
-            for &c in cells {
-                (self.cell)(c, &mut cell);
-                let halves = [(&cell.genes, &cell.expr), (&cell.peaks, &cell.acc)];
-                for ((rows, (index, values)), wanted) in rows.iter_mut().zip(halves).zip(&wanted) {
-                    let entries = index.iter().enumerate().filter(|(_, k)| wanted[**k as usize]);
-                    rows.push_row(entries.map(|(i, &k)| (k, values.get(i))));
-                }
-            }
-            rows
-        };
-        Correlation { of: self, cells: self.cells.par_chunks(CELLS).map(read).collect() }
-    }
-}
-
-impl PairScorer for ByCorrelation<'_> {
-    fn name(&self) -> &'static str {
-        match self.measure {
-            Measure::Correlation => "correlation",
-            Measure::Partial(_) => "partial correlation",
-            Measure::Evidence(..) => "evidence",
-        }
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        self.correlation(&[(genes, peaks)]).block(genes, peaks, out);
-    }
-
-    fn read(&self, blocks: &[(&[u32], &[u32])]) -> Option<Box<dyn PairScorer + '_>> {
-        Some(Box::new(self.correlation(blocks)))
-    }
-}
-
-impl PairScorer for Correlation<'_> {
-    fn name(&self) -> &'static str {
-        self.of.name()
-    }
-
-    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
-        out.fill(0.0);
-        let (Some(&first), Some(&last), Some(&any)) = (genes.first(), genes.last(), peaks.first()) else { return };
-        let (of, width) = (self.of, peaks.len());
-        let chrom = of.gene_chrom[first as usize];
-        debug_assert_eq!(chrom, of.peak_chrom[any as usize]);
-        let base = of.gene_place[first as usize];
-        for [rna, atac] in &self.cells {
-            for c in 0..rna.rows() {
-                let ((gene, expr), (peak, acc)) = (rna.row(c), atac.row(c));
-                let gene_key = |g: u32| (of.gene_chrom[g as usize], g);
-                let from = gene.partition_point(|&g| gene_key(g) < (chrom, first));
-                let to = gene.partition_point(|&g| gene_key(g) <= (chrom, last));
-                let low = peak.partition_point(|&p| of.peak_chrom[p as usize] < chrom);
-                let high = peak.partition_point(|&p| of.peak_chrom[p as usize] <= chrom);
-                for i in from..to {
-                    let e = f64::from(expr[i]);
-                    let row = (of.gene_place[gene[i] as usize] - base) as usize * width;
-                    for j in low..high {
-                        out[row + of.peak_place[peak[j] as usize] as usize] += e * f64::from(acc[j]);
-                    }
-                }
-            }
-        }
-        let n = of.cells.len() as f64;
-        // Variances times n; what rounding leaves of a constant counts as none.
-        let spread = |[s, q]: [f64; 2]| Some(q - s * s / n).filter(|&v| v > 1e-12 * q).map(f64::sqrt);
-        for (&g, row) in genes.iter().zip(out.chunks_mut(width)) {
-            let sums = of.gene_sums[g as usize];
-            let of_gene = spread(sums);
-            for (&p, x) in peaks.iter().zip(row) {
-                let other = of.peak_sums[p as usize];
-                *x = match of.measure {
-                    Measure::Correlation => match (of_gene, spread(other)) {
-                        (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
-                        _ => 0.0,
-                    },
-                    Measure::Partial(e) => e.adjusted.association(g, p, *x).partial,
-                    Measure::Evidence(e, v) => {
-                        e.mixture.log_odds(evidence::bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
-                    }
-                };
-            }
-        }
-    }
-}
+pub(crate) const CELLS: usize = 512;
 
 /// How well one score finds the links.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -479,7 +163,7 @@ impl Tally {
 /// peaks meanwhile.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`].
+/// [`crate::error::Error::Interrupted`].
 pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Result<Recovery> {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
@@ -558,5 +242,59 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         scores,
         near: bins.next(),
         bins: bins.collect(),
+    })
+}
+
+/// Distance bins |TSS − peak midpoint| of [`Recovery::bins`]: name, first distance in bases, first beyond.
+pub const BINS: [(&str, f64, f64); 8] = [
+    ("0-10kb", 0.0, 1e4),
+    ("10-50kb", 1e4, 5e4),
+    ("50-100kb", 5e4, 1e5),
+    ("100-250kb", 1e5, 2.5e5),
+    ("250-500kb", 2.5e5, 5e5),
+    ("500kb-1Mb", 5e5, 1e6),
+    (">=1Mb", 1e6, f64::INFINITY),
+    ("unknown", f64::NAN, f64::NAN),
+];
+
+/// Number of the bin of a distance in bases.
+pub fn bin(distance: Option<f64>) -> usize {
+    let Some(d) = distance else { return BINS.len() - 1 };
+    BINS[..BINS.len() - 2].iter().position(|b| d < b.2).unwrap_or(BINS.len() - 2)
+}
+
+/// Link recovery among the pairs of one distance bin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryBin {
+    /// Name of the bin, as in [`BINS`].
+    pub distance: String,
+    /// Gene–peak pairs of equal chromosome in it.
+    pub pairs: u64,
+    /// Known links among them.
+    pub links: u64,
+    /// AUPRC of a random order: links / pairs.
+    pub chance: Option<f64>,
+    /// One entry a score.
+    pub scores: Vec<Recovered>,
+}
+
+/// Writes link recovery as a table parted by tabs, a line a distance bin and score (`all`: every pair): distance,
+/// pairs, links, chance, score, auroc, auprc, auprc_over_chance; `NaN` where there is none.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_recovery(path: &Path, r: &Recovery) -> Result<()> {
+    let number = |x: Option<f64>| x.map_or("NaN".to_string(), |x| format!("{x:.6e}"));
+    write_atomic(path, |out| {
+        writeln!(out, "distance\tpairs\tlinks\tchance\tscore\tauroc\tauprc\tauprc_over_chance")?;
+        let all = ("all", r.pairs, r.links, r.chance, &r.scores);
+        let bins = r.near.iter().chain(&r.bins).map(|b| (b.distance.as_str(), b.pairs, b.links, b.chance, &b.scores));
+        for (name, pairs, links, chance, scores) in std::iter::once(all).chain(bins) {
+            for s in scores {
+                let [chance, auroc, auprc, lift] = [chance, s.auroc, s.auprc, s.auprc_over_chance].map(number);
+                writeln!(out, "{name}\t{pairs}\t{links}\t{chance}\t{}\t{auroc}\t{auprc}\t{lift}", s.score)?;
+            }
+        }
+        Ok(())
     })
 }

@@ -28,9 +28,9 @@ use super::maps::{Maps, TypeMap, chromosome, field, known};
 use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
+use crate::files::atomic::write_atomic;
 use crate::rng::Rng;
-use crate::train::files::write_atomic;
+use crate::vocabulary::Vocabulary;
 
 /// Names of the measures, in the order of [`TfRow::measures`].
 pub const MEASURES: [&str; 6] = ["cosine", "pearson", "spearman", "jaccard", "auroc", "auprc"];

@@ -2,19 +2,15 @@
 //! data set, and how well scores find them by distance.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::links::Link;
 use super::maps::TypeMap;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
-use super::recovery::{Recovered, Recovery};
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::write_atomic;
+use crate::vocabulary::Vocabulary;
 
 /// Bases on both sides of a TSS within which an end of a BEDPE line lies at the gene, unless told otherwise.
 pub const TSS_WINDOW: i64 = 1000;
@@ -22,39 +18,6 @@ pub const TSS_WINDOW: i64 = 1000;
 const MAX_LINKS: usize = 50_000_000;
 const FIX: &str = "give a tab-separated table with the columns gene and peak, or gene, chrom, start and end, or a BEDPE \
                    file";
-
-/// Distance bins |TSS − peak midpoint| of [`Recovery::bins`]: name, first distance in bases, first beyond.
-pub const BINS: [(&str, f64, f64); 8] = [
-    ("0-10kb", 0.0, 1e4),
-    ("10-50kb", 1e4, 5e4),
-    ("50-100kb", 5e4, 1e5),
-    ("100-250kb", 1e5, 2.5e5),
-    ("250-500kb", 2.5e5, 5e5),
-    ("500kb-1Mb", 5e5, 1e6),
-    (">=1Mb", 1e6, f64::INFINITY),
-    ("unknown", f64::NAN, f64::NAN),
-];
-
-/// Number of the bin of a distance in bases.
-pub fn bin(distance: Option<f64>) -> usize {
-    let Some(d) = distance else { return BINS.len() - 1 };
-    BINS[..BINS.len() - 2].iter().position(|b| d < b.2).unwrap_or(BINS.len() - 2)
-}
-
-/// Link recovery among the pairs of one distance bin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RecoveryBin {
-    /// Name of the bin, as in [`BINS`].
-    pub distance: String,
-    /// Gene–peak pairs of equal chromosome in it.
-    pub pairs: u64,
-    /// Known links among them.
-    pub links: u64,
-    /// AUPRC of a random order: links / pairs.
-    pub chance: Option<f64>,
-    /// One entry a score.
-    pub scores: Vec<Recovered>,
-}
 
 /// Known links, as indices of a data set.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -321,31 +284,10 @@ impl Truth {
     }
 }
 
-/// The links of a map, sorted by (gene, peak), as [`BySum`](super::BySum) takes them.
+/// The links of a map, sorted by (gene, peak), as [`BySum`](crate::discover::BySum) takes them.
 pub fn sums(map: &TypeMap) -> Vec<Link> {
     let link = |l: &super::maps::LinkStat| Link { gene: l.gene, peak: l.peak, weight: l.score, cells: l.cells };
     let mut links: Vec<Link> = map.links.iter().map(link).collect();
     links.sort_unstable_by_key(|l| (l.gene, l.peak));
     links
-}
-
-/// Writes link recovery as a table parted by tabs, a line a distance bin and score (`all`: every pair): distance,
-/// pairs, links, chance, score, auroc, auprc, auprc_over_chance; `NaN` where there is none.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_recovery(path: &Path, r: &Recovery) -> Result<()> {
-    let number = |x: Option<f64>| x.map_or("NaN".to_string(), |x| format!("{x:.6e}"));
-    write_atomic(path, |out| {
-        writeln!(out, "distance\tpairs\tlinks\tchance\tscore\tauroc\tauprc\tauprc_over_chance")?;
-        let all = ("all", r.pairs, r.links, r.chance, &r.scores);
-        let bins = r.near.iter().chain(&r.bins).map(|b| (b.distance.as_str(), b.pairs, b.links, b.chance, &b.scores));
-        for (name, pairs, links, chance, scores) in std::iter::once(all).chain(bins) {
-            for s in scores {
-                let [chance, auroc, auprc, lift] = [chance, s.auroc, s.auprc, s.auprc_over_chance].map(number);
-                writeln!(out, "{name}\t{pairs}\t{links}\t{chance}\t{}\t{auroc}\t{auprc}\t{lift}", s.score)?;
-            }
-        }
-        Ok(())
-    })
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::ranking;
-use crate::ops::attend::sigmoid;
+use crate::real::sigmoid;
 
 /// Of one predictor.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::cis::BINS;
 use super::config::ModelConfig;
-use crate::graph::BINS;
 use crate::real::Real;
 use crate::rng::Rng;
 

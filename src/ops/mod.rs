@@ -6,11 +6,13 @@ pub mod attend;
 #[forbid(unsafe_code)]
 pub mod cis;
 #[forbid(unsafe_code)]
-pub mod linear;
+pub mod contrast;
+#[forbid(unsafe_code)]
+pub mod head;
+#[forbid(unsafe_code)]
+pub mod losses;
 #[forbid(unsafe_code)]
 pub mod matmul;
-#[forbid(unsafe_code)]
-pub mod nodes;
 pub mod pool;
 pub mod project;
 #[forbid(unsafe_code)]

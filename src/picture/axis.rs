@@ -145,7 +145,7 @@ pub(super) fn shade(t: f64) -> [u8; 3] {
 /// A colour bar of [`shade`]: upright at `at` (x, y, width, height), its numbers to the right, what it counts above.
 pub(super) fn colour_bar(s: &mut Scene, [x, y, w, h]: [f32; 4], numbers: &[(f64, String)], name: &[&str]) {
     let squares = (0..128).rev().map(|i| shade(f64::from(i) / 127.0)).collect();
-    s.items.push(super::Item::Image([x, y, w, h], 1, squares));
+    s.items.push(super::scene::Item::Image([x, y, w, h], 1, squares));
     s.frame([x, y, w, h], Pen::new(Ink::Muted, 1.0));
     for (t, text) in numbers {
         let at = y + h * (1.0 - *t as f32);

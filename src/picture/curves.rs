@@ -102,7 +102,7 @@ fn panel(
             .collect();
         s.polyline(&points, Pen::new(*ink, 2.4));
         if points.len() <= 30 {
-            s.items.push(super::Item::Points(points, Shape::Disc, 3.4, *ink, 1.0));
+            s.items.push(super::scene::Item::Points(points, Shape::Disc, 3.4, *ink, 1.0));
         }
         s.text(legend, at[1] - 8.0, *name, 14.0, Ink::Text, Anchor::End);
         legend -= super::text_width(name, 14.0, Weight::Regular) + 8.0;

@@ -52,7 +52,7 @@ pub fn embedding(points: &[(f64, f64)], type_of: &[u32], types: &[String], axes:
                 .collect();
             if !here.is_empty() {
                 let (ink, shape) =
-                    if t == types.len() { (Ink::Rgb(160, 160, 160), super::Shape::Disc) } else { category(t) };
+                    if t == types.len() { (Ink::Rgb(160, 160, 160), super::scene::Shape::Disc) } else { category(t) };
                 s.items.push(Item::Points(here, shape, radius, ink, opacity));
             }
         }
@@ -102,7 +102,8 @@ fn legend(s: &mut Scene, of_type: &[Vec<usize>], types: &[String]) {
     let size = (step - 6.0).clamp(9.0, 15.0);
     for (row, &t) in shown.iter().enumerate() {
         let y = 104.0 + step * row as f32;
-        let (ink, shape) = if t == types.len() { (Ink::Rgb(160, 160, 160), super::Shape::Disc) } else { category(t) };
+        let (ink, shape) =
+            if t == types.len() { (Ink::Rgb(160, 160, 160), super::scene::Shape::Disc) } else { category(t) };
         s.items.push(Item::Points(vec![(930.0, y - size * 0.36)], shape, size * 0.42, ink, 1.0));
         let count = thousands(of_type[t].len() as u64);
         let room = 1176.0 - 950.0 - super::text_width(&count, size, Weight::Regular) - 10.0;

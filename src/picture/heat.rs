@@ -158,7 +158,7 @@ fn names(s: &mut Scene, h: &Heat, [x, y, w, height]: [f32; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::picture::Place;
+    use crate::picture::genome::Place;
 
     #[test]
     fn bins_hold_everything_and_no_two_chromosomes() {

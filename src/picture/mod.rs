@@ -13,21 +13,23 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 
-mod arcs;
-mod axis;
-mod colour;
-mod curves;
-mod embedding;
-mod font;
-mod genome;
-mod heat;
-mod png;
-mod scene;
-mod svg;
-mod tracks;
-mod typemap;
+pub mod arcs;
+pub mod axis;
+pub mod colour;
+pub mod curves;
+pub mod embedding;
+pub mod font;
+pub mod genome;
+pub mod heat;
+pub mod png;
+pub mod scene;
+pub mod svg;
+pub mod tracks;
+pub mod typemap;
 
 use std::path::Path;
+
+use crate::error::{Error, Result};
 
 pub use arcs::{Arc, Arcs, arcs};
 pub(crate) use axis::thousands;
@@ -42,8 +44,6 @@ pub use svg::Theme;
 pub(crate) use svg::{base64, escaped};
 pub use tracks::{Smooth, Track, running, smooth, squashed, tracks};
 pub use typemap::type_map;
-
-use crate::error::{Error, Result};
 
 /// A form of picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

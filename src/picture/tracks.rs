@@ -199,10 +199,10 @@ fn raw_bars(
     let mut path = Vec::new();
     for (c, &h) in high.iter().enumerate().filter(|(_, h)| **h > 0.0) {
         let x = LEFT + c as f32 / 2.0;
-        path.extend([super::Segment::Move(x, base), super::Segment::Line(x, p.py(h))]);
+        path.extend([super::scene::Segment::Move(x, base), super::scene::Segment::Line(x, p.py(h))]);
     }
     if !path.is_empty() {
-        s.items.push(super::Item::Path(path, None, Some(Pen::new(ink, 0.9))));
+        s.items.push(super::scene::Item::Path(path, None, Some(Pen::new(ink, 0.9))));
     }
 }
 

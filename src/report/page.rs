@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Found, Pca};
+use super::pca::Pca;
+use crate::dataset::{DataSet, SampleSet};
+use crate::discover::Found;
 use crate::discover::maps::LinkStat;
 use crate::discover::null::Null;
 use crate::discover::tf::{EVIDENCE, TfComparison};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
-use crate::graph::{DataSet, SampleSet};
 use crate::picture::{Ink, Shape, Theme, base64, category, curves, escaped, ramp, thousands, type_map};
 use crate::train::{EpochRecord, Run};
 

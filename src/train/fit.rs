@@ -5,28 +5,29 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
-use super::checkpoint;
-use super::config::{OnNan, TrainConfig};
-use super::files::{Lock, read_text, sweep, write_text};
-use super::observe::{EpochRecord, MemoryPlan, Observer, Plan, Step};
+use super::config::TrainConfig;
+use super::cuda::{OnDevice, check_device, device_line, engine, fetch};
+use super::log::{EpochRecord, read_kept};
+use super::observe::{Observer, Plan};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
-use super::schedule::Scaling;
-use super::state::{self, Bits, Moments, Place};
-use crate::device::engine::{Engine, Feed, Precision};
-use crate::device::workspace::SLOTS;
-use crate::device::{Device, Sizes};
+use super::state::{Bits, Moments, Place};
+use super::steps::{Prepared, Source, Steps, optimiser, rate_line, save};
+use super::validate::{Validation, ratio};
+use super::{state, tensors};
+use crate::dataset::samples::set_hash;
+use crate::dataset::{DataSet, SampleSet};
+use crate::engine::{Device, Engine};
 use crate::error::{Error, Result};
-use crate::graph::{DataSet, SampleSet};
-use crate::model::{self, Batch, Dropout, Model, ModelConfig, Output, Want};
-use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
-use crate::profile::{self, span, work};
+use crate::files::atomic::{Lock, sweep};
+use crate::model::output::Want;
+use crate::model::{Batch, MemoryPlan, Model};
+use crate::ops::adam::{Decay, Rates, RowAdam};
+use crate::profile;
+use crate::profile::span;
 use crate::rng::Rng;
-use crate::tape;
 
 /// Times that a checkpoint is gone back to, at most, with `--on-nan rollback`.
-const ROLLBACKS: u32 = 3;
+pub(crate) const ROLLBACKS: u32 = 3;
 /// Streams of the shuffle: this plus the epoch.
 const SHUFFLE: u64 = 0x5348_5546_0000_0000;
 
@@ -48,46 +49,13 @@ pub struct Outcome {
     pub early: bool,
 }
 
-/// Where batches come from.
-trait Source: Sync {
-    fn batch(&self, numbers: &[u32]) -> Batch<f32>;
-    /// The sample's name for an error message.
-    fn name(&self, number: u32) -> String;
-    /// Could all that was read be read?
-    fn check(&self) -> Result<()>;
-}
-
-struct Prepared<'a> {
-    data: &'a DataSet,
-    set: &'a SampleSet,
-}
-
-impl Source for Prepared<'_> {
-    fn batch(&self, numbers: &[u32]) -> Batch<f32> {
-        self.data.batch(self.set, numbers)
-    }
-
-    fn name(&self, number: u32) -> String {
-        let cells = &self.data.vocabulary().cells;
-        let cell = |i: u32| cells.get(i as usize).map_or("?", String::as_str);
-        match self.set.samples.get(number as usize) {
-            Some(s) => format!("{number} (RNA of {}, ATAC of {})", cell(s.rna), cell(s.atac)),
-            None => number.to_string(),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        self.data.check()
-    }
-}
-
 /// Trains a new run in the folder `out`, which is made if need be (a run in it is replaced).
 ///
 /// The result is a function of the data, the sample set and `config` alone: not of the number of threads, and not of
 /// how often the run was interrupted and taken up again by [`resume`].
 ///
 /// ```no_run
-/// use sccrossrec::graph::DataSet;
+/// use sccrossrec::dataset::DataSet;
 /// use sccrossrec::train::{TrainConfig, recipe, train};
 ///
 /// let data = DataSet::open("DATA".as_ref())?;
@@ -128,7 +96,7 @@ pub fn train_on(
     let model = config.start(data, set)?;
     let mut file = new_run_file(data, config, &model.config)?;
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
-    file.samples_hash = hash(set);
+    file.samples_hash = set_hash(set);
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
     let place = Place::default();
     check_memory(device, data, set, config, &model)?;
@@ -229,7 +197,7 @@ pub fn resume_on(
             "resume with the data set it was trained on, or train a new run",
         ));
     }
-    if run.file.samples_hash != hash(set) {
+    if run.file.samples_hash != set_hash(set) {
         return Err(Error::input(
             data.dir(),
             format!("sample set `{}` is not the one that the run was trained on", config.samples),
@@ -249,7 +217,7 @@ pub fn resume_on(
         ));
     }
     clean(out)?;
-    let log = read_log(&out.join("log.jsonl"), place.logged)?;
+    let log = read_kept(&out.join("log.jsonl"), place.logged)?;
     let file = super::run::RunFile {
         config: config.clone(),
         program: env!("CARGO_PKG_VERSION").into(),
@@ -275,103 +243,8 @@ pub fn resume_on(
     };
     fit.write_log()?;
     // One that was killed after the state, and before these parameters, has those of an earlier checkpoint there.
-    checkpoint::save(
-        &out.join("checkpoints").join(Checkpoint::Last.file_name()),
-        &fit.model.params,
-        &fit.model.config,
-    )?;
+    tensors::save(&out.join("checkpoints").join(Checkpoint::Last.file_name()), &fit.model.params, &fit.model.config)?;
     fit.run(&set.train, &set.val)
-}
-
-/// The settings must be what the device does: their precision, which is part of what a run is, and their options.
-fn check_device(device: &Device, config: &TrainConfig) -> Result<()> {
-    if let Device::Cuda(_) = device {
-        config.check_for_cuda()?;
-    }
-    let has = match device {
-        Device::Cpu => Precision::F32,
-        Device::Cuda(d) => d.precision,
-    };
-    if has == config.precision {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "--precision {}: the {} computes in {} here; choose the same --precision, and --device cuda for bf16",
-        config.precision.name(),
-        device.name(),
-        has.name()
-    )))
-}
-
-/// Nodes of the samples of a part, the largest first, summed up: what the largest batches can have.
-struct Room {
-    /// Of train and val: sums of the genes, and of the peaks, of the largest samples.
-    parts: [[Vec<usize>; 2]; 2],
-    /// Distinct accessibilities, 0 where they are many.
-    values: usize,
-}
-
-impl Room {
-    fn new(data: &DataSet, set: &SampleSet) -> Self {
-        let sums = |part: &[u32], count: &dyn Fn(u32) -> usize| {
-            let mut n: Vec<usize> = part.iter().map(|&i| count(i)).collect();
-            n.sort_unstable_by_key(|&n| std::cmp::Reverse(n));
-            let mut sum = 0;
-            for n in &mut n {
-                sum += *n;
-                *n = sum;
-            }
-            n
-        };
-        let genes = |i: u32| data.cell_sizes(set.samples[i as usize].rna as usize).0;
-        let peaks = |i: u32| data.cell_sizes(set.samples[i as usize].atac as usize).1;
-        let parts = [&set.train, &set.val].map(|part| [sums(part, &genes), sums(part, &peaks)]);
-        Room { parts, values: data.accessibilities().unwrap_or(0) }
-    }
-
-    /// Room for every batch of `train` training samples and of `val` validation samples.
-    fn of(&self, config: &ModelConfig, train: usize, val: usize) -> Result<Sizes> {
-        let mut room = Sizes::default();
-        for ([genes, peaks], size) in self.parts.iter().zip([train, val]) {
-            let n = size.min(genes.len());
-            if n > 0 {
-                let of = Sizes::bound_by_totals(config, n, genes[n - 1], peaks[n - 1], self.values)?;
-                room = room.max(&of);
-            }
-        }
-        Ok(room)
-    }
-}
-
-/// The engine of a device with the model and the state of its optimiser, its memory planned for all batches of the run.
-fn engine(
-    device: &Device,
-    data: &DataSet,
-    set: &SampleSet,
-    config: &TrainConfig,
-    model: &Model<f32>,
-    moments: &Moments,
-    place: &Place,
-) -> Result<Option<Box<Engine>>> {
-    let Device::Cuda(cuda) = device else { return Ok(None) };
-    let mut engine = cuda.engine(model)?;
-    engine.set_adam(config.adam);
-    engine.set_rates(config.rates(set.train.len()));
-    engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan != OnNan::Skip)?;
-    let room = Room::new(data, set);
-    let (train, val) = (config.batch_size, config.eval_batch_size);
-    let fits = |e: &Engine, free: u64| {
-        // Half of the larger, and half of that, until it fits.
-        let halves = std::iter::successors(Some(train.max(val) / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
-        let bytes = |n| room.of(&model.config, train.min(n), val.min(n)).and_then(|r| e.workspace_bytes(&r));
-        let n = halves.into_iter().find(|&n| bytes(n).is_ok_and(|b| b as u64 <= free))?;
-        let flags = [("--batch-size", train), ("--eval-batch-size", val)];
-        let smaller = flags.iter().filter(|f| f.1 > n).map(|f| format!("{} {n}", f.0));
-        Some(smaller.collect::<Vec<_>>().join(" "))
-    };
-    engine.reserve(&room.of(&model.config, train, val)?, fits)?;
-    engine.reserve_buffers()?;
-    Ok(Some(Box::new(engine)))
 }
 
 /// Refuses a run that does not fit into memory, before anything is written. On a device gradients and passes are there.
@@ -421,75 +294,11 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
     set.check(data)
 }
 
-/// Hash of a sample set: of its samples and parts, in their order.
-pub(crate) fn hash(set: &SampleSet) -> String {
-    let mut h = xxhash_rust::xxh3::Xxh3::new();
-    for s in &set.samples {
-        h.update(&s.rna.to_le_bytes());
-        h.update(&s.atac.to_le_bytes());
-        h.update(&[s.label]);
-    }
-    for part in [&set.train, &set.val, &set.test] {
-        h.update(&(part.len() as u64).to_le_bytes());
-        part.iter().for_each(|n| h.update(&n.to_le_bytes()));
-    }
-    format!("{:016x}", h.digest())
-}
-
-fn read_log(path: &Path, records: usize) -> Result<Vec<EpochRecord>> {
-    let text = if records == 0 && !path.exists() { String::new() } else { read_text(path)? };
-    let bad = |found: String| Error::input(path, found, "restore the file or train again");
-    let mut log = Vec::new();
-    for (i, line) in text.lines().take(records).enumerate() {
-        log.push(serde_json::from_str(line).map_err(|e| bad(format!("line {} is not a record ({e})", i + 1)))?);
-    }
-    if log.len() < records {
-        return Err(bad(format!("has {} records where the training state has {records}", log.len())));
-    }
-    Ok(log)
-}
-
-/// Are all squares of a gradient finite? Where the optimiser goes by the named rows of its tables, only these are looked at,
-/// as the others are 0, and all that is behind the tables.
-fn finite(grads: &[f32], named: &[u32], adam: &RowAdam<f32>) -> bool {
-    let _span = span("finite", "");
-    let (tables, width) = adam.tables();
-    let (rows, rest) = grads.split_at(tables);
-    let row = |&r: &u32| squares_finite(&rows[r as usize * width..][..width]);
-    let by_rows = adam.by_rows(named.len());
-    work(|| {
-        let looked_at = (rest.len() + if by_rows { named.len() * width } else { tables }) as f64;
-        (2.0 * looked_at, 4.0 * looked_at)
-    });
-    let rows =
-        if by_rows { named.par_iter().with_min_len(64).all(row) } else { rows.par_chunks(1 << 14).all(squares_finite) };
-    rows && rest.par_chunks(1 << 14).all(squares_finite)
-}
-
-/// By eight sums side by side, so that the compiler can use its vectors: a square times 0 is 0, or no number.
-fn squares_finite(x: &[f32]) -> bool {
-    let mut sums = [0f32; 8];
-    let chunks = x.chunks_exact(8);
-    let rest: f32 = chunks.remainder().iter().map(|x| x * x * 0.0).sum();
-    for c in chunks {
-        for (s, x) in sums.iter_mut().zip(c) {
-            *s += x * x * 0.0;
-        }
-    }
-    sums.iter().sum::<f32>() + rest == 0.0
-}
-
-/// The optimiser of the settings.
-fn optimiser(config: &TrainConfig, model: &ModelConfig) -> RowAdam<f32> {
-    let others = if config.lazy_adam { Others::Left } else { Others::Later };
-    RowAdam::new(model.genes + model.peaks, model.embedding_dim, others)
-}
-
-struct Fit<'a, S> {
+pub(crate) struct Fit<'a, S> {
     source: S,
     config: &'a TrainConfig,
     rates: Rates,
-    out: &'a Path,
+    pub(crate) out: &'a Path,
     model: Model<f32>,
     moments: Moments,
     /// The optimiser on the CPU; behind only between steps.
@@ -499,63 +308,9 @@ struct Fit<'a, S> {
     place: Place,
     /// Times that the last checkpoint was gone back to.
     rollbacks: u32,
-    log: Vec<EpochRecord>,
+    pub(crate) log: Vec<EpochRecord>,
     observer: &'a mut dyn Observer,
     resume_hint: String,
-}
-
-/// Sums of a validation pass.
-#[derive(Default)]
-struct Validation {
-    samples: usize,
-    loss: f64,
-    match_loss: f64,
-    cis_loss: f64,
-    correct: usize,
-    positives: usize,
-    /// Wrong 0/1 predictions of each head: absolute and squared errors are both 1.
-    wrong: Vec<u64>,
-}
-
-impl Validation {
-    fn add(&mut self, batch: &Batch<f32>, output: &Output<f32>, genes: usize) {
-        self.samples += batch.len();
-        self.loss += f64::from(output.loss) * batch.len() as f64;
-        self.match_loss += f64::from(output.match_loss) * batch.len() as f64;
-        self.cis_loss += f64::from(output.cis_loss) * batch.len() as f64;
-        for (i, (&label, l)) in batch.label.iter().zip(output.logits.chunks_exact(2)).enumerate() {
-            // argmax; equal logits: the first; what is no number decides nothing
-            self.correct += usize::from(u8::from(l[1] > l[0]) == label && !l.iter().any(|x| x.is_nan()));
-            if label != 1 {
-                continue;
-            }
-            self.positives += 1;
-            let (index, values) = batch.rna.row(i);
-            let heads = &output.translation[i];
-            self.wrong.resize(heads.len() / genes, 0);
-            for (head, wrong) in heads.chunks_exact(genes).zip(&mut self.wrong) {
-                // What is predicted but not there, and what is there but not predicted.
-                let predicted = head.iter().filter(|&&p| p == 1).count();
-                let (mut truth, mut both) = (0, 0);
-                for (&g, &v) in index.iter().zip(values) {
-                    truth += usize::from(v > 0.0);
-                    both += usize::from(v > 0.0 && head[g as usize] == 1);
-                }
-                *wrong += (predicted + truth - 2 * both) as u64;
-            }
-        }
-    }
-
-    /// Mean over heads of a function of the share of wrong predictions; None without positives.
-    fn over_heads(&self, genes: usize, f: impl Fn(f64) -> f64) -> Option<f64> {
-        let cells = self.positives as f64 * genes as f64;
-        let sum: f64 = self.wrong.iter().map(|&w| f(w as f64 / cells)).sum();
-        ratio(sum, self.wrong.len())
-    }
-}
-
-fn ratio(a: f64, n: usize) -> Option<f64> {
-    (n > 0).then(|| a / n as f64).filter(|x| x.is_finite())
 }
 
 enum Stopped {
@@ -846,7 +601,7 @@ impl<S: Source> Fit<'_, S> {
         // In this order: a crash in between repeats the epoch, and writes the same again.
         if best {
             let path = self.out.join("checkpoints").join(Checkpoint::Best.file_name());
-            checkpoint::save(&path, &self.model.params, &self.model.config)?;
+            tensors::save(&path, &self.model.params, &self.model.config)?;
         }
         self.write_log()?;
         self.save()?;
@@ -856,384 +611,16 @@ impl<S: Source> Fit<'_, S> {
         Ok(())
     }
 
-    fn write_log(&self) -> Result<()> {
-        let internal = |e: serde_json::Error| Error::Internal(format!("log: {e}"));
-        let mut lines = String::new();
-        let mut table = String::new();
-        for (i, record) in self.log.iter().enumerate() {
-            lines += &(serde_json::to_string(record).map_err(internal)? + "\n");
-            let serde_json::Value::Object(fields) = serde_json::to_value(record).map_err(internal)? else { continue };
-            // The order of the struct, which a JSON object here does not keep.
-            let keys = [
-                "epoch",
-                "step",
-                "samples",
-                "skipped",
-                "loss",
-                "match_loss",
-                "translation_loss",
-                "val_loss",
-                "val_match_loss",
-                "val_accuracy",
-                "val_mae",
-                "val_rmse",
-                "score",
-                "best",
-                "seconds",
-                "samples_per_second",
-                "lr",
-                "cis_loss",
-                "contrast_loss",
-                "val_cis_loss",
-            ];
-            if i == 0 {
-                table += &(keys.join(",") + "\n");
-            }
-            let cells = keys.map(|k| match fields.get(k) {
-                None | Some(serde_json::Value::Null) => String::new(),
-                Some(v) => v.to_string(),
-            });
-            table += &(cells.join(",") + "\n");
-        }
-        write_text(&self.out.join("log.jsonl"), &lines)?;
-        write_text(&self.out.join("log.csv"), &table)
-    }
-
     fn save(&mut self) -> Result<()> {
         self.rollbacks = 0;
         save(self.out, &self.model, &self.moments, &self.place)
     }
 }
 
-/// The state first: it alone is what a resumption reads.
-fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
-    let _span = span("save", "");
-    let dir = out.join("checkpoints");
-    state::save(&dir, &model.config, &model.params, moments, place)?;
-    checkpoint::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)
-}
-
-/// What a step changes, apart from the source that the reader shares.
-struct Steps<'a> {
-    config: &'a TrainConfig,
-    rates: &'a Rates,
-    out: &'a Path,
-    model: &'a mut Model<f32>,
-    moments: &'a mut Moments,
-    adam: &'a mut RowAdam<f32>,
-    place: &'a mut Place,
-    rollbacks: &'a mut u32,
-    observer: &'a mut dyn Observer,
-}
-
-impl Steps<'_> {
-    /// Brings parameters and moments up to date.
-    fn flush(&mut self) {
-        self.adam.flush(self.model.params.as_mut_slice(), &mut self.moments.m, &mut self.moments.v);
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.flush();
-        *self.rollbacks = 0;
-        save(self.out, self.model, self.moments, self.place)
-    }
-
-    /// False: asked to stop.
-    fn step(
-        &mut self,
-        source: &impl Source,
-        numbers: &[u32],
-        batch: &Batch<f32>,
-        grads: &mut [f32],
-        from: usize,
-        began: Instant,
-    ) -> Result<bool> {
-        let p = &mut *self.place;
-        let dropout = Dropout { seed: self.config.seed, step: p.step };
-        let genes = self.config.genes_of_step(self.model.config.genes, p.step);
-        let rows = self.model.table_rows(batch, genes.as_deref());
-        let Moments { m, v } = &mut *self.moments;
-        self.adam.catch_up(self.model.params.as_mut_slice(), m, v, &rows);
-        let want = Want::default();
-        let run = model::Run { dropout: Some(dropout), grads: Some(grads), want, given: None, genes: genes.as_deref() };
-        let output = self.model.run(batch, run)?;
-        let losses = Losses {
-            loss: output.loss,
-            matching: output.match_loss,
-            translation: output.translation_loss,
-            cis: output.cis_loss,
-            contrast: output.contrast_loss,
-        };
-        if output.loss.is_finite() && finite(grads, &rows, self.adam) {
-            let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
-            self.adam.step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1, &rows);
-            return self.took(numbers, losses, from, began);
-        }
-        let what = if output.loss.is_finite() {
-            let layout = self.model.params.layout();
-            let tensor = layout.entries().iter().find(|e| !squares_finite(&grads[e.range.clone()]));
-            format!("the gradient of {} is not finite", tensor.map_or("the parameters", |e| &e.name))
-        } else {
-            format!("the loss is {}", output.loss)
-        };
-        let (what, numbers_of) = self.narrow(source, numbers, what, grads);
-        let line = self.complaint(source, &numbers_of, numbers.len(), &what);
-        grads.fill(0.0);
-        match self.config.on_nan {
-            OnNan::Stop => {
-                self.save()?;
-                Err(self.not_finite(line))
-            }
-            OnNan::Skip => self.left_out(numbers, &line, "left out", losses, from, began),
-            OnNan::Rollback => {
-                let done = self.roll_back(&line)?;
-                self.left_out(numbers, &line, &done, losses, from, began)
-            }
-        }
-    }
-
-    /// Where it comes from that the step on these samples was not finite, `what`: the op, and the fewest of them that show it,
-    /// found by halving.
-    fn narrow(&self, source: &impl Source, numbers: &[u32], what: String, grads: &mut [f32]) -> (String, Vec<u32>) {
-        let step = self.place.step;
-        let genes = self.config.genes_of_step(self.model.config.genes, step);
-        let mut pass = |numbers: &[u32]| {
-            grads.fill(0.0);
-            let dropout = Some(Dropout { seed: self.config.seed, step });
-            let run = model::Run {
-                dropout,
-                grads: Some(&mut *grads),
-                want: Want::default(),
-                given: None,
-                genes: genes.as_deref(),
-            };
-            let batch = source.batch(numbers);
-            tape::watch(|| self.model.run(&batch, run).is_ok())
-        };
-        let mut of = numbers.to_vec();
-        let mut found = None;
-        loop {
-            let (_, here) = pass(&of);
-            found = here.or(found);
-            if here.is_none() || of.len() == 1 {
-                break;
-            }
-            let (first, second) = of.split_at(of.len() / 2);
-            let Some(half) = [first, second].into_iter().find(|half| pass(half).1.is_some()) else {
-                break; // only together
-            };
-            of = half.to_vec();
-        }
-        match found {
-            Some(f) if f.backward => (format!("{what}: first in the gradients of op `{}`", f.op), of),
-            Some(f) => (format!("{what}: first in the values of op `{}`", f.op), of),
-            None => (what, of),
-        }
-    }
-
-    /// Brings back the parameters and moments of the last checkpoint; what was done, in words.
-    fn roll_back(&mut self, line: &str) -> Result<String> {
-        *self.rollbacks += 1;
-        self.flush();
-        let mut damaged = String::new();
-        let dir = self.out.join("checkpoints");
-        let mut skipped = |line: String| damaged = line;
-        let (moments, place) = state::load(&dir, &self.model.config, &mut self.model.params, &mut skipped)?;
-        if !damaged.is_empty() {
-            self.observer.note(&damaged);
-        }
-        *self.moments = moments;
-        self.place.updates = place.updates;
-        if *self.rollbacks > ROLLBACKS {
-            let fix = "resume with --on-nan skip, or train again with a smaller --lr";
-            let found = format!("{line}; went back {ROLLBACKS} times to the checkpoint of step {} already", place.step);
-            return Err(Error::input(self.out, found, fix));
-        }
-        Ok(format!("left out, and parameters and moments are those of the checkpoint of step {} again", place.step))
-    }
-
-    /// A step was taken. False: asked to stop.
-    fn took(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
-        let p = &mut *self.place;
-        let n = numbers.len() as f64;
-        p.updates += 1;
-        p.loss.add(f64::from(losses.loss) * n);
-        p.match_loss.add(f64::from(losses.matching) * n);
-        p.translation_loss.add(f64::from(losses.translation) * n);
-        p.cis_loss.add(f64::from(losses.cis) * n);
-        p.contrast_loss.add(f64::from(losses.contrast) * n);
-        p.counted += numbers.len() as u64;
-        self.passed(numbers, losses, from, began)
-    }
-
-    /// A step was left out, as it was not finite. False: asked to stop.
-    fn left_out(
-        &mut self,
-        numbers: &[u32],
-        line: &str,
-        done: &str,
-        losses: Losses,
-        from: usize,
-        began: Instant,
-    ) -> Result<bool> {
-        self.place.skipped += numbers.len() as u64;
-        self.observer.note(&format!("warning: {line}; {done}"));
-        self.passed(numbers, losses, from, began)
-    }
-
-    fn passed(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
-        let p = &mut *self.place;
-        p.step += 1;
-        p.position += numbers.len();
-        let seconds = began.elapsed().as_secs_f64();
-        self.observer.step(&Step {
-            epoch: p.epoch + 1,
-            position: p.position,
-            step: p.step,
-            loss: f64::from(losses.loss),
-            mean_loss: if p.counted > 0 { p.loss.get() / p.counted as f64 } else { f64::NAN },
-            lr: self.rates.at(p.step - 1),
-            samples_per_second: if seconds > 0.0 { (p.position - from) as f64 / seconds } else { 0.0 },
-        });
-        Ok(!self.observer.stop())
-    }
-
-    /// What was not finite, at which step, with which samples of a batch of so many.
-    fn complaint(&self, source: &impl Source, numbers: &[u32], batch: usize, what: &str) -> String {
-        let mut names: Vec<_> = numbers.iter().take(4).map(|&i| source.name(i)).collect();
-        if numbers.len() > names.len() {
-            names.push(format!("… {} in all", numbers.len()));
-        }
-        let s = if numbers.len() == 1 { "" } else { "s" };
-        let of = if numbers.len() < batch { format!(" of a batch of {batch}") } else { String::new() };
-        format!("step {}: {what}; sample{s} {}{of}", self.place.step + 1, names.join(", "))
-    }
-
-    fn not_finite(&self, line: String) -> Error {
-        let fix = "saved before that step: resume with --on-nan skip, or train again with a smaller --lr";
-        Error::input(self.out, line, fix)
-    }
-}
-
-/// Losses of a step.
-#[derive(Debug, Clone, Copy)]
-struct Losses {
-    loss: f32,
-    matching: f32,
-    translation: f32,
-    cis: f32,
-    contrast: f32,
-}
-
-/// Brings parameters and moments back from a device.
-fn fetch(engine: &Engine, model: &mut Model<f32>, moments: &mut Moments) -> Result<()> {
-    model.params.as_mut_slice().copy_from_slice(&engine.params()?);
-    (moments.m, moments.v) = engine.moments()?;
-    Ok(())
-}
-
-/// What a run says of its learning rate, where that is not the one given all the time.
-fn rate_line(config: &TrainConfig, rates: &Rates) -> Option<String> {
-    let schedule = &config.schedule;
-    if schedule.scaling == Scaling::None && rates.warmup < 2 && rates.decay == Decay::None {
-        return None;
-    }
-    Some(format!("learning rate {:.3e} at batch size {} ({})", rates.rate, config.batch_size, schedule.words()))
-}
-
-/// What a run on a device says before it starts.
-fn device_line(engine: &Engine) -> String {
-    let (parts, total) = engine.memory_plan();
-    let largest: Vec<String> = parts.iter().take(5).map(|(n, b)| format!("{n} {}", b >> 20)).collect();
-    format!(
-        "device: {}, {}; memory planned: {} MiB (largest: {})",
-        engine.gpu().name(),
-        engine.precision().name(),
-        total >> 20,
-        largest.join(", ")
-    )
-}
-
-/// Steps under way on a device, and what they are of.
-struct OnDevice<'a, 'n> {
-    engine: &'a mut Engine,
-    feed: &'a mut Feed,
-    flights: VecDeque<&'n [u32]>,
-    from: usize,
-    began: Instant,
-}
-
-impl<'n> OnDevice<'_, 'n> {
-    /// Gives a step to the device; takes the record of the one before. False: asked to stop.
-    fn step(&mut self, steps: &mut Steps<'_>, source: &impl Source, numbers: &'n [u32]) -> Result<bool> {
-        self.engine.submit(self.feed.next()?, steps.config.seed)?;
-        self.flights.push_back(numbers);
-        if self.engine.under_way() < SLOTS { Ok(true) } else { self.settle(steps, source) }
-    }
-
-    /// Takes all records. False: asked to stop.
-    fn drain(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
-        let mut go = true;
-        while !self.flights.is_empty() {
-            go &= self.settle(steps, source)?;
-        }
-        Ok(go)
-    }
-
-    fn settle(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
-        let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
-        let (r, buffer) = self.engine.settle()?;
-        self.feed.free(buffer);
-        let losses = Losses {
-            loss: r.loss,
-            matching: r.match_loss,
-            translation: r.translation_loss,
-            cis: r.cis_loss,
-            contrast: r.contrast_loss,
-        };
-        if r.applied == 1 {
-            return steps.took(numbers, losses, self.from, self.began);
-        }
-        let what = if r.loss.is_finite() {
-            format!("the norm of the gradient is {}", r.norm)
-        } else {
-            format!("the loss is {}", r.loss)
-        };
-        if steps.config.on_nan == OnNan::Skip {
-            let line = steps.complaint(source, numbers, numbers.len(), &what);
-            return steps.left_out(numbers, &line, "left out", losses, self.from, self.began);
-        }
-        // The steps behind it were not applied either: the guard holds until it is released.
-        let mut behind = Vec::new();
-        while let Some(numbers) = self.flights.pop_front() {
-            self.feed.free(self.engine.settle()?.1);
-            behind.push(numbers);
-        }
-        fetch(self.engine, steps.model, steps.moments)?;
-        // What the device lacks, the CPU tells: which op, which sample.
-        let mut grads = vec![0.0; steps.model.params.layout().len()];
-        let (what, of) = steps.narrow(source, numbers, what, &mut grads);
-        let line = steps.complaint(source, &of, numbers.len(), &what);
-        if steps.config.on_nan == OnNan::Stop {
-            self.engine.set_control(steps.place.updates, true)?;
-            steps.save()?;
-            return Err(steps.not_finite(line));
-        }
-        let done = steps.roll_back(&line)?;
-        self.engine.set_params(steps.model.params.as_slice())?;
-        self.engine.set_moments(&steps.moments.m, &steps.moments.v, steps.place.updates, true)?;
-        let mut go = steps.left_out(numbers, &line, &done, losses, self.from, self.began)?;
-        for numbers in behind {
-            let line = format!("step {} was under way behind it", steps.place.step + 1);
-            go &= steps.left_out(numbers, &line, "left out", losses, self.from, self.began)?;
-        }
-        Ok(go)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::output::Output;
 
     #[test]
     fn logits_that_are_no_numbers_are_never_right() {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Checkpoint, Out};
+use super::tensors;
+use super::tensors::{Checkpoint, Out};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Params};
 
@@ -73,13 +74,13 @@ pub(crate) fn save(
     moments: &Moments,
     place: &Place,
 ) -> Result<()> {
-    let mut metadata = checkpoint::metadata(config)?;
+    let mut metadata = tensors::metadata(config)?;
     let text = serde_json::to_string(place).map_err(|e| Error::Internal(format!("training state: {e}")))?;
     metadata.insert("state", text);
     let arenas = [("params", params.as_slice()), ("adam.m", &moments.m), ("adam.v", &moments.v)];
     let tensors = arenas.map(|(name, values)| Out { name, shape: vec![values.len()], values });
     let (path, before) = (dir.join(STATE), dir.join(BEFORE));
-    let next = checkpoint::prepared(&path, &tensors, metadata)?;
+    let next = tensors::prepared(&path, &tensors, metadata)?;
     if path.exists() {
         set_aside(&path, &before)?;
     }

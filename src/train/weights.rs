@@ -6,16 +6,18 @@
 
 use std::path::Path;
 
-use super::checkpoint::{self, Checkpoint as File};
 use super::config::{CisOptions, TrainConfig, recipe};
 use super::run::{Checkpoint, Run, new_run_file, write_run};
+use super::tensors;
+use super::tensors::Checkpoint as File;
+use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::graph::DataSet;
-use crate::model::{Layout, ModelConfig, PREFIX};
+use crate::model::PREFIX;
+use crate::model::{Layout, ModelConfig};
 
 /// Writes the parameters of a run's checkpoint to `out`, which is replaced. Needs no data set.
 pub fn export(run: &Run, which: Checkpoint, out: &Path) -> Result<()> {
-    checkpoint::save(out, &run.stored(which)?, &run.stored_sizes())
+    tensors::save(out, &run.stored(which)?, &run.stored_sizes())
 }
 
 /// Heads and constants that shapes do not tell; `None`: as the file's metadata says, else as published.
@@ -169,7 +171,7 @@ impl Imported {
         let dir = out.join("checkpoints");
         std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
         for which in [Checkpoint::Best, Checkpoint::Last] {
-            checkpoint::save(&dir.join(which.file_name()), &self.params, &stored)?;
+            tensors::save(&dir.join(which.file_name()), &self.params, &stored)?;
         }
         let state = dir.join("state.safetensors");
         if state.exists() {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sccrossrec::model::{Decisions, Output};
+use sccrossrec::model::Decisions;
+use sccrossrec::model::output::Output;
 use sccrossrec::real::Real;
 
 use super::golden::{self, Golden, error, f64s};

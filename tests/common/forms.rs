@@ -7,8 +7,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hdf5::types::{FixedAscii, VarLenUnicode};
 use hdf5::{Dataset, File, Group, H5Type, Location};
+use sccrossrec::csr::Csr;
 use sccrossrec::data::source::{Form, Select};
-use sccrossrec::model::Csr;
 
 use super::toy::{Toy, csr};
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
-use sccrossrec::model::{Batch, Csr, Features, Init, Model, ModelConfig};
+use sccrossrec::csr::Csr;
+use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::real::Real;
 
 /// One golden file.

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use sccrossrec::Error;
 use sccrossrec::Result;
 use sccrossrec::data::anndata::{Axis, Streaming};
 use sccrossrec::data::cells::CellTable;
@@ -13,17 +14,19 @@ use sccrossrec::data::fasta::read_peak_sequences;
 use sccrossrec::data::genome::Genome;
 use sccrossrec::data::gtf::Gtf;
 use sccrossrec::data::region::{Region, parse_region};
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
 use sccrossrec::data::source;
+use sccrossrec::dataset::{DataSet, decode_row};
+use sccrossrec::discover::Found;
+use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
-use sccrossrec::discover::truth::Truth;
 use sccrossrec::discover::{DiscoverOptions, discover};
-use sccrossrec::error::Error;
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, Vocabulary, decode_row, prepare};
-use sccrossrec::report::Found;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::weights::{Constants, Imported};
-use sccrossrec::train::{Checkpoint, Run, TrainConfig, checkpoint, recipe, train};
+use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, tensors as checkpoint, train};
+use sccrossrec::vocabulary::Vocabulary;
 
 /// A parser and the file it is given.
 pub struct Parser {
@@ -83,7 +86,7 @@ pub const PARSERS: &[Parser] = &[
     }),
     of_a_group("run", "run.json", run),
     of_a_group("run-names", "genes.txt", run),
-    of_a_group("run-log", "log.jsonl", |_, p| sccrossrec::report::log(&Run::open(folder(p))?).map(drop)),
+    of_a_group("run-log", "log.jsonl", |_, p| sccrossrec::train::log::log(&Run::open(folder(p))?).map(drop)),
     of_a_group("run-weights", "checkpoints/best.safetensors", run),
     of_a_group("discovery", "discover.json", found),
     of_a_group("discovery-genes", "genes.tsv", found),
@@ -277,7 +280,7 @@ impl Files {
                 put(p.file, &text.lines().map(short).collect::<String>());
             }
             "narrow-peak" => {
-                let row = |p: &sccrossrec::graph::Peak| {
+                let row = |p: &sccrossrec::vocabulary::Peak| {
                     let chrom = &chromosomes[p.chrom as usize];
                     format!("{chrom}\t{}\t{}\tx\t500\t.\t{}.5\t-1\t3.2\t10\n", p.start, p.end, p.start % 7)
                 };

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sccrossrec::Error;
-use sccrossrec::device::Device;
-use sccrossrec::graph::DataSet;
-use sccrossrec::train::{self, Observer, Step, TrainConfig};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Device;
+use sccrossrec::train;
+use sccrossrec::train::{Observer, Step, TrainConfig};
 
 /// Settings of a run of seconds.
 pub fn config() -> TrainConfig {

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::model::Csr;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 
 pub const CELLS: usize = 60;

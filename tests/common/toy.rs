@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hdf5::types::VarLenUnicode;
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
-use sccrossrec::model::Csr;
 use sccrossrec::rng::Rng;
 
 /// How a matrix is stored.

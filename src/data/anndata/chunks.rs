@@ -1,6 +1,6 @@
 //! One-dimensional data sets that grow chunk by chunk; chunks are compressed on all cores and stored as they are, past
 //! HDF5's own filters, which run on one.
-#![allow(unsafe_code)] // H5Dwrite_chunk
+#![allow(unsafe_code)]
 
 use std::io::Write;
 

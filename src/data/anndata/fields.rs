@@ -2,11 +2,15 @@
 //! part of a compound type, which the safe bindings cannot name at run time.
 #![allow(unsafe_code)]
 
+use std::path::Path;
+
 use hdf5::types::{CompoundField, CompoundType, TypeDescriptor};
 use hdf5::{Container, Dataset, Datatype, H5Type};
 use hdf5_sys::h5d::H5Dread;
 use hdf5_sys::h5p::H5P_DEFAULT;
 use hdf5_sys::h5s::H5S_ALL;
+
+use crate::error::{Error, Result};
 
 /// What is read: all of a data set or attribute, or a field of a compound data set.
 #[derive(Clone, Copy)]
@@ -84,4 +88,22 @@ fn read_field<T: H5Type>(set: &Dataset, name: &str) -> hdf5::Result<Vec<T>> {
     // SAFETY: see above.
     unsafe { out.set_len(n) };
     Ok(out)
+}
+
+/// Number of elements of a data set whose size the file can bear: gzip shrinks at most by 1,032.
+pub(crate) fn plausible(path: &Path, bytes: u64, field: &str, shape: &[usize], element: usize) -> Result<usize> {
+    let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let limit = bytes.saturating_mul(1_100).saturating_add(1 << 20);
+    match n.and_then(|n| n.checked_mul(element).map(|b| (n, b))) {
+        Some((n, total)) if total as u64 <= limit => Ok(n),
+        _ => Err(Error::input(
+            path,
+            format!("`{field}` says it has {shape:?} elements, more than a file of {bytes} bytes can hold"),
+            "the file is damaged; make or fetch it again",
+        )),
+    }
+}
+
+pub(super) fn descriptor(at: &Container) -> hdf5::Result<TypeDescriptor> {
+    at.dtype()?.to_descriptor()
 }

@@ -11,10 +11,10 @@ use hdf5::{Dataset, Group, H5Type};
 use rayon::prelude::*;
 
 use super::H5Context;
-use super::reader::{descriptor, plausible};
-use crate::data::source::Coordinates;
+use super::fields::{descriptor, plausible};
+use crate::csr::Csr;
+use crate::data::source::mtx::Coordinates;
 use crate::error::{Error, Result};
-use crate::model::Csr;
 
 /// How a matrix is laid out in its file.
 #[derive(Debug)]

@@ -1,27 +1,28 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
-mod chunks;
+pub mod chunks;
 #[forbid(unsafe_code)]
-mod edit;
-mod fields;
+pub mod edit;
+pub mod fields;
 #[forbid(unsafe_code)]
-mod heaps;
+pub mod heaps;
 #[forbid(unsafe_code)]
-mod matrix;
+pub mod matrix;
 #[forbid(unsafe_code)]
-mod reader;
+pub mod reader;
 #[forbid(unsafe_code)]
-mod writer;
+pub mod writer;
 
 use std::path::Path;
 
+use crate::error::{Error, Result};
+
 pub(crate) use edit::edit_var;
+pub(crate) use fields::plausible;
 pub use matrix::{Matrix, MatrixKind, Streaming};
 pub use reader::{AnnData, Axis};
-pub(crate) use reader::{list, open_hdf5, plausible, text_of};
+pub(crate) use reader::{list, open_hdf5, text_of};
 pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
-
-use crate::error::{Error, Result};
 
 /// A column of a data frame; all columns of a frame have the length of its index.
 #[derive(Debug, Clone, PartialEq)]

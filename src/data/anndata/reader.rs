@@ -15,9 +15,9 @@
 use std::path::{Path, PathBuf};
 
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
-use hdf5::{Container, Dataset, File, Group, Location, LocationType};
+use hdf5::{Dataset, File, Group, Location, LocationType};
 
-use super::fields::{Elements, fields};
+use super::fields::{Elements, descriptor, fields, plausible};
 use super::matrix::Matrix;
 use super::{Column, H5Context, heaps};
 use crate::error::{Error, Result};
@@ -586,24 +586,6 @@ pub(super) fn strings(path: &Path, from: Elements<'_>, kind: &TypeDescriptor, fi
                 .map_err(|_| Error::input(path, format!("text {i} of `{field}` is not UTF-8"), "write the file again"))
         })
         .collect()
-}
-
-/// Number of elements of a data set whose size the file can bear: gzip shrinks at most by 1,032.
-pub(crate) fn plausible(path: &Path, bytes: u64, field: &str, shape: &[usize], element: usize) -> Result<usize> {
-    let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let limit = bytes.saturating_mul(1_100).saturating_add(1 << 20);
-    match n.and_then(|n| n.checked_mul(element).map(|b| (n, b))) {
-        Some((n, total)) if total as u64 <= limit => Ok(n),
-        _ => Err(Error::input(
-            path,
-            format!("`{field}` says it has {shape:?} elements, more than a file of {bytes} bytes can hold"),
-            "the file is damaged; make or fetch it again",
-        )),
-    }
-}
-
-pub(super) fn descriptor(at: &Container) -> hdf5::Result<TypeDescriptor> {
-    at.dtype()?.to_descriptor()
 }
 
 pub(super) fn is_text(kind: &TypeDescriptor) -> bool {

@@ -10,16 +10,16 @@ use hdf5::{Dataset, File, Group, H5Type, Location};
 
 use super::chunks::{CHUNK, Growing};
 use super::{Column, Frame, H5Context};
+use crate::csr::Csr;
 use crate::error::{Error, Result};
-use crate::model::Csr;
-use crate::train::files::Temporary;
+use crate::files::atomic::Temporary;
 
 /// Writes one `.h5ad`. Nothing is at the target path before [`AnnDataWriter::finish`]; a writer that is dropped
 /// unfinished removes its temporary file.
 ///
 /// ```
 /// use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
-/// use sccrossrec::model::Csr;
+/// use sccrossrec::csr::Csr;
 ///
 /// # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;

@@ -11,9 +11,10 @@
 //! What a file is shows in its content, never in its name. A file may hold both modalities: features are then taken
 //! by their type (`feature_types` of `var`: `Gene Expression` or `GEX`, `Peaks` or `ATAC`), or by modality (MuData).
 
-mod mtx;
-mod mudata;
-mod tenx;
+pub mod columns;
+pub mod mtx;
+pub mod mudata;
+pub mod tenx;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -21,9 +22,9 @@ use std::path::Path;
 
 use hdf5::File;
 
-pub(crate) use mtx::Coordinates;
-
-use super::anndata::{AnnData, Axis, Column, Matrix, list, open_hdf5};
+use super::anndata::Column;
+use super::anndata::matrix::Matrix;
+use super::anndata::reader::{AnnData, Axis, list, open_hdf5};
 use crate::error::{Error, Result};
 
 /// One modality of some data, opened read-only: names, columns and matrices, the rows of which are cells.
@@ -151,9 +152,9 @@ pub struct Select {
 /// use sccrossrec::data::source::{Form, Modality, Select, open};
 /// # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-source-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
-/// let small = sccrossrec::data::simulate::SimulateConfig { cells: 8, genes: 3, peaks: 6, chromosomes: 2, cell_types: 2,
+/// let small = sccrossrec::simulate::SimulateConfig { cells: 8, genes: 3, peaks: 6, chromosomes: 2, cell_types: 2,
 ///     ..Default::default() };
-/// let files = sccrossrec::data::simulate::Simulation::new(small)?.write(&dir, &|_| {})?;
+/// let files = sccrossrec::simulate::Simulation::new(small)?.write(&dir, &|_| {})?;
 ///
 /// let rna = open(&files.rna, Modality::Rna, &Select::default())?;
 /// assert_eq!((rna.form(), rna.names(Axis::Var)?.len()), (Form::AnnData, 3));

@@ -6,9 +6,11 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use super::{Form, Source};
-use crate::data::anndata::{Axis, Column, Matrix};
-use crate::data::gtf::{open_text, text_error};
+use crate::data::anndata::Column;
+use crate::data::anndata::matrix::Matrix;
+use crate::data::anndata::reader::Axis;
 use crate::error::{Error, Result};
+use crate::files::text::{open_text, text_error};
 
 /// A folder with a matrix and its names.
 #[derive(Debug)]

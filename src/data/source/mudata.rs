@@ -6,7 +6,9 @@ use std::path::Path;
 use hdf5::File;
 
 use super::{Form, Modality, Select, Source, chosen};
-use crate::data::anndata::{AnnData, Axis, Column, Matrix, list};
+use crate::data::anndata::Column;
+use crate::data::anndata::matrix::Matrix;
+use crate::data::anndata::reader::{AnnData, Axis, list};
 use crate::error::{Error, Result};
 
 /// One modality of an `.h5mu` file.

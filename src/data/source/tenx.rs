@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use hdf5::{File, Group};
 
 use super::{Form, Source};
-use crate::data::anndata::{Axis, Column, Matrix, list, text_of};
+use crate::data::anndata::Column;
+use crate::data::anndata::matrix::Matrix;
+use crate::data::anndata::reader::{Axis, list, text_of};
 use crate::error::{Error, Result};
 
 /// A feature–barcode matrix.

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::{ChromNames, Export, chrom, number, token};
 use crate::discover::maps::{LinkStat, TypeMap};
 use crate::error::Result;
-use crate::graph::Vocabulary;
-use crate::train::files::write_atomic;
+use crate::files::atomic::write_atomic;
+use crate::vocabulary::Vocabulary;
 
 /// A link with both ends on one known chromosome.
 struct Placed<'a> {

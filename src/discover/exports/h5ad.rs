@@ -7,7 +7,7 @@ use super::{Export, check};
 use crate::data::anndata::{AnnDataWriter, Column, Frame, UnsArray};
 use crate::discover::maps::{Maps, TypeMap};
 use crate::error::{Error, Result};
-use crate::graph::{ObsColumn, Vocabulary};
+use crate::vocabulary::{ObsColumn, Vocabulary};
 
 /// Embeddings of all cells.
 #[derive(Debug, Clone, Copy, PartialEq)]

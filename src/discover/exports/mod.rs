@@ -16,10 +16,10 @@
 //! bgzip and tabix or bedToBigBed want it; blanks in names become `_`. The other forms hold every link. Each file is
 //! whole or not there.
 
-mod browser;
-mod h5ad;
-mod parquet;
-mod track;
+pub mod browser;
+pub mod h5ad;
+pub mod parquet;
+pub mod track;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -27,15 +27,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::maps::{LinkStat, Maps, TypeMap, field};
+use crate::error::{Error, Result};
+use crate::files::atomic::write_atomic;
+use crate::vocabulary::Vocabulary;
+
 pub use browser::{write_bedpe, write_interact, write_longrange};
 pub use h5ad::{Embedding, write_h5ad};
 pub use parquet::write_parquet;
 pub use track::{write_bedgraph, write_chrom_sizes};
-
-use super::maps::{LinkStat, Maps, TypeMap, field};
-use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::write_atomic;
 
 /// A form of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -181,7 +181,7 @@ pub fn write_edges(path: &Path, v: &Vocabulary, map: &TypeMap) -> Result<Export>
         for l in &map.links {
             let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
             let [score, z, pvalue, q] = [l.score, l.zscore, l.pvalue, l.qvalue].map(optional);
-            let distance = super::distance(v, l.gene, l.peak).map_or(String::new(), number);
+            let distance = crate::vocabulary::distance(v, l.gene, l.peak).map_or(String::new(), number);
             writeln!(
                 out,
                 "{}\t{}\tpeak-gene\t{score}\t{z}\t{pvalue}\t{q}\t{}\t{distance}\t{}\t{}",

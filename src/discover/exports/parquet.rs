@@ -12,11 +12,10 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
 use super::{Export, check};
-use crate::discover::distance;
 use crate::discover::maps::{LINK_COLUMNS, LinkStat, TypeMap};
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::write_atomic;
+use crate::files::atomic::write_atomic;
+use crate::vocabulary::{Vocabulary, distance};
 
 /// Rows of a row group.
 const ROWS: usize = 1 << 18;

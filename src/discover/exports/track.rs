@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::{ChromNames, Export, chrom, number};
 use crate::error::{Error, Result};
-use crate::graph::Vocabulary;
-use crate::train::files::write_atomic;
+use crate::files::atomic::write_atomic;
+use crate::vocabulary::Vocabulary;
 
 /// Bits of a finite number that sort as it does.
 fn sortable(x: f64) -> u64 {

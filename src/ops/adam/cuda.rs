@@ -2,8 +2,8 @@
 
 use super::AdamConfig;
 use crate::device::abi::{AdamGuardArgs, AdamNormArgs, AdamStepArgs, Control, NORM_PARTS, Ptr};
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::frame::Frame;
+use crate::device::program::Tape;
 use crate::error::Result;
 
 /// The arenas Adam works on, `[n]` each.

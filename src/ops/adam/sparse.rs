@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::{AdamConfig, Constants, FLOPS, chunk, replay, step};
-use crate::ops::nodes::split_rows;
+use crate::model::nodes::split_rows;
 use crate::profile::{span, work};
 use crate::real::Real;
 

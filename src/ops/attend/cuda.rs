@@ -3,8 +3,8 @@
 use crate::device::abi::{
     AttendBackwardColumnsArgs, AttendBackwardLogitsArgs, AttendBackwardRowsArgs, AttendColumnsArgs, AttendForwardArgs,
 };
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::frame::Frame;
+use crate::device::program::Tape;
 use crate::error::Result;
 
 /// Records the attention. Its backward pass is the first to write `d_q`, `d_k`, `d_uq` and `d_uk`.
@@ -86,7 +86,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         top_k,
         pad: 0,
     };
-    let per = |name: &str| Ok::<_, crate::Error>(f.kernels.get(name)?.shape().tile_x);
+    let per = |name: &str| Ok::<_, crate::error::Error>(f.kernels.get(name)?.shape().tile_x);
     tape.op(
         "attend",
         vec![

@@ -6,14 +6,15 @@
 //!
 //! Order: by logit, then lower peak index of the data set; masked pairs take part with their own index.
 
-pub(crate) mod cuda;
+pub mod cuda;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::ops::matmul::{View, product_into};
-use crate::ops::nodes::{NodeSet, group};
+use super::matmul::{View, product_into};
+use crate::model::nodes::{NodeSet, group};
+use crate::model::output::Selection;
 use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::{axpy, gather_sum};
@@ -32,33 +33,16 @@ pub struct AttendSpec {
     pub unknown: Option<u32>,
 }
 
-/// The genes of one sample that have at least one pair above the threshold, and their top-k members.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Selection<T> {
-    /// Head and gene entry of each chosen gene, by gene entry within chromosome blocks, heads innermost.
-    pub rows: Vec<(u8, u32)>,
-    /// `[rows + 1]` where each one's members start.
-    pub start: Vec<u32>,
-    /// Peak entry of each unmasked member, best first.
-    pub peak: Vec<u32>,
-    /// Softmax weight w (before the threshold).
-    pub weight: Vec<T>,
-    /// Score s.
-    pub score: Vec<T>,
-    /// Does the pair pass the threshold?
-    pub kept: Vec<bool>,
-}
-
 /// A candidate for a place: logit, data set index, entry (`MASKED` for a masked pair).
 #[derive(Debug, Clone, Copy)]
 struct Candidate<T> {
-    logit: T,
-    index: u32,
-    entry: u32,
+    pub(crate) logit: T,
+    pub(crate) index: u32,
+    pub(crate) entry: u32,
 }
 
 /// Logit of a member and, unless it is masked, its peak entry and the side of the threshold it was told to take.
-type Member<T> = (T, Option<(u32, Option<bool>)>);
+pub(crate) type Member<T> = (T, Option<(u32, Option<bool>)>);
 
 const MASKED: u32 = u32::MAX;
 const GENES: usize = 64;
@@ -124,11 +108,6 @@ impl<T: Real> Tops<T> {
             }
         }
     }
-}
-
-/// 1 / (1 + exp(−x)).
-pub(crate) fn sigmoid<T: Real>(x: T) -> T {
-    T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-x))
 }
 
 /// The tables and node sets attention reads.
@@ -227,55 +206,13 @@ impl<T: Real> Inputs<'_, T> {
                 let p = given.peak[m];
                 gather(self.k, self.uk, self.peaks, p as usize, p as usize + 1, &mut k);
                 let range = usize::from(head) * slice..(usize::from(head) + 1) * slice;
-                let logit = crate::ops::pool::dot(&q[range.clone()], &k[range]);
+                let logit = crate::simd::dot(&q[range.clone()], &k[range]);
                 members.push((logit, Some((p, Some(given.kept[m])))));
             }
             members.resize(cap, (T::of(0.0), None));
             out.push_row(head, entry, members.into_iter(), self.spec.tau, &mut scores);
         }
         out
-    }
-}
-
-impl<T: Real> Selection<T> {
-    /// Adds a gene if one of its members passes: softmax over all members, masked ones included, then the threshold.
-    /// `scores` is only memory.
-    fn push_row(
-        &mut self,
-        head: u8,
-        entry: u32,
-        members: impl Iterator<Item = Member<T>> + Clone,
-        tau: f64,
-        scores: &mut Vec<T>,
-    ) {
-        let tau = T::of(tau);
-        scores.clear();
-        scores.extend(members.clone().map(|m| sigmoid(m.0)));
-        let passes = |s: T, forced: Option<bool>| forced.unwrap_or(s > tau);
-        if !members.clone().zip(scores.iter()).any(|(m, &s)| m.1.is_some_and(|(_, forced)| passes(s, forced))) {
-            return;
-        }
-        let max = scores.iter().fold(T::of(0.0), |m, &s| if s > m { s } else { m });
-        let first = self.weight.len();
-        let mut sum = T::of(0.0);
-        for ((_, who), &s) in members.zip(scores.iter()) {
-            let e = num_traits::Float::exp(s - max);
-            sum += e;
-            if let Some((peak, forced)) = who {
-                self.peak.push(peak);
-                self.score.push(s);
-                self.weight.push(e);
-                self.kept.push(passes(s, forced));
-            }
-        }
-        self.weight[first..].iter_mut().for_each(|w| *w /= sum);
-        self.rows.push((head, entry));
-        self.start.push(self.peak.len() as u32);
-    }
-
-    /// Members of chosen gene `r`.
-    pub fn members(&self, r: usize) -> std::ops::Range<usize> {
-        self.start[r] as usize..self.start[r + 1] as usize
     }
 }
 

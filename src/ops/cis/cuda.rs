@@ -1,12 +1,12 @@
 //! `cis` on the device: launches of `kernels/cis.cu`, with maps of `kernels/head.cu` between them.
 
 use crate::device::abi::{CIS_BINS, CisArgs, CisGraph, LaunchShape, Ptr};
+use crate::device::frame::Frame;
 use crate::device::gpu::Launch;
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::program::Tape;
 use crate::error::{Error, Result};
 use crate::model::{CisConfig, CisTarget};
-use crate::ops::linear::cuda::{Map, Matrix};
+use crate::ops::head::cuda::{Map, Matrix};
 
 /// The term and its arguments.
 fn arguments<'a>(f: &Frame<'a>, graph: CisGraph) -> Result<(&'a CisConfig, CisArgs)> {

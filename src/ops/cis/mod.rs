@@ -8,19 +8,18 @@
 //! Cost: 2 H flops an edge of the batch forward and 4 H backward, and one addition an edge and cell; on NeurIPS-2021 (0.5
 //! million edges) 0.4 GFLOP a step, however large the batch, where `translate` takes hundreds.
 
-pub(crate) mod cuda;
+pub mod cuda;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::graph::{BINS, CisGraph};
-use crate::ops::nodes::group;
-use crate::ops::pool::dot;
-use crate::ops::translate::{Columns, add_key_gradients, effective, keys};
+use super::translate::{Columns, add_key_gradients, effective, keys};
+use crate::model::nodes::group;
+use crate::model::{BINS, CisGraph};
 use crate::profile::{span, work};
 use crate::real::Real;
-use crate::simd::axpy;
+use crate::simd::{axpy, dot};
 use crate::tape::{Tape, Var};
 
 /// Edges of the cis graph at the columns of a batch.

@@ -3,16 +3,16 @@
 use crate::device::abi::{
     Nodes, PoolBackwardRowsArgs, PoolBackwardWeightsArgs, PoolChunk, PoolFinishArgs, PoolForwardArgs, Ptr, Side,
 };
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::frame::Frame;
+use crate::device::program::Tape;
 use crate::error::Result;
 
 /// One pooling: of whose nodes, with what weights.
 struct Pool {
     peaks: bool,
     /// Weights and where their gradient goes; none: the mean.
-    weights: Option<(Ptr<f32>, Ptr<f32>)>,
-    bag: Ptr<f32>,
+    pub(crate) weights: Option<(Ptr<f32>, Ptr<f32>)>,
+    pub(crate) bag: Ptr<f32>,
     d_bag: Ptr<f32>,
 }
 

@@ -4,17 +4,17 @@
 //! A row of the result is `[Σ w E (d) | Σ w value | Σ w one-hot (C) | Σ w extras | Σ w]`, so that one linear map
 //! (`ops::linear::pooled`) serves means, whose Σ w is 1, and attention bags alike.
 
-pub(crate) mod cuda;
+pub mod cuda;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::ops::nodes::{NodeSet, split_rows};
-use crate::ops::project::{Extra, Side};
+use super::project::{Extra, Side};
+use crate::model::nodes::{NodeSet, split_rows};
 use crate::profile::{span, work};
 use crate::real::Real;
-use crate::simd::{axpy, gather_sum, vectorized};
+use crate::simd::{axpy, dot, gather_sum, vectorized};
 use crate::tape::{Tape, Var};
 
 /// What the rows are weighted with.
@@ -182,17 +182,4 @@ vectorized! {
             *s = s.wrapping_add(x);
         }
     }
-}
-
-/// Dot product in 16 fixed lanes, so that the compiler may use vectors and the order is the same everywhere.
-pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let mut lanes = [T::of(0.0); 16];
-    let (ac, bc) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail = ac.remainder().iter().zip(bc.remainder()).fold(T::of(0.0), |t, (&x, &y)| t + x * y);
-    for (x, y) in ac.zip(bc) {
-        for l in 0..16 {
-            lanes[l] += x[l] * y[l];
-        }
-    }
-    lanes.iter().fold(tail, |t, &l| t + l)
 }

@@ -4,17 +4,17 @@ use crate::device::abi::{
     Nodes, PROJECT_CHUNK, ProjectBackwardEmbeddingArgs, ProjectBackwardReduceArgs, ProjectBackwardWeightArgs,
     ProjectForwardArgs, Ptr, Side,
 };
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::frame::Frame;
+use crate::device::program::Tape;
 use crate::error::Result;
 use crate::model::PREFIX;
 
 /// One table: whose nodes, and which parameters.
 struct Table {
-    layer: &'static str,
-    embedding: &'static str,
-    side: Side,
-    nodes: Nodes,
+    pub(crate) layer: &'static str,
+    pub(crate) embedding: &'static str,
+    pub(crate) side: Side,
+    pub(crate) nodes: Nodes,
     rows: u32,
     table: Ptr<f32>,
     u: Ptr<f32>,

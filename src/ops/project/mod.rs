@@ -4,14 +4,14 @@
 //! (expression or accessibility) multiplies, `[1, H]`: `q_i = table[i] + e_i u`. One row a distinct gene or peak of the
 //! batch, not one a node. DNA stays one byte a base until a block of rows is multiplied.
 
-pub(crate) mod cuda;
+pub mod cuda;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::ops::matmul::{View, product_into};
-use crate::ops::nodes::split_rows;
+use super::matmul::{View, product_into};
+use crate::model::nodes::split_rows;
 use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::vectorized;

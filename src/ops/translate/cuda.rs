@@ -4,8 +4,8 @@ use crate::device::abi::{
     MASK_GENES, Ptr, TRANSLATE_CHUNK, TranslateActiveArgs, TranslateBackwardArgs, TranslateColumnsArgs,
     TranslateCountArgs, TranslateEffectiveArgs, TranslateGenesReduceArgs, TranslateGradientArgs, TranslateMasksArgs,
 };
-use crate::device::tape::Tape;
-use crate::device::workspace::Frame;
+use crate::device::frame::Frame;
+use crate::device::program::Tape;
 use crate::error::Result;
 
 /// Records the translation of the positives; without any, nothing. Its backward pass adds to what `attend` has written.
@@ -129,7 +129,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
     if f.terms.counts {
         forward.push(f.launch("translate_count_exact", count_grid, &count)?);
     }
-    let per = |name: &str| Ok::<_, crate::Error>(f.kernels.get(name)?.shape().tile_x);
+    let per = |name: &str| Ok::<_, crate::error::Error>(f.kernels.get(name)?.shape().tile_x);
     tape.op(
         "translate",
         forward,

@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::ops::pool::dot;
 use crate::real::Real;
-use crate::simd::{Isa, vectorized};
+use crate::simd::{Isa, dot, vectorized};
 
 /// Keys of one head packed for the mask kernels, in panels of `COLUMNS` columns, the last one padded with zeros.
 ///
@@ -421,7 +420,7 @@ mod tests {
                 continue;
             }
             let packed = PackedKeys::of(isa, k, h, head, slice).unwrap();
-            let mut got = vec![[0u64; super::super::WORDS]; n];
+            let mut got = vec![[0u64; crate::ops::translate::WORDS]; n];
             assert!(masks(Some(&packed), q, genes, limit, &mut got));
             for (u, mask) in got.iter().enumerate() {
                 for g in 0..512 {
@@ -493,7 +492,7 @@ mod tests {
             row[5] = bad;
             for isa in [Isa::Avx512, Isa::Vnni].into_iter().filter(|&i| i <= crate::simd::isa()) {
                 for (q, k) in [(&row, &finite), (&finite, &row)] {
-                    let mut got = vec![[0u64; super::super::WORDS]; k.len() / h];
+                    let mut got = vec![[0u64; crate::ops::translate::WORDS]; k.len() / h];
                     assert!(masks(PackedKeys::of(isa, k, h, 0, h).as_ref(), q, q.len() / h, 1.0, &mut got));
                     for (u, k) in k.chunks(h).enumerate() {
                         for (g, q) in q.chunks(h).enumerate() {

@@ -7,18 +7,17 @@
 //! whose g is exactly 0, over the distinct columns or cell by cell, whichever costs less. A sample alone computes no
 //! further scores of a gene that is decided.
 
-pub(crate) mod cuda;
-mod kernel;
+pub mod cuda;
+pub mod kernel;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::ops::attend::sigmoid;
-use crate::ops::matmul::{View, product_into};
-use crate::ops::nodes::{NodeSet, group};
+use super::matmul::{View, product_into};
+use crate::model::nodes::{NodeSet, group};
 use crate::profile::{span, work};
-use crate::real::Real;
+use crate::real::{Real, sigmoid};
 use crate::simd::{axpy, sum_rows, vectorized};
 use crate::tape::{Tape, Var};
 

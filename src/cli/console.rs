@@ -1,0 +1,106 @@
+//! A training followed on the terminal.
+
+use indicatif::ProgressBar;
+
+use super::Context;
+use crate::train::{EpochRecord, Observer, Plan, Step};
+
+fn number(x: Option<f64>) -> String {
+    x.map_or("NaN".into(), |x| format!("{x:.4}"))
+}
+
+pub(crate) fn scores(r: &EpochRecord) -> String {
+    format!("accuracy {}, MAE {}, RMSE {}", number(r.val_accuracy), number(r.val_mae), number(r.val_rmse))
+}
+
+/// A run on the terminal.
+pub struct Console<'a> {
+    ctx: &'a Context,
+    bar: Option<ProgressBar>,
+    plan: Option<Plan>,
+}
+
+impl<'a> Console<'a> {
+    /// One that reports as `ctx` says.
+    pub fn new(ctx: &'a Context) -> Self {
+        Console { ctx, bar: None, plan: None }
+    }
+
+    /// Takes the progress bar away.
+    pub fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
+            _ => self.ctx.say(line),
+        }
+    }
+}
+
+impl Observer for Console<'_> {
+    fn start(&mut self, plan: &Plan) {
+        self.ctx.say(&format!(
+            "{} training and {} validation samples, {} steps an epoch, {} epochs{}, {} parameters",
+            plan.samples[0],
+            plan.samples[1],
+            plan.steps,
+            plan.epochs,
+            if plan.epochs_done > 0 { format!(" ({} done)", plan.epochs_done) } else { String::new() },
+            plan.parameters,
+        ));
+        self.ctx.say(&plan.memory.line());
+        if let Some(free) = crate::memory::available()
+            && plan.memory.total() > free
+        {
+            self.ctx.say(&format!(
+                "warning: only {} MiB of memory are available; a smaller --batch-size takes less",
+                free >> 20
+            ));
+        }
+        self.plan = Some(plan.clone());
+    }
+
+    fn step(&mut self, step: &Step) {
+        let Some(plan) = &self.plan else { return };
+        let samples = plan.samples[0];
+        let bar = self
+            .bar
+            .get_or_insert_with(|| self.ctx.progress(samples as u64, &format!("epoch {}/{}", step.epoch, plan.epochs)));
+        bar.set_position(step.position as u64);
+        let left =
+            (samples - step.position.min(samples)) + (plan.epochs - step.epoch.min(plan.epochs)) as usize * samples;
+        let eta = if step.samples_per_second > 0.0 { left as f64 / step.samples_per_second } else { 0.0 };
+        bar.set_message(format!(
+            "loss {:.4} {:.1} samples/s, all epochs in {}",
+            step.mean_loss,
+            step.samples_per_second,
+            indicatif::HumanDuration(std::time::Duration::from_secs_f64(eta.min(1e9))),
+        ));
+    }
+
+    fn epoch(&mut self, r: &EpochRecord) {
+        self.close();
+        self.ctx.say(&format!(
+            "epoch {:>3}  loss {}  val {}  {:.1} samples/s{}",
+            r.epoch,
+            number(r.loss),
+            scores(r),
+            r.samples_per_second,
+            if r.best { "  best" } else { "" },
+        ));
+    }
+
+    fn validation(&mut self, done: usize, of: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("validation {done}/{of}"));
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        self.say(line);
+    }
+}

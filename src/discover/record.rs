@@ -1,0 +1,159 @@
+//! `discover.json`: what a discovery made, and of what.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence;
+use super::exports::Export;
+use super::links::LinkScore;
+use super::maps::TypeMap;
+use super::null::Null;
+use super::recovery::Recovery;
+use super::tf::TfComparison;
+use crate::error::{Error, Result};
+use crate::vocabulary::Vocabulary;
+
+/// The links of some cells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkFile {
+    /// The cell type, or `all` for all cells looked at.
+    pub cell_type: String,
+    /// Cells behind it.
+    pub cells: u64,
+    /// Links with attention in at least one of them.
+    pub links: u64,
+    /// Pairs tested, those without attention included: what q-values count.
+    #[serde(default)]
+    pub tests: u64,
+    /// Links with a p-value.
+    pub tested: u64,
+    /// Of these with q below 0.05.
+    pub significant: u64,
+    /// Its table, in the folder of the discovery.
+    pub file: PathBuf,
+}
+
+impl Discovery {
+    /// Refuses a record (the file `at`) of files outside of its folder: it may come from elsewhere, or be damaged.
+    pub(crate) fn check_files(&self, at: &Path) -> Result<()> {
+        let named = self.files();
+        match std::iter::once(&self.attention).chain(&named).find(|f| !is_inside(f)) {
+            None => Ok(()),
+            Some(file) => Err(Error::input(
+                at,
+                format!("names the file {}, which is not inside of its folder", file.display()),
+                "run `discover` again",
+            )),
+        }
+    }
+
+    /// What was made beside the attention, in the folder.
+    fn files(&self) -> HashSet<PathBuf> {
+        let tables = self.cell_types.iter().chain([&self.all]).map(|t| t.file.clone());
+        let exports = self.exports.iter().map(|e| e.file.clone());
+        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
+        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
+        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| self.tf.is_some());
+        let recovery = self.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
+        let evidence = self.evidence.iter().map(|e| e.file.clone());
+        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
+    }
+}
+
+impl LinkFile {
+    pub(crate) fn write(map: &TypeMap, tests: u64, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
+        map.write_links(&out.join(&file), v)?;
+        Ok(LinkFile {
+            cell_type: map.name.clone(),
+            cells: map.cells,
+            links: map.links.len() as u64,
+            tests,
+            tested: map.links.iter().filter(|l| !l.pvalue.is_nan()).count() as u64,
+            significant: map.links.iter().filter(|l| l.qvalue < 0.05).count() as u64,
+            file,
+        })
+    }
+}
+
+/// What [`discover`] made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// How attention counts towards a link.
+    pub score: LinkScore,
+    /// What links were tested against.
+    pub null: Null,
+    /// With [`Null::Matched`]: bases up to which a pair was tested.
+    pub window: f64,
+    /// Cells looked at.
+    pub cells: u64,
+    /// Of these (and of shuffled ones) taken over from a discovery that was stopped.
+    pub resumed: u64,
+    /// (cell, gene, peak) with attention.
+    pub pairs: u64,
+    /// The attention of every cell, in the folder of the discovery.
+    pub attention: PathBuf,
+    /// Links over all cells looked at.
+    pub all: LinkFile,
+    /// Links of each cell type; empty where the data have no cell types.
+    pub cell_types: Vec<LinkFile>,
+    /// The evidence for pairs near their genes.
+    #[serde(default)]
+    pub evidence: Option<evidence::Summary>,
+    /// With known links: how well they are found.
+    pub recovery: Option<Recovery>,
+    /// With binding sites: how attention compares with them.
+    #[serde(default)]
+    pub tf: Option<TfComparison>,
+    /// What was written for other programs; files in the folder of the discovery.
+    #[serde(default)]
+    pub exports: Vec<Export>,
+}
+
+/// File names of cell types: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
+pub(crate) fn file_names(types: &[String]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let mut names = Vec::new();
+    for t in types {
+        let plain: String =
+            t.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
+        let plain = plain.trim_start_matches('.');
+        let mut name = plain.to_string();
+        let mut k = 2;
+        // Case is folded, as some file systems do.
+        while name.is_empty() || !taken.insert(name.to_lowercase()) {
+            name = format!("{plain}_{k}");
+            k += 1;
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// What a discovery left in `out`, by its own record; `None` where there is none.
+pub(crate) fn earlier(out: &Path) -> Option<Discovery> {
+    serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
+}
+
+/// Does this name, as seen from a folder, stay inside of it?
+fn is_inside(file: &Path) -> bool {
+    file.components().all(|c| matches!(c, std::path::Component::Normal(_)))
+}
+
+/// Removes the files of an earlier discovery that this one did not make: beside the new ones they would pass for results
+/// of the same model. Only what its record names goes, and nothing outside the folder.
+pub(crate) fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Result<()> {
+    let kept = new.files();
+    for file in old.files().into_iter().filter(|f| !kept.contains(f) && is_inside(f)) {
+        let path = out.join(&file);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, "remove", e)),
+            _ => {}
+        }
+        for folder in file.ancestors().skip(1).filter(|f| !f.as_os_str().is_empty()) {
+            let _ = std::fs::remove_dir(out.join(folder)); // stays where it holds anything
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Predictions for all cells of a data set, written as AnnData: embeddings, translated RNA, node-level outputs.
+//!
+//! Node-level outputs (`nodes`) lie in `uns/sccrossrec/nodes`, for the chosen cells in the order of `cells`:
+//!
+//! | field | shape | what |
+//! | --- | --- | --- |
+//! | `cells` | `[n]` | row of the cell in `obs` |
+//! | `rna/names`, `atac/names` | `[G]`, `[P]` | names that `indices` count |
+//! | `rna/indptr`, `atac/indptr` | `[n + 1]` | where the nodes of a cell begin and end |
+//! | `rna/indices`, `atac/indices` | `[nnz]` | the gene (peak) of a node |
+//! | `rna/values` | `[nnz, H]` | r_i |
+//! | `atac/values` | `[nnz, H]` | p_j |
+
+pub mod partners;
+
+use std::path::Path;
+
+use crate::csr::Csr;
+use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
+use crate::dataset::DataSet;
+use crate::engine::Runner;
+use crate::error::{Error, Result};
+use crate::model::output::{Output, Want};
+use crate::model::{Batch, CisTarget, MemoryPlan, Model};
+use crate::real::sigmoid;
+use crate::train::Run;
+
+/// What is written besides the predictions, and how.
+pub struct Options<'a> {
+    /// Cells a forward pass.
+    pub batch_size: usize,
+    /// Cells (numbers in the data set) whose node-level outputs are written; none: no node group.
+    pub nodes: &'a [u32],
+    /// Told the cells done.
+    pub progress: &'a dyn Fn(u64),
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options { batch_size: 64, nodes: &[], progress: &|_| {} }
+    }
+}
+
+/// Cells (numbers in the data set) by barcode, in the order of `names`.
+///
+/// # Errors
+/// A barcode that the data set lacks; the message names it.
+pub fn cells_by_name(data: &DataSet, names: &[String]) -> Result<Vec<u32>> {
+    let cells = &data.vocabulary().cells;
+    let index: std::collections::HashMap<&str, u32> =
+        cells.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+    names
+        .iter()
+        .map(|n| {
+            index.get(n.as_str()).copied().ok_or_else(|| {
+                Error::input(data.dir(), format!("has no cell named {n:?}"), "give barcodes of its cells")
+            })
+        })
+        .collect()
+}
+
+fn obs(data: &DataSet) -> Frame {
+    let v = data.vocabulary();
+    let mut columns = Vec::new();
+    if !v.cell_types.is_empty() {
+        let codes = v.cell_type.iter().map(|&c| c as i32).collect();
+        columns.push(("cell_type".to_string(), Column::Categorical { codes, categories: v.cell_types.clone() }));
+    }
+    Frame { index: v.cells.clone(), columns }
+}
+
+fn origin(writer: &mut AnnDataWriter, run: &Run, data: &DataSet) -> Result<()> {
+    let json = |e: serde_json::Error| Error::Internal(e.to_string());
+    writer.uns_string("sccrossrec/version", env!("CARGO_PKG_VERSION"))?;
+    writer.uns_string("sccrossrec/config", &serde_json::to_string(&run.config).map_err(json)?)?;
+    writer.uns_string("sccrossrec/model", &serde_json::to_string(&run.sizes).map_err(json)?)?;
+    writer.uns_string("sccrossrec/data_hash", data.hash())?;
+    writer.uns_string("sccrossrec/training_data_hash", run.data_hash())
+}
+
+/// One side of the node group.
+struct Side {
+    name: &'static str,
+    values: DenseSink,
+    indptr: Vec<i64>,
+    indices: Vec<i64>,
+}
+
+impl Side {
+    fn new(writer: &mut AnnDataWriter, name: &'static str, names: Vec<String>, hidden: usize) -> Result<Self> {
+        writer.uns_array(&format!("sccrossrec/nodes/{name}/names"), &UnsArray::Strings(&names))?;
+        let values = writer.uns_matrix(&format!("sccrossrec/nodes/{name}/values"), hidden)?;
+        Ok(Side { name, values, indptr: vec![0], indices: Vec::new() })
+    }
+
+    fn add(&mut self, index: &[u32], values: &[f32]) -> Result<()> {
+        self.indices.extend(index.iter().map(|&i| i64::from(i)));
+        self.indptr.push(self.indices.len() as i64);
+        self.values.append(values)
+    }
+
+    fn finish(self, writer: &mut AnnDataWriter) -> Result<()> {
+        let at = |field: &str| format!("sccrossrec/nodes/{}/{field}", self.name);
+        writer.uns_array(&at("indptr"), &UnsArray::Ints(&self.indptr))?;
+        writer.uns_array(&at("indices"), &UnsArray::Ints(&self.indices))
+    }
+}
+
+/// Writes the node group for `cells`.
+fn write_nodes(
+    writer: &mut AnnDataWriter,
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    cells: &[u32],
+    size: usize,
+) -> Result<()> {
+    let v = data.vocabulary();
+    let hidden = runner.model().config.hidden;
+    let rows: Vec<i64> = cells.iter().map(|&c| i64::from(c)).collect();
+    writer.uns_array("sccrossrec/nodes/cells", &UnsArray::Ints(&rows))?;
+    let mut rna = Side::new(writer, "rna", v.genes.iter().map(|g| g.name.clone()).collect(), hidden)?;
+    let mut atac = Side::new(writer, "atac", v.peaks.iter().map(|p| p.name.clone()).collect(), hidden)?;
+    for chunk in cells.chunks(size) {
+        crate::interrupt::check("nothing was written")?;
+        let (batch, out) = pass(runner, data, chunk, Want { nodes: true, ..Want::default() }, 0)?;
+        for (i, nodes) in out.nodes.iter().enumerate() {
+            rna.add(batch.rna.row(i).0, &nodes.gene)?;
+            atac.add(batch.atac.row(i).0, &nodes.peak)?;
+        }
+    }
+    rna.finish(writer)?;
+    atac.finish(writer)
+}
+
+/// A forward pass over cells, each with itself. Label 0 spares the translation, which only positives have.
+fn pass(
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    cells: &[u32],
+    want: Want,
+    label: u8,
+) -> Result<(Batch<f32>, Output<f32>)> {
+    let mut batch = match data.kinds().0 {
+        Some(_) => data.batch_of_cells(cells),
+        None => stand_ins(data, cells),
+    };
+    data.check()?;
+    batch.label.fill(label);
+    let out = runner.forward(&batch, want)?;
+    Ok((batch, out))
+}
+
+/// Cells of data without RNA, each with the first gene for all its RNA: translation never looks at it, and what does is
+/// refused before ([`DataSet::need_both`]).
+fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
+    let mut batch = Batch::new();
+    for &c in cells {
+        let cell = data.cell(c as usize);
+        batch.push(1, u64::from(c), [(0, 1.0)], cell.atac());
+    }
+    batch
+}
+
+/// Refuses passes over so many cells at a time, with `kept` bytes of results besides, that do not fit into memory.
+///
+/// # Errors
+/// [`Error::Usage`]; see [`crate::memory`].
+pub(crate) fn check_memory(what: &str, model: &Model<f32>, data: &DataSet, batch_size: usize, kept: u64) -> Result<()> {
+    let cells: Vec<u32> = (0..data.n_cells().min(batch_size.max(1)) as u32).collect();
+    let plan = MemoryPlan::new(&model.config, model.params.layout().len(), &data.batch_of_cells(&cells));
+    data.check()?;
+    // Nothing goes backward: one batch, half of what the passes keep.
+    let parts = [("parameters", plan.parameters), ("a batch", plan.batches / 3 + plan.passes / 2), ("results", kept)];
+    crate::memory::check(what, &parts, |_| "a smaller --batch-size takes less".into())
+}
+
+fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
+    let n = u32::try_from(data.n_cells())
+        .map_err(|_| Error::input(data.dir(), format!("has {} cells", data.n_cells()), "split it"))?;
+    Ok((0..n).collect())
+}
+
+/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each. Both halves have seen both modalities, through
+/// the attention: how near they are to each other says nothing of matching.
+///
+/// # Errors
+/// A batch that does not fit the model; [`Error::Interrupted`].
+pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    all_embeddings(&mut model.into(), data, options)
+}
+
+pub(crate) fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+    data.need_both("an embedding")?;
+    let width = 2 * runner.model().config.hidden;
+    // Both halves of all, and one of them once more while it is written.
+    let kept = 4 * data.n_cells() as u64 * (width + width / 2) as u64;
+    check_memory("an embedding", runner.model(), data, options.batch_size, kept)?;
+    let mut z = Vec::with_capacity(data.n_cells() * width);
+    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
+        crate::interrupt::check("nothing was written")?;
+        z.extend(pass(runner, data, chunk, Want::default(), 0)?.1.embedding);
+        (options.progress)((z.len() / width) as u64);
+    }
+    Ok(z)
+}
+
+/// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
+/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`; no `X`, no `var`. Memory: 12 H bytes a cell besides a batch.
+///
+/// # Errors
+/// As [`embeddings`]; a file that cannot be written, of which nothing is then left.
+pub fn embed<'m>(
+    run: &Run,
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    out: &Path,
+    options: &Options<'_>,
+) -> Result<()> {
+    let runner = &mut model.into();
+    let model = runner.model();
+    let n = data.n_cells();
+    let h = model.config.hidden;
+    let z = all_embeddings(runner, data, options)?;
+    let mut writer = AnnDataWriter::create(out, &obs(data), &Frame::default())?;
+    origin(&mut writer, run, data)?;
+    writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
+    for (name, from) in [("rna", 0), ("atac", h)] {
+        let half: Vec<f32> = z.chunks_exact(2 * h).flat_map(|z| &z[from..from + h]).copied().collect();
+        writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
+    }
+    if !options.nodes.is_empty() {
+        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
+    }
+    writer.finish()
+}
+
+/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced); the data need no RNA. Memory: a batch.
+///
+/// Of a model without cis term layer `count` holds n_i, with more heads their mean; `X` is 1 where that is above the model's
+/// `min_peaks`, else absent. Of one whose cis term tells detection layer `probability` holds that of a gene to be detected at
+/// a mean depth of RNA, and `X` is 1 where it is above a half; of one whose cis term tells levels `X` holds these. What is below
+/// 0.01 is left out.
+///
+/// # Errors
+/// As [`embed`].
+pub fn translate<'m>(
+    run: &Run,
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    out: &Path,
+    options: &Options<'_>,
+) -> Result<()> {
+    if !options.nodes.is_empty() {
+        data.need_both("a node-level output")?;
+    }
+    if data.kinds().1.is_none() {
+        return Err(Error::input(data.dir(), "has no ATAC to translate from", "prepare it with --atac"));
+    }
+    let runner = &mut model.into();
+    let model = runner.model();
+    check_memory("a translation", model, data, options.batch_size, 0)?;
+    let v = data.vocabulary();
+    let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();
+    let var = Frame {
+        index: v.genes.iter().map(|g| g.name.clone()).collect(),
+        columns: vec![("chrom".into(), Column::Strings(v.genes.iter().map(|g| chromosome(g.chrom)).collect()))],
+    };
+    let genes = v.genes.len();
+    let mut writer = AnnDataWriter::create(out, &obs(data), &var)?;
+    origin(&mut writer, run, data)?;
+    let mut x = writer.csr("X", genes)?;
+    let target = model.config.cis.as_ref().map(|c| c.target);
+    let mut layer = match target {
+        None => Some(writer.csr("layers/count", genes)?),
+        Some(CisTarget::Detection) => Some(writer.csr("layers/probability", genes)?),
+        Some(CisTarget::Level) => None,
+    };
+    let limit = model.config.min_peaks as f64;
+    let mut done = 0;
+    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
+        crate::interrupt::check("nothing was written")?;
+        let want = Want { counts: target.is_none(), cis: target.is_some(), ..Want::default() };
+        let (_, output) = pass(runner, data, chunk, want, 1)?;
+        let (mut predicted, mut counts) = (Csr::new(), Csr::new());
+        for row in &output.cis_blind {
+            let told = row.iter().map(|&y| if target == Some(CisTarget::Level) { y } else { sigmoid(y) });
+            let told: Vec<(u32, f32)> = (0..).zip(told).filter(|x| x.1 >= 0.01).collect();
+            if target == Some(CisTarget::Level) {
+                predicted.push_row(told);
+            } else {
+                predicted.push_row(told.iter().filter(|x| x.1 > 0.5).map(|x| (x.0, 1.0)));
+                counts.push_row(told);
+            }
+        }
+        for heads in &output.counts {
+            let n = (heads.len() / genes).max(1) as f64;
+            let mean = |g: usize| heads.iter().skip(g).step_by(genes).map(|&c| f64::from(c)).sum::<f64>() / n;
+            let means: Vec<f64> = (0..genes).map(mean).collect();
+            let entries = || means.iter().enumerate();
+            predicted.push_row(entries().filter(|(_, m)| **m > limit).map(|(g, _)| (g as u32, 1.0)));
+            counts.push_row(entries().filter(|(_, m)| **m > 0.0).map(|(g, m)| (g as u32, *m as f32)));
+        }
+        x.append(&predicted)?;
+        if let Some(layer) = &mut layer {
+            layer.append(&counts)?;
+        }
+        done += chunk.len() as u64;
+        (options.progress)(done);
+    }
+    x.finish()?;
+    if let Some(layer) = layer {
+        layer.finish()?;
+    }
+    if !options.nodes.is_empty() {
+        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
+    }
+    writer.finish()
+}

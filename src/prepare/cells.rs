@@ -1,0 +1,280 @@
+//! Cells: matched by barcode, labelled by type.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::Input;
+use super::config::{Pairing, PrepareConfig};
+use crate::data::anndata::{Column, list};
+use crate::data::source::Modality;
+use crate::data::source::columns::of_modality;
+use crate::dataset::samples::UNLABELLED;
+use crate::error::{Error, Result};
+use crate::vocabulary::{ObsColumn, Vocabulary};
+
+/// Names made distinct by `-1`, `-2`, …; an empty list is an error.
+pub(crate) fn unique_names(
+    names: Vec<String>,
+    path: &Path,
+    what: &str,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Err(Error::input(path, format!("`var` is empty: no {what} in it"), "give a file with features"));
+    }
+    let all: HashSet<String> = names.iter().cloned().collect();
+    if all.len() == names.len() {
+        return Ok(names);
+    }
+    let mut taken = all;
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut renamed = 0;
+    let names = names
+        .into_iter()
+        .map(|name| match seen.get_mut(&name) {
+            None => {
+                seen.insert(name.clone(), 0);
+                name
+            }
+            Some(count) => {
+                renamed += 1;
+                loop {
+                    *count += 1;
+                    let new = format!("{name}-{count}");
+                    if taken.insert(new.clone()) {
+                        return new;
+                    }
+                }
+            }
+        })
+        .collect();
+    say(&format!("warning: {renamed} {what} names occur more than once; they got -1, -2, … at their end"));
+    Ok(names)
+}
+
+/// Barcodes are there and distinct.
+pub(crate) fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Err(Error::input(path, "`obs` is empty: no cell in it", "give a file with cells"));
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    let twice: Vec<&String> = names.iter().filter(|n| !seen.insert(n.as_str())).collect();
+    match twice.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::input(
+            path,
+            format!("{} barcodes in `obs` occur more than once (the first is {first})", twice.len()),
+            "make them unique, e.g. by a batch suffix",
+        )),
+    }
+}
+
+/// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
+pub(crate) fn pair_cells(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32, u32)>> {
+    let (rna_path, atac_path) = (rna.source.path(), atac.source.path());
+    let (rna, atac) = (rna.cells.as_slice(), atac.cells.as_slice());
+    check_barcodes(rna_path, rna)?;
+    check_barcodes(atac_path, atac)?;
+    if config.pairing == Pairing::ByPosition {
+        if rna.len() != atac.len() {
+            return Err(Error::input(
+                atac_path,
+                format!("{} cells, but the RNA file has {}", atac.len(), rna.len()),
+                "--pair by-position needs the same number; match by barcode, or cut the files to the same cells",
+            ));
+        }
+        let elsewhere: HashSet<&str> = atac.iter().map(String::as_str).collect();
+        let moved = rna.iter().zip(atac).filter(|(r, a)| r != a && elsewhere.contains(r.as_str())).count();
+        if moved > 0 {
+            return Err(Error::input(
+                atac_path,
+                format!(
+                    "{moved} cells of {} are in it at another place (the first cells are {} there, {} here)",
+                    rna_path.display(),
+                    rna[0],
+                    atac[0]
+                ),
+                "leave out --pair by-position: the barcodes tell which cells are the same",
+            ));
+        }
+        return Ok((0..rna.len() as u32).map(|i| (i, i)).collect());
+    }
+    let place: HashMap<&str, u32> = atac.iter().enumerate().map(|(i, n)| (n.as_str(), i as u32)).collect();
+    let pairs: Vec<(u32, u32)> =
+        rna.iter().enumerate().filter_map(|(i, n)| place.get(n.as_str()).map(|&a| (i as u32, a))).collect();
+    let smaller = rna.len().min(atac.len());
+    let share = pairs.len() as f64 / smaller as f64;
+    if pairs.is_empty() || share < config.min_common {
+        let same_cells = rna.len() == atac.len()
+            && rna.iter().zip(atac).filter(|(r, a)| core(r) == core(a)).count() * 10 >= rna.len() * 9;
+        let cores: HashSet<String> = atac.iter().map(|a| core(a)).collect();
+        let alike = rna.iter().filter(|r| cores.contains(&core(r))).count();
+        let fix = if same_cells {
+            "the barcodes differ only by a suffix that tells the modality, and the cells are in the same order: \
+             use --pair by-position"
+                .to_string()
+        } else if alike as f64 / smaller as f64 >= 0.5 && alike > pairs.len() {
+            "the barcodes differ by a suffix that tells the modality: make them equal, or bring the cells into the \
+             same order and use --pair by-position"
+                .to_string()
+        } else {
+            "give the two files of one experiment (or lower --min-common)".to_string()
+        };
+        return Err(Error::input(
+            atac_path,
+            format!(
+                "only {} of {smaller} barcodes are also in {} (e.g. {} here, {} there)",
+                pairs.len(),
+                rna_path.display(),
+                atac[0],
+                rna[0]
+            ),
+            fix,
+        ));
+    }
+    Ok(pairs)
+}
+
+/// A barcode without what may tell the modality.
+fn core(barcode: &str) -> String {
+    let lower = barcode.to_ascii_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    let telling = |w: &&str| !matches!(*w, "" | "rna" | "atac" | "gex" | "peaks" | "scrna" | "scatac" | "arc" | "dna");
+    words.filter(telling).collect::<Vec<_>>().join("-")
+}
+
+/// Labels of the rows of the file they are from.
+pub(crate) struct Labels {
+    from: Modality,
+    labels: Vec<Option<String>>,
+}
+
+/// Column of the cell types.
+const CELL_TYPE: &str = "cell_type";
+
+pub(crate) fn cell_types(
+    config: &PrepareConfig,
+    inputs: &[&Input],
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Option<Labels>> {
+    let name = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
+    for (i, input) in inputs.iter().enumerate() {
+        let Some(labels) = input.cell_column(name)?.map(Column::into_text) else { continue };
+        for other in &inputs[i + 1..] {
+            let Some(theirs) = other.cell_column(name)?.map(Column::into_text) else { continue };
+            let named: HashMap<&str, &Option<String>> = other.cells.iter().map(String::as_str).zip(&theirs).collect();
+            let differ =
+                |(cell, label): &(&String, &Option<String>)| named.get(cell.as_str()).is_some_and(|t| t != label);
+            let n = input.cells.iter().zip(&labels).filter(differ).count();
+            if n > 0 {
+                say(&format!(
+                    "warning: `{name}` of {n} cells differs between the two files; that of the {} file is taken",
+                    input.modality.name()
+                ));
+            }
+        }
+        return Ok(Some(Labels { from: input.modality, labels }));
+    }
+    let mut columns: Vec<String> = Vec::new();
+    for input in inputs {
+        columns.extend(input.cell_columns()?);
+    }
+    columns.sort();
+    columns.dedup();
+    let columns = list(&columns);
+    if config.cell_type_column.is_some() {
+        return Err(Error::input(
+            inputs[0].source.path(),
+            format!("`obs` has no column `{name}` (nor has that of the other file); the columns are {columns}"),
+            "name one of these with --cell-type-column, or give a table of cells with --obs",
+        ));
+    }
+    if inputs.len() == 2 {
+        say(&format!(
+            "warning: no column `cell_type` in obs (the columns are {columns}): without labels the sample set holds positives \
+             only, and matching cannot be trained; name the column with --cell-type-column, or give a table with --obs"
+        ));
+    }
+    Ok(None)
+}
+
+/// Most values a column of cells may have to be kept: as text, and as numbers, which are then codes of something.
+const FEW_TEXTS: usize = 1000;
+const FEW_NUMBERS: usize = 100;
+
+/// A column of cells that may be kept.
+pub(crate) struct CellColumn {
+    from: Modality,
+    name: String,
+    column: Column,
+    /// Most values it may have.
+    few: usize,
+}
+
+/// Columns that may tell batches, donors or sites: texts and whole numbers, those of the RNA file first.
+pub(crate) fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellColumn>> {
+    let labels = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
+    let mut out = Vec::new();
+    for input in inputs {
+        for name in input.cell_columns()?.into_iter().filter(|n| n != labels) {
+            let (column, few) = match input.cell_column(&name) {
+                // Whole numbers with gaps are stored so.
+                Ok(Some(Column::Floats(v))) if v.iter().all(|x| x.is_nan() || x.fract() == 0.0) => {
+                    (Column::Floats(v), FEW_NUMBERS)
+                }
+                Ok(Some(Column::Floats(_)) | None) => continue,
+                Ok(Some(column @ Column::Ints(_))) => (column, FEW_NUMBERS),
+                Ok(Some(column)) => (column, FEW_TEXTS),
+                // A column of a kind that cannot be read is none to go by, and no reason to stop.
+                Err(_) => continue,
+            };
+            out.push(CellColumn { from: input.modality, name, column, few });
+        }
+    }
+    Ok(out)
+}
+
+/// Those with few distinct values among the cells that are kept; of two of one name the first.
+pub(crate) fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
+    let rows = |from: Modality| kept.iter().map(move |k| of_modality(k, from)).collect::<Vec<u32>>();
+    let (rna, atac) = (rows(Modality::Rna), rows(Modality::Atac));
+    let mut out: Vec<ObsColumn> = Vec::new();
+    for c in columns {
+        if out.iter().any(|o| o.name == c.name) {
+            continue;
+        }
+        let values = c.column.select(if c.from == Modality::Rna { &rna } else { &atac }).into_text();
+        let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
+        if distinct.len() > c.few || distinct.is_empty() {
+            continue;
+        }
+        let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
+        categories.sort_unstable();
+        let code: HashMap<&str, u32> = (0..).zip(&categories).map(|(i, c)| (c.as_str(), i)).collect();
+        let codes = values.iter().map(|v| v.as_deref().map_or(ObsColumn::MISSING, |v| code[v])).collect();
+        out.push(ObsColumn { name: c.name.clone(), categories, codes });
+    }
+    out
+}
+
+pub(crate) fn label_cells(
+    v: &mut Vocabulary,
+    labels: &Option<Labels>,
+    kept: &[(u32, u32)],
+    say: &(dyn Fn(&str) + Sync),
+) {
+    let Some(labels) = labels else { return };
+    let label =
+        |cell: &(u32, u32)| labels.labels[of_modality(cell, labels.from) as usize].as_deref().unwrap_or(UNLABELLED);
+    let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
+    types.sort_unstable();
+    let number: HashMap<&str, u32> = types.iter().enumerate().map(|(i, t)| (*t, i as u32)).collect();
+    v.cell_type = kept.iter().map(|k| number[label(k)]).collect();
+    v.cell_types = types.iter().map(|t| t.to_string()).collect();
+    let missing = kept.iter().filter(|k| label(k) == UNLABELLED).count();
+    if missing > 0 {
+        say(&format!(
+            "warning: {missing} cells have no cell type; they are called `{UNLABELLED}` and make no negatives"
+        ));
+    }
+}
