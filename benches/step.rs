@@ -1,6 +1,6 @@
 //! One training step (forward, backward, Adam) at NeurIPS-2021 shape, and its share of the machine's own f32 matrix
 //! product: `cargo bench --bench step`; with `-- rows`, Adam by rows beside dense Adam. Flops are
-//! those of SPEC section 4, counted by `Model::flops`.
+//! those of docs/model.md, section 7.7, counted by `Model::flops`.
 
 mod common;
 
