@@ -8,6 +8,8 @@
 // What bounds it: memory. A step reads p, g, m, v and writes them: 32 bytes an element, a GB at 34 million parameters.
 // Elements are taken 16 bytes at a time, two groups of four a thread, all eight loads before the first store. Arenas
 // that are not 16-byte aligned are taken one element at a time.
+//
+// See docs/model.md, section 5.6.
 #include "common/abi.h"
 #include "common/tile.h"  // block_sum
 

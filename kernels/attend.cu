@@ -1,4 +1,4 @@
-// attend: masked top-k attention by chromosome blocks (SPEC section 3; section 4, point 2).
+// attend: masked top-k attention by chromosome blocks (docs/model.md, section 4.2, section 6.1, section 7.2).
 //
 // | entry point | what | one block | bound by |
 // | --- | --- | --- | --- |

@@ -16,6 +16,8 @@
 // 512 bytes each in cis_scores and in both backward kernels, 0.25 GB a pass; cis_near reads a word of `open` for every
 // edge and 32 positives. Chains of dependent loads (edge, peak, row, columns) are walked by 32 lanes at once and handed
 // round by shuffles. No kernel has products for tensor cores.
+//
+// See docs/model.md, section 4.7, section 5.3, section 6.3, section 7.6.
 #include "common/abi.h"
 #include "common/tile.h"  // sigmoid, find, warp_sum, block_sum
 

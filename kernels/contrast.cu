@@ -8,6 +8,8 @@
 //
 // What bounds it: latency. With n positives, products of n x n x H: 0.1 GFLOP at 512. They are done in f32 from shared
 // tiles, 32 of the inner dimension at a time, four sums a thread. Columns of the logits are read from L2.
+//
+// See docs/model.md, section 5.4, section 6.4.
 #include "common/abi.h"
 #include "common/tile.h"  // find, block_sum
 

@@ -18,6 +18,8 @@
 // Dropout. Column o of sample s is dropped where number o % 4 of the Philox block with counter (o / 4, step low, s low,
 // step high) and key (seed low ^ layer * 0x9E3779B9, seed high) is below `drop_below`: a function of (seed, step,
 // sample, layer, column) alone, the same as on the CPU.
+//
+// See docs/model.md, section 4.5, section 5.1, eq. 21.
 #include "common/abi.h"
 #include "common/tile.h"
 

@@ -13,6 +13,8 @@
 // pool_backward_weights, and read as much of d_bag (a few MB: L2) in pool_backward_rows. So every kernel reads whole
 // rows with consecutive lanes, 16 bytes of E and 4 codes a lane where alignment allows, has several rows under way at
 // once, and touches only entries whose weight is not 0: the weights of message passing are sparse.
+//
+// See docs/model.md, section 7.3, eq. 57.
 #include "common/abi.h"
 #include "common/tile.h"
 

@@ -22,6 +22,8 @@
 // two shared buffers: one barrier a step; conversion to bf16 and from base codes happens on the way. Blocks that share
 // rows are neighbours in launch order (see `place`), so that the second one finds them in L2. The chromosome and reduce
 // kernels are bound by memory.
+//
+// See docs/model.md, section 7.1, section 6.5.
 #include "common/abi.h"
 #include "common/tile.h"
 

@@ -10,6 +10,8 @@
 //               block of genes stay in L2 while all positives read them.
 //   effective   56 MB read, 28 MB (bf16) or 56 MB written: 0.04 ms.   gradient, flags: 28 MB each: 0.02 ms.
 // At one positive (U = 4,000) masks and count are one wave: 25 us and 10 us.
+//
+// See docs/model.md, section 4.6, section 7.4.
 #include "common/abi.h"
 #include "common/cuda.h"
 #include "common/tensor.h"

@@ -12,6 +12,8 @@
 //         the barriers between phases. d_pred is read once a column tile: 128 KB a tile of 128 x 64, 24 GB from L2, beside it.
 //   f32   3 TF32 products of 256 twice and 3 bf16 of 1,024: 3.5 times that.
 // At one positive (U = 4,000, 1,000 active genes): 32 column tiles in keys, 16 gene tiles in genes: 35 us and 65 us, latency.
+//
+// See docs/model.md, section 6.2, section 7.4, section 7.5.
 #include "common/abi.h"
 #include "common/cuda.h"
 #include "common/tensor.h"

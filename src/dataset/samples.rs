@@ -21,6 +21,8 @@
 //!
 //! # Version history
 //! - 1: first version.
+//!
+//! See docs/model.md, section 3.3, section 3.4.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! Sums of attention over cells, per gene–peak link.
+//!
+//! See docs/model.md, eq. 69.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,8 @@
 //! pairs score the same, as where none has attention). A stratum with fewer
 //! than [`LEAST`] null pairs is widened: first over width and GC, then over accessibility, then over genes.
 //! q is Benjamini and Hochberg's over all pairs tested.
+//!
+//! See docs/model.md, section 8.4, eq. 70.
 
 use std::collections::HashMap;
 

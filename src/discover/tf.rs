@@ -15,6 +15,8 @@
 //! sequences are known, GC tercile (equal values share a bin; unknown values have their own). z = (value − mean) / sd of
 //! the background; p = (1 + permutations that reach the value) / (1 + permutations), one-sided. A permutation moves the
 //! attention of a peak with its rank and its place in the top.
+//!
+//! See docs/model.md, section 8.6.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! The fast path: a batch through the ops, forward and backward (SPEC section 4).
+//! The fast path: a batch through the ops, forward and backward (docs/model.md, section 7).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,6 +128,7 @@ impl<T: Real> Model<T> {
     /// The halves of z, `[B, H]` each, that RNA and ATAC make without each other: as [`Output::embedding`], but with no
     /// message passed (no attention). What they say of a pair is an approximation of what the model says, for the price
     /// of one pass over the cells of each modality instead of one over all pairs.
+    /// See docs/model.md, section 4.8, eq. 30.
     pub fn halves(&self, batch: &Batch<T>) -> (Vec<T>, Vec<T>) {
         let mut tape = Tape::inference();
         let p = self.leaves(&mut tape);
@@ -436,7 +437,8 @@ impl<T: Real> Model<T> {
         Ok(out)
     }
 
-    /// Node-level outputs: r_i = D_r [M_i | W_sr x_i + b_sr] + d_r and p_j likewise (SPEC section 3), unpooled.
+    /// Node-level outputs: r_i = D_r [M_i | W_sr x_i + b_sr] + d_r and p_j likewise, unpooled
+    /// (docs/model.md, section 4.4).
     fn node_outputs(&self, genes: &NodeSet<T>, peaks: &NodeSet<T>, selections: &[Selection<T>]) -> Vec<Nodes<T>> {
         let (h, heads) = (self.config.hidden, self.config.heads);
         let slice = h / heads;

@@ -1,4 +1,4 @@
-//! Floating-point work of a training step, counted as SPEC section 4 describes it (multiply and add are two).
+//! Floating-point work of a training step as docs/model.md, section 7.7 counts it (multiply and add are two).
 
 use crate::error::Result;
 use crate::model::nodes::NodeSet;

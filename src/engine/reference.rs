@@ -1,4 +1,5 @@
-//! The reference path: node by node and pair by pair, as SPEC section 3 reads. Dense, slow, independent of the ops;
+//! The reference path: node by node and pair by pair, as docs/model.md, section 4 reads.
+//! Dense, slow, independent of the ops;
 //! tests compare the fast path with it. It allocates n_r × n_a and G × n_a matrices freely.
 #![allow(clippy::needless_range_loop)]
 

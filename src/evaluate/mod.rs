@@ -1,4 +1,6 @@
 //! Metrics, one file a task, each beside its trivial baselines; and [`evaluate`], which applies them to a model.
+//!
+//! See docs/model.md, section 8.7.
 
 pub mod detection;
 pub mod matching;

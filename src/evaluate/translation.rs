@@ -1,6 +1,6 @@
 //! Translation (ATAC → RNA): predicted against measured expression, accumulated cell by cell.
 //!
-//! SPEC section 3 sets the truth of RMSE, MAE, detection, Pearson and FOSCTTM to `[expression > 0]`, as the prediction is
+//! The truth of RMSE, MAE, detection, Pearson and FOSCTTM is `[expression > 0]` (docs/model.md, section 8.7), as the prediction is
 //! an indicator too; RMSE, MAE and Pearson against the expression as stored (what the loss sees) stand beside them
 //! under names that end in `_expression`.
 
@@ -234,7 +234,7 @@ impl BitRows {
     }
 }
 
-/// FOSCTTM of 0/1 predictions `p` and truths `t` (equal shapes), as SPEC section 3 defines it, and the mean share of
+/// FOSCTTM of 0/1 predictions `p` and truths `t` (equal shapes), docs/model.md, eq. 74, and the mean share of
 /// exact ties: (foscttm, ties). Between 0/1 vectors the squared Euclidean distance is the number of differing bits, so
 /// both are exact. `None` with fewer than two cells. Time N² G / 64, memory that of the bits.
 pub fn foscttm(p: &BitRows, t: &BitRows) -> Option<(f64, f64)> {

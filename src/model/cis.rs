@@ -1,4 +1,6 @@
 //! The cis graph: which peaks may regulate a gene, by distance.
+//!
+//! See docs/model.md, section 3.5.
 
 use crate::vocabulary::Vocabulary;
 

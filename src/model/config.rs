@@ -19,6 +19,7 @@ pub enum CisTarget {
 ///
 /// `y_cg = b_g + v_g · [cell (R) | depth of RNA | depth of ATAC] + Σ_j w_gj` over the cell's open peaks j near g, with
 /// `w_gj = exp(decay of the distance bin) q_g · k_j / √H` of the attention's own queries and keys.
+/// See docs/model.md, section 4.7, section 5.3.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CisConfig {
@@ -38,13 +39,14 @@ pub struct CisConfig {
 
 impl CisConfig {
     /// Depths of a cell as covariates: standardised log numbers of its genes and peaks.
+    /// See docs/model.md, eq. 27.
     pub fn depths(&self, genes: usize, peaks: usize) -> [f64; 2] {
         let of = |n: usize, [mean, sd]: [f64; 2]| ((1.0 + n as f64).ln() - mean) / sd;
         [of(genes, self.depth[0]), of(peaks, self.depth[1])]
     }
 }
 
-/// Sizes and constants of a model (SPEC section 3). Serialised into every checkpoint.
+/// Sizes and constants of a model (docs/model.md, section 1). Serialised into every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// G, genes of the data set.

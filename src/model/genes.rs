@@ -1,4 +1,6 @@
 //! A random subset of the genes, for the translation loss of a step.
+//!
+//! See docs/model.md, section 5.2.
 
 use crate::rng::Rng;
 

@@ -1,4 +1,6 @@
 //! What the model reads: the constant features of genes and peaks, and batches of samples.
+//!
+//! See docs/model.md, section 2.2, section 3.1.
 
 use crate::csr::Csr;
 use crate::error::{Error, Result};

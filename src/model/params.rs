@@ -1,4 +1,4 @@
-//! Parameters: one flat arena with named tensors under the published names (SPEC section 6).
+//! Parameters: one flat arena with named tensors under the published names (docs/model.md, section 9.1).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -93,6 +93,7 @@ impl Layout {
 }
 
 /// How the parameters start. Named, so that recipes can choose.
+/// See docs/model.md, section 4.9.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// PyTorch's defaults: Linear uniform ±1/sqrt(in), Embedding normal with this standard deviation (published: 1).

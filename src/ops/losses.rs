@@ -7,6 +7,7 @@ use crate::simd::axpy;
 use crate::tape::{Tape, Var};
 
 /// Mean cross-entropy of logits `[B, C]` against labels (each below C) → `[1, 1]`.
+/// See docs/model.md, eq. 31.
 pub fn cross_entropy<T: Real>(tape: &mut Tape<'_, T>, logits: Var, label: &[u8]) -> Var {
     let [n, c] = tape.shape(logits);
     let mut soft = tape.get(logits).to_vec();
@@ -33,6 +34,7 @@ pub fn cross_entropy<T: Real>(tape: &mut Tape<'_, T>, logits: Var, label: &[u8])
 
 /// Σ over rows and columns of weight × the binary cross-entropy of `logits` `[rows, n]` → `[1, 1]`. `target(row)` fills a
 /// zeroed `[n]` buffer with 0 and 1 (targets are sparse and not kept dense).
+/// See docs/model.md, eq. 33.
 pub fn detection<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     logits: Var,
@@ -49,6 +51,7 @@ pub fn detection<'p, T: Real>(
 }
 
 /// Half of the squared error, summed over all entries × weight, → `[1, 1]`; `target` as in [`detection`].
+/// See docs/model.md, eq. 34.
 pub fn level<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     predicted: Var,
@@ -98,6 +101,7 @@ fn by_entry<'p, T: Real>(
 }
 
 /// Mean of absolute values, → `[1, 1]`.
+/// See docs/model.md, eq. 35.
 pub fn mean_abs<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
     let [rows, n] = tape.shape(x);
     let each = T::of(1.0 / (rows * n).max(1) as f64);
@@ -124,6 +128,7 @@ pub fn mean_abs<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
 /// Σ over rows of weight × mean over columns of (pred − target)², → `[1, 1]`.
 ///
 /// `pred` `[rows, n]`; `target(row)` fills a zeroed `[n]` buffer (targets are sparse and not kept dense).
+/// See docs/model.md, eq. 32.
 pub fn mse<'p, T: Real>(tape: &mut Tape<'p, T>, pred: Var, weight: f64, target: impl Fn(usize, &mut [T]) + 'p) -> Var {
     let [rows, n] = tape.shape(pred);
     let mut buffer = vec![T::of(0.0); n];

@@ -45,6 +45,7 @@ pub fn smooth(peaks: usize) -> usize {
 
 /// arcsinh(y / 95th percentile), cut at the 99.5 percentile. Where the 95th percentile is 0, that of the numbers above 0
 /// takes its place. What is not finite counts as 0.
+/// See docs/model.md, section 8.6.
 pub fn squashed(values: &[f64]) -> Vec<f64> {
     let plain: Vec<f64> = values.iter().map(|&x| if x.is_finite() { x } else { 0.0 }).collect();
     let mut scale = percentile(&plain, 0.95);

@@ -10,6 +10,8 @@
 //! | `rna/indices`, `atac/indices` | `[nnz]` | the gene (peak) of a node |
 //! | `rna/values` | `[nnz, H]` | r_i |
 //! | `atac/values` | `[nnz, H]` | p_j |
+//!
+//! See docs/model.md, section 8.2, section 8.3.
 
 pub mod partners;
 

@@ -13,6 +13,8 @@
 //! best of all (32 anchors; 16: 86 %; the halves of the embedding, each from its own modality, found 43 %).
 //! Where cells of one name are on both sides, [`Metrics`] say how many partners were among the candidates. With
 //! [`Options::exact`], or where it costs no more, every pair goes through the model.
+//!
+//! See docs/model.md, section 8.1.
 
 use std::collections::HashMap;
 
@@ -261,6 +263,7 @@ fn ridge(w: &[f32], r: &[f32], n: usize, m: usize) -> Vec<f32> {
 }
 
 /// The score of every pair, nearly, from those of the anchors: a factor a query and a factor a target.
+/// See docs/model.md, eq. 68.
 struct Completion {
     rank: usize,
     query: Vec<f32>,

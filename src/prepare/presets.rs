@@ -1,4 +1,6 @@
 //! The five public data sets that the system was published on: files, columns and features, by name.
+//!
+//! See docs/model.md, section 2.3.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! How to train: every setting of a run, and the named recipes that fill them in.
+//!
+//! See docs/model.md, section 5.5.
 
 use serde::{Deserialize, Serialize};
 

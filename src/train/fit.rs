@@ -1,4 +1,6 @@
 //! The loop: shuffled batches, read ahead on another thread, steps, validation, checkpoints.
+//!
+//! See docs/model.md, section 5.8.
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -9,6 +9,8 @@
 //! RUN/checkpoints/state.safetensors   all that `--resume` needs: parameters, moments, place in the epoch
 //! RUN/checkpoints/before.safetensors  the one before it, which `--resume` takes where the last is damaged
 //! ```
+//!
+//! See docs/model.md, section 9.2.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,6 @@
 //! The learning rate as settings: what it is at a batch size, how it warms up and falls.
+//!
+//! See docs/model.md, section 5.7.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,6 +3,8 @@
 //! Metadata: `format` is `pt`, `sccrossrec` holds the program's version, `config` the [`ModelConfig`] as JSON; a state
 //! file has `state` besides. `xxh3` is the XXH3-64 of all that follows the header, as the file has it: with it a file
 //! tells damage that its lengths do not. Bytes depend on nothing but the contents: no order of a hash map, no time.
+//!
+//! See docs/model.md, section 9.1.
 
 use std::collections::BTreeMap;
 use std::path::Path;

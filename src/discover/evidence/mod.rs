@@ -14,6 +14,8 @@
 //! * *Posterior.* The log odds that a pair is a link, given β, σ and its distance. Effects below 0 count as none.
 //!
 //! A covariance of expression with accessibility is no proof of regulation: probabilities are those of the mixture.
+//!
+//! See docs/model.md, section 8.5.
 
 pub mod adjust;
 pub mod mixture;

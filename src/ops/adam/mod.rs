@@ -1,4 +1,6 @@
 //! `adam`: one pass over a flat arena. L2 decay is added to the gradient, as published (not AdamW).
+//!
+//! See docs/model.md, section 5.6.
 
 pub mod cuda;
 pub mod rates;

@@ -1,4 +1,6 @@
 //! The learning rate of every step.
+//!
+//! See docs/model.md, section 5.7.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! Adam where a step has a gradient in few rows: of an arena that begins with tables of rows (the id embeddings), each step
 //! names the rows that it reads and writes.
+//!
+//! See docs/model.md, section 5.6.
 
 use rayon::prelude::*;
 

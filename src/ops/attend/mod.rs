@@ -1,4 +1,4 @@
-//! `attend`: masked top-k attention by chromosome blocks (SPEC section 3; section 4, point 2).
+//! `attend`: masked top-k attention by chromosome blocks (docs/model.md, section 4.2, section 6.1, section 7.2).
 //!
 //! For each gene: q·k with the cell's peaks of its own chromosome, a streaming top-k in which masked pairs (logit 0,
 //! score 0.5) fill the places that are left, softmax over the chosen scores, threshold. Out come row sums and column
@@ -347,6 +347,7 @@ struct Pairs<T> {
 }
 
 /// dL/ds_ij = w_ij (u_ij − Σ_k w_ik u_ik), u_ij = dL/dA_ij [s_ij > tau]; dL/dlogit = s (1 − s) dL/ds.
+/// See docs/model.md, eq. 46, eq. 47, eq. 48.
 fn logit_gradients<T: Real>(
     selections: &[Selection<T>],
     dr: &[T],

@@ -7,6 +7,8 @@
 //!
 //! Cost: 2 H flops an edge of the batch forward and 4 H backward, and one addition an edge and cell; on NeurIPS-2021 (0.5
 //! million edges) 0.4 GFLOP a step, however large the batch, where `translate` takes hundreds.
+//!
+//! See docs/model.md, section 3.5, section 4.7, section 6.3, section 7.6.
 
 pub mod cuda;
 

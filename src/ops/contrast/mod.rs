@@ -8,6 +8,7 @@ use crate::tape::{Tape, Var};
 
 /// The contrastive loss of two views `[n, H]` of the same n things, → `[1, 1]`: with `l = a bᵀ / √H`, the mean of the
 /// cross-entropies of row i against i and of column i against i. Each is 0.5 of the loss.
+/// See docs/model.md, eq. 36, eq. 37, section 6.4.
 pub fn contrast<T: Real>(tape: &mut Tape<'_, T>, a: Var, b: Var) -> Var {
     let ([n, h], other) = (tape.shape(a), tape.shape(b));
     assert_eq!([n, h], other, "contrast: views");

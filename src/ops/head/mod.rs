@@ -1,4 +1,6 @@
 //! The small maps around the ops: `pooled`, `linear`, `relu`, `dropout`, `concat`, and the losses.
+//!
+//! See docs/model.md, section 4.5, section 5, section 7.3.
 
 pub mod cuda;
 
@@ -33,6 +35,7 @@ pub fn linear<T: Real>(tape: &mut Tape<'_, T>, x: Var, w: Var, b: Var) -> Var {
 ///
 /// `bag` `[heads × B, in + 1]` from `pool`, its last column Σw; w `[out, in]`, b `[1, out]`, `scale` `[B]` → `[B, out]`.
 /// Head h owns `out / heads` rows of w.
+/// See docs/model.md, eq. 60.
 pub fn pooled<'p, T: Real>(tape: &mut Tape<'p, T>, bag: Var, w: Var, b: Var, heads: usize, scale: Vec<T>) -> Var {
     let ([rows, stride], [out, inp]) = (tape.shape(bag), tape.shape(w));
     assert_eq!(stride, inp + 1, "pooled: width of the bag against w");
@@ -120,6 +123,7 @@ pub fn relu<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
 }
 
 /// Which numbers dropout keeps: a function of (seed, step, sample, layer, column) alone.
+/// See docs/model.md, eq. 21.
 pub fn dropout_mask<T: Real>(p: f64, seed: u64, step: u64, samples: &[u64], layer: u32, width: usize) -> Vec<T> {
     let keep = T::of(1.0 / (1.0 - p));
     let limit = (p * 4_294_967_296.0) as u64;

@@ -1,5 +1,5 @@
 //! `pool`: bag sums Σ weight × feature row over the nodes of each sample, a CSR SpMM over gathered rows
-//! (SPEC section 4, point 3).
+//! (docs/model.md, section 7.3).
 //!
 //! A row of the result is `[Σ w E (d) | Σ w value | Σ w one-hot (C) | Σ w extras | Σ w]`, so that one linear map
 //! (`ops::linear::pooled`) serves means, whose Σ w is 1, and attention bags alike.

@@ -1,4 +1,4 @@
-//! `project`: the projection tables of queries or keys (SPEC section 4, point 1).
+//! `project`: the projection tables of queries or keys (docs/model.md, section 7.1).
 //!
 //! `table = E[rows] W_Eᵀ + W_C[:, chromosome] + extras W_Fᵀ + b`, `[R, H]`, and `u`, the column of `W` that the value
 //! (expression or accessibility) multiplies, `[1, H]`: `q_i = table[i] + e_i u`. One row a distinct gene or peak of the

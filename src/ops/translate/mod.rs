@@ -1,4 +1,4 @@
-//! `translate`: from a cell's peaks to the expression of every gene (SPEC section 3; section 4, points 4 and 6).
+//! `translate`: from a cell's peaks to the expression of every gene (docs/model.md, section 4.6, section 7.4).
 //!
 //! `n_i = Σ_j [sigmoid(q_i·k_j) > tau]` over the cell's peaks; `predicted = [n_i > min_peaks]`. A column of the score
 //! matrix depends only on (peak, accessibility), so scores are computed for the *distinct* columns of a batch, in
@@ -437,6 +437,7 @@ pub fn translate<'p, T: Real>(
 }
 
 /// How the backward pass goes about its work, chosen by counted cost.
+/// See docs/model.md, section 7.5, eq. 66.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Plan {
     /// All genes with a gradient in any sample × the distinct columns of the batch.
