@@ -72,3 +72,6 @@ impl ObsColumn {
         self.categories.get(*self.codes.get(cell)? as usize).map(String::as_str)
     }
 }
+
+/// Name of the chromosome of genes and peaks that have none; it matches nothing, itself included.
+pub const UNKNOWN: &str = "chrUnknown";

@@ -23,9 +23,9 @@ use crate::data::source::columns::{
 use crate::data::source::{Modality, Select, Source};
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::prepare::UNKNOWN;
 use crate::prepare::vocabulary::GENE_IDS as IDS;
 use crate::progress::Hooks;
+use crate::vocabulary::UNKNOWN;
 use report::{AnnotateReport, GeneCounts, PeakCounts, SequenceCounts, VariableCounts};
 use variable_genes::{Found, VariableGenes, variable_genes};
 use write::{Stage, write, write_fasta};

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Context, check_output_dir, output_dir};
+use super::context::{Context, check_output_dir, output_dir};
 use crate::annotate::report::AnnotateReport;
 use crate::annotate::{AnnotateConfig, Written, annotate};
 use crate::data::source::Select;

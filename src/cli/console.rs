@@ -2,7 +2,7 @@
 
 use indicatif::ProgressBar;
 
-use super::Context;
+use super::context::Context;
 use crate::train::{EpochRecord, Observer, Plan, Step};
 
 fn number(x: Option<f64>) -> String {

@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::console::Console;
+use super::context::{Context, Device, output_dir};
 use super::discover::recovery_table;
-use super::{Context, Device, output_dir};
 use crate::dataset::{DataSet, SplitBy};
 use crate::discover::{DiscoverOptions, Found, discover};
 use crate::engine::Runner;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::context::{Context, Device, Which, output_dir};
 use super::evaluate::open_data;
-use super::{Context, Device, Which, output_dir};
 use crate::discover::evidence::COMPONENTS;
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use crate::device::host::HostCompiler;
 use crate::device::{Gpu, gpu, kernels};
 use crate::engine::Device;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, output_file};
+use super::context::{Context, output_file};
 use crate::dataset::DataSet;
 use crate::engine::{Device, Runner};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub struct Args {
     pub data: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub which: super::Which,
+    pub which: super::context::Which,
     /// Add node-level outputs r_i and p_j, in uns/sccrossrec/nodes
     #[arg(long)]
     pub nodes: bool,
@@ -40,7 +40,7 @@ pub struct Args {
     pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub device: super::Device,
+    pub device: super::context::Device,
 }
 
 /// What both verbs need.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Device, Which, output_file};
+use super::context::{Context, Device, Which, output_file};
 use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Context;
+use super::context::Context;
 use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
 use crate::data::source;
 use crate::data::source::{Form, Source};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use crate::device::registry::{Determinism, OPS, Replacement, cache_dir};
 use crate::device::{Gpu, gpu, host, kernels, registry};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Context, Device, Which, output_file};
+use super::context::{Context, Device, Which, output_file};
 use crate::dataset::DataSet;
 use crate::discover::maps::field;
 use crate::engine::Runner;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Device, Which, output_file};
+use super::context::{Context, Device, Which, output_file};
 use crate::discover::Found;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::engine::Runner;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use crate::data::anndata::MatrixKind;
 use crate::data::source;
 use crate::data::source::{Form, Select};

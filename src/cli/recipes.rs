@@ -1,6 +1,6 @@
 //! `recipes`: the named ways to train.
 
-use super::Context;
+use super::context::Context;
 use crate::error::Result;
 use crate::train;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Device, Which, output_file};
+use super::context::{Context, Device, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::Found;
 use crate::engine::Runner;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::Context;
+use super::context::Context;
 use super::prepare::Draw;
 use crate::dataset::{DataSet, draw_samples};
 use crate::error::Result;

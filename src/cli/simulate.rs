@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, output_dir};
+use super::context::{Context, output_dir};
 use crate::error::{Error, Result};
 use crate::prepare::presets::Preset;
 use crate::simulate::{Difficulty, Names, SimulateConfig, Simulation};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::console::{Console, scores};
-use super::{Context, Device, check_output_dir};
+use super::context::{Context, Device, check_output_dir};
 use crate::dataset::{DataSet, SampleConfig, SampleSet, draw_samples};
 use crate::device::registry::Replacement;
 use crate::error::{Error, Result};

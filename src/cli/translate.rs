@@ -1,7 +1,8 @@
 //! `translate`: RNA predicted from the ATAC of every cell.
 
+use super::context::Context;
+use super::embed;
 use super::embed::Args;
-use super::{Context, embed};
 use crate::engine::Runner;
 use crate::error::Result;
 use crate::predict;

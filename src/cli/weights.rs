@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, output_dir, output_file};
+use super::context::{Context, output_dir, output_file};
 use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::model::Layout;

@@ -453,8 +453,8 @@ pub fn decode_row(
 
 #[cfg(test)]
 mod tests {
-    use super::manifest::Content;
     use super::*;
+    use crate::dataset::manifest::Content;
     use crate::prepare::PrepareConfig;
     use crate::prepare::prepare;
     use crate::progress::Hooks;

@@ -154,7 +154,7 @@ pub fn discover<'m>(
     let mut attention = false;
     discover_in(model.into(), data, options, out, progress, &mut attention).map_err(|e| match e {
         // Whichever table it was at: what is kept is the attention.
-        Error::Interrupted { code, .. } if attention => Error::Interrupted { code, saved: evidence::KEPT.into() },
+        Error::Interrupted { code, .. } if attention => Error::Interrupted { code, saved: stop::KEPT.into() },
         e => e,
     })
 }
@@ -169,7 +169,7 @@ fn discover_in(
     all_there: &mut bool,
 ) -> Result<Discovery> {
     data.need_both("discovery")?;
-    crate::predict::check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
+    crate::engine::room::check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
     let v = data.vocabulary();
     let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
     let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
@@ -335,9 +335,9 @@ const SHUFFLES: u64 = 0xD150;
 
 #[cfg(test)]
 mod tests {
-    use super::exports::Export;
-    use super::parts::pairs_of;
     use super::*;
+    use crate::discover::exports::Export;
+    use crate::discover::parts::pairs_of;
     use crate::model::output::Attention;
     use crate::vocabulary::Vocabulary;
 

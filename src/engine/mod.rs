@@ -7,6 +7,7 @@ pub mod cuda;
 pub mod flops;
 #[forbid(unsafe_code)]
 pub mod reference;
+pub mod room;
 
 use std::sync::Arc;
 

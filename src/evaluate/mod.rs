@@ -125,7 +125,7 @@ pub fn evaluate<'m>(
     }
     set.check(data)?;
     let mut runner = model.into();
-    crate::predict::check_memory("an evaluation", runner.model(), data, batch_size, 0)?;
+    crate::engine::room::check_memory("an evaluation", runner.model(), data, batch_size, 0)?;
     let config = &runner.model().config;
     let (genes, heads) = (config.genes, if config.translates_by_cis() { 1 } else { config.heads });
     // Counts of a translation that was not trained say nothing.

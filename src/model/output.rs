@@ -1,6 +1,5 @@
 //! What a pass is asked for and what it brings.
 
-use crate::ops::attend::Member;
 use crate::real::{Real, sigmoid};
 
 /// What a forward pass should bring back besides loss, logits and embedding.
@@ -162,3 +161,6 @@ impl<T: Real> Selection<T> {
         self.start[r] as usize..self.start[r + 1] as usize
     }
 }
+
+/// Logit of a member and, unless it is masked, its peak entry and the side of the threshold it was told to take.
+pub(crate) type Member<T> = (T, Option<(u32, Option<bool>)>);

@@ -21,9 +21,10 @@ use crate::csr::Csr;
 use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
 use crate::dataset::DataSet;
 use crate::engine::Runner;
+use crate::engine::room::check_memory;
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
-use crate::model::{Batch, CisTarget, MemoryPlan, Model};
+use crate::model::{Batch, CisTarget};
 use crate::real::sigmoid;
 use crate::train::Run;
 
@@ -161,19 +162,6 @@ fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
         batch.push(1, u64::from(c), [(0, 1.0)], cell.atac());
     }
     batch
-}
-
-/// Refuses passes over so many cells at a time, with `kept` bytes of results besides, that do not fit into memory.
-///
-/// # Errors
-/// [`Error::Usage`]; see [`crate::memory`].
-pub(crate) fn check_memory(what: &str, model: &Model<f32>, data: &DataSet, batch_size: usize, kept: u64) -> Result<()> {
-    let cells: Vec<u32> = (0..data.n_cells().min(batch_size.max(1)) as u32).collect();
-    let plan = MemoryPlan::new(&model.config, model.params.layout().len(), &data.batch_of_cells(&cells));
-    data.check()?;
-    // Nothing goes backward: one batch, half of what the passes keep.
-    let parts = [("parameters", plan.parameters), ("a batch", plan.batches / 3 + plan.passes / 2), ("results", kept)];
-    crate::memory::check(what, &parts, |_| "a smaller --batch-size takes less".into())
 }
 
 fn all_cells(data: &DataSet) -> Result<Vec<u32>> {

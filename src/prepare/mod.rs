@@ -38,9 +38,6 @@ use write::{Entries, default_samples, disk_needed, folder_bytes, read_rows, writ
 pub use config::{GeneFeatures, Pairing, PrepareConfig};
 pub use like::Met;
 
-/// Name of the chromosome of genes and peaks that have none; it matches nothing, itself included.
-pub const UNKNOWN: &str = "chrUnknown";
-
 /// What `prepare` made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrepareReport {

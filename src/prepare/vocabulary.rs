@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::UNKNOWN;
 use super::config::{FEATURE_NAMES, GeneFeatures, PrepareConfig};
 use crate::data::anndata::{Axis, list};
 use crate::data::chromosomes::chrom_key;
@@ -15,7 +14,7 @@ use crate::dataset;
 use crate::dataset::manifest;
 use crate::dataset::manifest::{to_tsv, write_part};
 use crate::error::{Error, Result};
-use crate::vocabulary::{Gene, Peak, Vocabulary};
+use crate::vocabulary::{Gene, Peak, UNKNOWN, Vocabulary};
 
 /// Columns of `var` that may hold the ids of genes, the first that is there.
 pub(crate) const GENE_IDS: [&str; 4] = ["gene_ids", "gene_id", "ensembl_id", "feature_id"];

@@ -9,7 +9,7 @@ use crate::data::chromosomes::chrom_key;
 use crate::data::region::{Region, parse_region};
 use crate::data::source;
 use crate::error::{Error, Result};
-use crate::prepare::UNKNOWN;
+use crate::vocabulary::UNKNOWN;
 
 /// Genes that are all named like peaks are the ATAC file given as RNA.
 pub(crate) fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {

@@ -60,9 +60,6 @@ pub fn bin(distance: Option<f64>) -> usize {
     distance.map_or(BINS - 1, |d| ENDS.partition_point(|&end| end < d))
 }
 
-/// What is kept of a discovery that is stopped at its tables.
-pub(super) const KEPT: &str = "all attention is there; the same command with --resume makes the tables";
-
 /// A pair near its gene.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairEvidence {
@@ -289,8 +286,8 @@ pub struct Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::adjust::orthonormalise;
     use super::*;
+    use crate::discover::evidence::adjust::orthonormalise;
     use crate::rng::Rng;
 
     #[test]

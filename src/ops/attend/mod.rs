@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::matmul::{View, product_into};
 use crate::model::nodes::{NodeSet, group};
-use crate::model::output::Selection;
+use crate::model::output::{Member, Selection};
 use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::{axpy, gather_sum};
@@ -40,9 +40,6 @@ struct Candidate<T> {
     pub(crate) index: u32,
     pub(crate) entry: u32,
 }
-
-/// Logit of a member and, unless it is masked, its peak entry and the side of the threshold it was told to take.
-pub(crate) type Member<T> = (T, Option<(u32, Option<bool>)>);
 
 const MASKED: u32 = u32::MAX;
 const GENES: usize = 64;

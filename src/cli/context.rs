@@ -1,0 +1,241 @@
+//! What all verbs share: verbosity, seed, folders and files for results, where to compute.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::{Error, Result};
+use crate::files::atomic::temporary_of;
+use crate::model::Precision;
+use crate::progress::Progress;
+use crate::rng::DEFAULT_SEED;
+use crate::train::{Checkpoint, Run};
+
+/// Which parameters of a run, and what data they may meet.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// The parameters to use
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    pub checkpoint: Checkpoint,
+    /// Accept data whose gene or peak names differ from the run's
+    #[arg(long)]
+    pub allow_missing: bool,
+}
+
+impl Which {
+    /// Opens the run, to meet such data.
+    pub fn open(&self, run: &Path) -> Result<Run> {
+        let mut run = Run::open(run)?;
+        run.allow_missing = self.allow_missing;
+        Ok(run)
+    }
+}
+
+/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::choose`] first.
+#[derive(Debug, Clone, Args)]
+pub struct Device {
+    /// Where to compute: `auto`, `cpu` or `cuda[:N]`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help = "Where to compute: auto, cpu or cuda[:N]")]
+    pub device: String,
+}
+
+impl Device {
+    /// Opens the device, for f32 and with the kernels that come with the program.
+    pub fn choose(&self) -> Result<crate::engine::Device> {
+        crate::engine::Device::choose(&self.device, Precision::F32, &[])
+    }
+}
+
+/// What all verbs share: verbosity, JSON, seed, threads.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Worker threads (rayon's pool has this size).
+    pub threads: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Was the seed given, or is it the default?
+    pub seed_given: bool,
+    /// Say nothing but errors and results.
+    pub quiet: bool,
+    /// Result as one JSON document on stdout.
+    pub json: bool,
+}
+
+impl Default for Context {
+    /// One that says nothing: for the library's own calls and for tests.
+    fn default() -> Self {
+        Context {
+            threads: rayon::current_num_threads(),
+            seed: DEFAULT_SEED,
+            seed_given: false,
+            quiet: true,
+            json: false,
+        }
+    }
+}
+
+impl Context {
+    /// A line of news for the user, on stderr.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            // stderr that is closed is nobody's loss
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+
+    /// A progress bar of `len` steps on stderr; hidden with `--quiet` and when stderr is not a terminal.
+    pub fn progress(&self, len: u64, what: &str) -> ProgressBar {
+        let hidden = self.quiet || !std::io::stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(
+            Some(len),
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
+        );
+        let style = ProgressStyle::with_template("{prefix:>12} [{bar:32}] {pos}/{len} {elapsed}<{eta} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_prefix(what.to_string());
+        bar
+    }
+
+    /// Follows work: news on stderr, a bar for the stage it is in, a stop where a signal came.
+    pub fn follow(&self) -> Following<'_> {
+        Following { ctx: self, bar: Mutex::new(None) }
+    }
+
+    /// The result: `table` for people, or `json` with `--json`. Both go to stdout.
+    pub fn result(&self, table: &str, json: &serde_json::Value) {
+        let text = if self.json { json.to_string() } else { table.trim_end().to_string() };
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // The reader has gone (`| head`): what it wanted, it has.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) => {
+                let e = Error::io("standard output", "write", e);
+                let _ = writeln!(std::io::stderr(), "error: {e}");
+                std::process::exit(e.exit_code());
+            }
+        }
+    }
+}
+
+/// A folder for results: made where it is not there, accepted where it is empty, refused where it holds anything,
+/// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
+/// checked, and keep what it returns until the results are written: what was made and is still empty then goes again.
+pub fn output_dir(path: &Path, force: bool) -> Result<MadeFolders> {
+    check_output_dir(path, force)?;
+    let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
+    let made = MadeFolders(path.ancestors().take_while(missing).map(Path::to_path_buf).collect());
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
+    Ok(made)
+}
+
+/// Folders that [`output_dir`] made, the innermost first; those that are still empty are removed when this goes.
+#[derive(Debug)]
+#[must_use = "the folders go again with this while they are empty"]
+pub struct MadeFolders(Vec<PathBuf>);
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Fails for a folder that holds something, which is to stay.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
+pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            // What a killed program has left on the way to a result goes once that is written again.
+            let left = |name: &std::ffi::OsStr| name.to_str().and_then(temporary_of).is_some();
+            let empty = entries.flatten().all(|e| left(&e.file_name()));
+            if empty || force { Ok(()) } else { Err(exists(path, "the folder is not empty")) }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(Error::input(path, "is a file, not a folder", "choose another --out"))
+        }
+        Err(e) => Err(Error::io(path, "read", e)),
+    }
+}
+
+/// A file for a result: refused where it exists, unless with `force`, and where its folder does not. Creates nothing.
+pub fn output_file(path: &Path, force: bool) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::input(path, "is a folder, not a file", "give --out a file name in it"));
+    }
+    if let Ok(there) = path.symlink_metadata() {
+        // A rename would put a file in the place of a device or a pipe.
+        if !there.is_file() && !there.is_symlink() || path.metadata().is_ok_and(|m| !m.is_file()) {
+            return Err(Error::input(path, "is no regular file", "give --out the name of a file"));
+        }
+        if !force {
+            return Err(exists(path, "the file exists"));
+        }
+    }
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() && !p.is_dir() => {
+            Err(Error::input(path, format!("there is no folder {}", p.display()), "make it or choose another --out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn exists(path: &Path, what: &str) -> Error {
+    Error::input(path, what, "choose another --out, or add --force to replace")
+}
+
+/// What follows the work of a verb ([`Context::follow`]). Its bar goes with it.
+#[derive(Debug)]
+pub struct Following<'a> {
+    ctx: &'a Context,
+    /// The stage and its bar.
+    bar: Mutex<Option<(&'static str, ProgressBar)>>,
+}
+
+impl Following<'_> {
+    fn bar(&self) -> MutexGuard<'_, Option<(&'static str, ProgressBar)>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Following<'_> {
+    fn note(&self, line: &str) {
+        match &*self.bar() {
+            Some((_, bar)) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
+            _ => self.ctx.say(line),
+        }
+    }
+
+    fn at(&self, stage: &'static str, done: u64, of: u64) {
+        let mut now = self.bar();
+        if now.as_ref().is_none_or(|(s, _)| *s != stage)
+            && let Some((_, old)) = now.replace((stage, self.ctx.progress(of, stage)))
+        {
+            old.finish_and_clear();
+        }
+        if let Some((_, bar)) = now.as_ref() {
+            bar.set_length(of);
+            bar.set_position(done);
+            if done >= of {
+                bar.finish_and_clear();
+            }
+        }
+    }
+
+    fn stop(&self) -> Option<i32> {
+        crate::interrupt::requested().then(crate::interrupt::code)
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        if let Some((_, bar)) = self.bar().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
