@@ -31,8 +31,8 @@ constexpr uint32_t kM = 16, kN = 32, kK = 16 * kWarps;  // block tile, and the s
 // Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major (ld % 16 == 8: no bank conflicts) where AT, BT.
 template <bool AT, bool BT>
 struct Layout {
-  static constexpr int lda = AT ? kM + 8 : kK + F32::PAD;
-  static constexpr int ldb = BT ? kN + 8 : kK + F32::PAD;
+  static constexpr int lda = AT ? kM + 8 : kK + F32::kPad;
+  static constexpr int ldb = BT ? kN + 8 : kK + F32::kPad;
   static constexpr int a = (AT ? kK : kM) * lda;
   static constexpr int b = (BT ? kK : kN) * ldb;
   static constexpr int tiles = (a + b) * int(sizeof(float));

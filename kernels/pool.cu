@@ -21,7 +21,6 @@ namespace {
 using namespace scx;
 
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
-constexpr uint32_t kAll = 0xffffffffu;
 
 __device__ __forceinline__ uint32_t width_of(const Side& s) { return s.dim + 1 + s.chromosomes + s.extra; }
 
@@ -154,7 +153,7 @@ SCX_KERNEL(pool_forward, PoolForwardArgs, kThreads, 0, 1, 1) {
     w = weight_of(a.nodes, a.weight, a.heads, entry, head, chunk.sample);
   }
   const bool keep = w != 0.0f;
-  const uint32_t kept_lanes = __ballot_sync(kAll, keep);
+  const uint32_t kept_lanes = __ballot_sync(kAllLanes, keep);
   if (lane == 0 && warp < SCX_POOL_ENTRIES / 32) kept.count[warp] = uint32_t(__popc(kept_lanes));
   __syncthreads();
   uint32_t n = 0, before = uint32_t(__popc(kept_lanes & ((1u << lane) - 1)));
@@ -183,7 +182,7 @@ SCX_KERNEL(pool_forward, PoolForwardArgs, kThreads, 0, 1, 1) {
         sum += item == chromosomes ? x * kept.value[i] : x;
       }
     }
-    for (int apart = 4; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    for (int apart = 4; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
     if (threadIdx.x % 8 == 0 && item < chromosomes + 2) {
       part[item < chromosomes ? a.side.dim + 1 + item : item == chromosomes ? a.side.dim : width] = sum;
     }
@@ -237,14 +236,14 @@ __device__ __forceinline__ void gather_row(const PoolBackwardRowsArgs& a, uint32
       w = weight_of(a.nodes, a.weight, a.heads, entry, head, sample);
       bag = sample * a.heads + head;
     }
-    uint32_t left = __ballot_sync(kAll, w != 0.0f);
+    uint32_t left = __ballot_sync(kAllLanes, w != 0.0f);
     while (left != 0) {  // two at a time
       const int one = __ffs(int(left)) - 1;
       left &= left - 1;
       const int two = left != 0 ? __ffs(int(left)) - 1 : one;
-      const float w1 = __shfl_sync(kAll, w, one), w2 = __shfl_sync(kAll, w, two);
-      const float* const from1 = a.d_bag + size_t(__shfl_sync(kAll, bag, one)) * stride;
-      const float* const from2 = a.d_bag + size_t(__shfl_sync(kAll, bag, two)) * stride;
+      const float w1 = __shfl_sync(kAllLanes, w, one), w2 = __shfl_sync(kAllLanes, w, two);
+      const float* const from1 = a.d_bag + size_t(__shfl_sync(kAllLanes, bag, one)) * stride;
+      const float* const from2 = a.d_bag + size_t(__shfl_sync(kAllLanes, bag, two)) * stride;
       float x1[8], x2[8];
 #pragma unroll
       for (int i = 0; i < 8; ++i) x1[i] = from1[column[i]];
@@ -334,9 +333,9 @@ __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, 
   uint32_t held = SCX_NONE;
   float result = 0.0f;
   for (uint32_t k = 0; k < kPairs; ++k) {
-    if (__shfl_sync(kAll, pair.weight, k) == 0.0f) continue;
-    const uint32_t bag = __shfl_sync(kAll, pair.bag, k);
-    const size_t id = __shfl_sync(kAll, pair.id, k);
+    if (__shfl_sync(kAllLanes, pair.weight, k) == 0.0f) continue;
+    const uint32_t bag = __shfl_sync(kAllLanes, pair.bag, k);
+    const size_t id = __shfl_sync(kAllLanes, pair.id, k);
     if (bag != held) {
       const float* const from = a.d_bag + size_t(bag) * stride;
 #pragma unroll
@@ -354,7 +353,7 @@ __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, 
       if (EXTRA == kBases) sum += dot(gx[i], quad<WHOLE>(a.side.bases + id * extra, 4 * lane + 128 * i, extra));
       if (EXTRA == kDense) sum += dot(gx[i], quad<WHOLE>(a.side.dense + id * extra, 4 * lane + 128 * i, extra));
     }
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
     if (lane == k) result = sum;
   }
   return result;
@@ -365,10 +364,10 @@ __device__ __forceinline__ float weights_any(const PoolBackwardWeightsArgs& a, c
   const uint32_t lane = threadIdx.x % 32, dim = a.side.dim, extra = a.side.extra, stride = width_of(a.side) + 1;
   float result = 0.0f;
   for (uint32_t k = 0; k < kPairs; ++k) {
-    if (__shfl_sync(kAll, pair.weight, k) == 0.0f) continue;
-    const float* const from = a.d_bag + size_t(__shfl_sync(kAll, pair.bag, k)) * stride;
+    if (__shfl_sync(kAllLanes, pair.weight, k) == 0.0f) continue;
+    const float* const from = a.d_bag + size_t(__shfl_sync(kAllLanes, pair.bag, k)) * stride;
     const float* const from_extra = from + dim + 1 + a.side.chromosomes;
-    const size_t id = __shfl_sync(kAll, pair.id, k);
+    const size_t id = __shfl_sync(kAllLanes, pair.id, k);
     float sum = 0.0f, codes = 0.0f;
     for (uint32_t i = lane; i < dim; i += 32) sum += from[i] * a.emb[id * dim + i];
     for (uint32_t i = lane; i < extra; i += 32) {
@@ -379,7 +378,7 @@ __device__ __forceinline__ float weights_any(const PoolBackwardWeightsArgs& a, c
       }
     }
     sum += 0.25f * codes;
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
     if (lane == k) result = sum;
   }
   return result;

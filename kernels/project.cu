@@ -36,8 +36,8 @@ constexpr int kM = 64, kN = 128, kK = 32;  // block tile, and the step along the
 // conflicts: F32 reads k-major tiles with ld % 32 == 8.
 template <class P, bool AT, bool BT>
 struct Layout {
-  static constexpr int lda = AT ? kM + 8 : kK + P::PAD;
-  static constexpr int ldb = BT ? kN + 8 : kK + P::PAD;
+  static constexpr int lda = AT ? kM + 8 : kK + P::kPad;
+  static constexpr int ldb = BT ? kN + 8 : kK + P::kPad;
   static constexpr int a = (AT ? kK : kM) * lda;
   static constexpr int b = (BT ? kK : kN) * ldb;
   static constexpr int bytes = 2 * (a + b) * int(sizeof(typename P::Elem));

@@ -40,7 +40,7 @@ __device__ __forceinline__ uint32_t find(const uint32_t* list, uint32_t n, uint3
 // The sum of every lane's x, in a fixed order, in every lane. The whole warp calls it.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
-  for (int bits = 16; bits > 0; bits /= 2) x += __shfl_xor_sync(0xffffffffu, x, bits);
+  for (int bits = 16; bits > 0; bits /= 2) x += __shfl_xor_sync(kAllLanes, x, bits);
   return x;
 }
 
@@ -58,7 +58,7 @@ __device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
 
 struct F32 {
   using Elem = float;
-  static constexpr int PAD = 4;  // added to a multiple of 16 for ld
+  static constexpr int kPad = 4;  // added to a multiple of 16 for ld
   struct A { uint32_t big[2][4], small[2][4]; };
   struct B { uint32_t big[2][2], small[2][2]; };
 
@@ -117,7 +117,7 @@ struct F32 {
 
 struct Bf16 {
   using Elem = __nv_bfloat16;
-  static constexpr int PAD = 8;
+  static constexpr int kPad = 8;
   struct A { uint32_t r[4]; };
   struct B { uint32_t r[2]; };
 
