@@ -17,6 +17,7 @@
 // Backward visits the members twice, by gene and by peak. Each table row is summed by four warps over its entries, in a
 // fixed order: no atomics, the same bits every time.
 #include "common/abi.h"
+#include "common/product.h"  // step
 #include "common/tile.h"
 
 namespace {
@@ -118,7 +119,7 @@ __device__ __forceinline__ void forward(const AttendForwardArgs& a) {
       list_entry[i] = SCX_NONE;
     }
     for (uint32_t first = t.first_peak; first < t.last_peak; first += kPeaks) {
-      float acc[kPeaks / 8][4] = {};
+      float acc[1][kPeaks / 8][4] = {};
       for (uint32_t inner = 0; inner < slice; inner += kInner) {
         __syncthreads();
         const uint32_t width = min(slice - inner, uint32_t(kInner)), column = head * slice + inner;
@@ -131,14 +132,7 @@ __device__ __forceinline__ void forward(const AttendForwardArgs& a) {
         __syncthreads();
 #pragma unroll
         for (int s = 0; s < kInner; s += 16) {
-          typename P::A fa;
-          P::load_a(fa, q + warp * 16 * kLd + s, kLd);
-#pragma unroll
-          for (int n = 0; n < kPeaks / 8; ++n) {
-            typename P::B fb;
-            P::load_b(fb, k + n * 8 * kLd + s, kLd);
-            P::mma(acc[n], fa, fb);
-          }
+          step<P, false, false>(acc, q + warp * 16 * kLd + s, kLd, k + s, kLd);
         }
       }
       // A warp's 16 rows are its own: no other warp reads them.
@@ -146,7 +140,7 @@ __device__ __forceinline__ void forward(const AttendForwardArgs& a) {
       for (int n = 0; n < kPeaks / 8; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          logits[(warp * 16 + (lane >> 2) + (i >> 1) * 8) * kTileLd + n * 8 + (lane & 3) * 2 + (i & 1)] = acc[n][i];
+          logits[(warp * 16 + (lane >> 2) + (i >> 1) * 8) * kTileLd + n * 8 + (lane & 3) * 2 + (i & 1)] = acc[0][n][i];
       __syncwarp();
       for (int r = 0; r < own; ++r) {
         const int row = warp * 16 + r;

@@ -14,7 +14,7 @@
 // rows with consecutive lanes, 16 bytes of E and 4 codes a lane where alignment allows, has several rows under way at
 // once, and touches only entries whose weight is not 0: the weights of message passing are sparse.
 #include "common/abi.h"
-#include "common/tile.h"
+#include "common/rows.h"
 
 namespace {
 
@@ -22,16 +22,10 @@ using namespace scx;
 
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
 
-__device__ __forceinline__ uint32_t width_of(const Side& s) { return s.dim + 1 + s.chromosomes + s.extra; }
-
-__device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
-  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
-}
 // Whether all of E and the extra features may be read in quads.
 __device__ __forceinline__ bool whole_quads(const Side& side, const float* emb) {
-  const bool whole_emb = side.dim % 4 == 0 && aligned(emb, 16);
-  const bool whole_extra = side.bases != nullptr ? aligned(side.bases, 4) : aligned(side.dense, 16);
-  return whole_emb && side.extra % 4 == 0 && whole_extra;
+  const bool extra = side.bases != nullptr ? quad_rows(side.bases, side.extra) : quad_rows(side.dense, side.extra);
+  return quad_rows(emb, side.dim) && extra;
 }
 
 __device__ __forceinline__ float weight_of(const Nodes& n, const float* weight, uint32_t heads, uint32_t entry,
@@ -51,28 +45,11 @@ __device__ __forceinline__ float code(uint32_t codes, int k) {
 // Columns at..at + 3 of a row of `width`, zeros past its end; base codes as they are (not times 0.25).
 template <bool WHOLE>
 __device__ __forceinline__ float4 quad(const float* row, uint32_t at, uint32_t width) {
-  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (WHOLE) {
-    if (at < width) v = *reinterpret_cast<const float4*>(row + at);
-  } else {
-    if (at < width) v.x = row[at];
-    if (at + 1 < width) v.y = row[at + 1];
-    if (at + 2 < width) v.z = row[at + 2];
-    if (at + 3 < width) v.w = row[at + 3];
-  }
-  return v;
+  return WHOLE ? quad_whole(row, at, width) : quad_apart(row, at, width);
 }
 template <bool WHOLE>
 __device__ __forceinline__ float4 quad(const uint8_t* row, uint32_t at, uint32_t width) {
-  uint32_t codes = 0;
-  if (WHOLE) {
-    if (at < width) codes = *reinterpret_cast<const uint32_t*>(row + at);
-  } else {
-    if (at < width) codes = row[at];
-    if (at + 1 < width) codes |= uint32_t(row[at + 1]) << 8;
-    if (at + 2 < width) codes |= uint32_t(row[at + 2]) << 16;
-    if (at + 3 < width) codes |= uint32_t(row[at + 3]) << 24;
-  }
+  const uint32_t codes = WHOLE ? quad_whole(row, at, width) : quad_apart(row, at, width);
   return make_float4(code(codes, 0), code(codes, 1), code(codes, 2), code(codes, 3));
 }
 

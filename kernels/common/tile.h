@@ -17,6 +17,11 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 
 __device__ __forceinline__ uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
+// `bytes` is a power of two.
+__device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
+  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
+}
+
 // The first number of from ... to that is not `below`, which all before it are, and none behind; `to` where all are.
 template <class Below>
 __device__ __forceinline__ uint32_t first_not(uint32_t from, uint32_t to, Below below) {
