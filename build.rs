@@ -1,6 +1,6 @@
-//! Compiles each `kernels/*.cu` to one fatbin (machine code for three architectures, PTX for what comes after them)
-//! and writes the table `kernels.rs`, which `src/device/kernels.rs` includes. Writes `abi.rs` as well, the structs that
-//! kernels take, for `src/device/abi.rs`: see `build/abi.rs`.
+//! Compiles each `.cu` of `kernels/` and `kernels/examples/` to one fatbin (machine code for three architectures, PTX for
+//! what comes after them) and writes the table `kernels.rs`, which `src/device/kernels.rs` includes. Before that it writes
+//! `abi.rs`, the structs that kernels take, for `src/device/abi.rs`: see `build/abi.rs`.
 //!
 //! Without nvcc the table has the sources but no fatbins, and the build succeeds. A source is compiled again only where
 //! its text, a header it includes, the flags or nvcc changed: each fatbin lies beside the hash of all that made it.
@@ -31,6 +31,9 @@ const BUILD_FLAGS: [&str; 7] = ["-Werror", "all-warnings", "-Xptxas", "-v", "-I"
 
 /// The C++ side of the launch ABI, in `OUT_DIR`; every kernel is compiled with it.
 const ABI_CHECK: &str = "abi_check.h";
+
+/// Folders of kernel sources, below `kernels/`.
+const SOURCES: [&str; 2] = ["", "examples/"];
 
 fn main() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
@@ -63,7 +66,11 @@ fn run() -> Result<(), String> {
     let mut common = DefaultHasher::new();
     let version = nvcc.as_ref().map(|(_, version)| version.as_str());
     (CACHE_VERSION, NVCC_FLAGS, BUILD_FLAGS, TARGETS, version, abi.cpp()).hash(&mut common);
-    let jobs: Vec<Job> = kernels.iter().map(|(path, text)| Job::new(path, text, &headers, &common, &out)).collect();
+    let mut jobs: Vec<Job> = kernels.iter().map(|(path, text)| Job::new(path, text, &headers, &common, &out)).collect();
+    jobs.sort_by(|a, b| a.stem.cmp(&b.stem));
+    if let Some(pair) = jobs.windows(2).find(|pair| pair[0].stem == pair[1].stem) {
+        return Err(format!("kernels/{} and kernels/{} have one name", pair[0].path, pair[1].path));
+    }
     if let Some((nvcc, _)) = &nvcc {
         compile_all(&jobs, nvcc, &root, &out.join(ABI_CHECK))?;
     }
@@ -100,7 +107,9 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Resul
             if relative != "host" {
                 list(&path, &format!("{relative}/"), files)?;
             }
-        } else if [".h", ".cuh"].iter().any(|e| name.ends_with(e)) || (prefix.is_empty() && name.ends_with(".cu")) {
+        } else if [".h", ".cuh"].iter().any(|e| name.ends_with(e))
+            || (SOURCES.contains(&prefix) && name.ends_with(".cu"))
+        {
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: cannot read: {e}", path.display()))?;
             files.push((relative, text));
         }
@@ -126,6 +135,9 @@ fn find_nvcc(root: &Path) -> Option<(PathBuf, String)> {
 
 /// One source file and where its results are kept.
 struct Job {
+    /// Below `kernels/`.
+    path: String,
+    /// The file's name without `.cu`, by which the program knows it.
     stem: String,
     fatbin: PathBuf,
     log: PathBuf,
@@ -141,13 +153,14 @@ impl Job {
         for name in include_closure(path, text, &mut |name| text_of(name)) {
             (&name, text_of(&name)).hash(&mut hasher);
         }
-        let stem = path.trim_end_matches(".cu").to_string();
+        let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".cu").to_string();
         let file = |extension: &str| out.join(format!("{stem}.{extension}"));
         Job {
             fatbin: file("fatbin"),
             log: file("ptxas"),
             key_file: file("key"),
             key: format!("{:016x}", hasher.finish()),
+            path: path.to_string(),
             stem,
         }
     }
@@ -159,7 +172,7 @@ impl Job {
     }
 
     fn compile(&self, nvcc: &Path, root: &Path, check: &Path, threads: usize) -> Result<(), String> {
-        let source = format!("kernels/{}.cu", self.stem);
+        let source = format!("kernels/{}", self.path);
         let made = self.fatbin.with_extension("new");
         let _ = fs::remove_file(&self.key_file);
         let mut command = Command::new(nvcc);
@@ -218,9 +231,9 @@ fn table(jobs: &[Job], headers: &[(String, String)], nvcc: Option<&str>) -> Resu
         line(format_args!("({path:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {full:?}))),\n"))?;
     }
     line(format_args!("];\nstatic EMBEDDED: &[Embedded] = &[\n"))?;
-    for Job { stem, log, .. } in jobs {
-        let source = format!("/kernels/{stem}.cu");
-        line(format_args!("Embedded {{ name: {stem:?},\n"))?;
+    for Job { path, stem, log, .. } in jobs {
+        let source = format!("/kernels/{path}");
+        line(format_args!("Embedded {{ name: {stem:?}, path: {path:?},\n"))?;
         line(format_args!("source: include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {source:?})),\n"))?;
         if nvcc.is_none() {
             line(format_args!("fatbin: None, resources: &[], notes: &[] }},\n"))?;
