@@ -15,6 +15,7 @@
 // once, and touches only entries whose weight is not 0: the weights of message passing are sparse.
 #include "common/abi.h"
 #include "common/rows.h"
+#include "common/tile.h"  // warp_sum
 
 namespace {
 
@@ -330,7 +331,7 @@ __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, 
       if (EXTRA == kBases) sum += dot(gx[i], quad<WHOLE>(a.side.bases + id * extra, 4 * lane + 128 * i, extra));
       if (EXTRA == kDense) sum += dot(gx[i], quad<WHOLE>(a.side.dense + id * extra, 4 * lane + 128 * i, extra));
     }
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
+    sum = warp_sum(sum);
     if (lane == k) result = sum;
   }
   return result;
@@ -355,7 +356,7 @@ __device__ __forceinline__ float weights_any(const PoolBackwardWeightsArgs& a, c
       }
     }
     sum += 0.25f * codes;
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
+    sum = warp_sum(sum);
     if (lane == k) result = sum;
   }
   return result;

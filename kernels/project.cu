@@ -389,12 +389,7 @@ SCX_KERNEL(project_backward_reduce, ProjectBackwardReduceArgs, kThreads, 0, kThr
     float sum = 0.0f;
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < chunks * chromosomes; i += kThreads) sum += a.part_chrom[size_t(i) * h + j];
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    for (uint32_t half = kThreads / 2; half > 0; half /= 2) {
-      if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) a.d_b[j] += sums[0];  // which only this thread writes
+    sum = block_sum(sum, sums);
+    if (threadIdx.x == 0) a.d_b[j] += sum;
   }
 }

@@ -22,11 +22,6 @@ using namespace scx;
 
 constexpr int kEffectiveThreads = 256, kEffectiveItems = 32;
 
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T v[4];
-};
-
 // A thread makes four elements at a time; `padded` is a multiple of 16.
 template <class P>
 __device__ __forceinline__ void effective(const TranslateEffectiveArgs& a) {

@@ -33,11 +33,6 @@ struct Layout {
 
 // ---------------------------------------------------------------- from global memory to a tile
 
-template <class E>
-struct alignas(4 * sizeof(E)) Four {
-  E v[4];
-};
-
 // What Quads stores of a quad where it stays as it was read.
 struct AsRead {
   __device__ __forceinline__ float4 operator()(uint32_t, float4 x) const { return x; }

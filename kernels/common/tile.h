@@ -61,6 +61,12 @@ __device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
   return sums[0];
 }
 
+// Four numbers that are read or written at once.
+template <class E>
+struct alignas(4 * sizeof(E)) Four {
+  E v[4];
+};
+
 struct F32 {
   using Elem = float;
   static constexpr int kPad = 4;  // added to a multiple of 16 for ld
