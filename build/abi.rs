@@ -158,7 +158,7 @@ impl Header {
             if !is_name(name) {
                 return Err(format!("`{declared}` is no field"));
             }
-            if to.size % of.align != 0 {
+            if !to.size.is_multiple_of(of.align) {
                 let missing = of.align - to.size % of.align;
                 return Err(format!("there would be a hole of {missing} bytes before `{name}`: fill it with a field"));
             }
