@@ -93,7 +93,7 @@ fn list(ctx: &Context) -> Result<()> {
         let determinism = if v.built_in { Determinism::RunToRun } else { Determinism::NotGuaranteed };
         let same = if determinism == Determinism::RunToRun { "yes" } else { "kernels check tells" };
         for (entry, name) in registry::defined(&v) {
-            let source = format!("kernels/{}.cu", v.file.name);
+            let source = format!("kernels/{}", v.file.path);
             let precision = match name.strip_prefix(entry.stem) {
                 Some("_f32") => "f32",
                 Some("_bf16") => "bf16",

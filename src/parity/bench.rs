@@ -145,7 +145,7 @@ impl Report {
     }
 }
 
-/// Arguments of `kernels/ceiling.cu`.
+/// Arguments of `kernels/examples/ceiling.cu`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct CeilingArgs {
