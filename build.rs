@@ -1,6 +1,6 @@
 //! Compiles each `.cu` of `kernels/` and `kernels/examples/` to one fatbin (machine code for three architectures, PTX for
 //! what comes after them) and writes the table `kernels.rs`, which `src/device/kernels.rs` includes. Before that it writes
-//! `abi.rs`, the structs that kernels take, for `src/device/abi.rs`: see `build/abi.rs`.
+//! `abi.rs`, the structs that kernels take, for `src/device/abi.rs`: see `src/device/header.rs`.
 //!
 //! Without nvcc the table has the sources but no fatbins, and the build succeeds. A source is compiled again only where
 //! its text, a header it includes, the flags or nvcc changed: each fatbin lies beside the hash of all that made it.
@@ -14,8 +14,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, process, thread};
 
-#[path = "build/abi.rs"]
-mod abi;
+#[path = "src/device/header.rs"]
+mod header;
 #[allow(dead_code)]
 #[path = "src/device/toolchain.rs"]
 mod toolchain;
@@ -86,12 +86,12 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 }
 
 /// The structs that kernels take: all of `abi.h`, and the launch shape, which `cuda.h` has.
-fn launch_abi(headers: &[(String, String)]) -> Result<abi::Header, String> {
+fn launch_abi(headers: &[(String, String)]) -> Result<header::Header, String> {
     let read =
         |path: &str| headers.iter().find(|(p, _)| p == path).map(|(_, text)| text).ok_or(format!("no kernels/{path}"));
-    let mut all = abi::Header::parse("kernels/common/abi.h", read("common/abi.h")?)?;
-    let shape = abi::only(read("common/cuda.h")?, "LaunchShape");
-    all.structs.extend(abi::Header::parse("kernels/common/cuda.h", &shape)?.structs);
+    let mut all = header::Header::parse("kernels/common/abi.h", read("common/abi.h")?)?;
+    let shape = header::only(read("common/cuda.h")?, "LaunchShape");
+    all.structs.extend(header::Header::parse("kernels/common/cuda.h", &shape)?.structs);
     Ok(all)
 }
 

@@ -2,7 +2,7 @@
 //
 // Rules
 // - Every kernel takes one struct by value. Pointers are device addresses. The build writes the Rust structs from this
-//   file (build/abi.rs, which says what may stand here), and every compilation asserts that sizes and offsets agree.
+//   file (src/device/header.rs, which says what may stand here), and every compilation asserts that sizes and offsets agree.
 // - Counts that change from batch to batch are *pointers* (`n_...`): a kernel reads them from device memory. The grid
 //   covers the bucket the batch falls into, which may be larger, so blocks past the end return at once. That is what
 //   lets one captured CUDA graph serve many batches.

@@ -1,5 +1,5 @@
 //! The launch ABI: what `kernels/common/abi.h` says, for Rust. The build writes the constants and structs from that header
-//! (`build/abi.rs`), and both compilers assert that they lie in memory alike: see there.
+//! (`src/device/header.rs`), and both compilers assert that they lie in memory alike: see there.
 #![allow(missing_docs)]
 
 use std::marker::PhantomData;
@@ -75,7 +75,3 @@ macro_rules! args {
 }
 
 include!(concat!(env!("OUT_DIR"), "/abi.rs"));
-
-#[cfg(test)]
-#[path = "../../build/abi.rs"]
-mod generator;
