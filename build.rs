@@ -39,7 +39,7 @@ fn main() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    for path in ["build.rs", "build", "src/device/toolchain.rs", "kernels"] {
+    for path in ["build.rs", "src/device/header.rs", "src/device/toolchain.rs", "kernels"] {
         println!("cargo::rerun-if-changed={path}");
     }
     if let Err(message) = run() {
