@@ -1,12 +1,10 @@
 //! Weights in and out under the published names, and runs that meet other data by name.
 
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::common::tiny::{self, Order};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
@@ -14,7 +12,6 @@ use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params, Want};
 use sccrossrec::train::checkpoint::{self, Checkpoint as File};
 use sccrossrec::train::weights::{self, Constants, Imported};
 use sccrossrec::train::{self, Checkpoint, CisOptions, Run, TrainConfig};
-use tiny::Order;
 
 fn config() -> TrainConfig {
     TrainConfig {

@@ -1,17 +1,13 @@
 //! Options of training: learning rates by batch size and step, batch sizes that are chosen, genes drawn for the translation
 //! loss, rows of the id tables stepped lazily or later.
 
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::f64::consts::PI;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use runs::{assert_same, config, contents, stopped_and_resumed};
+use crate::common::runs::{assert_same, config, contents, stopped_and_resumed};
+use crate::common::tiny;
 use sccrossrec::device::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::DataSet;

@@ -3,23 +3,20 @@
 //!
 //! `SCCROSSREC_LONG=1` tries every form with thousands of cuts and flips.
 
-mod common;
-#[path = "common/parsers.rs"]
-mod parsers;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::forms::{self, Case};
-use common::toy::{Store, Toy};
+use crate::common::forms::{self, Case};
+use crate::common::parsers;
+use crate::common::toy::{Store, Toy};
 use sccrossrec::data::source::{Form, Select};
 use sccrossrec::rng::Rng;
 
 /// Address space of a child in KiB: the program itself takes about 220,000, the toy files some 60.
 const SPACE: u32 = 400_000;
-/// Seconds of a processor; and of the clock, after which it is killed.
+/// Seconds of a processor; of the clock it may take a dozen times as many, for other work on the machine.
 const SECONDS: u32 = 10;
 
 fn long() -> bool {
@@ -37,7 +34,7 @@ struct End {
 fn child(dir: &Path, args: &[&std::ffi::OsStr]) -> End {
     let limits = format!(
         "ulimit -c 0 && ulimit -v {SPACE} && ulimit -t {SECONDS} && exec timeout -s KILL {} \"$0\" \"$@\"",
-        3 * SECONDS
+        12 * SECONDS
     );
     let done = Command::new("sh")
         .args(["-c", &limits, env!("CARGO_BIN_EXE_sccrossrec")])
@@ -465,7 +462,7 @@ fn damaged_attention_is_read_or_refused() {
         }
         std::fs::write(&path, &bytes).unwrap();
         if let Some(lie) = lies.get(i) {
-            lie(&common::toy::append(&path));
+            lie(&crate::common::toy::append(&path));
         }
         match sound(&plot(dir, &folder), &path) {
             Ok(read) => {

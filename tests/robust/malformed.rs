@@ -1,11 +1,9 @@
 //! Bad input: one line that names file and field, exit code 2, nothing left behind, never a crash.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
+use crate::common::toy::{Store, Toy, replace_dense};
 use assert_cmd::Command;
-use common::toy::{Store, Toy, replace_dense};
 use hdf5::types::VarLenUnicode;
 use sccrossrec::data::anndata::{AnnData, Axis};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
@@ -33,7 +31,7 @@ fn refused(args: &[&str], rna: &Path, atac: &Path) -> String {
 type Change = fn(&Path, &Path);
 
 fn edit(path: &Path, f: impl FnOnce(&hdf5::File)) {
-    f(&common::toy::append(path));
+    f(&crate::common::toy::append(path));
 }
 
 fn rewrite<T: hdf5::H5Type>(path: &Path, at: &str, change: impl FnOnce(&mut Vec<T>)) {

@@ -9,7 +9,7 @@ use sccrossrec::device::kernels::{self, TARGETS, Toolkit};
 /// Kernels that may spill registers: (kernel, most bytes stored, why).
 const MAY_SPILL: &[(&str, u32, &str)] = &[];
 
-const SAMPLE: &str = include_str!("kernels/sample.cu");
+const SAMPLE: &str = include_str!("sample.cu");
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))

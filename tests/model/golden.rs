@@ -1,13 +1,9 @@
 //! Every golden file, in f64 and f32: loss, logits, embedding, attention, translation, every gradient, thirty Adam steps.
 //! Tolerances and the rule for decisions are those of `tests/golden/README.md`.
 
-#[path = "common/compare.rs"]
-mod compare;
-#[path = "common/golden.rs"]
-mod golden;
-
-use compare::{Pass, attention, check, deciding, vectors};
-use golden::{Golden, error, f64s};
+use crate::common::compare::{Pass, attention, check, deciding, vectors};
+use crate::common::golden::{self, Golden, error, f64s};
+use crate::common::program::{one_test, passed};
 use sccrossrec::model::{Decisions, Run, Want};
 use sccrossrec::ops::adam::{self, AdamConfig};
 use sccrossrec::real::Real;
@@ -130,11 +126,6 @@ fn thirty_adam_steps_f32() {
 #[test]
 fn f32_on_lesser_instruction_sets() {
     for isa in ["scalar", "avx2", "avx512"] {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "f32_equals_the_oracle", "--quiet"])
-            .env("SCCROSSREC_ISA", isa)
-            .status()
-            .unwrap();
-        assert!(status.success(), "SCCROSSREC_ISA={isa}");
+        passed(one_test(module_path!(), "f32_equals_the_oracle").env("SCCROSSREC_ISA", isa));
     }
 }

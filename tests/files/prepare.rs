@@ -1,13 +1,11 @@
 //! From two AnnData files to shards and sample sets: contents, determinism, real data.
 
-mod common;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use crate::common::python::{python_with_anndata, run_python};
+use crate::common::toy::{Store, Toy, replace_dense, write};
 use assert_cmd::Command;
-use common::python::{python_with_anndata, run_python};
-use common::toy::{Store, Toy, replace_dense, write};
 use sccrossrec::data::anndata::{Column, Frame, MatrixKind, Streaming};
 use sccrossrec::data::source::Select;
 use sccrossrec::graph::{
@@ -420,7 +418,7 @@ fn hard_negatives_in_proportion() {
 fn without_labels_there_are_positives_and_a_word() {
     let dir = tempfile::tempdir().unwrap();
     let (rna, atac) = Toy::new().write(dir.path());
-    common::toy::append(&rna).group("obs").unwrap().unlink("cell_type").unwrap();
+    crate::common::toy::append(&rna).group("obs").unwrap().unlink("cell_type").unwrap();
     let said = std::sync::Mutex::new(Vec::new());
     let hooks = Hooks { say: &|line| said.lock().unwrap().push(line.to_string()), ..Hooks::default() };
     let out = dir.path().join("data");

@@ -1,25 +1,17 @@
 //! Programs that are killed, run out of disk, or may not write: what is on the disk is whole, nothing is left over once the
 //! command is run again, and training goes on from the last checkpoint to what it would have come to. SCCROSSREC_LONG=1
 //! kills more often.
-#![cfg(unix)]
-
-#[path = "common/program.rs"]
-mod program;
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use program::{Mounted, all, files, ok, program, refused, run, text};
+use crate::common::program::{self, Moments, Mounted, all, files, ok, program, refused, run, text, wait_for};
+use crate::common::runs;
+use crate::common::tiny::{self, Order};
 use sccrossrec::graph::DataSet;
-use sccrossrec::rng::Rng;
 use sccrossrec::train::checkpoint::Checkpoint;
-use tiny::Order;
 
 fn rounds(gate: usize, long: usize) -> usize {
     if program::long() { long } else { gate }
@@ -29,24 +21,13 @@ fn spawn(dir: &Path, args: &[&str]) -> Child {
     program().current_dir(dir).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Runs the command and kills it after `wait`; did it end by itself before?
-fn killed(dir: &Path, args: &[&str], wait: Duration) -> bool {
+/// Runs the command and kills it at one of its moments; was it killed before it ended by itself?
+fn killed(dir: &Path, args: &[&str], moments: &mut Moments) -> bool {
     let mut child = spawn(dir, args);
-    let began = Instant::now();
-    while began.elapsed() < wait {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_micros(200));
+    if !moments.wait(&mut child) {
+        let _ = child.kill();
     }
-    let _ = child.kill();
     child.wait().unwrap().code().is_none()
-}
-
-fn seconds(f: impl FnOnce()) -> f64 {
-    let began = Instant::now();
-    f();
-    began.elapsed().as_secs_f64()
 }
 
 fn no_temporaries(dir: &Path) {
@@ -94,15 +75,14 @@ fn training_goes_on_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     tiny::prepared(d, "data", Order::Plain);
-    let whole = seconds(|| drop(ok(d, &train("straight"))));
+    let mut moments = Moments::of(77, || drop(ok(d, &train("straight"))));
     let want = runs::contents(&d.join("straight"));
-    let mut rng = Rng::new(906, 77);
     let (mut kills, mut begun, mut lost) = (0, 0, 0);
     for round in 0.. {
-        if kills >= rounds(10, 50) {
+        if kills >= rounds(10, 50) && begun >= kills / 4 {
             break;
         }
-        assert!(round < 400, "only {kills} of {round} rounds were killed");
+        assert!(round < 400, "only {kills} of {round} rounds were killed, {begun} with a state");
         let name = format!("run-{round}");
         let out = d.join(&name);
         let resume = ["train", "--resume", "--out", &name, "--quiet"];
@@ -110,7 +90,7 @@ fn training_goes_on_after_a_kill() {
         for _ in 0..3 {
             // A state that was on the disk before the kill is the least that is there after it.
             let before = step_of_if_whole(&out);
-            if !killed(d, &args, Duration::from_secs_f64(whole * rng.uniform())) {
+            if !killed(d, &args, &mut moments) {
                 args = resume.to_vec(); // it has ended: nothing is left to do
                 break;
             }
@@ -139,7 +119,6 @@ fn training_goes_on_after_a_kill() {
         std::fs::remove_dir_all(&out).unwrap();
     }
     println!("{kills} kills, {begun} with a state to go on from, {lost} before the first");
-    assert!(begun >= kills / 4, "{begun} of {kills}");
 }
 
 fn step_of_if_whole(run: &Path) -> Option<u64> {
@@ -158,16 +137,15 @@ fn what_was_saved_is_not_lost() {
         let mut args = train(&name);
         args[4] = "100000";
         let mut child = spawn(d, &args);
-        let began = Instant::now();
         let mut seen = None;
         // Read while it is replaced again and again: whole every time.
-        while seen < Some(20 + 7 * round as u64) {
-            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint came");
+        wait_for("a checkpoint", || {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             let now = step_of(&d.join(&name));
             assert!(now >= seen, "from {seen:?} to {now:?}");
             seen = now;
-        }
+            seen >= Some(20 + 7 * round as u64)
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(step_of(&d.join(&name)) >= seen);
@@ -229,9 +207,8 @@ fn preparing_begins_again_after_a_kill() {
     let d = dir.path();
     ok(d, &["simulate", "--out", "in", "--cells", "400", "--genes", "60", "--peaks", "200", "--quiet"]);
     let prepare = |out| ["prepare", "--rna", "in/rna.h5ad", "--atac", "in/atac.h5ad", "--out", out, "--quiet"];
-    let whole = seconds(|| drop(ok(d, &prepare("want"))));
+    let mut moments = Moments::of(78, || drop(ok(d, &prepare("want"))));
     let want = files(&d.join("want"));
-    let mut rng = Rng::new(906, 78);
     let (mut kills, mut left) = (0, 0);
     for round in 0.. {
         if kills >= rounds(10, 50) && left > 0 {
@@ -243,7 +220,7 @@ fn preparing_begins_again_after_a_kill() {
         if replace {
             ok(d, &prepare("data"));
         }
-        let was = killed(d, &args, Duration::from_secs_f64(whole * rng.uniform()));
+        let was = killed(d, &args, &mut moments);
         kills += usize::from(was);
         left += usize::from(all(d).iter().any(|p| p.is_dir() && p.extension().is_some_and(|e| e == "tmp")));
         if d.join("data").exists() {
@@ -285,7 +262,7 @@ fn discovery_goes_on_after_a_kill() {
     let d = dir.path();
     tiny::prepared(d, "data", Order::Plain);
     ok(d, &train("run"));
-    let whole = seconds(|| drop(ok(d, &discover("want"))));
+    let mut moments = Moments::of(79, || drop(ok(d, &discover("want"))));
     let tables = |dir: &Path| {
         let mut found = files(dir);
         let mut made: serde_json::Value =
@@ -295,7 +272,6 @@ fn discovery_goes_on_after_a_kill() {
         (found, made, resumed)
     };
     let want = tables(&d.join("want"));
-    let mut rng = Rng::new(906, 79);
     let mut kills = 0;
     for round in 0.. {
         if kills >= rounds(8, 50) {
@@ -303,7 +279,7 @@ fn discovery_goes_on_after_a_kill() {
         }
         assert!(round < 400, "only {kills} of {round} rounds were killed");
         let name = format!("out-{round}");
-        kills += usize::from(killed(d, &discover(&name), Duration::from_secs_f64(whole * rng.uniform())));
+        kills += usize::from(killed(d, &discover(&name), &mut moments));
         let out = run(d, &[discover(&name), vec!["--resume"]].concat());
         // Killed after all was there: that is said.
         let finished = text(&out).contains("holds a finished discovery");
@@ -329,15 +305,14 @@ fn files_are_whole_or_not_there() {
         &["simulate", "--out", "out", "--cells", "600", "--genes", "60", "--peaks", "300"],
         &["annotate", "--rna", "data-rna.h5ad", "--atac", "data-atac.h5ad", "--out", "out"],
     ];
-    let mut rng = Rng::new(906, 80);
-    for verb in verbs {
+    for (stream, verb) in (80..).zip(verbs) {
         let args = [verb, &["--quiet"]].concat();
         let fresh = || {
             let _ = std::fs::remove_dir_all(d.join("out"));
             std::fs::create_dir(d.join("out")).unwrap();
         };
         fresh();
-        let whole = seconds(|| drop(ok(d, &args)));
+        let mut moments = Moments::of(stream, || drop(ok(d, &args)));
         let want = files(&d.join("out"));
         assert!(!want.is_empty());
         let mut kills = 0;
@@ -347,7 +322,7 @@ fn files_are_whole_or_not_there() {
             }
             assert!(round < 400, "{args:?}: only {kills} of {round} rounds were killed");
             fresh();
-            kills += usize::from(killed(d, &args, Duration::from_secs_f64(whole * rng.uniform())));
+            kills += usize::from(killed(d, &args, &mut moments));
             let there = files(&d.join("out"));
             for (name, bytes) in &there {
                 let hidden = name.components().any(|c| c.as_os_str().to_string_lossy().starts_with('.'));
@@ -361,6 +336,30 @@ fn files_are_whole_or_not_there() {
     }
 }
 
+/// A lock in the hands of a process of its own, until this goes. (One of this process would for an instant be in those of every
+/// child, too, that another test is just starting.)
+struct Held(Child);
+
+impl Held {
+    fn new(path: &Path) -> Self {
+        let script = "exec 9<\"$0\" && flock 9 && echo held && read -r _";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n", "`flock` of util-linux is needed");
+        Held(holder)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 /// Two programs in one folder: the second says so and leaves it alone.
 #[test]
 fn one_at_a_time() {
@@ -370,17 +369,12 @@ fn one_at_a_time() {
     ok(d, &train("run"));
     let discover = ["discover", "--run", "run", "--out", "out", "--quiet"];
     std::fs::create_dir(d.join("out")).unwrap();
-    let lock = |name: &str| {
-        let folder = std::fs::File::open(d.join(name)).unwrap();
-        folder.lock().unwrap();
-        folder
-    };
-    let held = lock("out");
+    let held = Held::new(&d.join("out"));
     refused(&run(d, &discover), &["out", "another process discovers"]);
     assert!(all(&d.join("out")).is_empty());
     drop(held);
     ok(d, &discover);
-    let held = lock("run");
+    let held = Held::new(&d.join("run"));
     let before = files(&d.join("run"));
     refused(&run(d, &["train", "--resume", "--out", "run", "--quiet"]), &["run", "another process trains"]);
     refused(&run(d, &[train("run"), vec!["--force"]].concat()), &["run", "another process trains"]);
@@ -390,7 +384,7 @@ fn one_at_a_time() {
     std::fs::write(d.join(".e.h5ad.4711.tmp"), "at work").unwrap();
     std::fs::write(d.join(".e.h5ad.4712.tmp"), "left").unwrap();
     std::fs::write(d.join(".e.h5ad.mine.tmp"), "of somebody else").unwrap();
-    let held = lock(".e.h5ad.4711.tmp");
+    let held = Held::new(&d.join(".e.h5ad.4711.tmp"));
     ok(d, &["embed", "--run", "run", "--out", "e.h5ad", "--quiet"]);
     let there = |name: &str| d.join(name).exists();
     assert!(there(".e.h5ad.4711.tmp") && !there(".e.h5ad.4712.tmp") && there(".e.h5ad.mine.tmp"));

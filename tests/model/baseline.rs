@@ -60,7 +60,7 @@ fn golden_files() {
 }
 
 /// The engine's side of it is the bench `against`.
-#[path = "../benches/common/pairs.rs"]
+#[path = "../../benches/common/pairs.rs"]
 mod pairs;
 
 #[test]

@@ -1,27 +1,21 @@
 //! What is promised of files: inputs are never touched; the same seed makes the same bytes, whatever the number of threads and
 //! whenever; what does not fit is refused; shards that are cut short under a running program end in an error; no cell of one
 //! part of a sample set is in another. SCCROSSREC_LONG=1 repeats more often.
-#![cfg(unix)]
-
-#[path = "common/program.rs"]
-mod program;
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use program::{Mounted, all, files, long, ok, program, refused, run, text};
+use crate::common::program::{Mounted, all, files, long, ok, program, refused, run, text, wait_for};
+use crate::common::runs;
+use crate::common::tiny::{self, Order};
 use sccrossrec::evaluate::{Part, evaluate};
-use sccrossrec::graph::{DataSet, Io};
+use sccrossrec::graph::{self, DataSet, Hooks, Io, PrepareConfig};
 use sccrossrec::train;
-use tiny::Order;
 
 fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -215,7 +209,12 @@ fn same_seed_same_bytes() {
         &["match", "--run", "run", "--rna", "data", "--atac", "data", "--out", "m.tsv"],
         &["discover", "--run", "run", "--out", "found", "--truth", "sim/truth.tsv", "--export", "h5ad,parquet,bedpe"],
     ];
-    let once = |threads: &str| {
+    let mut before = 0;
+    let mut once = |threads: &str| {
+        // HDF5 would tell seconds: each begins in one of its own.
+        let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        wait_for("the next second", || second() > before);
+        before = second();
         // The same place each time: files name the places of others.
         let at = d.join("at");
         let _ = std::fs::remove_dir_all(&at);
@@ -238,8 +237,6 @@ fn same_seed_same_bytes() {
             for (name, bytes) in want {
                 assert!(bytes == &got[name], "{} differs: repeat {repeat}, {threads} threads", name.display());
             }
-            // HDF5 would tell seconds.
-            std::thread::sleep(Duration::from_millis(700));
         }
     }
 }
@@ -366,31 +363,47 @@ fn shards_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     ok(d, &["simulate", "--out", "sim", "--cells", "2000", "--genes", "200", "--peaks", "800", "--quiet"]);
-    let Some(_small) = Mounted::new(&d.join("small"), "64k") else {
+    let small = d.join("small");
+    let Some(_small) = Mounted::new(&small, "64k") else {
         println!("skipped: a file system of limited size cannot be mounted here (it takes root)");
         return;
     };
     let prepare = ["prepare", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--out", "small/data", "--quiet"];
     refused(&run(d, &prepare), &["small/data", "MiB are needed", "are free", "free some space"]);
-    assert!(all(&d.join("small")).is_empty());
-    // Taken by somebody else once it has begun.
-    let remount = |size: &str| {
-        let status = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(d.join("small")).status();
+    assert!(all(&small).is_empty());
+    let remount = |limits: &str| {
+        let status = Command::new("mount").args(["-o", &format!("remount,{limits}")]).arg(&small).status();
         assert!(status.unwrap().success());
     };
-    remount("64m");
-    let mut child =
-        program().current_dir(d).args(prepare).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let began = Instant::now();
-    while all(&d.join("small")).is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it has not begun");
-        std::thread::sleep(Duration::from_micros(200));
+    // Taken by somebody else once the first shard is written: the work stands still until all is taken.
+    remount("size=64m");
+    let filler = small.join("filler");
+    let taken = AtomicBool::new(false);
+    let step = |stage: &'static str, done: u64, all: u64| {
+        if stage == "shards" && 0 < done && done < all && !taken.swap(true, Ordering::SeqCst) {
+            let mut fill = std::fs::File::create(&filler).unwrap();
+            while std::io::Write::write_all(&mut fill, &[1; 1 << 12]).is_ok() {}
+        }
+    };
+    let config =
+        PrepareConfig { shard_cells: 500, ..PrepareConfig::new(d.join("sim/rna.h5ad"), d.join("sim/atac.h5ad")) };
+    let error = graph::prepare(&config, &small.join("data"), Hooks { say: &|_| {}, step: &step }).unwrap_err();
+    let said = error.to_string();
+    assert!(taken.into_inner() && error.exit_code() == 2 && said.lines().count() == 1, "{said}");
+    assert!(said.contains("No space left") && said.contains("free some space"), "{said}");
+    assert_eq!(all(&small), [filler.clone()]);
+    std::fs::remove_file(&filler).unwrap();
+    // Room for bytes, and none for one more file: at each file that it makes.
+    ok(d, &prepare);
+    let made = all(&small).len();
+    std::fs::remove_dir_all(small.join("data")).unwrap();
+    assert!(made > 5);
+    // The root of the file system is one, too.
+    for files in 2..=made {
+        remount(&format!("size=64m,nr_inodes={files}"));
+        refused(&run(d, &prepare), &["No space left", "free some space"]);
+        assert!(all(&small).is_empty(), "room for {files} files");
     }
-    let mut fill = std::fs::File::create(d.join("small/filler")).unwrap();
-    while std::io::Write::write_all(&mut fill, &[1; 1 << 16]).is_ok() {}
-    let out = child.wait_with_output().unwrap();
-    refused(&out, &["No space left", "free some space"]);
-    assert_eq!(all(&d.join("small")), [d.join("small/filler")]);
 }
 
 /// The shards of a data set are cut short under a program at work: it ends with one line and not by a signal, and what it
@@ -412,17 +425,9 @@ fn shards_cut_short_end_in_an_error() {
             child.current_dir(d).args(args).args(SMALL).stdout(Stdio::null()).stderr(Stdio::piped());
             let mut child = child.spawn().unwrap();
             let log = d.join(&name).join("log.jsonl");
-            let began = Instant::now();
-            while !std::fs::read_to_string(&log).is_ok_and(|t| !t.is_empty()) {
-                assert!(began.elapsed() < Duration::from_secs(60), "the first epoch did not come");
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            wait_for("the first epoch", || std::fs::read_to_string(&log).is_ok_and(|t| !t.is_empty()));
             std::fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(keep as u64).unwrap();
-            let began = Instant::now();
-            while child.try_wait().unwrap().is_none() {
-                assert!(began.elapsed() < Duration::from_secs(60), "{io}, {keep} bytes: it goes on");
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            wait_for(&format!("the end ({io}, {keep} bytes)"), || child.try_wait().unwrap().is_some());
             let out = child.wait_with_output().unwrap();
             let said = text(&out);
             assert!(said.lines().count() == 1 && said.starts_with("error: "), "{io}, {keep} bytes: {said}");

@@ -1,14 +1,10 @@
 //! Interrupted and resumed training gives, bit for bit, what never stopping gives; so does any number of threads.
 
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use runs::{assert_same, config, contents, stopped_and_resumed};
+use crate::common::runs::{assert_same, config, contents, stopped_and_resumed};
+use crate::common::tiny;
 use sccrossrec::device::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::graph::DataSet;

@@ -1,17 +1,14 @@
 //! The verbs `kernels` and `doctor`, and training with replaced kernels, on the host-run device: every entry point of the
 //! registry is checked against the CPU, kernels with mistakes are refused by name.
 
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use crate::common::tiny::{self, Order};
 use sccrossrec::device::host::HostCompiler;
 use sccrossrec::device::{kernels, registry};
 use serde_json::Value;
-use tiny::Order;
 
 /// Compiled kernels and records of passes, shared by the tests here and by the next run.
 fn cache() -> PathBuf {

@@ -1,15 +1,11 @@
 //! The command line: exit codes, one-line errors, configuration files, signals, files that Python opens.
 
-#[path = "common/python.rs"]
-mod python;
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use tiny::Order;
+use crate::common::program::{send, wait_for};
+use crate::common::python;
+use crate::common::tiny::{self, Order};
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sccrossrec"))
@@ -232,14 +228,6 @@ fn published_draws_its_samples() {
     assert!(!d.join("ratio").exists());
 }
 
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn no_temporary_files(dir: &Path) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -266,8 +254,7 @@ fn signals_save_and_resume() {
             .unwrap();
         let log = d.join(&name).join("log.jsonl");
         wait_for("the first epoch", || std::fs::read_to_string(&log).is_ok_and(|t| !t.is_empty()));
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        send(&child, signal);
         wait_for("the end", || child.try_wait().unwrap().is_some());
         let out = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -312,9 +299,7 @@ fn signals_leave_nothing_begun() {
         let mut child = program().current_dir(d).args(args).stderr(Stdio::piped()).spawn().unwrap();
         let begun = || std::fs::read_dir(d.join(watched)).is_ok_and(|mut e| e.next().is_some());
         wait_for("the first file", begun);
-        assert!(
-            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
-        );
+        send(&child, signal);
         wait_for("the end", || child.try_wait().unwrap().is_some());
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(code), "{verb}");

@@ -1,12 +1,10 @@
 //! Every export, read by a program that is not ours: pandas and pyarrow, pyBigWig, anndata, and checks of the documented
 //! rules of each form written in Python. What they should hold is worked out in Python from the maps themselves.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
+use crate::common::python::{python_with_anndata, python_with_formats, run_python};
 use clap::ValueEnum;
-use common::python::{python_with_anndata, python_with_formats, run_python};
 use sccrossrec::discover::exports::{
     ChromNames, Embedding, Export, Format, write_bedgraph, write_bedpe, write_chrom_sizes, write_edges, write_h5ad,
     write_interact, write_longrange, write_maps, write_parquet,

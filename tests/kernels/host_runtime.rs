@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::common::program::one_test;
 use cudarc::driver::sys::{self, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig,
@@ -13,9 +14,9 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use sccrossrec::device::host::{self, HostCompiler};
 
-const BASIC: &str = include_str!("kernels/basic.cu");
-const TENSOR: &str = include_str!("kernels/tensor.cu");
-const BROKEN: &str = include_str!("kernels/broken.cu");
+const BASIC: &str = include_str!("basic.cu");
+const TENSOR: &str = include_str!("tensor.cu");
+const BROKEN: &str = include_str!("broken.cu");
 
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-runtime")
@@ -678,8 +679,7 @@ fn the_sanitizer_names_the_line() {
         return;
     };
     let run = |case: &str| {
-        let out = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sanitized_child", "--nocapture", "--test-threads=1"])
+        let out = one_test(module_path!(), "sanitized_child")
             .env("SCX_TEST_SANITIZED", case)
             .env("LD_PRELOAD", &library)
             .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0")

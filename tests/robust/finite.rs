@@ -1,17 +1,13 @@
 //! Numbers that are not finite never get into the weights: the step is named with its op, sample and cell; training stops,
 //! leaves it out, or goes back to the last checkpoint.
 
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
-
 use std::path::Path;
 
+use crate::common::runs;
+use crate::common::tiny::{self, Order};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
 use sccrossrec::train::checkpoint::Checkpoint;
 use sccrossrec::train::{self, Observer, OnNan, TrainConfig};
-use tiny::Order;
 
 /// The cell whose expression is beyond what a product of two f32 can hold.
 const BAD: usize = 7;

@@ -1,12 +1,10 @@
 //! Every form of input gives the same: names, columns, values, and after `prepare` the same cells.
 
-mod common;
-
 use std::path::Path;
 
-use common::forms::{self, Case};
-use common::python::{python_with_anndata, run_python};
-use common::toy::{Toy, csr};
+use crate::common::forms::{self, Case};
+use crate::common::python::{python_with_anndata, run_python};
+use crate::common::toy::{Toy, csr};
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Matrix, Streaming};
 use sccrossrec::data::source::{self, Form, Modality, Select, Source};
 use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};

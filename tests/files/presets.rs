@@ -1,11 +1,9 @@
 //! The published data sets: small file sets of their exact names, columns and types.
 
-mod common;
-
 use std::path::Path;
 
+use crate::common::python::{python_with_anndata, run_python};
 use assert_cmd::Command;
-use common::python::{python_with_anndata, run_python};
 use sccrossrec::data::presets::{PRESETS, Preset};
 use sccrossrec::graph::DataSet;
 

@@ -1,12 +1,10 @@
 //! How samples are drawn, and data prepared like those of a trained model.
 
-mod common;
-
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::common::toy::Toy;
 use assert_cmd::Command;
-use common::toy::Toy;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Frame, MatrixKind, Streaming};
 use sccrossrec::graph::{
     DataSet, Hooks, Met, Negatives, ObsColumn, PrepareConfig, SampleConfig, SplitBy, Vocabulary, draw_samples, prepare,
@@ -307,7 +305,7 @@ fn columns_of_cells_are_kept() {
     };
     let columns = vec![("chrom".to_string(), Column::Strings(toy.gene_chrom.clone()))];
     let var = Frame { index: toy.genes.clone(), columns };
-    common::toy::write(&rna, &obs, &var, &toy.rna, common::toy::Store::Csr);
+    crate::common::toy::write(&rna, &obs, &var, &toy.rna, crate::common::toy::Store::Csr);
     let config = PrepareConfig {
         samples: SampleConfig { split: SplitBy::Batch("donor".into()), ..SampleConfig::default() },
         ..PrepareConfig::new(&rna, &atac)
@@ -369,7 +367,7 @@ fn nothing_is_mispaired_or_left_out_in_silence() {
     let chrom = |p: &String| p.split('-').next().unwrap().replace("chr9", "chr77");
     let columns = vec![("chrom".to_string(), Column::Strings(toy.peaks.iter().map(chrom).collect()))];
     let var = Frame { index: (0..40).map(|i| format!("peak{i}")).collect(), columns };
-    common::toy::write(&at("unplaced.h5ad"), &obs, &var, &toy.atac, common::toy::Store::Csr);
+    crate::common::toy::write(&at("unplaced.h5ad"), &obs, &var, &toy.atac, crate::common::toy::Store::Csr);
     let out = cli(dir.path()).args(with(&["unplaced.h5ad"])).assert().success();
     let said = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
     for part in [
@@ -396,7 +394,7 @@ fn nothing_is_mispaired_or_left_out_in_silence() {
         ("chromEnd".into(), number(2)),
     ];
     let var = Frame { index: (0..40).map(|i| format!("peak{i}")).collect(), columns };
-    common::toy::write(&at("placed.h5ad"), &obs, &var, &toy.atac, common::toy::Store::Csr);
+    crate::common::toy::write(&at("placed.h5ad"), &obs, &var, &toy.atac, crate::common::toy::Store::Csr);
     let config = PrepareConfig { like: Some(at("told-data")), ..PrepareConfig::new(&rna, at("placed.h5ad")) };
     let report = prepare(&config, &at("by-place"), Hooks::default()).unwrap();
     assert_eq!(report.like_peaks, Some(Met { both: 40, absent: 0, dropped: 0 }));
@@ -418,7 +416,7 @@ fn names_may_hold_commas_and_numbers_gaps() {
     };
     let columns = vec![("chrom".to_string(), Column::Strings(toy.gene_chrom.clone()))];
     let var = Frame { index: toy.genes.clone(), columns };
-    common::toy::write(&rna, &obs, &var, &toy.rna, common::toy::Store::Csr);
+    crate::common::toy::write(&rna, &obs, &var, &toy.rna, crate::common::toy::Store::Csr);
     cli(dir.path()).args(["prepare", "--rna", "rna.h5ad", "--atac", "atac.h5ad", "--out", "d"]).assert().success();
     let samples = |name: &str, more: &[&str]| {
         let done = cli(dir.path()).args(["samples", "--data", "d", "--name", name]).args(more).assert().success();
@@ -436,7 +434,7 @@ fn names_may_hold_commas_and_numbers_gaps() {
 fn a_table_of_cells_gives_types_and_batches() {
     let toy = Toy::new();
     let dir = tempfile::tempdir().unwrap();
-    let case = common::forms::all(dir.path(), &toy).into_iter().find(|c| c.name == "Matrix Market").unwrap();
+    let case = crate::common::forms::all(dir.path(), &toy).into_iter().find(|c| c.name == "Matrix Market").unwrap();
     let lines = toy.barcodes.iter().zip(&toy.types).enumerate().rev();
     let rows = lines.map(|(i, (b, t))| format!("\"{b}\",\"{t}, sorted\",d{}\n", i % 5)).collect::<String>();
     std::fs::write(dir.path().join("cells.csv"), format!("barcode,cell_type,donor\nSTRANGER-1,Z,d9\n{rows}")).unwrap();

@@ -1,12 +1,9 @@
 //! Local regression against scikit-misc, variable genes against scanpy, and files that scanpy opens without a warning.
 
-#[path = "common/python.rs"]
-mod python;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use python::{python_with_anndata, run_python};
+use crate::common::python::{python_with_anndata, run_python};
 use sccrossrec::data::loess::loess;
 use sccrossrec::rng::Rng;
 

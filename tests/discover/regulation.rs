@@ -1,7 +1,5 @@
 //! Discovery as a whole: statistics, tracks, stops and going on, what cannot be done.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -202,7 +200,7 @@ fn what_cannot_be_discovered_is_told() {
     fails(&with(&["--resume", "--force"]), &["--force"]);
     fails(&with(&["--window", "0"]), &["--window"]);
     // A model of other genes.
-    let mut toy = common::toy::Toy::new();
+    let mut toy = crate::common::toy::Toy::new();
     toy.genes.iter_mut().for_each(|g| g.push_str("-other"));
     let (rna, atac) = toy.write(dir.path());
     prepare(&PrepareConfig::new(&rna, &atac), &dir.path().join("other"), Hooks::default()).unwrap();

@@ -1,8 +1,6 @@
 //! Python's own `anndata` reads what the writer writes, without a warning.
 
-mod common;
-
-use common::python::{python_with_anndata, run_python};
+use crate::common::python::{python_with_anndata, run_python};
 use sccrossrec::data::anndata::{AnnData, AnnDataWriter, Axis, Column, Frame, Streaming};
 use sccrossrec::model::Csr;
 

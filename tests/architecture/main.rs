@@ -1,0 +1,3 @@
+//! What the sources themselves must keep to: the order of layers, sizes, citations, where `unsafe` is.
+
+mod unsafe_code;
