@@ -1,9 +1,11 @@
 //! Every form of input gives the same: names, columns, values, and after `prepare` the same cells.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::common::forms::{self, Case};
-use crate::common::python::{python_with_anndata, run_python};
+use crate::common::python::python_with_anndata;
 use crate::common::toy::{Toy, csr};
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Matrix, Streaming};
 use sccrossrec::data::source::{self, Form, Modality, Select, Source};
@@ -189,7 +191,7 @@ fn what_does_not_fit_is_told() {
     }
 }
 
-/// Columns and values as Python's readers see them, one JSON document.
+/// Columns and values as Python's readers see them, a JSON document for each question.
 const SCRIPT: &str = r#"
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -221,36 +223,63 @@ def describe(a):
         out["raw"] = {"var_names": list(map(str, a.raw.var_names)), "X": matrix(a.raw.X)}
     return out
 
-kind, path = sys.argv[1], sys.argv[2]
-if kind == "h5ad":
-    out = describe(anndata.read_h5ad(path))
-elif kind == "h5mu":
-    out = {name: describe(a) for name, a in mudata.read_h5mu(path).mod.items()}
-elif kind == "mtx":
-    out = describe(sc.read_10x_mtx(path, gex_only=False))
-elif kind == "write-mtx":
-    import gzip, os, scipy.io
-    a = sc.read_10x_h5(path, gex_only=False)
-    os.makedirs(sys.argv[3])
-    scipy.io.mmwrite(sys.argv[3] + "/matrix.mtx", sp.coo_matrix(a.X.T.astype(int)))
-    with open(sys.argv[3] + "/matrix.mtx", "rb") as f, gzip.open(sys.argv[3] + "/matrix.mtx.gz", "wb") as g:
-        g.write(f.read())
-    os.remove(sys.argv[3] + "/matrix.mtx")
-    with gzip.open(sys.argv[3] + "/features.tsv.gz", "wt") as f:
-        for name, row in a.var.iterrows():
-            f.write(f"{row.gene_ids}\t{name}\t{row.feature_types}\n")
-    with gzip.open(sys.argv[3] + "/barcodes.tsv.gz", "wt") as f:
-        f.writelines(b + "\n" for b in a.obs_names)
-    out = {}
-else:
-    out = describe(sc.read_10x_h5(path, genome=None if kind == "10x" else kind, gex_only=False))
-print(json.dumps(out))
+# One question a line, one answer a line: to load all this takes longer than most files.
+for question in sys.stdin:
+    kind, path, *to = json.loads(question)
+    if kind == "h5ad":
+        out = describe(anndata.read_h5ad(path))
+    elif kind == "h5mu":
+        out = {name: describe(a) for name, a in mudata.read_h5mu(path).mod.items()}
+    elif kind == "mtx":
+        out = describe(sc.read_10x_mtx(path, gex_only=False))
+    elif kind == "write-mtx":
+        import gzip, os, scipy.io
+        a = sc.read_10x_h5(path, gex_only=False)
+        os.makedirs(to[0])
+        scipy.io.mmwrite(to[0] + "/matrix.mtx", sp.coo_matrix(a.X.T.astype(int)))
+        with open(to[0] + "/matrix.mtx", "rb") as f, gzip.open(to[0] + "/matrix.mtx.gz", "wb") as g:
+            g.write(f.read())
+        os.remove(to[0] + "/matrix.mtx")
+        with gzip.open(to[0] + "/features.tsv.gz", "wt") as f:
+            for name, row in a.var.iterrows():
+                f.write(f"{row.gene_ids}\t{name}\t{row.feature_types}\n")
+        with gzip.open(to[0] + "/barcodes.tsv.gz", "wt") as f:
+            f.writelines(b + "\n" for b in a.obs_names)
+        out = {}
+    else:
+        out = describe(sc.read_10x_h5(path, genome=None if kind == "10x" else kind, gex_only=False))
+    print(json.dumps(out), flush=True)
 "#;
 
-fn python(python: &Path, kind: &str, args: &[&Path]) -> serde_json::Value {
-    let mut all = vec![Path::new(kind)];
-    all.extend(args);
-    serde_json::from_str(&run_python(python, SCRIPT, &all)).unwrap()
+/// Python at work on [`SCRIPT`].
+struct Python {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Python {
+    fn new(python: &Path) -> Self {
+        let mut command = Command::new(python);
+        command.args(["-W", "error", "-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Python { child, answers }
+    }
+
+    fn ask(&mut self, kind: &str, args: &[&Path]) -> serde_json::Value {
+        let args = args.iter().map(|a| a.to_str().unwrap());
+        let question: Vec<&str> = [kind].into_iter().chain(args).collect();
+        writeln!(self.child.stdin.as_mut().unwrap(), "{}", serde_json::json!(question)).unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert!(!answer.is_empty(), "Python has no answer to {question:?}");
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
 }
 
 fn texts(v: &serde_json::Value) -> Vec<String> {
@@ -367,6 +396,7 @@ fn real_data() -> Option<std::path::PathBuf> {
 #[test]
 fn every_real_file_is_read_as_python_reads_it() {
     let (Some(py), Some(root)) = (python_with_anndata(), real_data()) else { return };
+    let mut python = Python::new(&py);
     let (mut columns, mut matrices) = (0, 0);
     let mut add = |(c, m): (usize, usize)| {
         columns += c;
@@ -379,7 +409,7 @@ fn every_real_file_is_read_as_python_reads_it() {
     let (mut tables, mut raws) = (0, 0);
     for path in &files {
         let what = path.file_name().unwrap().to_string_lossy().into_owned();
-        let theirs = python(&py, "h5ad", &[path]);
+        let theirs = python.ask("h5ad", &[path]);
         let ours = AnnData::open(path).unwrap();
         tables += usize::from(ours.is_table(Axis::Obs).unwrap());
         add(compare(&ours, &theirs, &what));
@@ -396,7 +426,7 @@ fn every_real_file_is_read_as_python_reads_it() {
     assert!(tables >= 2 && raws >= 4, "{tables} {raws}");
     for name in ["test_rna_atac.h5mu", "mudata_v0.1.2.h5mu"] {
         let path = root.join("muon").join(name);
-        let theirs = python(&py, "h5mu", &[&path]);
+        let theirs = python.ask("h5mu", &[&path]);
         let ours = source::modalities(&path).unwrap();
         assert_eq!(ours.len(), 2);
         for (modality, data) in &ours {
@@ -404,17 +434,18 @@ fn every_real_file_is_read_as_python_reads_it() {
         }
     }
     let v3 = root.join("tenx/10x_v3_filtered_feature_bc_matrix.h5");
-    add(compare(source::everything(&v3).unwrap().as_ref(), &python(&py, "10x", &[&v3]), "10x"));
+    add(compare(source::everything(&v3).unwrap().as_ref(), &python.ask("10x", &[&v3]), "10x"));
     let legacy = root.join("tenx/10x_v1.2_multiple_genomes.h5");
     let genomes = source::genomes(&legacy).unwrap();
     assert_eq!(genomes.len(), 2);
     for (genome, ours) in genomes {
-        add(compare(ours.as_ref(), &python(&py, &genome, &[&legacy]), &genome));
+        add(compare(ours.as_ref(), &python.ask(&genome, &[&legacy]), &genome));
     }
     let dir = tempfile::tempdir().unwrap();
     let mtx = dir.path().join("mtx");
-    python(&py, "write-mtx", &[&v3, &mtx]);
-    add(compare(source::everything(&mtx).unwrap().as_ref(), &python(&py, "mtx", &[&mtx]), "mtx"));
+    python.ask("write-mtx", &[&v3, &mtx]);
+    add(compare(source::everything(&mtx).unwrap().as_ref(), &python.ask("mtx", &[&mtx]), "mtx"));
+    python.end();
     eprintln!("{columns} columns and {matrices} matrices are as Python reads them");
     assert!(columns > 200 && matrices > 15, "{columns} {matrices}");
 }
