@@ -106,7 +106,7 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 #![warn(missing_docs)]
-// Allowed in the few modules that need it, which `tests/unsafe_code.rs` lists; forbidden in all others.
+// Allowed in the few modules that need it, which `tests/architecture` lists; forbidden in all others.
 #![deny(unsafe_code)]
 
 #[forbid(unsafe_code)]

@@ -1,24 +1,18 @@
 //! The CUDA engine, run on the CPU: the same kernel sources, launched by the same code through a stand-in driver. Golden
 //! files end to end, training steps equal to the CPU's, resume, failures of the driver.
 
-#[path = "common/compare.rs"]
-mod compare;
-#[path = "common/golden.rs"]
-mod golden;
-#[path = "common/runs.rs"]
-mod runs;
-#[path = "common/tiny.rs"]
-mod tiny;
+mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
-use compare::{Pass, attention, check, deciding, vectors};
-use golden::{Golden, error, f64s};
-use runs::stopped_and_resumed;
-use sccrossrec::dataset::DataSet;
+use common::compare::{Pass, attention, check, deciding, vectors};
+use common::golden::{self, Golden, error, f64s};
+use common::program::{one_test, passed};
+use common::runs::stopped_and_resumed;
+use common::tiny;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
 use sccrossrec::engine::Run;
@@ -907,15 +901,12 @@ fn golden_files_under_the_address_sanitizer() {
         eprintln!("SKIPPED: the C++ compiler has no AddressSanitizer library");
         return;
     };
-    let out = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "golden_files", "--nocapture"])
-        .env(CHILD, "1")
-        .env("SCX_HOST_SEED", "3")
-        .env("LD_PRELOAD", library)
-        .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    let text = passed(
+        one_test(module_path!(), "golden_files")
+            .env(CHILD, "1")
+            .env("SCX_HOST_SEED", "3")
+            .env("LD_PRELOAD", library)
+            .env("ASAN_OPTIONS", "detect_leaks=0:detect_stack_use_after_return=0"),
+    );
     assert!(!text.contains("AddressSanitizer"), "{text}");
 }

@@ -5,22 +5,17 @@
 //! stands in for a GPU, at a small shape. The program runs in any folder: `SCCROSSREC_GOLDEN` names the golden files.
 
 #[path = "../benches/common/mod.rs"]
+mod bench;
 mod common;
-#[path = "common/compare.rs"]
-mod compare;
-#[path = "common/golden.rs"]
-mod golden;
-#[path = "common/tiny.rs"]
-mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use common::{Cells, rehearsing, shape};
-use compare::{Pass, check, deciding, vectors};
-use golden::{Golden, error, f64s};
-use sccrossrec::device::Gpu;
+use bench::{Cells, rehearsing, shape};
+use common::compare::{Pass, check, deciding, vectors};
+use common::golden::{Golden, error, f64s};
+use common::tiny;
 use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
 use sccrossrec::device::{Sizes, registry};
@@ -48,7 +43,7 @@ impl Rig {
         static ALONE: Mutex<()> = Mutex::new(());
         static DEVICE: OnceLock<Result<(Arc<Gpu>, Kernels), String>> = OnceLock::new();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        match DEVICE.get_or_init(common::device) {
+        match DEVICE.get_or_init(bench::device) {
             Ok((gpu, kernels)) => Some(Rig { gpu: gpu.clone(), kernels: kernels.clone(), _alone: alone }),
             Err(why) => {
                 println!("SKIPPED: no GPU here ({why})");
@@ -208,7 +203,7 @@ fn quick_parity() {
 fn ten_steps_as_on_the_cpu() {
     let Some(rig) = Rig::open() else { return };
     let shape = shape();
-    let (mut model, cells) = (common::model(&shape), Cells::new(&shape));
+    let (mut model, cells) = (bench::model(&shape), Cells::new(&shape));
     let size = if rehearsing() { 6 } else { 16 };
     let batches: Vec<Batch<f32>> = (0..3).map(|i| samples(&model, &cells, i * size, size)).collect();
     let mut engine = rig.engine(&model, Precision::F32);
@@ -246,7 +241,7 @@ fn rms(x: impl Iterator<Item = f64>) -> f64 {
 fn bf16_is_as_good_as_bf16_can_be() {
     let Some(rig) = Rig::open() else { return };
     let shape = shape();
-    let (model, cells) = (common::model(&shape), Cells::new(&shape));
+    let (model, cells) = (bench::model(&shape), Cells::new(&shape));
     let batch = samples(&model, &cells, 0, if rehearsing() { 6 } else { 4 });
     let mut engine = rig.engine(&model, Precision::Bf16);
     let got = engine.gradients(&batch, None, CHOICES).unwrap();
@@ -298,7 +293,7 @@ fn agreement(a: &[Selection<f32>], b: &[Selection<f32>]) -> [(usize, usize); 2] 
 fn bf16_decides_as_f32() {
     let Some(rig) = Rig::open() else { return };
     let shape = shape();
-    let (model, cells) = (common::model(&shape), Cells::new(&shape));
+    let (model, cells) = (bench::model(&shape), Cells::new(&shape));
     let batch = samples(&model, &cells, 0, 16);
     let [a, b] = BOTH.map(|p| rig.engine(&model, p).forward(&batch, CHOICES).unwrap().decisions.unwrap());
     let [places, passing] = agreement(&a.attend, &b.attend);
@@ -350,7 +345,7 @@ fn state(engine: &Engine) -> [Vec<u32>; 3] {
 #[test]
 fn reloaded_state_goes_on_bit_for_bit() {
     let Some(rig) = Rig::open() else { return };
-    let (mut model, cells) = (common::model(&shape()), Cells::new(&shape()));
+    let (mut model, cells) = (bench::model(&shape()), Cells::new(&shape()));
     for precision in BOTH {
         let mut straight = rig.engine(&model, precision);
         let want = train_steps(&mut straight, &model, &cells, 0, 20);
@@ -373,7 +368,7 @@ fn reloaded_state_goes_on_bit_for_bit() {
 #[test]
 fn graphs_and_threads_change_no_bit() {
     let Some(rig) = Rig::open() else { return };
-    let (model, cells) = (common::model(&shape()), Cells::new(&shape()));
+    let (model, cells) = (bench::model(&shape()), Cells::new(&shape()));
     for precision in BOTH {
         let run = |graphs: bool, threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -43,16 +43,22 @@ missing() { # stage, what it needs
     case " ${SCCROSSREC_LONG_WITHOUT:-} " in *" $1 "*) ;; *) failed=1 ;; esac
 }
 
-tests() { cargo test --release --test "$1" -- --nocapture; }
+# The tests of one module of `robust`; those of the parsers have a program of their own.
+tests() {
+    case $1 in
+    parsers) cargo test --release --test parsers -- --nocapture ;;
+    *) cargo test --release --test robust -- --nocapture "$1::" ;;
+    esac
+}
 
 # Memory errors in the modules with unsafe code that run on the CPU: packed rows, memory maps, vector instructions (of the
 # sets that valgrind knows), and fields of HDF5 tables read into our memory. The HDF5 library itself writes padding that
 # was never set, so that only addresses are looked at there.
 under_valgrind() {
     local unit sources log code=0
-    log=$(cargo test --release --no-run --lib --test sources 2>&1) || { echo "$log"; return 1; }
+    log=$(cargo test --release --no-run --lib --test files 2>&1) || { echo "$log"; return 1; }
     unit=$(sed -n 's/.*unittests src\/lib.rs (\(.*\))/\1/p' <<<"$log")
-    sources=$(sed -n 's/.*tests\/sources.rs (\(.*\))/\1/p' <<<"$log")
+    sources=$(sed -n 's/.*tests\/files\/main.rs (\(.*\))/\1/p' <<<"$log")
     export RAYON_NUM_THREADS=2
     for isa in scalar avx2; do
         echo "found: instructions $isa"
@@ -70,7 +76,7 @@ say "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) proc
 for name in $stages; do
     case $name in
     parsers | damaged | kept | killed | interrupted)
-        if [ -e "tests/$name.rs" ]; then stage "$name" tests "$name"; else missing "$name" "tests/$name.rs"; fi
+        stage "$name" tests "$name"
         ;;
     fuzz) stage fuzz fuzz/run.sh "${SCCROSSREC_FUZZ_SECONDS:-60}" ;;
     valgrind) if command -v valgrind >/dev/null; then stage valgrind under_valgrind; else missing valgrind valgrind; fi ;;

@@ -3,8 +3,7 @@
 //!
 //! `SCCROSSREC_LONG=1` draws twenty-five times as many, `SCCROSSREC_SEED=N` others.
 
-#[path = "common/parsers.rs"]
-mod parsers;
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -13,9 +12,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
+use common::parsers::{Files, PARSERS, Parser, change};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use parsers::{Files, PARSERS, Parser, change};
 use sccrossrec::rng::Rng;
 
 /// The system's memory, counted.

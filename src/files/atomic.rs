@@ -155,7 +155,16 @@ impl Lock {
     /// Another process has it; `doing` says what it does there. Where folders cannot be locked nothing is.
     pub(crate) fn take(folder: &Path, doing: &str) -> Result<Self> {
         let Ok(file) = File::open(folder) else { return Ok(Lock(None)) };
-        match file.try_lock() {
+        let mut taken = file.try_lock();
+        // A child of this process that is just being started has all its files, and a lock that was given back, for an instant.
+        for _ in 0..20 {
+            if !matches!(taken, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            taken = file.try_lock();
+        }
+        match taken {
             Ok(()) => Ok(Lock(Some(file))),
             Err(TryLockError::WouldBlock) => {
                 let fix = "wait for it, stop it, or choose another --out";

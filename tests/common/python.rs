@@ -1,7 +1,5 @@
 //! A throw-away Python environment with the real `anndata`, for the tests that let Python read our files.
 
-#![allow(dead_code)] // each test program uses its own part
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,4 @@
 //! Small training runs, stopped and gone on with, and what of them must be equal.
-#![allow(dead_code)] // each test program uses its own part
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,4 @@
 //! A small data set with structure, for tests of training: three cell types, each with genes and peaks of its own.
-#![allow(dead_code)] // each test program uses its own part
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,11 @@
+//! Attention and evidence become tables: links, recovery, regulation, comparisons, exports, partners.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod comparisons;
+mod discover;
+mod evidence;
+mod exports;
+mod matching;
+mod regulation;

@@ -1,0 +1,8 @@
+//! The command line as its users meet it: verbs, the demo, the report.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cli;
+mod demo;
+mod report;

@@ -1,0 +1,8 @@
+//! Training: its options, stop and resume, weights in and out.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod resume;
+mod train_options;
+mod weights;
