@@ -13,6 +13,7 @@ use common::golden::{self, Golden, error, f64s};
 use common::program::{one_test, passed};
 use common::runs::stopped_and_resumed;
 use common::tiny;
+use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
 use sccrossrec::engine::Run;

@@ -16,6 +16,7 @@ use bench::{Cells, rehearsing, shape};
 use common::compare::{Pass, check, deciding, vectors};
 use common::golden::{Golden, error, f64s};
 use common::tiny;
+use sccrossrec::device::Gpu;
 use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
 use sccrossrec::device::{Sizes, registry};

@@ -1,6 +1,7 @@
 //! Python's own `anndata` reads what the writer writes, without a warning.
 
 use crate::common::python::{python_with_anndata, run_python};
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, AnnDataWriter, Axis, Column, Frame, Streaming};
 
 fn frames() -> (Frame, Frame) {

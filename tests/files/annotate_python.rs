@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::python::{python_with_anndata, run_python};
-use sccrossrec::data::loess::loess;
+use sccrossrec::annotate::loess::loess;
 use sccrossrec::rng::Rng;
 
 fn data() -> Option<PathBuf> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::common::toy::Toy;
 use assert_cmd::Command;
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Frame, MatrixKind, Streaming};
 use sccrossrec::dataset::{DataSet, Negatives, SampleConfig, SplitBy, draw_samples};
 use sccrossrec::prepare::{Met, PrepareConfig, prepare};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::common::python::{python_with_anndata, run_python};
 use assert_cmd::Command;
-use sccrossrec::data::presets::{PRESETS, Preset};
-use sccrossrec::graph::DataSet;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::presets::{PRESETS, Preset};
 
 fn cli() -> Command {
     Command::cargo_bin("sccrossrec").unwrap()

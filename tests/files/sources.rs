@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use crate::common::forms::{self, Case};
 use crate::common::python::python_with_anndata;
 use crate::common::toy::{Toy, csr};
+use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Matrix, Streaming};
 use sccrossrec::data::source;
 use sccrossrec::data::source::{Form, Modality, Select, Source};

@@ -4,8 +4,11 @@
 use crate::common::compare::{Pass, attention, check, deciding, vectors};
 use crate::common::golden::{self, Golden, error, f64s};
 use crate::common::program::{one_test, passed};
-use sccrossrec::model::{Decisions, Run, Want};
-use sccrossrec::ops::adam::{self, AdamConfig};
+use sccrossrec::engine::Run;
+use sccrossrec::model::Decisions;
+use sccrossrec::model::output::Want;
+use sccrossrec::ops::adam;
+use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::real::Real;
 
 const WANT: Want = Want { attention: true, translation: true, counts: false, nodes: true, decisions: true, cis: false };

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::program::alone;
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
 use serde_json::Value;
 
 /// A prepared data set of so many simulated cells.

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::train::checkpoint::Checkpoint;
-use sccrossrec::train::{self, Observer, OnNan, TrainConfig};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::train;
+use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::{Observer, OnNan, TrainConfig};
 
 /// The cell whose expression is beyond what a product of two f32 can hold.
 const BAD: usize = 7;

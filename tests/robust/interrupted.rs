@@ -10,11 +10,12 @@ use crate::common::program::{
     Moments, alone, at_work, files, has_ended, long, ok, ok_words, program, send, text, wait_for,
 };
 use crate::common::tiny::{self, Order};
-use sccrossrec::data::simulate::{SimulateConfig, Simulation};
-use sccrossrec::error::Error;
-use sccrossrec::graph::{Hooks, PrepareConfig, prepare};
+use sccrossrec::Error;
 use sccrossrec::interrupt;
-use sccrossrec::train::checkpoint::Checkpoint;
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::simulate::{SimulateConfig, Simulation};
+use sccrossrec::train::tensors::Checkpoint;
 
 fn names(dir: &Path) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();

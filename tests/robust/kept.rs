@@ -13,8 +13,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::common::program::{Mounted, all, files, long, ok, program, refused, run, text, wait_for};
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
+
+use sccrossrec::dataset::{DataSet, Io};
 use sccrossrec::evaluate::{Part, evaluate};
-use sccrossrec::graph::{self, DataSet, Hooks, Io, PrepareConfig};
+use sccrossrec::prepare::PrepareConfig;
+use sccrossrec::progress::Hooks;
 use sccrossrec::train;
 
 fn set_mode(path: &Path, mode: u32) {
@@ -387,7 +390,8 @@ fn shards_on_a_full_disk() {
     };
     let config =
         PrepareConfig { shard_cells: 500, ..PrepareConfig::new(d.join("sim/rna.h5ad"), d.join("sim/atac.h5ad")) };
-    let error = graph::prepare(&config, &small.join("data"), Hooks { say: &|_| {}, step: &step }).unwrap_err();
+    let error =
+        sccrossrec::prepare::prepare(&config, &small.join("data"), Hooks { say: &|_| {}, step: &step }).unwrap_err();
     let said = error.to_string();
     assert!(taken.into_inner() && error.exit_code() == 2 && said.lines().count() == 1, "{said}");
     assert!(said.contains("No space left") && said.contains("free some space"), "{said}");

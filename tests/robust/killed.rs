@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use crate::common::program::{self, Moments, Mounted, all, files, ok, program, refused, run, text, wait_for};
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
-use sccrossrec::graph::DataSet;
-use sccrossrec::train::checkpoint::Checkpoint;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::train::tensors::Checkpoint;
 
 fn rounds(gate: usize, long: usize) -> usize {
     if program::long() { long } else { gate }

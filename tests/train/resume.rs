@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::common::runs::{assert_same, config, contents, stopped_and_resumed};
 use crate::common::tiny;
-use sccrossrec::device::Device;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, OnNan, Run, TrainConfig};

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::common::runs::{assert_same, config, contents, stopped_and_resumed};
 use crate::common::tiny;
-use sccrossrec::device::Device;
+use sccrossrec::dataset::DataSet;
+use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
 use sccrossrec::ops::adam;

@@ -7,11 +7,17 @@ use std::sync::Arc;
 use crate::common::tiny::{self, Order};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use sccrossrec::graph::{DataSet, Hooks, PrepareConfig, prepare};
-use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params, Want};
-use sccrossrec::train::checkpoint::{self, Checkpoint as File};
-use sccrossrec::train::weights::{self, Constants, Imported};
-use sccrossrec::train::{self, Checkpoint, CisOptions, Run, TrainConfig};
+use sccrossrec::dataset::DataSet;
+use sccrossrec::model::output::Want;
+use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params};
+use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Hooks;
+use sccrossrec::train;
+use sccrossrec::train::tensors as checkpoint;
+use sccrossrec::train::tensors::Checkpoint as File;
+use sccrossrec::train::weights;
+use sccrossrec::train::weights::{Constants, Imported};
+use sccrossrec::train::{Checkpoint, CisOptions, Run, TrainConfig};
 
 fn config() -> TrainConfig {
     TrainConfig {
