@@ -216,10 +216,9 @@ fn model_of(config: ModelConfig) -> Model<f32> {
 /// The model with places for its genes and peaks, some genes without, and all terms of the loss.
 fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let window = cis.window;
-    let config = ModelConfig { cis: Some(cis), contrast: 0.6, match_weight: 1.4, ..config };
-    let mut model = model_of(config);
+    let published = model_of(ModelConfig { contrast: 0.6, match_weight: 1.4, ..config });
     let mut r = Rng::new(31, 7);
-    let f = &model.features;
+    let f = &published.features;
     let gene = |(i, &chrom): (usize, &u32)| Gene {
         name: String::new(),
         chrom,
@@ -234,11 +233,14 @@ fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let chromosomes = (0..f.chromosomes).map(|c| format!("chr{}", c + 1)).collect();
     let graph = CisGraph::new(&Vocabulary { chromosomes, genes, peaks, ..Vocabulary::default() }, window);
     assert!(!graph.is_empty() && graph.whole.contains(&true));
+    let config = ModelConfig { cis: Some(cis), ..published.config.clone() };
+    let init = Init::PyTorch { embedding_std: 1.0 };
+    let mut model = Model::with_cis(config, f.clone(), Arc::new(graph), init, 3).unwrap();
     let layout = model.params.layout().clone();
     for e in layout.entries().iter().filter(|e| e.name.starts_with("cis.")) {
         model.params.as_mut_slice()[e.range.clone()].iter_mut().for_each(|x| *x = 0.3 * r.normal() as f32);
     }
-    model.with_cis(Arc::new(graph))
+    model
 }
 
 /// The cis term, the contrastive one and weights of the others: predictions, losses and every gradient as on the CPU.

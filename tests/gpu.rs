@@ -24,7 +24,7 @@ use sccrossrec::device::Gpu;
 use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
 use sccrossrec::device::{Sizes, registry};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::Precision;
 use sccrossrec::model::output::Selection;
@@ -106,7 +106,7 @@ fn wide_batch(b: &Batch<f32>) -> Batch<f64> {
 /// A pass in f64 that follows these decisions.
 fn following(model: &Model<f64>, batch: &Batch<f64>, given: &Decisions<f64>) -> (Output<f64>, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = Run { grads: Some(&mut grads), given: Some(given), want: CHOICES, ..Run::default() };
+    let run = PassOptions { grads: Some(&mut grads), given: Some(given), want: CHOICES, ..PassOptions::default() };
     let output = model.run(batch, run).unwrap();
     (output, grads)
 }
@@ -133,7 +133,9 @@ fn golden_file(rig: &Rig, g: &Golden) {
     let exact = g.model::<f64>();
     let (exact_batch, _) = g.batch(&exact, &all(g));
     let mut scratch = vec![0.0; grads.len()];
-    let free = exact.run(&exact_batch, Run { want: CHOICES, grads: Some(&mut scratch), ..Run::default() }).unwrap();
+    let free = exact
+        .run(&exact_batch, PassOptions { want: CHOICES, grads: Some(&mut scratch), ..PassOptions::default() })
+        .unwrap();
     let own = output.decisions.clone().unwrap();
     let differing = deciding(g, &free.decisions.unwrap(), &own);
     let mut worst = 0.0f64;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sccrossrec::csr::Csr;
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::nodes::NodeSet;
 use sccrossrec::model::output::Selection;
 use sccrossrec::model::output::Want;
@@ -450,9 +450,8 @@ fn a_model_with_all_terms() {
         };
         let graph = Arc::new(CisGraph::new(&v, cis.window));
         assert!(graph.len() > 20 && graph.whole[4]);
-        let mut model = Model::new(config, Arc::new(features.clone()), Init::PyTorch { embedding_std: 1.0 }, 5)
-            .unwrap()
-            .with_cis(graph);
+        let init = Init::PyTorch { embedding_std: 1.0 };
+        let mut model = Model::with_cis(config, Arc::new(features.clone()), graph, init, 5).unwrap();
         let layout = model.params.layout().clone();
         // The gene part and the decay start at 0: give them numbers.
         let moved = layout.entries().iter().filter(|e| e.name.starts_with("cis."));
@@ -464,7 +463,7 @@ fn a_model_with_all_terms() {
         let loss = |model: &Model<f64>, grads: Option<&mut [f64]>| {
             let mut unused = vec![0.0; layout.len()];
             let grads = Some(grads.unwrap_or(&mut unused));
-            model.run(&batch, Run { grads, want, ..Run::default() }).unwrap()
+            model.run(&batch, PassOptions { grads, want, ..PassOptions::default() }).unwrap()
         };
         let out = loss(&model, Some(&mut grads));
         assert!(out.translation_loss == 0.0 && out.cis_loss > 0.0 && out.contrast_loss > 0.0);

@@ -57,7 +57,7 @@ fn spans_account_for_the_steps() {
     // The optimiser passes over all parameters: four arenas read and written.
     let set = DataSet::open(&data).unwrap();
     let config = sccrossrec::train::recipe("large-batch").unwrap().model(&set);
-    let parameters = sccrossrec::model::Layout::new(&config).len() as f64;
+    let parameters = sccrossrec::model::ParamLayout::new(&config).len() as f64;
     assert_eq!(sum("adam", "", "bytes"), 32.0 * parameters * steps);
 
     // The trace: spans of a thread nest, and those of the ops lie inside a step or the validation.

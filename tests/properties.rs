@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::output::{Output, Want};
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::rng::Rng;
@@ -125,7 +125,7 @@ fn build(p: &Problem) -> (Model<f64>, Batch<f64>) {
 
 fn pass(model: &Model<f64>, batch: &Batch<f64>) -> (Output<f64>, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = Run { grads: Some(&mut grads), want: WANT, ..Run::default() };
+    let run = PassOptions { grads: Some(&mut grads), want: WANT, ..PassOptions::default() };
     let out = model.run(batch, run).unwrap();
     (out, grads)
 }

@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params};
+use sccrossrec::model::{Init, Model, ModelConfig, ParamLayout, Params};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Hooks;
 use sccrossrec::train;
@@ -97,7 +97,7 @@ fn out_and_in(config: &TrainConfig) {
     let bytes = std::fs::read(&file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let names: BTreeSet<_> = tensors.names().into_iter().map(str::to_string).collect();
-    assert_eq!(names, Layout::new(&run.sizes).entries().iter().map(|e| e.name.clone()).collect());
+    assert_eq!(names, ParamLayout::new(&run.sizes).entries().iter().map(|e| e.name.clone()).collect());
 }
 
 /// Published id tables can have more rows than the data set has genes.
@@ -107,7 +107,7 @@ fn extra_rows_stay_unused_and_are_kept() {
     let data = tiny::data(dir.path());
     let exact = config().model(&data);
     let wide = ModelConfig { genes: exact.genes + 7, peaks: exact.peaks + 2, ..exact.clone() };
-    let params = Params::<f32>::init(Arc::new(Layout::new(&wide)), Init::PyTorch { embedding_std: 1.0 }, 3);
+    let params = Params::<f32>::init(Arc::new(ParamLayout::new(&wide)), Init::PyTorch { embedding_std: 1.0 }, 3);
     let file = dir.path().join("wide.safetensors");
     checkpoint::save(&file, &params, &wide).unwrap();
     let imported = Imported::read(&file, &data, &Constants::default()).unwrap();
@@ -117,13 +117,13 @@ fn extra_rows_stay_unused_and_are_kept() {
     assert_eq!((model.config.genes, model.config.peaks), (exact.genes, exact.peaks));
 
     // The same model made by hand from the first rows.
-    let mut by_hand = Params::<f32>::zeros(Arc::new(Layout::new(&exact)));
+    let mut by_hand = Params::<f32>::zeros(Arc::new(ParamLayout::new(&exact)));
     for e in by_hand.layout().clone().entries() {
         let source = params.get(&e.name).unwrap();
         let n = e.range.len();
         by_hand.get_mut(&e.name).unwrap().copy_from_slice(&source[..n]);
     }
-    let by_hand = Model { config: exact, features: data.features(), params: by_hand, cis: None };
+    let by_hand = Model::of_params(exact, data.features(), None, by_hand).unwrap();
     assert_eq!(outputs(&model, &data, same), outputs(&by_hand, &data, same));
 
     let back = dir.path().join("back.safetensors");
@@ -185,7 +185,8 @@ fn what_cannot_be_imported_is_named() {
     let exact = config().model(&data);
     let file = dir.path().join("w.safetensors");
     let read = |config: &ModelConfig, change: &dyn Fn(&mut Params<f32>)| {
-        let mut params = Params::<f32>::init(Arc::new(Layout::new(config)), Init::PyTorch { embedding_std: 1.0 }, 3);
+        let mut params =
+            Params::<f32>::init(Arc::new(ParamLayout::new(config)), Init::PyTorch { embedding_std: 1.0 }, 3);
         change(&mut params);
         checkpoint::save(&file, &params, config).unwrap();
         let e = Imported::read(&file, &data, &Constants::default()).unwrap_err();
@@ -258,7 +259,7 @@ fn golden_parameters_have_the_published_names() {
         let golden: BTreeSet<_> = file.tensors.keys().filter_map(|n| n.strip_prefix("param.")).collect();
         let heads = serde_json::from_str::<serde_json::Value>(&file.metadata["config"]).unwrap()["heads"].as_u64();
         let config = ModelConfig { heads: heads.unwrap() as usize, hidden: 8, ..ModelConfig::default() };
-        let layout = Layout::new(&config);
+        let layout = ParamLayout::new(&config);
         let ours: BTreeSet<_> = layout.entries().iter().map(|e| e.name.as_str()).collect();
         assert_eq!(golden, ours, "{}", path.display());
     }

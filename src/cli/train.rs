@@ -364,7 +364,7 @@ pub(crate) fn samples(
 
 /// Refuses a model that no way of training fits into memory, before it is made.
 fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
-    let arena = 4 * crate::model::Layout::new(&config.model(data)).len() as u64;
+    let arena = 4 * crate::model::ParamLayout::new(&config.model(data)).len() as u64;
     let parts = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
     crate::memory::check("training", &parts, |_| "a smaller --embedding-dim and --hidden take less".into())
 }

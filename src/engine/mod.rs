@@ -6,8 +6,14 @@ pub mod cuda;
 #[forbid(unsafe_code)]
 pub mod flops;
 #[forbid(unsafe_code)]
+mod inputs;
+#[forbid(unsafe_code)]
+mod nodes;
+#[forbid(unsafe_code)]
 pub mod reference;
 pub mod room;
+#[forbid(unsafe_code)]
+mod stages;
 
 use std::sync::Arc;
 
@@ -18,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, Model, Precision};
 
-pub use cpu::Run;
+pub use cpu::PassOptions;
 pub use cuda::Engine;
 pub use flops::Flops;
 

@@ -159,7 +159,7 @@ pub(super) fn masks<T: Real>(
     q: &[T],
     genes: usize,
     limit: T,
-    masks: &mut [super::Mask],
+    masks: &mut [super::masks::Mask],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
     if let (Some(keys), Some(q)) = (keys, T::as_f32(q)) {
@@ -189,7 +189,7 @@ fn float_masks<'q>(
     query: impl Fn(usize) -> &'q [f32],
     genes: usize,
     limit: f32,
-    masks: &mut [super::Mask],
+    masks: &mut [super::masks::Mask],
 ) {
     let mut packed = vec![0.0f32; genes.next_multiple_of(GENES) * slice];
     for g in 0..genes {
@@ -220,7 +220,7 @@ fn integer_masks<'q>(
     query: impl Fn(usize) -> &'q [f32],
     genes: usize,
     limit: f32,
-    masks: &mut [super::Mask],
+    masks: &mut [super::masks::Mask],
 ) {
     let size = keys.slice.next_multiple_of(2);
     let mut packed = vec![0i16; genes.next_multiple_of(GENES) * size];
