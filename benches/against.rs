@@ -87,7 +87,8 @@ fn serve(given: &Given) -> Result<()> {
     let n = model.params.layout().len();
     let (mut grads, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
     let config = recipe("published")?.adam;
-    let mut adam = RowAdam::new(model.config.genes + model.config.peaks, model.config.embedding_dim, Others::Later);
+    let mut adam =
+        RowAdam::new(model.config().genes + model.config().peaks, model.config().embedding_dim, Others::Later);
     let mut step = 0;
     println!("{}", json!({ "samples": pool.len(), "threads": rayon::current_num_threads(), "parameters": n }));
     for line in std::io::stdin().lock().lines() {

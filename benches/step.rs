@@ -33,7 +33,7 @@ impl Trainer {
     /// One whose optimiser goes by rows.
     fn by_rows(others: Others) -> Self {
         let mut t = Trainer::new();
-        let c = &t.model.config;
+        let c = &t.model.config();
         t.rows = Some(RowAdam::new(c.genes + c.peaks, c.embedding_dim, others));
         t
     }

@@ -218,7 +218,7 @@ fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let window = cis.window;
     let published = model_of(ModelConfig { contrast: 0.6, match_weight: 1.4, ..config });
     let mut r = Rng::new(31, 7);
-    let f = &published.features;
+    let f = published.features();
     let gene = |(i, &chrom): (usize, &u32)| Gene {
         name: String::new(),
         chrom,
@@ -233,7 +233,7 @@ fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let chromosomes = (0..f.chromosomes).map(|c| format!("chr{}", c + 1)).collect();
     let graph = CisGraph::new(&Vocabulary { chromosomes, genes, peaks, ..Vocabulary::default() }, window);
     assert!(!graph.is_empty() && graph.whole.contains(&true));
-    let config = ModelConfig { cis: Some(cis), ..published.config.clone() };
+    let config = ModelConfig { cis: Some(cis), ..published.config().clone() };
     let init = Init::PyTorch { embedding_std: 1.0 };
     let mut model = Model::with_cis(config, f.clone(), Arc::new(graph), init, 3).unwrap();
     let layout = model.params.layout().clone();
@@ -330,7 +330,7 @@ fn awkward_sizes() {
 
 fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
     let mut r = Rng::new(12, stream);
-    let (genes, peaks) = (model.config.genes, model.config.peaks);
+    let (genes, peaks) = (model.config().genes, model.config().peaks);
     let mut batch = Batch::new();
     for i in 0..samples {
         let mut pick = |n: usize, p: f64, chrom: &[u32]| {
@@ -341,7 +341,7 @@ fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
             list.sort_by_key(|&i| (chrom[i as usize], i));
             list.into_iter().map(|i| (i, 1.0 + r.below(3) as f32)).collect::<Vec<_>>()
         };
-        let f = &model.features;
+        let f = model.features();
         let (pg, pp) = if i == 1 { (0.0, 0.0) } else { (0.3, 0.5) };
         batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, pg, &f.gene_chrom), pick(peaks, pp, &f.peak_chrom));
     }
@@ -703,7 +703,7 @@ fn steps_allocate_nothing_and_do_not_wait() {
     let (model, _) = random(1, 1, 5);
     let batches: Vec<Batch<f32>> = (0..40).map(|i| cells(&model, 6, i)).collect();
     let mut engine = Engine::new(gpu, kernels, &model, Precision::F32).unwrap();
-    engine.reserve(&Sizes::bound(&model.config, 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+    engine.reserve(&Sizes::bound(model.config(), 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
     engine.reserve_buffers().unwrap();
     let before = host::counters().unwrap();
     let mut seen = Vec::new();
@@ -738,7 +738,7 @@ fn a_bad_batch_leaves_the_engine_usable() {
             }
             batch
         };
-        engine.reserve(&Sizes::bound(&model.config, 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+        engine.reserve(&Sizes::bound(model.config(), 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
         let e = engine.train_batches(9, make, Dropout { seed: 1, step: 0 }, |_, _| true).unwrap_err();
         assert!(e.to_string().contains("names gene 70 of 70"), "{e}");
     }

@@ -76,7 +76,7 @@ fn all(g: &Golden) -> Vec<usize> {
 
 /// The model's numbers, and parameters changed by `f`, in f64.
 fn wide(model: &Model<f32>, f: impl Fn(f32) -> f32) -> Model<f64> {
-    let s = &model.features;
+    let s = model.features();
     let features = Features {
         gene_chrom: s.gene_chrom.clone(),
         peak_chrom: s.peak_chrom.clone(),
@@ -86,7 +86,7 @@ fn wide(model: &Model<f32>, f: impl Fn(f32) -> f32) -> Model<f64> {
         peak_dna: s.peak_dna.clone(),
     };
     let init = Init::PyTorch { embedding_std: 1.0 };
-    let mut wide = Model::<f64>::new(model.config.clone(), Arc::new(features), init, 0).unwrap();
+    let mut wide = Model::<f64>::new(model.config().clone(), Arc::new(features), init, 0).unwrap();
     let to = wide.params.as_mut_slice().iter_mut();
     to.zip(model.params.as_slice()).for_each(|(to, &x)| *to = f64::from(f(x)));
     wide
@@ -328,7 +328,7 @@ fn train_steps(engine: &mut Engine, model: &Model<f32>, cells: &Cells, first: us
     for i in 0..4 {
         let batch = make(i);
         let most = |rows: &sccrossrec::csr::Csr<f32>| (0..rows.rows()).map(|r| rows.row(r).0.len()).max().unwrap_or(0);
-        room = room.max(&Sizes::bound(&model.config, size, most(&batch.rna), most(&batch.atac), 1).unwrap());
+        room = room.max(&Sizes::bound(model.config(), size, most(&batch.rna), most(&batch.atac), 1).unwrap());
     }
     engine.reserve(&room, |_, _| None).unwrap();
     let mut records = Vec::new();

@@ -105,8 +105,8 @@ fn halves_and_anchors() {
     let (data, mut model) = trained(dir.path());
     let all: Vec<u32> = (0..data.n_cells() as u32).collect();
     let batch: Batch<f32> = data.batch_of_cells(&all);
-    let h = model.config.hidden;
-    let tau = std::mem::replace(&mut model.config.tau, 1.0); // nothing passes
+    let h = model.config().hidden;
+    let tau = std::mem::replace(&mut model.config().tau, 1.0); // nothing passes
     let z = model.forward(&batch, Want::default()).unwrap().embedding;
     let (r, a) = model.halves(&batch);
     for (i, z) in z.chunks(2 * h).enumerate() {
@@ -114,7 +114,7 @@ fn halves_and_anchors() {
         assert!(z.iter().zip(half).all(|(a, b)| (a - b).abs() < 1e-4), "cell {i}");
     }
     // Completed scores find nearly all of the best, with few anchors; with more, more.
-    model.config.tau = tau;
+    model.config().tau = tau;
     let exact = found(&model, &data, Options { exact: true, ..Options::default() });
     let share = |anchors: usize| {
         let few = found(&model, &data, Options { candidates: 20, anchors, ..Options::default() });

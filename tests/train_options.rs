@@ -346,7 +346,7 @@ fn problem(genes: usize, heads: usize) -> (Model<f64>, Batch<f64>) {
     let model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 1).unwrap();
     let mut batch = Batch::new();
     for (i, label) in [1, 0, 1].into_iter().enumerate() {
-        let f = &model.features;
+        let f = model.features();
         let mut draw = |chrom: &[u32], p: f64| {
             let mut found: Vec<u32> = (0..chrom.len() as u32).filter(|_| r.uniform() < p).collect();
             found.push(i as u32);
@@ -583,21 +583,21 @@ fn batches_of_one_have_the_bits_of_dense_adam() {
     let (mut a, mut b) = (make(), make());
     let n = a.params.layout().len();
     let [mut ga, mut ma, mut va, mut gb, mut mb, mut vb] = std::array::from_fn(|_| vec![0f32; n]);
-    let mut optimiser = RowAdam::new(a.config.genes + a.config.peaks, a.config.embedding_dim, Others::Later);
+    let mut optimiser = RowAdam::new(a.config().genes + a.config().peaks, a.config().embedding_dim, Others::Later);
     let mut few = 0;
     for (i, &sample) in set.train.iter().cycle().take(150).enumerate() {
         let batch = data.batch(&set, &[sample]);
         let (step, t) = (Dropout { seed: 1, step: i as u64 }, i as u64 + 1);
         let rows = a.table_rows(&batch, None);
         assert!(rows.is_sorted_by(|a, b| a < b));
-        few += usize::from(2 * rows.len() < a.config.genes + a.config.peaks);
+        few += usize::from(2 * rows.len() < a.config().genes + a.config().peaks);
         optimiser.catch_up(a.params.as_mut_slice(), &mut ma, &mut va, &rows);
         let x = a.train_step(&batch, Some(step), &mut ga).unwrap();
         let y = b.train_step(&batch, Some(step), &mut gb).unwrap();
         assert_eq!(x.loss.to_bits(), y.loss.to_bits(), "step {t}");
         // a step has a gradient in the rows it names, and in no others
-        let d = a.config.embedding_dim;
-        let tables = (a.config.genes + a.config.peaks) * d;
+        let d = a.config().embedding_dim;
+        let tables = (a.config().genes + a.config().peaks) * d;
         for (row, g) in ga[..tables].chunks_exact(d).enumerate() {
             assert!(rows.binary_search(&(row as u32)).is_ok() || g.iter().all(|&g| g == 0.0), "row {row}");
         }

@@ -60,8 +60,8 @@ type Outputs = (Vec<f32>, Vec<f32>, Vec<Vec<u32>>, Vec<Vec<f32>>);
 fn outputs(model: &Model<f32>, data: &DataSet, order: impl Fn(u32) -> u32) -> Outputs {
     let cells: Vec<u32> = (0..data.n_cells() as u32).map(order).collect();
     let out = model.forward(&data.batch_of_cells(&cells), Want { counts: true, cis: true, ..Want::default() }).unwrap();
-    let cells = if model.config.cis.is_some() { data.n_cells() } else { 0 };
-    assert_eq!(out.cis.iter().filter(|c| c.len() == model.config.genes).count(), cells);
+    let cells = if model.config().cis.is_some() { data.n_cells() } else { 0 };
+    assert_eq!(out.cis.iter().filter(|c| c.len() == model.config().genes).count(), cells);
     (out.logits, out.embedding, out.counts, out.cis)
 }
 
@@ -114,7 +114,7 @@ fn extra_rows_stay_unused_and_are_kept() {
     assert_eq!(imported.unused_rows(), [7, 2]);
     let run = import(&file, &data, &dir.path().join("wide"));
     let model = run.model(&data, Checkpoint::Best).unwrap();
-    assert_eq!((model.config.genes, model.config.peaks), (exact.genes, exact.peaks));
+    assert_eq!((model.config().genes, model.config().peaks), (exact.genes, exact.peaks));
 
     // The same model made by hand from the first rows.
     let mut by_hand = Params::<f32>::zeros(Arc::new(ParamLayout::new(&exact)));
@@ -240,7 +240,7 @@ fn data_are_met_by_name() {
     let mut run = run;
     run.allow_missing = true;
     let model = run.model(&less, Checkpoint::Best).unwrap();
-    assert_eq!(model.config.genes, tiny::GENES - 10);
+    assert_eq!(model.config().genes, tiny::GENES - 10);
     outputs(&model, &less, same);
 }
 

@@ -43,8 +43,8 @@ fn normal(n: usize, scale: f64) -> Vec<f32> {
 
 /// The ops over batches of `n` positives; `prefix` goes before their names.
 pub fn ops(c: &mut Criterion, shape: &Shape, cells: &Cells, model: &Model<f32>, n: usize, prefix: &str) {
-    let f = model.features.clone();
-    let (d, h) = (model.config.embedding_dim, model.config.hidden);
+    let f = model.features().clone();
+    let (d, h) = (model.config().embedding_dim, model.config().hidden);
     let peak_side = Side {
         chrom: &f.peak_chrom,
         chromosomes: f.chromosomes,

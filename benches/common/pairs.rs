@@ -83,8 +83,8 @@ fn batches(pool: usize) -> Vec<(&'static str, Vec<usize>)> {
 pub fn write(given: &Given, out: &Path) -> Result<()> {
     let Side { data, set, pool, mut model } = given.open()?;
     std::fs::create_dir_all(out).map_err(|e| Error::Internal(format!("{}: {e}", out.display())))?;
-    model.config.dropout = 0.0;
-    let (f, c, v) = (&model.features, &model.config, data.vocabulary());
+    model.config().dropout = 0.0;
+    let (f, c, v) = (model.features(), model.config(), data.vocabulary());
     let all = data.batch(&set, &pool);
     let mut inputs = File::default();
     inputs.add("gene_chrom", Dtype::U32, &[c.genes], &f.gene_chrom);
@@ -123,5 +123,5 @@ pub fn write(given: &Given, out: &Path) -> Result<()> {
         println!("{name}: loss {loss:.6}");
     }
     found.write(&out.join("engine.safetensors"), HashMap::new())?;
-    train::tensors::save(&out.join("weights.safetensors"), &model.params, &model.config)
+    train::tensors::save(&out.join("weights.safetensors"), &model.params, model.config())
 }

@@ -10,6 +10,7 @@ pub mod output;
 pub mod params;
 pub mod precision;
 pub mod terms;
+pub mod want;
 
 use std::sync::Arc;
 
@@ -29,14 +30,13 @@ pub use precision::Precision;
 /// made of what does, and but for the numbers of its parameters nothing of it changes.
 #[derive(Debug, Clone)]
 pub struct Model<T> {
-    /// Sizes and constants.
-    pub config: ModelConfig,
-    /// Constant features of genes and peaks.
-    pub features: Arc<Features<T>>,
+    /// To read only; as are `features` and `cis`.
+    pub(crate) config: ModelConfig,
+    pub(crate) features: Arc<Features<T>>,
     /// Parameters.
     pub params: Params<T>,
-    /// With [`ModelConfig::cis`]: which peaks are near which genes.
-    pub cis: Option<Arc<CisGraph>>,
+    /// With [`ModelConfig::cis`], and only then.
+    pub(crate) cis: Option<Arc<CisGraph>>,
 }
 
 /// Dropout of one training step: masks are a function of (seed, step, sample), nothing else.
@@ -94,7 +94,17 @@ impl<T: Real> Model<T> {
         Ok(Model { config, features, params, cis })
     }
 
-    /// The cis term and its graph, where there is one.
+    /// Sizes and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Constant features of genes and peaks.
+    pub fn features(&self) -> &Arc<Features<T>> {
+        &self.features
+    }
+
+    /// The cis term, and which peaks are near which genes, where there is one.
     pub fn cis_term(&self) -> Option<(&CisConfig, &CisGraph)> {
         self.config.cis.as_ref().zip(self.cis.as_deref())
     }
@@ -144,7 +154,7 @@ mod tests {
         let sizes =
             ModelConfig { genes: 2, peaks: 3, chromosomes: 1, embedding_dim: 4, hidden: 4, ..Default::default() };
         let with = ModelConfig { cis: Some(term), ..sizes.clone() };
-        let graph = |genes, peaks| {
+        let graph = |genes: usize, peaks: usize| {
             let (whole, peak_ptr) = (vec![false; genes], vec![0; peaks + 1]);
             Arc::new(CisGraph { window: 10, peak_ptr, gene: vec![], bin: vec![], whole })
         };

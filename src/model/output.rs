@@ -1,25 +1,9 @@
-//! What a pass is asked for and what it brings.
+//! What a pass brings.
 
 use super::config::ModelConfig;
 use super::terms::Translation;
+pub use super::want::Want;
 use crate::real::{Real, sigmoid};
-
-/// What a forward pass should bring back besides loss, logits and embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Want {
-    /// The sparse attention of every sample.
-    pub attention: bool,
-    /// Predicted expression of every positive sample (label 1).
-    pub translation: bool,
-    /// The counts n_i behind it (implies `translation`).
-    pub counts: bool,
-    /// Node outputs r_i and p_j.
-    pub nodes: bool,
-    /// The choices made (see [`Decisions`]).
-    pub decisions: bool,
-    /// What the cis term predicts of every positive sample.
-    pub cis: bool,
-}
 
 /// Sparse attention of one sample: the pairs that pass the threshold, sorted by head, gene row, peak row.
 #[derive(Debug, Clone, PartialEq, Default)]

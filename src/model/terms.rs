@@ -4,7 +4,7 @@
 //! See docs/model.md, section 5.5 (what the loss is made of) and section 8.2 (whose translation is brought back).
 
 use super::config::ModelConfig;
-use super::output::Want;
+use super::want::Want;
 
 /// What a pass computes beside the matching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::columns::PeakColumns;
-use super::kernel;
+use super::kernel::slope as vector_slope;
 use crate::ops::matmul::{View, product_into};
 use crate::profile::work;
 use crate::real::{Real, sigmoid};
@@ -205,7 +205,7 @@ fn sums<'s, T: Real>(
 
 /// logit → s (1 − s) × g, in place.
 fn slope<T: Real>(tile: &mut [T], gs: &[T]) {
-    if kernel::slope(tile, gs) {
+    if vector_slope(tile, gs) {
         return;
     }
     for (x, &g) in tile.iter_mut().zip(gs) {

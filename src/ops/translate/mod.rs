@@ -9,9 +9,9 @@
 
 mod backward;
 pub mod columns;
+mod counters;
 pub mod cuda;
 pub mod kernel;
-mod masks;
 pub mod scores;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::profile::{span, work};
 use crate::real::Real;
 use crate::tape::{Tape, Var};
 use backward::{Added, Backward};
-use masks::{BLOCK, Counters};
+use counters::{BLOCK, Counters};
 use scores::{decide_alone, for_blocks};
 
 pub use backward::BackwardPlan;

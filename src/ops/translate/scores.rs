@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::columns::{PeakColumns, effective, keys};
-use super::kernel;
-use super::masks::{BLOCK, Counters, Mask, WORDS, add_masks};
+use super::counters::{BLOCK, Counters, Mask, WORDS, add_masks};
+use super::kernel::{PackedKeys, masks};
 use crate::ops::matmul::{View, product_into};
 use crate::real::Real;
 use crate::tape::{Tape, Var};
@@ -48,7 +48,7 @@ impl<'a, T: Real> Tables<'a, T> {
 /// Effective keys `[U, H]`, one head of them at work.
 struct HeadKeys<'a, T> {
     ke: &'a [T],
-    packed: Option<kernel::PackedKeys<'a>>,
+    packed: Option<PackedKeys<'a>>,
     h: usize,
     head: usize,
     slice: usize,
@@ -57,7 +57,7 @@ struct HeadKeys<'a, T> {
 impl<'a, T: Real> HeadKeys<'a, T> {
     /// Head `head`, which has `slice` of the `h` numbers of a row.
     fn new(ke: &'a [T], h: usize, head: usize, slice: usize) -> Self {
-        HeadKeys { ke, packed: kernel::PackedKeys::new(ke, h, head, slice), h, head, slice }
+        HeadKeys { ke, packed: PackedKeys::new(ke, h, head, slice), h, head, slice }
     }
 }
 
@@ -70,13 +70,13 @@ pub(crate) fn logit_limit<T: Real>(tau: f64) -> T {
 fn block_masks<T: Real>(keys: &HeadKeys<'_, T>, q: &[T], genes: usize, limit: T) -> Vec<Mask> {
     let &HeadKeys { ke, h, head, slice, .. } = keys;
     let n = ke.len() / h;
-    let mut masks = vec![[0u64; WORDS]; n];
-    if kernel::masks(keys.packed.as_ref(), q, genes, limit, &mut masks) {
-        return masks;
+    let mut out = vec![[0u64; WORDS]; n];
+    if masks(keys.packed.as_ref(), q, genes, limit, &mut out) {
+        return out;
     }
     const COLS: usize = 128;
     let mut tile = vec![T::of(0.0); COLS * genes];
-    for (ke, masks) in ke.chunks(COLS * h).zip(masks.chunks_mut(COLS)) {
+    for (ke, masks) in ke.chunks(COLS * h).zip(out.chunks_mut(COLS)) {
         let kv = View::strided(&ke[head * slice..], masks.len(), slice, h);
         product_into(&mut tile, genes, kv, View::strided(&q[head * slice..], genes, slice, h).t(), false);
         for (mask, row) in masks.iter_mut().zip(tile.chunks_exact(genes)) {
@@ -85,7 +85,7 @@ fn block_masks<T: Real>(keys: &HeadKeys<'_, T>, q: &[T], genes: usize, limit: T)
             }
         }
     }
-    masks
+    out
 }
 
 /// Runs `each(gene block number, head, sample, its counters)` over all blocks; results come back in block order.

@@ -47,7 +47,7 @@ impl Counters {
 
 vectorized! {
     /// Adds the masks of some columns to the counters, 512 genes at a time: a ripple of carries through the planes.
-    pub(super) fn add_masks(counters: &mut Counters, masks: &[Mask], columns: &[u32]) {
+    pub(crate) fn add_masks(counters: &mut Counters, masks: &[Mask], columns: &[u32]) {
         for &c in columns {
             let mut carry = masks[c as usize];
             for plane in &mut counters.planes {
