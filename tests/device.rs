@@ -21,7 +21,7 @@ use runs::stopped_and_resumed;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::CisGraph;
 use sccrossrec::model::Precision;
@@ -86,7 +86,11 @@ fn decisions(g: &Golden) -> Decisions<f64> {
     let model = g.model::<f64>();
     let (batch, _) = g.batch(&model, &all(g));
     let mut grads = vec![0.0; model.params.layout().len()];
-    model.run(&batch, Run { want: WANT, grads: Some(&mut grads), ..Run::default() }).unwrap().decisions.unwrap()
+    model
+        .run(&batch, PassOptions { want: WANT, grads: Some(&mut grads), ..PassOptions::default() })
+        .unwrap()
+        .decisions
+        .unwrap()
 }
 
 fn golden_on(d: &Shared, g: &Golden) -> Pass<f32> {
@@ -265,7 +269,7 @@ fn terms_equal_the_cpu() {
         let batch = cells(&model, samples, 8);
         let want = Want { cis: true, ..WANT };
         let mut grads = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want, grads: Some(&mut grads), ..Run::default() }).unwrap();
+        let cpu = model.run(&batch, PassOptions { want, grads: Some(&mut grads), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, want).unwrap();
         assert_eq!(cpu.translation, gpu.translation);
@@ -311,7 +315,8 @@ fn awkward_sizes() {
         let model = model_of(config);
         let batch = cells(&model, 5, 9);
         let mut want = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let cpu =
+            model.run(&batch, PassOptions { want: WANT, grads: Some(&mut want), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, WANT).unwrap();
         assert_eq!(cpu.translation, gpu.translation, "hidden {hidden}");
@@ -375,8 +380,9 @@ fn real_cells_equal_the_cpu() {
             let want_of = Want { cis: recipe == "default", ..WANT };
             let dropout = Some(Dropout { seed: 3, step: 8 });
             let mut want = vec![0.0; model.params.layout().len()];
-            let cpu =
-                model.run(&batch, Run { dropout, want: want_of, grads: Some(&mut want), ..Run::default() }).unwrap();
+            let cpu = model
+                .run(&batch, PassOptions { dropout, want: want_of, grads: Some(&mut want), ..PassOptions::default() })
+                .unwrap();
             let mut engine = d.engine(&model);
             let gpu = engine.gradients(&batch, dropout, want_of).unwrap();
             assert!(
@@ -447,7 +453,8 @@ fn more_than_one_chunk_of_everything() {
             batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, own.0), pick(peaks, own.1));
         }
         let mut want = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let cpu =
+            model.run(&batch, PassOptions { want: WANT, grads: Some(&mut want), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, WANT).unwrap();
         let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());

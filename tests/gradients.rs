@@ -18,7 +18,7 @@ use sccrossrec::ops::losses::{cross_entropy, detection, level, mean_abs, mse, we
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
 use sccrossrec::ops::rows::rows;
-use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
+use sccrossrec::ops::translate::{PeakColumns, TranslateSpec, translate};
 use sccrossrec::rng::Rng;
 use sccrossrec::tape::{Grads, Tape, Var};
 use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
@@ -255,7 +255,7 @@ fn translate_against_its_surrogate() {
             csr.push_row(range.map(|i| (i, if shared && i == 3 { 1.0 + f64::from(b % 2) } else { 1.0 })));
         }
         let peaks = NodeSet::new(&csr, &chrom, false);
-        let cols = Arc::new(Columns::new(&peaks, &[0, 1, 2]));
+        let cols = Arc::new(PeakColumns::new(&peaks, &[0, 1, 2]));
         assert_eq!(cols.len(), if shared { 11 } else { 30 });
         let spec = TranslateSpec { heads, tau: 0.55, min_peaks: 4 };
         let inputs = vec![
@@ -329,7 +329,7 @@ fn cis_sums_over_the_open_peaks_near_a_gene() {
         csr.push_row(open.collect::<Vec<_>>());
     }
     let peaks = NodeSet::new(&csr, &peak_chrom, false);
-    let cols = Arc::new(Columns::new(&peaks, &[0, 2, 3]));
+    let cols = Arc::new(PeakColumns::new(&peaks, &[0, 2, 3]));
     assert!(cols.len() > peaks.rows.len());
     let inputs = vec![
         random(&mut r, genes, h),

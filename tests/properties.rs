@@ -212,7 +212,7 @@ proptest! {
         let mut to: Vec<u32> = (0..n as u32).collect();
         Rng::new(p.seed, 9).shuffle(&mut to);
         let (d, dna) = (model.config().embedding_dim, model.config().dna_length);
-        let mut f = (*model.features()).clone();
+        let mut f = (**model.features()).clone();
         let mut renamed = model.clone();
         for (i, &t) in to.iter().enumerate() {
             let t = t as usize;
@@ -229,7 +229,7 @@ proptest! {
             peaks.sort_by_key(|x| (f.peak_chrom[x.0 as usize], x.0));
             other.push(batch.label[b], batch.sample[b], gi.iter().copied().zip(gv.iter().copied()), peaks);
         }
-        renamed.features = Arc::new(f);
+        let renamed = Model::of_params(model.config().clone(), Arc::new(f), None, renamed.params).unwrap();
         let (a, ga) = pass(&model, &batch);
         let (b, gb) = pass(&renamed, &other);
         close("loss", &[b.loss], &[a.loss])?;

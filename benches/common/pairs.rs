@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use sccrossrec::dataset::{DataSet, SampleSet};
-use sccrossrec::model::Model;
+use sccrossrec::model::{Model, ModelConfig};
 use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, recipe};
 use sccrossrec::{Error, Result};
@@ -81,9 +81,10 @@ fn batches(pool: usize) -> Vec<(&'static str, Vec<usize>)> {
 
 /// `inputs.safetensors`, `weights.safetensors` and `engine.safetensors` in `out`.
 pub fn write(given: &Given, out: &Path) -> Result<()> {
-    let Side { data, set, pool, mut model } = given.open()?;
+    let Side { data, set, pool, model } = given.open()?;
     std::fs::create_dir_all(out).map_err(|e| Error::Internal(format!("{}: {e}", out.display())))?;
-    model.config().dropout = 0.0;
+    let still = ModelConfig { dropout: 0.0, ..model.config().clone() };
+    let model = model.with_config(still)?;
     let (f, c, v) = (model.features(), model.config(), data.vocabulary());
     let all = data.batch(&set, &pool);
     let mut inputs = File::default();

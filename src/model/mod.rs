@@ -94,6 +94,14 @@ impl<T: Real> Model<T> {
         Ok(Model { config, features, params, cis })
     }
 
+    /// The same model with other constants: a tau, a dropout, weights of terms. Sizes stay.
+    ///
+    /// # Errors
+    /// As [`Model::of_params`].
+    pub fn with_config(self, config: ModelConfig) -> Result<Self> {
+        Self::of_params(config, self.features, self.cis, self.params)
+    }
+
     /// Sizes and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config
