@@ -19,10 +19,10 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use pairs::{Given, Side, write};
 use sccrossrec::dataset::DataSet;
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::Dropout;
 use sccrossrec::model::output::Want;
-use sccrossrec::ops::adam::{Others, RowAdam};
+use sccrossrec::ops::adam::{Others, RowAdam, Stepped};
 use sccrossrec::train::recipe;
 use sccrossrec::{Error, Result};
 use serde_json::json;
@@ -87,7 +87,8 @@ fn serve(given: &Given) -> Result<()> {
     let n = model.params.layout().len();
     let (mut grads, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
     let config = recipe("published")?.adam;
-    let mut adam = RowAdam::new(model.config.genes + model.config.peaks, model.config.embedding_dim, Others::Later);
+    let mut adam =
+        RowAdam::new(model.config().genes + model.config().peaks, model.config().embedding_dim, Others::Later);
     let mut step = 0;
     println!("{}", json!({ "samples": pool.len(), "threads": rayon::current_num_threads(), "parameters": n }));
     for line in std::io::stdin().lock().lines() {
@@ -111,8 +112,10 @@ fn serve(given: &Given) -> Result<()> {
                 let rows = model.table_rows(&batch, None);
                 adam.catch_up(model.params.as_mut_slice(), &mut m, &mut v, &rows);
                 let dropout = Some(Dropout { seed: 906, step });
-                let out = model.run(&batch, Run { dropout, grads: Some(&mut grads), ..Run::default() })?;
-                adam.step(model.params.as_mut_slice(), &mut grads, &mut m, &mut v, &config, step, &rows);
+                let out =
+                    model.run(&batch, PassOptions { dropout, grads: Some(&mut grads), ..PassOptions::default() })?;
+                let of = Stepped { p: model.params.as_mut_slice(), g: &mut grads, m: &mut m, v: &mut v };
+                adam.step(of, &config, step, &rows);
                 out.loss
             }
             "look" => model.forward(&batch, Want { translation: true, ..Want::default() })?.loss,

@@ -235,7 +235,7 @@ fn main() {
             let mut engine = cuda.engine(&model).unwrap();
             engine.set_graphs(!options.no_graphs);
             let most = |f: fn(&Cell) -> usize| data.cells.iter().map(f).max().unwrap_or(0);
-            let room = Sizes::bound(&model.config, data.size, most(|c| c.0.len()), most(|c| c.1.len()), 1).unwrap();
+            let room = Sizes::bound(model.config(), data.size, most(|c| c.0.len()), most(|c| c.1.len()), 1).unwrap();
             let reserved = engine.reserve(&room, |_, _| None);
             if let Err(e) = reserved {
                 eprintln!("{e}");

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::{Batch, Dropout, Model, sample_genes};
 use sccrossrec::ops::adam;
-use sccrossrec::ops::adam::{AdamConfig, Others, RowAdam};
+use sccrossrec::ops::adam::{AdamConfig, Others, RowAdam, Stepped};
 
 struct Trainer {
     model: Model<f32>,
@@ -33,7 +33,7 @@ impl Trainer {
     /// One whose optimiser goes by rows.
     fn by_rows(others: Others) -> Self {
         let mut t = Trainer::new();
-        let c = &t.model.config;
+        let c = &t.model.config();
         t.rows = Some(RowAdam::new(c.genes + c.peaks, c.embedding_dim, others));
         t
     }
@@ -52,11 +52,11 @@ impl Trainer {
             rows.catch_up(model.params.as_mut_slice(), m, v, &named);
             named
         });
-        let run = Run { dropout, grads: Some(&mut grads[..]), genes, ..Run::default() };
+        let run = PassOptions { dropout, grads: Some(&mut grads[..]), genes, ..PassOptions::default() };
         let out = model.run(batch, run).unwrap();
         let (p, c) = (model.params.as_mut_slice(), AdamConfig::default());
         match (rows, named) {
-            (Some(rows), Some(named)) => rows.step(p, grads, m, v, &c, *step, &named),
+            (Some(rows), Some(named)) => rows.step(Stepped { p, g: grads, m, v }, &c, *step, &named),
             _ => adam::step(p, grads, m, v, &c, *step),
         }
         out.loss

@@ -1,12 +1,15 @@
 //! Where the time of CPU steps goes: spans around ops, with the flops and bytes that they must take, against ceilings that
 //! are measured on the spot. `train --profile` prints [`Profile::table`] and writes [`Profile::trace`].
 //!
-//! Recording is off until [`start`]; a [`span`] then costs a load of a flag. Spans of one thread nest; the time of a span
-//! in the table is its own, without that of the spans inside it.
+//! This is a recorder as a logger is one: there is one for the process, the ops of every thread tell it, and it is off unless
+//! somebody starts it. [`start`] gives the [`Recording`], whose [`Recording::finish`] gives what was recorded; dropped, it
+//! ends, too. While it is off a [`span`] costs a load of a flag. No result of a computation depends on it.
+//!
+//! Spans of one thread nest; the time of a span in the table is its own, without that of the spans inside it.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -16,13 +19,15 @@ const EVENTS: usize = 200_000;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static THREADS: AtomicU32 = AtomicU32::new(0);
-static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
+/// Where spans are told: the recording that was started last, while it lasts.
+static RECORDER: Mutex<Option<Arc<Mutex<Recorder>>>> = Mutex::new(None);
 
 thread_local! {
     static THREAD: u32 = THREADS.fetch_add(1, Ordering::Relaxed);
     static OPEN: RefCell<Vec<Open>> = const { RefCell::new(Vec::new()) };
 }
 
+#[derive(Debug)]
 struct Recorder {
     began: Instant,
     ceiling: Ceiling,
@@ -84,28 +89,56 @@ struct Event {
     bytes: f64,
 }
 
-fn recorder() -> MutexGuard<'static, Option<Recorder>> {
-    RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Measures the ceilings (about half a second) and begins to record, in all threads of the process.
-pub fn start() {
+/// Measures the ceilings (about half a second) and begins to record, in all threads of the process. Spans are told to the
+/// recording that was started last.
+pub fn start() -> Recording {
     let ceiling = Ceiling::measure();
-    *recorder() = Some(Recorder { began: Instant::now(), ceiling, rows: Vec::new(), events: Vec::new(), left_out: 0 });
+    let new = Recorder { began: Instant::now(), ceiling, rows: Vec::new(), events: Vec::new(), left_out: 0 };
+    let recorder = Arc::new(Mutex::new(new));
+    *lock(&RECORDER) = Some(recorder.clone());
     ON.store(true, Ordering::Release);
+    Recording { recorder }
 }
 
-/// Ends the recording and gives what was recorded; `None` where none was begun.
-pub fn finish() -> Option<Profile> {
-    ON.store(false, Ordering::Release);
-    let r = recorder().take()?;
-    Some(Profile {
-        seconds: r.began.elapsed().as_secs_f64(),
-        ceiling: r.ceiling,
-        rows: r.rows,
-        events: r.events,
-        left_out: r.left_out,
-    })
+/// A recording under way. It ends with [`Recording::finish`], or when it is dropped.
+#[derive(Debug)]
+#[must_use = "a recording lasts until it is dropped"]
+pub struct Recording {
+    recorder: Arc<Mutex<Recorder>>,
+}
+
+impl Recording {
+    /// Ends the recording and gives what was recorded.
+    pub fn finish(self) -> Profile {
+        self.end();
+        let mut r = lock(&self.recorder);
+        Profile {
+            seconds: r.began.elapsed().as_secs_f64(),
+            ceiling: r.ceiling,
+            rows: std::mem::take(&mut r.rows),
+            events: std::mem::take(&mut r.events),
+            left_out: r.left_out,
+        }
+    }
+
+    /// Nothing more is told, unless to another recording that was started since.
+    fn end(&self) {
+        let mut told = lock(&RECORDER);
+        if told.as_ref().is_some_and(|r| Arc::ptr_eq(r, &self.recorder)) {
+            *told = None;
+            ON.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Is a recording under way?
@@ -163,7 +196,9 @@ impl Drop for Span {
         };
         let thread = THREAD.with(|t| *t);
         let seconds = (ended - open.began).as_secs_f64();
-        if let Some(r) = &mut *recorder() {
+        let told = lock(&RECORDER).clone();
+        if let Some(r) = told {
+            let r = &mut *lock(&r);
             let own = (seconds - open.inner).max(0.0);
             let key = (open.name, open.pass, in_step, thread);
             let row = match r.rows.iter_mut().find(|x| (x.op, x.pass, x.in_step, x.thread) == key) {

@@ -16,7 +16,7 @@ use common::tiny;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::CisGraph;
 use sccrossrec::model::Precision;
@@ -81,7 +81,11 @@ fn decisions(g: &Golden) -> Decisions<f64> {
     let model = g.model::<f64>();
     let (batch, _) = g.batch(&model, &all(g));
     let mut grads = vec![0.0; model.params.layout().len()];
-    model.run(&batch, Run { want: WANT, grads: Some(&mut grads), ..Run::default() }).unwrap().decisions.unwrap()
+    model
+        .run(&batch, PassOptions { want: WANT, grads: Some(&mut grads), ..PassOptions::default() })
+        .unwrap()
+        .decisions
+        .unwrap()
 }
 
 fn golden_on(d: &Shared, g: &Golden) -> Pass<f32> {
@@ -211,10 +215,9 @@ fn model_of(config: ModelConfig) -> Model<f32> {
 /// The model with places for its genes and peaks, some genes without, and all terms of the loss.
 fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let window = cis.window;
-    let config = ModelConfig { cis: Some(cis), contrast: 0.6, match_weight: 1.4, ..config };
-    let mut model = model_of(config);
+    let published = model_of(ModelConfig { contrast: 0.6, match_weight: 1.4, ..config });
     let mut r = Rng::new(31, 7);
-    let f = &model.features;
+    let f = published.features();
     let gene = |(i, &chrom): (usize, &u32)| Gene {
         name: String::new(),
         chrom,
@@ -229,11 +232,14 @@ fn with_terms(config: ModelConfig, cis: CisConfig) -> Model<f32> {
     let chromosomes = (0..f.chromosomes).map(|c| format!("chr{}", c + 1)).collect();
     let graph = CisGraph::new(&Vocabulary { chromosomes, genes, peaks, ..Vocabulary::default() }, window);
     assert!(!graph.is_empty() && graph.whole.contains(&true));
+    let config = ModelConfig { cis: Some(cis), ..published.config().clone() };
+    let init = Init::PyTorch { embedding_std: 1.0 };
+    let mut model = Model::with_cis(config, f.clone(), Arc::new(graph), init, 3).unwrap();
     let layout = model.params.layout().clone();
     for e in layout.entries().iter().filter(|e| e.name.starts_with("cis.")) {
         model.params.as_mut_slice()[e.range.clone()].iter_mut().for_each(|x| *x = 0.3 * r.normal() as f32);
     }
-    model.with_cis(Arc::new(graph))
+    model
 }
 
 /// The cis term, the contrastive one and weights of the others: predictions, losses and every gradient as on the CPU.
@@ -258,7 +264,7 @@ fn terms_equal_the_cpu() {
         let batch = cells(&model, samples, 8);
         let want = Want { cis: true, ..WANT };
         let mut grads = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want, grads: Some(&mut grads), ..Run::default() }).unwrap();
+        let cpu = model.run(&batch, PassOptions { want, grads: Some(&mut grads), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, want).unwrap();
         assert_eq!(cpu.translation, gpu.translation);
@@ -304,7 +310,8 @@ fn awkward_sizes() {
         let model = model_of(config);
         let batch = cells(&model, 5, 9);
         let mut want = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let cpu =
+            model.run(&batch, PassOptions { want: WANT, grads: Some(&mut want), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, WANT).unwrap();
         assert_eq!(cpu.translation, gpu.translation, "hidden {hidden}");
@@ -323,7 +330,7 @@ fn awkward_sizes() {
 
 fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
     let mut r = Rng::new(12, stream);
-    let (genes, peaks) = (model.config.genes, model.config.peaks);
+    let (genes, peaks) = (model.config().genes, model.config().peaks);
     let mut batch = Batch::new();
     for i in 0..samples {
         let mut pick = |n: usize, p: f64, chrom: &[u32]| {
@@ -334,7 +341,7 @@ fn cells(model: &Model<f32>, samples: usize, stream: u64) -> Batch<f32> {
             list.sort_by_key(|&i| (chrom[i as usize], i));
             list.into_iter().map(|i| (i, 1.0 + r.below(3) as f32)).collect::<Vec<_>>()
         };
-        let f = &model.features;
+        let f = model.features();
         let (pg, pp) = if i == 1 { (0.0, 0.0) } else { (0.3, 0.5) };
         batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, pg, &f.gene_chrom), pick(peaks, pp, &f.peak_chrom));
     }
@@ -368,8 +375,9 @@ fn real_cells_equal_the_cpu() {
             let want_of = Want { cis: recipe == "default", ..WANT };
             let dropout = Some(Dropout { seed: 3, step: 8 });
             let mut want = vec![0.0; model.params.layout().len()];
-            let cpu =
-                model.run(&batch, Run { dropout, want: want_of, grads: Some(&mut want), ..Run::default() }).unwrap();
+            let cpu = model
+                .run(&batch, PassOptions { dropout, want: want_of, grads: Some(&mut want), ..PassOptions::default() })
+                .unwrap();
             let mut engine = d.engine(&model);
             let gpu = engine.gradients(&batch, dropout, want_of).unwrap();
             assert!(
@@ -440,7 +448,8 @@ fn more_than_one_chunk_of_everything() {
             batch.push(u8::from(i % 2 == 0), i as u64, pick(genes, own.0), pick(peaks, own.1));
         }
         let mut want = vec![0.0; model.params.layout().len()];
-        let cpu = model.run(&batch, Run { want: WANT, grads: Some(&mut want), ..Run::default() }).unwrap();
+        let cpu =
+            model.run(&batch, PassOptions { want: WANT, grads: Some(&mut want), ..PassOptions::default() }).unwrap();
         let mut engine = d.engine(&model);
         let gpu = engine.gradients(&batch, None, WANT).unwrap();
         let (a, b) = (cpu.decisions.unwrap(), gpu.decisions.unwrap());
@@ -696,7 +705,7 @@ fn steps_allocate_nothing_and_do_not_wait() {
     let (model, _) = random(1, 1, 5);
     let batches: Vec<Batch<f32>> = (0..40).map(|i| cells(&model, 6, i)).collect();
     let mut engine = Engine::new(gpu, kernels, &model, Precision::F32).unwrap();
-    engine.reserve(&Sizes::bound(&model.config, 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+    engine.reserve(&Sizes::bound(model.config(), 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
     engine.reserve_buffers().unwrap();
     let before = host::counters().unwrap();
     let mut seen = Vec::new();
@@ -731,7 +740,7 @@ fn a_bad_batch_leaves_the_engine_usable() {
             }
             batch
         };
-        engine.reserve(&Sizes::bound(&model.config, 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+        engine.reserve(&Sizes::bound(model.config(), 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
         let e = engine.train_batches(9, make, Dropout { seed: 1, step: 0 }, |_, _| true).unwrap_err();
         assert!(e.to_string().contains("names gene 70 of 70"), "{e}");
     }

@@ -20,7 +20,7 @@ use sccrossrec::device::Gpu;
 use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
 use sccrossrec::device::{Sizes, registry};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::Precision;
 use sccrossrec::model::output::Selection;
@@ -72,7 +72,7 @@ fn all(g: &Golden) -> Vec<usize> {
 
 /// The model's numbers, and parameters changed by `f`, in f64.
 fn wide(model: &Model<f32>, f: impl Fn(f32) -> f32) -> Model<f64> {
-    let s = &model.features;
+    let s = model.features();
     let features = Features {
         gene_chrom: s.gene_chrom.clone(),
         peak_chrom: s.peak_chrom.clone(),
@@ -82,7 +82,7 @@ fn wide(model: &Model<f32>, f: impl Fn(f32) -> f32) -> Model<f64> {
         peak_dna: s.peak_dna.clone(),
     };
     let init = Init::PyTorch { embedding_std: 1.0 };
-    let mut wide = Model::<f64>::new(model.config.clone(), Arc::new(features), init, 0).unwrap();
+    let mut wide = Model::<f64>::new(model.config().clone(), Arc::new(features), init, 0).unwrap();
     let to = wide.params.as_mut_slice().iter_mut();
     to.zip(model.params.as_slice()).for_each(|(to, &x)| *to = f64::from(f(x)));
     wide
@@ -102,7 +102,7 @@ fn wide_batch(b: &Batch<f32>) -> Batch<f64> {
 /// A pass in f64 that follows these decisions.
 fn following(model: &Model<f64>, batch: &Batch<f64>, given: &Decisions<f64>) -> (Output<f64>, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = Run { grads: Some(&mut grads), given: Some(given), want: CHOICES, ..Run::default() };
+    let run = PassOptions { grads: Some(&mut grads), given: Some(given), want: CHOICES, ..PassOptions::default() };
     let output = model.run(batch, run).unwrap();
     (output, grads)
 }
@@ -129,7 +129,9 @@ fn golden_file(rig: &Rig, g: &Golden) {
     let exact = g.model::<f64>();
     let (exact_batch, _) = g.batch(&exact, &all(g));
     let mut scratch = vec![0.0; grads.len()];
-    let free = exact.run(&exact_batch, Run { want: CHOICES, grads: Some(&mut scratch), ..Run::default() }).unwrap();
+    let free = exact
+        .run(&exact_batch, PassOptions { want: CHOICES, grads: Some(&mut scratch), ..PassOptions::default() })
+        .unwrap();
     let own = output.decisions.clone().unwrap();
     let differing = deciding(g, &free.decisions.unwrap(), &own);
     let mut worst = 0.0f64;
@@ -322,7 +324,7 @@ fn train_steps(engine: &mut Engine, model: &Model<f32>, cells: &Cells, first: us
     for i in 0..4 {
         let batch = make(i);
         let most = |rows: &sccrossrec::csr::Csr<f32>| (0..rows.rows()).map(|r| rows.row(r).0.len()).max().unwrap_or(0);
-        room = room.max(&Sizes::bound(&model.config, size, most(&batch.rna), most(&batch.atac), 1).unwrap());
+        room = room.max(&Sizes::bound(model.config(), size, most(&batch.rna), most(&batch.atac), 1).unwrap());
     }
     engine.reserve(&room, |_, _| None).unwrap();
     let mut records = Vec::new();

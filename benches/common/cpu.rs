@@ -12,7 +12,7 @@ use sccrossrec::ops::head::{linear, relu};
 use sccrossrec::ops::losses::cross_entropy;
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
-use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
+use sccrossrec::ops::translate::{PeakColumns, TranslateSpec, translate};
 use sccrossrec::tape::{Grads, Tape, Var};
 
 use super::common::{Cells, Shape};
@@ -43,8 +43,8 @@ fn normal(n: usize, scale: f64) -> Vec<f32> {
 
 /// The ops over batches of `n` positives; `prefix` goes before their names.
 pub fn ops(c: &mut Criterion, shape: &Shape, cells: &Cells, model: &Model<f32>, n: usize, prefix: &str) {
-    let f = model.features.clone();
-    let (d, h) = (model.config.embedding_dim, model.config.hidden);
+    let f = model.features().clone();
+    let (d, h) = (model.config().embedding_dim, model.config().hidden);
     let peak_side = Side {
         chrom: &f.peak_chrom,
         chromosomes: f.chromosomes,
@@ -61,7 +61,7 @@ pub fn ops(c: &mut Criterion, shape: &Shape, cells: &Cells, model: &Model<f32>, 
     let rows = Arc::new(peaks.rows.clone());
     let (q, k) = (normal(shape.genes * h, 0.35), normal(rows.len() * h, 0.35));
     let u = normal(h, 0.05);
-    let cols = Arc::new(Columns::new(&peaks, &(0..n).collect::<Vec<_>>()));
+    let cols = Arc::new(PeakColumns::new(&peaks, &(0..n).collect::<Vec<_>>()));
     for back in [false, true] {
         let id = BenchmarkId::new(format!("{prefix}{}", if back { "forward+backward" } else { "forward" }), n);
         let times = if back { 3 } else { 1 };

@@ -120,7 +120,7 @@ impl Cells {
     /// Cell number `i`.
     pub fn cell(&self, model: &Model<f32>, i: u64) -> Cell {
         let mut r = Rng::new(17, i);
-        let f = &model.features;
+        let f = model.features();
         let mut draw = |p: &[f64]| -> Vec<u32> {
             let mut found: Vec<u32> = (0u32..).zip(p).filter(|x| r.uniform() < *x.1).map(|x| x.0).collect();
             if found.is_empty() {

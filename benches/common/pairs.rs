@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use sccrossrec::dataset::{DataSet, SampleSet};
-use sccrossrec::model::Model;
+use sccrossrec::model::{Model, ModelConfig};
 use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, recipe};
 use sccrossrec::{Error, Result};
@@ -81,10 +81,11 @@ fn batches(pool: usize) -> Vec<(&'static str, Vec<usize>)> {
 
 /// `inputs.safetensors`, `weights.safetensors` and `engine.safetensors` in `out`.
 pub fn write(given: &Given, out: &Path) -> Result<()> {
-    let Side { data, set, pool, mut model } = given.open()?;
+    let Side { data, set, pool, model } = given.open()?;
     std::fs::create_dir_all(out).map_err(|e| Error::Internal(format!("{}: {e}", out.display())))?;
-    model.config.dropout = 0.0;
-    let (f, c, v) = (&model.features, &model.config, data.vocabulary());
+    let still = ModelConfig { dropout: 0.0, ..model.config().clone() };
+    let model = model.with_config(still)?;
+    let (f, c, v) = (model.features(), model.config(), data.vocabulary());
     let all = data.batch(&set, &pool);
     let mut inputs = File::default();
     inputs.add("gene_chrom", Dtype::U32, &[c.genes], &f.gene_chrom);
@@ -123,5 +124,5 @@ pub fn write(given: &Given, out: &Path) -> Result<()> {
         println!("{name}: loss {loss:.6}");
     }
     found.write(&out.join("engine.safetensors"), HashMap::new())?;
-    train::tensors::save(&out.join("weights.safetensors"), &model.params, &model.config)
+    train::tensors::save(&out.join("weights.safetensors"), &model.params, model.config())
 }

@@ -165,7 +165,7 @@ impl Args {
             (asked, _) => asked,
         };
         let device = crate::engine::Device::choose(device, config.precision, &self.kernel)?;
-        if let crate::engine::Device::Cuda(d) = &device {
+        if let Some(d) = device.cuda() {
             if self.profile {
                 let fix = "take --device cpu; `kernels bench` times each kernel on the device";
                 return Err(Error::usage(format!("--profile: is of the CPU engine; {fix}")));
@@ -242,9 +242,7 @@ fn batch_size(text: &str) -> std::result::Result<usize, String> {
 /// Trains, or goes on training.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let mut console = Console::new(ctx);
-    if args.profile {
-        profile::start();
-    }
+    let recording = args.profile.then(profile::start);
     let outcome = if args.resume {
         let run = Run::open(&args.out)?;
         if args.recipe.as_ref().is_some_and(|r| *r != run.config.recipe) {
@@ -272,7 +270,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         train::train_on(&device, &data, &set, &config, &args.out, &mut console)
     };
     console.close();
-    let profile = profile::finish().filter(|p| p.steps() > 0);
+    let profile = recording.map(profile::Recording::finish).filter(|p| p.steps() > 0);
     if let Some(p) = &profile {
         let text = serde_json::to_string(&p.trace()).map_err(|e| Error::Internal(format!("trace: {e}")))?;
         let path = args.out.join(profile::TRACE);
@@ -364,7 +362,7 @@ pub(crate) fn samples(
 
 /// Refuses a model that no way of training fits into memory, before it is made.
 fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
-    let arena = 4 * crate::model::Layout::new(&config.model(data)).len() as u64;
+    let arena = 4 * crate::model::ParamLayout::new(&config.model(data)).len() as u64;
     let parts = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
     crate::memory::check("training", &parts, |_| "a smaller --embedding-dim and --hidden take less".into())
 }

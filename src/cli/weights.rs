@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::context::{Context, output_dir, output_file};
 use crate::dataset::DataSet;
 use crate::error::Result;
-use crate::model::Layout;
+use crate::model::ParamLayout;
 use crate::train::weights::{Constants, Imported};
 use crate::train::{Checkpoint, Run, weights};
 
@@ -82,7 +82,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             let _made = output_dir(&a.out, a.force)?;
             imported.write(&data, &a.out)?;
             let [genes, peaks] = imported.unused_rows();
-            let n = Layout::new(imported.config()).len();
+            let n = ParamLayout::new(imported.config()).len();
             let mut table = format!("{n} parameters in use; run: {}", a.out.display());
             if genes + peaks > 0 {
                 table +=

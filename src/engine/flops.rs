@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::nodes::NodeSet;
 use crate::model::{Batch, Model};
-use crate::ops::translate::{Columns, Plan};
+use crate::ops::translate::{BackwardPlan, PeakColumns};
 use crate::real::Real;
 
 /// Flops of one forward and backward pass over a batch.
@@ -35,7 +35,7 @@ impl<T: Real> Model<T> {
         self.flops_of(batch, None)
     }
 
-    /// The same where only these genes are translated (ascending), as [`crate::engine::Run::genes`] says.
+    /// The same where only these genes are translated (ascending), as [`crate::engine::PassOptions::genes`] says.
     pub fn flops_of(&self, batch: &Batch<T>, some: Option<&[u32]>) -> Result<Flops> {
         let want = crate::model::output::Want { translation: true, attention: true, ..Default::default() };
         let out = self.forward(batch, want)?;
@@ -60,7 +60,7 @@ impl<T: Real> Model<T> {
         }
         f.pool = (genes.nnz() + peaks.nnz()) as f64 * d * 4.0;
         if !positives.is_empty() {
-            let cols = Columns::new(&peaks, &positives);
+            let cols = PeakColumns::new(&peaks, &positives);
             f.translate = 2.0 * (translated * cols.len()) as f64 * h;
             let per_head = h / c.heads as f64;
             for head in 0..c.heads {
@@ -78,7 +78,7 @@ impl<T: Real> Model<T> {
                         }
                     })
                     .collect();
-                f.translate_backward += 6.0 * per_head * Plan::new(c.genes, &cols, &active).pairs() as f64;
+                f.translate_backward += 6.0 * per_head * BackwardPlan::new(c.genes, &cols, &active).pairs() as f64;
             }
         }
         Ok(f)

@@ -1,4 +1,11 @@
 //! Where a model is computed: the CPU, or a device. One interface for both.
+//!
+//! [`Device`] says where, [`Runner`] makes forward passes there; who calls them need not know which it is. Where there is no
+//! device, `auto` is the CPU, which does all that a device does but bf16; to ask for `cuda` is an error that says what is
+//! missing. So that the engine of a device can be tested without one, [`crate::device::host`] stands in for a driver and
+//! runs the kernels on the CPU: the engine is the same.
+//!
+//! Training differs more (a device is fed ahead and steps on its own): [`Device::cuda`] leads to its [`Engine`].
 
 #[forbid(unsafe_code)]
 pub mod cpu;
@@ -6,8 +13,14 @@ pub mod cuda;
 #[forbid(unsafe_code)]
 pub mod flops;
 #[forbid(unsafe_code)]
+mod inputs;
+#[forbid(unsafe_code)]
+mod nodes;
+#[forbid(unsafe_code)]
 pub mod reference;
 pub mod room;
+#[forbid(unsafe_code)]
+mod stages;
 
 use std::sync::Arc;
 
@@ -18,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, Model, Precision};
 
-pub use cpu::Run;
+pub use cpu::PassOptions;
 pub use cuda::Engine;
 pub use flops::Flops;
 
@@ -100,14 +113,22 @@ impl Device {
         Ok(Device::Cpu)
     }
 
+    /// How it multiplies matrices.
+    pub fn precision(&self) -> Precision {
+        self.cuda().map_or(Precision::F32, |d| d.precision)
+    }
+
+    /// The GPU, if it is one.
+    pub fn cuda(&self) -> Option<&CudaDevice> {
+        match self {
+            Device::Cpu => None,
+            Device::Cuda(d) => Some(d),
+        }
+    }
+
     /// A name for messages.
     pub fn name(&self) -> String {
-        match self {
-            Device::Cpu => "CPU".into(),
-            Device::Cuda(d) => {
-                format!("{} ({})", d.gpu.name(), d.precision.name())
-            }
-        }
+        self.cuda().map_or("CPU".into(), |d| format!("{} ({})", d.gpu.name(), d.precision.name()))
     }
 }
 
@@ -128,10 +149,7 @@ pub struct Runner<'m> {
 impl<'m> Runner<'m> {
     /// Forward passes of `model` on `device`.
     pub fn new(model: &'m Model<f32>, device: &Device) -> Result<Self> {
-        let engine = match device {
-            Device::Cpu => None,
-            Device::Cuda(d) => Some(d.engine(model)?),
-        };
+        let engine = device.cuda().map(|d| d.engine(model)).transpose()?;
         Ok(Runner { model, engine })
     }
 

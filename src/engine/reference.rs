@@ -68,6 +68,39 @@ pub struct ReferenceOutput<T> {
     pub grads: Vec<T>,
 }
 
+/// A sample with its feature rows, queries, keys and values.
+struct Sample<'a, T> {
+    genes: &'a [(usize, T)],
+    peaks: &'a [(usize, T)],
+    /// Feature rows of the genes.
+    x: Matrix<T>,
+    /// Feature rows of the peaks.
+    y: Matrix<T>,
+    q: Matrix<T>,
+    k: Matrix<T>,
+    vr: Matrix<T>,
+    va: Matrix<T>,
+}
+
+/// Of each head A, the logits and the softmax before the threshold; and the messages to genes and to peaks.
+struct Attended<T> {
+    attention: Vec<Matrix<T>>,
+    logit: Vec<Matrix<T>>,
+    soft: Vec<Matrix<T>>,
+    messages: [Matrix<T>; 2],
+}
+
+/// What the matching says, and the gradients of feature rows and messages, of genes and of peaks.
+struct Matched<T> {
+    loss: T,
+    logits: Matrix<T>,
+    z: Matrix<T>,
+    gene: Matrix<T>,
+    peak: Matrix<T>,
+    d_features: [Matrix<T>; 2],
+    d_messages: [Matrix<T>; 2],
+}
+
 fn sigmoid<T: Real>(x: T) -> T {
     T::of(1.0) / (T::of(1.0) + num_traits::Float::exp(-x))
 }
@@ -210,28 +243,59 @@ impl<T: Real> Model<T> {
         share: T,
         arena: &mut [T],
     ) -> (T, SampleOutput<T>) {
-        let c = &self.config;
-        let (h, heads) = (c.hidden, c.heads);
-        let hd = h / heads;
-        let (n_r, n_a) = (genes.len(), peaks.len());
-        let (zero, one, tau) = (T::of(0.0), T::of(1.0), T::of(c.tau));
         let (x, y) = (self.feature_rows(true, genes), self.feature_rows(false, peaks));
         let (wq, wk) = (self.layer("rna_query"), self.layer("atac_key"));
         let (wvr, wva) = (self.layer("rna_value"), self.layer("atac_value"));
         let (q, k) = (wq.forward(&x), wk.forward(&y));
         let (vr, va) = (wvr.forward(&x), wva.forward(&y));
-
-        let chrom = |g: usize, p: usize| {
-            let (cg, cp) = (self.features.gene_chrom[g], self.features.peak_chrom[p]);
-            cg == cp && self.features.unknown != Some(cg)
+        let s = Sample { genes, peaks, x, y, q, k, vr, va };
+        let attended = self.reference_attention(&s);
+        let matched = self.reference_matching(&s, &attended, label, share, arena);
+        let (mut loss, [mut dx, mut dy]) = (matched.loss, matched.d_features);
+        let [dq, mut dk, dvr, dva] = self.reference_attention_backward(&s, &attended, &matched.d_messages);
+        add_to(&mut dx, &wvr.backward(&s.x, &dvr, arena));
+        add_to(&mut dy, &wva.backward(&s.y, &dva, arena));
+        add_to(&mut dx, &wq.backward(&s.x, &dq, arena));
+        let (mut translation, mut translation_logit) = (Vec::new(), Vec::new());
+        if label == 1 {
+            (translation, translation_logit) = self.reference_translation(&s, share, &mut loss, &mut dk, arena);
+        }
+        add_to(&mut dy, &wk.backward(&s.y, &dk, arena));
+        self.scatter_embedding(true, genes, &dx, arena);
+        self.scatter_embedding(false, peaks, &dy, arena);
+        let out = SampleOutput {
+            logits: matched.logits.data,
+            embedding: matched.z.data,
+            attention: attended.attention,
+            logit: attended.logit,
+            translation_logit,
+            translation,
+            gene: matched.gene,
+            peak: matched.peak,
         };
+        (loss, out)
+    }
+
+    /// May this gene attend to this peak?
+    fn may_attend(&self, gene: usize, peak: usize) -> bool {
+        let (cg, cp) = (self.features.gene_chrom[gene], self.features.peak_chrom[peak]);
+        cg == cp && self.features.unknown != Some(cg)
+    }
+
+    /// Scores, the best of each gene, and messages.
+    fn reference_attention(&self, s: &Sample<'_, T>) -> Attended<T> {
+        let c = &self.config;
+        let (h, heads, tau) = (c.hidden, c.heads, T::of(c.tau));
+        let hd = h / heads;
+        let Sample { genes, peaks, q, k, vr, va, .. } = s;
+        let (n_r, n_a) = (genes.len(), peaks.len());
         let (mut attention, mut logit, mut soft) = (Vec::new(), Vec::new(), Vec::new());
         let (mut m_r, mut m_a) = (Matrix::zeros(n_r, h), Matrix::zeros(n_a, h));
         for head in 0..heads {
             let (mut l, mut a, mut w) = (Matrix::zeros(n_r, n_a), Matrix::zeros(n_r, n_a), Matrix::zeros(n_r, n_a));
             for i in 0..n_r {
                 for j in 0..n_a {
-                    if chrom(genes[i].0, peaks[j].0) {
+                    if self.may_attend(genes[i].0, peaks[j].0) {
                         let dot: T = (head * hd..(head + 1) * hd).map(|t| q.at(i, t) * k.at(j, t)).sum();
                         l.add(i, j, dot);
                     }
@@ -261,11 +325,27 @@ impl<T: Real> Model<T> {
             logit.push(l);
             soft.push(w);
         }
+        Attended { attention, logit, soft, messages: [m_r, m_a] }
+    }
+
+    /// From messages to the loss of the matching, and back to the messages.
+    fn reference_matching(
+        &self,
+        s: &Sample<'_, T>,
+        attended: &Attended<T>,
+        label: usize,
+        share: T,
+        arena: &mut [T],
+    ) -> Matched<T> {
+        let (h, heads) = (self.config.hidden, self.config.heads);
+        let (zero, one) = (T::of(0.0), T::of(1.0));
+        let (x, y, [m_r, m_a]) = (&s.x, &s.y, &attended.messages);
+        let (n_r, n_a) = (s.genes.len(), s.peaks.len());
         let (or, oa) = (self.layer("rna_out_proj"), self.layer("atac_out_proj"));
-        let (o_r, o_a) = if heads > 1 { (or.forward(&m_r), oa.forward(&m_a)) } else { (m_r.clone(), m_a.clone()) };
+        let (o_r, o_a) = if heads > 1 { (or.forward(m_r), oa.forward(m_a)) } else { (m_r.clone(), m_a.clone()) };
         let (wsr, wsa) = (self.layer("rna_self_attention"), self.layer("atac_self_attention"));
         let (dr, da) = (self.layer("dim_reduction_rna"), self.layer("dim_reduction_atac"));
-        let (in_r, in_a) = (side_by_side(&o_r, &wsr.forward(&x)), side_by_side(&o_a, &wsa.forward(&y)));
+        let (in_r, in_a) = (side_by_side(&o_r, &wsr.forward(x)), side_by_side(&o_a, &wsa.forward(y)));
         let (r, p) = (dr.forward(&in_r), da.forward(&in_a));
         let mut z = Matrix::zeros(1, 2 * h);
         for (at, m) in [(0, &r), (h, &p)] {
@@ -283,7 +363,7 @@ impl<T: Real> Model<T> {
         let logits = f3.forward(&a2);
         let e: Vec<T> = logits.data.iter().map(|&v| num_traits::Float::exp(v)).collect();
         let total: T = e.iter().copied().sum();
-        let mut loss = -num_traits::Float::ln(e[label] / total) * share;
+        let loss = -num_traits::Float::ln(e[label] / total) * share;
 
         // Backward of the matching head and the message passing.
         let mut dl = Matrix::zeros(1, 2);
@@ -313,17 +393,31 @@ impl<T: Real> Model<T> {
         };
         let d_in_r = dr.backward(&in_r, &spread(0, n_r), arena);
         let d_in_a = da.backward(&in_a, &spread(h, n_a), arena);
-        let mut dx = wsr.backward(&x, &columns(&d_in_r, h, 2 * h), arena);
-        let mut dy = wsa.backward(&y, &columns(&d_in_a, h, 2 * h), arena);
+        let dx = wsr.backward(x, &columns(&d_in_r, h, 2 * h), arena);
+        let dy = wsa.backward(y, &columns(&d_in_a, h, 2 * h), arena);
         let (mut dm_r, mut dm_a) = (columns(&d_in_r, 0, h), columns(&d_in_a, 0, h));
         if heads > 1 {
-            dm_r = or.backward(&m_r, &dm_r, arena);
-            dm_a = oa.backward(&m_a, &dm_a, arena);
+            dm_r = or.backward(m_r, &dm_r, arena);
+            dm_a = oa.backward(m_a, &dm_a, arena);
         }
+        Matched { loss, logits, z, gene: r, peak: p, d_features: [dx, dy], d_messages: [dm_r, dm_a] }
+    }
+
+    /// Gradients of queries, keys, and the values of genes and of peaks.
+    fn reference_attention_backward(
+        &self,
+        s: &Sample<'_, T>,
+        of: &Attended<T>,
+        [dm_r, dm_a]: &[Matrix<T>; 2],
+    ) -> [Matrix<T>; 4] {
+        let (h, heads) = (self.config.hidden, self.config.heads);
+        let (hd, zero, one) = (h / heads, T::of(0.0), T::of(1.0));
+        let Sample { genes, peaks, q, k, vr, va, .. } = s;
+        let (n_r, n_a) = (genes.len(), peaks.len());
         let (mut dq, mut dk) = (Matrix::zeros(n_r, h), Matrix::zeros(n_a, h));
         let (mut dvr, mut dva) = (Matrix::zeros(n_r, h), Matrix::zeros(n_a, h));
         for head in 0..heads {
-            let (a, l, w) = (&attention[head], &logit[head], &soft[head]);
+            let (a, l, w) = (&of.attention[head], &of.logit[head], &of.soft[head]);
             let range = head * hd..(head + 1) * hd;
             for i in 0..n_r {
                 let mut up = vec![zero; n_a];
@@ -338,7 +432,7 @@ impl<T: Real> Model<T> {
                 }
                 let mean: T = (0..n_a).map(|j| w.at(i, j) * up[j]).sum();
                 for j in 0..n_a {
-                    if chrom(genes[i].0, peaks[j].0) {
+                    if self.may_attend(genes[i].0, peaks[j].0) {
                         let s = sigmoid(l.at(i, j));
                         let g = s * (one - s) * w.at(i, j) * (up[j] - mean);
                         for t in range.clone() {
@@ -349,61 +443,58 @@ impl<T: Real> Model<T> {
                 }
             }
         }
-        add_to(&mut dx, &wvr.backward(&x, &dvr, arena));
-        add_to(&mut dy, &wva.backward(&y, &dva, arena));
-        add_to(&mut dx, &wq.backward(&x, &dq, arena));
+        [dq, dk, dvr, dva]
+    }
 
-        // Translation: every gene against the cell's peaks.
+    /// Every gene against the cell's peaks: predictions and logits. Adds to the loss and to the gradient of the keys.
+    fn reference_translation(
+        &self,
+        s: &Sample<'_, T>,
+        share: T,
+        loss: &mut T,
+        dk: &mut Matrix<T>,
+        arena: &mut [T],
+    ) -> (Vec<T>, Vec<Matrix<T>>) {
+        let c = &self.config;
+        let (h, heads) = (c.hidden, c.heads);
+        let (hd, n_a) = (h / heads, s.peaks.len());
+        let (zero, one, tau) = (T::of(0.0), T::of(1.0), T::of(c.tau));
+        let (wq, k) = (self.layer("rna_query"), &s.k);
         let (mut translation, mut translation_logit) = (Vec::new(), Vec::new());
-        if label == 1 {
-            let all: Vec<(usize, T)> = (0..c.genes).map(|g| (g, one)).collect();
-            let xd = self.feature_rows(true, &all);
-            let qd = wq.forward(&xd);
-            let mut dqd = Matrix::zeros(c.genes, h);
-            let mut target = vec![zero; c.genes];
-            genes.iter().for_each(|&(g, v)| target[g] = v);
-            let cells = T::of((c.genes * heads) as f64);
-            for head in 0..heads {
-                let range = head * hd..(head + 1) * hd;
-                let mut l = Matrix::zeros(c.genes, n_a);
-                for (i, &truth) in target.iter().enumerate() {
-                    let mut count = 0;
-                    for j in 0..n_a {
-                        l.add(i, j, range.clone().map(|t| qd.at(i, t) * k.at(j, t)).sum());
-                        count += usize::from(sigmoid(l.at(i, j)) > tau);
-                    }
-                    let pred = T::of(f64::from(u8::from(count > c.min_peaks)));
-                    translation.push(pred);
-                    let diff = pred - truth;
-                    loss += T::of(c.alpha) * share * diff * diff / cells;
-                    let g = T::of(2.0 * c.alpha) * share * diff / cells;
-                    for j in 0..n_a {
-                        let s = sigmoid(l.at(i, j));
-                        let g = g * s * (one - s);
-                        for t in range.clone() {
-                            dqd.add(i, t, g * k.at(j, t));
-                            dk.add(j, t, g * qd.at(i, t));
-                        }
+        let all: Vec<(usize, T)> = (0..c.genes).map(|g| (g, one)).collect();
+        let xd = self.feature_rows(true, &all);
+        let qd = wq.forward(&xd);
+        let mut dqd = Matrix::zeros(c.genes, h);
+        let mut target = vec![zero; c.genes];
+        s.genes.iter().for_each(|&(g, v)| target[g] = v);
+        let cells = T::of((c.genes * heads) as f64);
+        for head in 0..heads {
+            let range = head * hd..(head + 1) * hd;
+            let mut l = Matrix::zeros(c.genes, n_a);
+            for (i, &truth) in target.iter().enumerate() {
+                let mut count = 0;
+                for j in 0..n_a {
+                    l.add(i, j, range.clone().map(|t| qd.at(i, t) * k.at(j, t)).sum());
+                    count += usize::from(sigmoid(l.at(i, j)) > tau);
+                }
+                let pred = T::of(f64::from(u8::from(count > c.min_peaks)));
+                translation.push(pred);
+                let diff = pred - truth;
+                *loss += T::of(c.alpha) * share * diff * diff / cells;
+                let g = T::of(2.0 * c.alpha) * share * diff / cells;
+                for j in 0..n_a {
+                    let s = sigmoid(l.at(i, j));
+                    let g = g * s * (one - s);
+                    for t in range.clone() {
+                        dqd.add(i, t, g * k.at(j, t));
+                        dk.add(j, t, g * qd.at(i, t));
                     }
                 }
-                translation_logit.push(l);
             }
-            let dxd = wq.backward(&xd, &dqd, arena);
-            self.scatter_embedding(true, &all, &dxd, arena);
+            translation_logit.push(l);
         }
-        add_to(&mut dy, &wk.backward(&y, &dk, arena));
-        self.scatter_embedding(true, genes, &dx, arena);
-        self.scatter_embedding(false, peaks, &dy, arena);
-        let out = SampleOutput {
-            logits: logits.data,
-            embedding: z.data,
-            attention,
-            logit,
-            translation_logit,
-            translation,
-            gene: r,
-            peak: p,
-        };
-        (loss, out)
+        let dxd = wq.backward(&xd, &dqd, arena);
+        self.scatter_embedding(true, &all, &dxd, arena);
+        (translation, translation_logit)
     }
 }

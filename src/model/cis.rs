@@ -65,6 +65,16 @@ impl CisGraph {
         CisGraph { window, peak_ptr, gene, bin, whole }
     }
 
+    /// G.
+    pub fn genes(&self) -> usize {
+        self.whole.len()
+    }
+
+    /// P.
+    pub fn peaks(&self) -> usize {
+        self.peak_ptr.len() - 1
+    }
+
     /// E.
     pub fn len(&self) -> usize {
         self.gene.len()

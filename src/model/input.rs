@@ -2,6 +2,7 @@
 //!
 //! See docs/model.md, section 2.2, section 3.1.
 
+use super::config::ModelConfig;
 use crate::csr::Csr;
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -41,6 +42,31 @@ impl<T: Real> Features<T> {
     /// Bases a peak.
     pub fn dna_length(&self) -> usize {
         if self.peaks() == 0 { 0 } else { self.peak_dna.len() / self.peaks() }
+    }
+
+    /// Are they those of a model of this configuration?
+    pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
+        let found = [
+            ("genes", self.genes(), config.genes),
+            ("peaks", self.peaks(), config.peaks),
+            ("chromosomes", self.chromosomes, config.chromosomes),
+            ("gene_extra", self.extra(), config.gene_extra),
+            ("dna_length", self.dna_length(), config.dna_length),
+        ];
+        for (name, data, model) in found {
+            if data != model {
+                return Err(Error::usage(format!("model configuration: `{name}` is {model}, the data have {data}")));
+            }
+        }
+        let beyond = |c: &[u32]| c.iter().any(|&c| c as usize >= config.chromosomes);
+        if beyond(&self.gene_chrom) || beyond(&self.peak_chrom) {
+            return Err(Error::usage("features: a chromosome number lies beyond the vocabulary"));
+        }
+        if let Some(i) = self.peak_dna.iter().position(|&b| b > 4) {
+            let (code, peak) = (self.peak_dna[i], i / config.dna_length.max(1));
+            return Err(Error::usage(format!("features: base code {code} of peak {peak}; codes are 0 to 4")));
+        }
+        Ok(())
     }
 }
 

@@ -1,23 +1,9 @@
-//! What a pass is asked for and what it brings.
+//! What a pass brings.
 
+use super::config::ModelConfig;
+use super::terms::Translation;
+pub use super::want::Want;
 use crate::real::{Real, sigmoid};
-
-/// What a forward pass should bring back besides loss, logits and embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Want {
-    /// The sparse attention of every sample.
-    pub attention: bool,
-    /// Predicted expression of every positive sample (label 1).
-    pub translation: bool,
-    /// The counts n_i behind it (implies `translation`).
-    pub counts: bool,
-    /// Node outputs r_i and p_j.
-    pub nodes: bool,
-    /// The choices made (see [`Decisions`]).
-    pub decisions: bool,
-    /// What the cis term predicts of every positive sample.
-    pub cis: bool,
-}
 
 /// Sparse attention of one sample: the pairs that pass the threshold, sorted by head, gene row, peak row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -62,7 +48,7 @@ pub struct Output<T> {
     pub embedding: Vec<T>,
     /// `[B]`, with `Want::attention`.
     pub attention: Vec<Attention<T>>,
-    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where [`Run::genes`] are
+    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where [`PassOptions::genes`](crate::engine::PassOptions::genes) are
     /// named, of these alone. `[G]` of a model that translates by its cis term ([`ModelConfig::translates_by_cis`]).
     pub translation: Vec<Vec<u8>>,
     /// `[B]`, with `Want::counts`: as `translation`.
@@ -77,13 +63,117 @@ pub struct Output<T> {
     pub cis_blind: Vec<Vec<T>>,
 }
 
+/// What the terms say of the positives of a batch, before it is handed out to its samples.
+#[derive(Debug)]
+pub(crate) struct Predicted<T> {
+    /// `[positives × heads, G]` of 0 and 1: the published translation.
+    pub on: Vec<u8>,
+    /// `[positives]`: its counts.
+    pub counts: Vec<Vec<u32>>,
+    /// `[positives, G]`: the cis term.
+    pub cis: Vec<T>,
+    /// The same from ATAC alone.
+    pub blind: Vec<T>,
+}
+
+impl<T> Default for Predicted<T> {
+    /// Nothing was computed.
+    fn default() -> Self {
+        Predicted { on: Vec::new(), counts: Vec::new(), cis: Vec::new(), blind: Vec::new() }
+    }
+}
+
+impl<T: Real> Output<T> {
+    /// Nothing but losses, logits and embedding; the loss is that of the matching, so far.
+    pub(crate) fn new(match_loss: T, logits: Vec<T>, embedding: Vec<T>) -> Self {
+        let zero = T::of(0.0);
+        Output {
+            loss: match_loss,
+            match_loss,
+            translation_loss: zero,
+            cis_loss: zero,
+            contrast_loss: zero,
+            logits,
+            embedding,
+            attention: Vec::new(),
+            translation: Vec::new(),
+            counts: Vec::new(),
+            nodes: Vec::new(),
+            decisions: None,
+            cis: Vec::new(),
+            cis_blind: Vec::new(),
+        }
+    }
+
+    /// Hands out what `want` asks for, to `samples` samples of which some are positives. Gives back the published decisions.
+    pub(crate) fn hand_out(
+        &mut self,
+        config: &ModelConfig,
+        want: Want,
+        positives: &[usize],
+        samples: usize,
+        predicted: Predicted<T>,
+    ) -> Vec<u8> {
+        let Predicted { on, counts, cis, blind } = predicted;
+        let genes = |y: &[T]| y.chunks_exact(config.genes).map(<[T]>::to_vec).collect::<Vec<_>>();
+        self.translation = match Translation::of(config, want) {
+            Translation::None => Vec::new(),
+            Translation::Published => {
+                let each = (on.len() / positives.len().max(1)).max(1);
+                spread(positives, samples, on.chunks_exact(each).map(<[u8]>::to_vec).collect())
+            }
+            Translation::Cis => {
+                let decide = |row: &[T]| row.iter().map(|&y| u8::from(y > T::of(0.0))).collect();
+                spread(positives, samples, blind.chunks_exact(config.genes).map(decide).collect())
+            }
+        };
+        if want.counts {
+            self.counts = spread(positives, samples, counts);
+        }
+        if want.cis && config.cis.is_some() {
+            self.cis = spread(positives, samples, genes(&cis));
+            self.cis_blind = spread(positives, samples, genes(&blind));
+        }
+        on
+    }
+}
+
+/// Results of the positives among all samples; empty for negatives.
+fn spread<R>(positives: &[usize], samples: usize, rows: Vec<Vec<R>>) -> Vec<Vec<R>> {
+    let mut out: Vec<Vec<R>> = (0..samples).map(|_| Vec::new()).collect();
+    for (&i, r) in positives.iter().zip(rows) {
+        out[i] = r;
+    }
+    out
+}
+
+impl<T: Real> Attention<T> {
+    /// The kept pairs of a selection, sorted by head, gene row, peak row; entries become rows of the sample, whose own
+    /// begin at `gene0` and `peak0`.
+    pub(crate) fn of(s: &Selection<T>, gene0: usize, peak0: usize) -> Self {
+        let mut order: Vec<(u8, u32, u32, usize)> = Vec::new();
+        for (r, &(head, entry)) in s.rows.iter().enumerate() {
+            let kept = s.members(r).filter(|&m| s.kept[m]);
+            order.extend(kept.map(|m| (head, entry - gene0 as u32, s.peak[m] - peak0 as u32, m)));
+        }
+        order.sort_unstable_by_key(|x| (x.0, x.1, x.2));
+        Attention {
+            head: order.iter().map(|x| x.0).collect(),
+            gene_row: order.iter().map(|x| x.1).collect(),
+            peak_row: order.iter().map(|x| x.2).collect(),
+            weight: order.iter().map(|x| s.weight[x.3]).collect(),
+            score: order.iter().map(|x| s.score[x.3]).collect(),
+        }
+    }
+}
+
 /// The choices of a run: top-k members and their side of the threshold, and which genes are predicted on. Given to
 /// another run (of another precision), that run follows them instead of choosing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decisions<T> {
     /// `[B]`.
     pub attend: Vec<Selection<T>>,
-    /// `[positives × heads, G]` of 0/1; of [`Run::genes`] alone, where they are named.
+    /// `[positives × heads, G]` of 0/1; of [`PassOptions::genes`](crate::engine::PassOptions::genes) alone, where they are named.
     pub translate: Vec<u8>,
 }
 

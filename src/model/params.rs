@@ -19,61 +19,124 @@ pub struct Entry {
     pub range: Range<usize>,
 }
 
+/// A linear map: the numbers of its weight and its bias among [`ParamLayout::entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinearAt {
+    pub weight: usize,
+    pub bias: usize,
+}
+
+/// The tensors of one modality, by their numbers among [`ParamLayout::entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodesAt {
+    /// Id embeddings.
+    pub table: usize,
+    /// Queries of genes, keys of peaks.
+    pub score: LinearAt,
+    /// What a node sends to those that attend to it.
+    pub value: LinearAt,
+    /// With more than one head: mixes what the heads brought.
+    pub out: Option<LinearAt>,
+    /// What a node says alone.
+    pub own: LinearAt,
+    /// Makes one of message and own.
+    pub reduce: LinearAt,
+}
+
+/// The tensors of the cis term, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CisAt {
+    pub cell: LinearAt,
+    pub gene: LinearAt,
+    pub decay: usize,
+}
+
+/// Which tensor is what, by number: found once, when the layout is made, so that a pass looks up no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TensorsAt {
+    pub rna: NodesAt,
+    pub atac: NodesAt,
+    /// The matching head.
+    pub fc: [LinearAt; 3],
+    pub cis: Option<CisAt>,
+}
+
 /// Names, shapes and places of all tensors of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Layout {
+pub struct ParamLayout {
+    entries: Vec<Entry>,
+    at: TensorsAt,
+    len: usize,
+}
+
+/// Prefix of the linear maps of gene and peak nodes.
+pub const PREFIX: &str = "cross_attention_layer.";
+
+/// The tensors of a layout so far.
+#[derive(Default)]
+struct Building {
     entries: Vec<Entry>,
     len: usize,
 }
 
-/// The six linear maps of gene and peak nodes, in checkpoint order.
-pub const PREFIX: &str = "cross_attention_layer.";
+impl Building {
+    /// Number of a new tensor.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> usize {
+        let n = shape.iter().product::<usize>();
+        self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), range: self.len..self.len + n });
+        self.len += n;
+        self.entries.len() - 1
+    }
 
-impl Layout {
+    fn linear(&mut self, name: &str, out: usize, inp: usize) -> LinearAt {
+        let weight = self.tensor(&format!("{name}.weight"), &[out, inp]);
+        LinearAt { weight, bias: self.tensor(&format!("{name}.bias"), &[out]) }
+    }
+
+    /// A linear map of gene or peak nodes.
+    fn node(&mut self, name: &str, out: usize, inp: usize) -> LinearAt {
+        self.linear(&format!("{PREFIX}{name}"), out, inp)
+    }
+}
+
+impl ParamLayout {
     /// The tensors of a model, in checkpoint order.
     pub fn new(c: &ModelConfig) -> Self {
-        let mut l = Layout { entries: Vec::new(), len: 0 };
-        let (h, d) = (c.hidden, c.embedding_dim);
+        let mut l = Building::default();
+        let (h, d, heads) = (c.hidden, c.embedding_dim, c.heads);
         let (rna, atac) = (d + 1 + c.gene_features(), d + 1 + c.peak_features());
-        l.tensor("rna_idembedding.weight".into(), &[c.genes, d]);
-        l.tensor("atac_idembedding.weight".into(), &[c.peaks, d]);
-        let node = [("rna_query", rna), ("atac_key", atac), ("rna_value", rna), ("atac_value", atac)];
-        for (name, width) in node {
-            l.linear(&format!("{PREFIX}{name}"), h, width);
-        }
-        if c.heads > 1 {
-            l.linear(&format!("{PREFIX}rna_out_proj"), h, h);
-            l.linear(&format!("{PREFIX}atac_out_proj"), h, h);
-        }
-        l.linear(&format!("{PREFIX}rna_self_attention"), h, rna);
-        l.linear(&format!("{PREFIX}atac_self_attention"), h, atac);
-        l.linear(&format!("{PREFIX}dim_reduction_rna"), h, 2 * h);
-        l.linear(&format!("{PREFIX}dim_reduction_atac"), h, 2 * h);
-        l.linear("fc1", h, 2 * h);
-        l.linear("fc2", h / 2, h);
-        l.linear("fc3", 2, h / 2);
-        if let Some(cis) = &c.cis {
-            l.linear("cis.cell", cis.components, atac);
-            l.linear("cis.gene", c.genes, cis.components + 2);
-            l.tensor("cis.decay".into(), &[BINS]);
-        }
-        l
-    }
-
-    fn tensor(&mut self, name: String, shape: &[usize]) {
-        let n = shape.iter().product::<usize>();
-        self.entries.push(Entry { name, shape: shape.to_vec(), range: self.len..self.len + n });
-        self.len += n;
-    }
-
-    fn linear(&mut self, name: &str, out: usize, inp: usize) {
-        self.tensor(format!("{name}.weight"), &[out, inp]);
-        self.tensor(format!("{name}.bias"), &[out]);
+        let tables =
+            [l.tensor("rna_idembedding.weight", &[c.genes, d]), l.tensor("atac_idembedding.weight", &[c.peaks, d])];
+        let scores = [l.node("rna_query", h, rna), l.node("atac_key", h, atac)];
+        let values = [l.node("rna_value", h, rna), l.node("atac_value", h, atac)];
+        let outs = ["rna_out_proj", "atac_out_proj"].map(|name| (heads > 1).then(|| l.node(name, h, h)));
+        let own = [l.node("rna_self_attention", h, rna), l.node("atac_self_attention", h, atac)];
+        let reduce = [l.node("dim_reduction_rna", h, 2 * h), l.node("dim_reduction_atac", h, 2 * h)];
+        let fc = [l.linear("fc1", h, 2 * h), l.linear("fc2", h / 2, h), l.linear("fc3", 2, h / 2)];
+        let cis = c.cis.as_ref().map(|cis| CisAt {
+            cell: l.linear("cis.cell", cis.components, atac),
+            gene: l.linear("cis.gene", c.genes, cis.components + 2),
+            decay: l.tensor("cis.decay", &[BINS]),
+        });
+        let [rna, atac] = [0, 1].map(|i| NodesAt {
+            table: tables[i],
+            score: scores[i],
+            value: values[i],
+            out: outs[i],
+            own: own[i],
+            reduce: reduce[i],
+        });
+        ParamLayout { entries: l.entries, at: TensorsAt { rna, atac, fc, cis }, len: l.len }
     }
 
     /// All tensors, in order; their ranges cover `0..len()` exactly.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Which tensor is what.
+    pub(crate) fn at(&self) -> &TensorsAt {
+        &self.at
     }
 
     /// The tensor of that name.
@@ -106,19 +169,19 @@ pub enum Init {
 /// The parameters of a model: a flat arena and its layout. Gradients and moments are arenas of the same layout.
 #[derive(Debug, Clone)]
 pub struct Params<T> {
-    layout: Arc<Layout>,
+    layout: Arc<ParamLayout>,
     data: Vec<T>,
 }
 
 impl<T: Real> Params<T> {
     /// All zeros.
-    pub fn zeros(layout: Arc<Layout>) -> Self {
+    pub fn zeros(layout: Arc<ParamLayout>) -> Self {
         let data = vec![T::of(0.0); layout.len()];
         Params { layout, data }
     }
 
     /// Seeded start; each tensor draws from a stream of its own, so sizes of one do not move another.
-    pub fn init(layout: Arc<Layout>, init: Init, seed: u64) -> Self {
+    pub fn init(layout: Arc<ParamLayout>, init: Init, seed: u64) -> Self {
         let mut p = Self::zeros(layout);
         let Init::PyTorch { embedding_std } = init;
         let entries = p.layout.entries.clone();
@@ -141,7 +204,7 @@ impl<T: Real> Params<T> {
     }
 
     /// Names, shapes and places.
-    pub fn layout(&self) -> &Arc<Layout> {
+    pub fn layout(&self) -> &Arc<ParamLayout> {
         &self.layout
     }
 

@@ -84,28 +84,6 @@ pub fn product<T: Real>(out: &mut [T], a: View<'_, T>, b: View<'_, T>, add: bool
     });
 }
 
-/// `out += aᵀ · b` for tall `a` `[rows, m]` and `b` `[rows, n]`: fixed blocks of rows, summed in order.
-pub fn product_tn<T: Real>(out: &mut [T], a: View<'_, T>, b: View<'_, T>) {
-    const ROWS: usize = 4096;
-    let (rows, m, n) = (a.rows, a.cols, b.cols);
-    assert!(!a.transposed && !b.transposed && b.rows == rows, "product_tn shapes");
-    if rows <= ROWS {
-        return product_into(out, n, a.t(), b, true);
-    }
-    let parts: Vec<Vec<T>> = (0..rows.div_ceil(ROWS))
-        .into_par_iter()
-        .map(|i| {
-            let (start, len) = (i * ROWS, ROWS.min(rows - i * ROWS));
-            let mut part = vec![T::of(0.0); m * n];
-            product_into(&mut part, n, a.row_block(start, len).t(), b.row_block(start, len), false);
-            part
-        })
-        .collect();
-    for part in parts {
-        out.iter_mut().zip(part).for_each(|(o, p)| *o += p);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

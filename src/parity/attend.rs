@@ -9,7 +9,7 @@ use crate::engine::cuda::probe::Image;
 use crate::model::Precision;
 use crate::model::nodes::NodeSet;
 use crate::model::output::Selection;
-use crate::ops::attend::{AttendSpec, attend, gradients};
+use crate::ops::attend::{AttendSpec, Table, TableGrad, attend, gradients};
 use crate::ops::translate::logit_limit;
 use crate::tape::Tape;
 
@@ -225,16 +225,9 @@ impl<'a> View<'a> {
         let dc = swap(&self.numbers(self.before, "d_col_sums", np * heads), np, heads, 1);
         let mut d = [vec![0.0; q.len()], vec![0.0; h], vec![0.0; k.len()], vec![0.0; h]];
         let [dq, duq, dk, duk] = &mut d;
-        gradients(
-            &given,
-            (&dr, &dc),
-            (&self.genes, &self.peaks),
-            h / heads,
-            (&q, &uq),
-            (&k, &uk),
-            (dq, duq),
-            (dk, duk),
-        );
+        let tables = [Table { rows: &q, u: &uq }, Table { rows: &k, u: &uk }];
+        let add = [TableGrad { rows: dq, u: duq }, TableGrad { rows: dk, u: duk }];
+        gradients(&given, (&dr, &dc), (&self.genes, &self.peaks), h / heads, tables, add);
         for (name, want) in ["d_q", "d_uq", "d_k", "d_uk"].into_iter().zip(&d) {
             out.tensor(name, &self.get(name, want.len()), want, F32);
         }

@@ -321,12 +321,18 @@ impl Plan<'_> {
             let peaks = draw(self.peaks, peaks, &features.peak_chrom, self.open);
             batch.push(label, (1 << 33) + i as u64, genes, peaks);
         }
-        let mut model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: self.std }, 17 + number)?;
+        let (init, seed) = (Init::PyTorch { embedding_std: self.std }, 17 + number);
+        let mut model = match self.cis {
+            Some(cis) => {
+                let graph = graph_of(&features, cis, &mut rng);
+                let mut model = Model::with_cis(config, Arc::new(features), Arc::new(graph), init, seed)?;
+                move_cis(&mut model, &mut rng);
+                model
+            }
+            None => Model::new(config, Arc::new(features), init, seed)?,
+        };
         if self.name == "ties" {
             ties(&mut model);
-        }
-        if let Some(cis) = self.cis {
-            model = with_graph(model, cis, &mut rng);
         }
         let dropout = self.dropout.then_some(Dropout { seed: 0x1_0000_0906, step: 5 });
         Ok(Case { name: self.name, model, batch, dropout, roomy: self.roomy })
@@ -336,11 +342,10 @@ impl Plan<'_> {
 /// Bases of a cis window.
 const WINDOW: i64 = 100_000;
 
-/// The model with a cis graph over random places, and numbers where the term's parameters start at 0.
-fn with_graph(mut model: Model<f32>, cis: Cis, rng: &mut Rng) -> Model<f32> {
-    let f = model.features.clone();
+/// A cis graph over random places.
+fn graph_of(f: &Features<f32>, cis: Cis, rng: &mut Rng) -> CisGraph {
     // Chromosomes as long as their peaks need, so that a gene has about as many edges at any size.
-    let per = (model.config.peaks / f.chromosomes).max(1);
+    let per = (f.peaks() / f.chromosomes).max(1);
     let length = (per * cis.spread).max(1);
     let place = |chrom: u32, rng: &mut Rng| (chrom, rng.below(length) as i64);
     let genes = (0..).zip(&f.gene_chrom).map(|(i, &c): (usize, _)| {
@@ -355,12 +360,15 @@ fn with_graph(mut model: Model<f32>, cis: Cis, rng: &mut Rng) -> Model<f32> {
     let peaks = peaks.collect();
     let chromosomes = (0..f.chromosomes).map(|c| c.to_string()).collect();
     let v = Vocabulary { chromosomes, unknown: f.unknown, genes, peaks, ..Vocabulary::default() };
-    let graph = CisGraph::new(&v, WINDOW);
+    CisGraph::new(&v, WINDOW)
+}
+
+/// Numbers where the parameters of the cis term start at 0.
+fn move_cis(model: &mut Model<f32>, rng: &mut Rng) {
     let layout = model.params.layout().clone();
     for e in layout.entries().iter().filter(|e| e.name.starts_with("cis.")) {
         model.params.as_mut_slice()[e.range.clone()].iter_mut().for_each(|x| *x = 0.3 * rng.normal() as f32);
     }
-    model.with_cis(Arc::new(graph))
 }
 
 /// Keys that depend on nothing but the embedding, and embeddings that are shared, or zero: equal logits everywhere, some

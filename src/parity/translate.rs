@@ -7,7 +7,7 @@ use super::view::{BF16, F32, View};
 use crate::device::workspace::mask_words;
 use crate::model::Precision;
 use crate::ops::matmul::{View as Matrix, product_into};
-use crate::ops::translate::{Columns, TranslateSpec, logit_limit, translate};
+use crate::ops::translate::{PeakColumns, TranslateSpec, logit_limit, translate};
 use crate::tape::Tape;
 
 impl<'a> View<'a> {
@@ -127,7 +127,7 @@ impl<'a> View<'a> {
         let rows = predicted.chunks_exact(words);
         let given: Vec<u8> = rows.flat_map(|w| (0..genes).map(|g| (w[g / 32] >> (g % 32) & 1) as u8)).collect();
         let d_pred = self.numbers(self.before, "d_pred", n * heads * genes);
-        let run = |cols: Arc<Columns<f64>>, [q, uq, k, uk]: [&[f64]; 4]| {
+        let run = |cols: Arc<PeakColumns<f64>>, [q, uq, k, uk]: [&[f64]; 4]| {
             let mut tape = Tape::recording();
             let shape = |x: &[f64]| [x.len() / h, h];
             let vq = (tape.param(0, q, shape(q)), tape.param(1, uq, [1, h]));
@@ -147,7 +147,7 @@ impl<'a> View<'a> {
             let synthetic = self.flat(cols.len(), cols.indptr.clone(), cols.col.clone());
             let all: Vec<usize> = (0..n).collect();
             let zero = vec![0.0; h];
-            let d = run(Arc::new(Columns::new(&synthetic, &all)), [&qe, &zero, &ke, &zero]);
+            let d = run(Arc::new(PeakColumns::new(&synthetic, &all)), [&qe, &zero, &ke, &zero]);
             let (mut dk, mut duk) = (vec![0.0; k.len()], vec![0.0; h]);
             for (i, row) in d[2].chunks_exact(h).enumerate() {
                 let (r, v) = of(i);

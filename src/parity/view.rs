@@ -12,10 +12,12 @@ use crate::device::abi::NONE;
 use crate::device::program::Pass;
 use crate::engine::cuda::probe::{Image, Moment, Probe, Region};
 use crate::model::nodes::NodeSet;
+use crate::model::output::Want;
+use crate::model::terms::Terms;
 use crate::model::{Batch, Features, ModelConfig, PREFIX, Precision};
 use crate::ops::pool::{Weights, pool};
 use crate::ops::project::{Extra, Side};
-use crate::ops::translate::Columns;
+use crate::ops::translate::PeakColumns;
 use crate::tape::{Tape, Var};
 
 /// Allowed error of a tensor where all is f32.
@@ -75,6 +77,7 @@ impl<'a> View<'a> {
         let b = &case.batch;
         let batch = Batch { label: b.label.clone(), sample: b.sample.clone(), rna: wide(&b.rna), atac: wide(&b.atac) };
         let positives = probe.arranged.positives.as_slice();
+        let terms = Terms::of(&case.model.config, Want::default(), true).of_positives(positives.len());
         View {
             case,
             config: &case.model.config,
@@ -85,11 +88,7 @@ impl<'a> View<'a> {
             after,
             sizes: probe.arranged.sizes,
             positives,
-            genes: Arc::new(NodeSet::new(
-                &batch.rna,
-                &features.gene_chrom,
-                !positives.is_empty() && (case.model.config.alpha != 0.0 || case.model.config.cis.is_some()),
-            )),
+            genes: Arc::new(NodeSet::new(&batch.rna, &features.gene_chrom, terms.by_column())),
             peaks: Arc::new(NodeSet::new(&batch.atac, &features.peak_chrom, false)),
             features,
             batch,
@@ -251,8 +250,8 @@ impl<'a> View<'a> {
 
     // ------------------------------------------------------------------------------------------ translate
 
-    pub(crate) fn columns(&self) -> Columns<f64> {
-        Columns::new(&self.peaks, self.positives)
+    pub(crate) fn columns(&self) -> PeakColumns<f64> {
+        PeakColumns::new(&self.peaks, self.positives)
     }
 
     /// `[G]` of a sample.

@@ -12,17 +12,14 @@ use crate::device::workspace::SLOTS;
 use crate::engine::cuda::feed::Feed;
 use crate::engine::{Device, Engine};
 use crate::error::{Error, Result};
-use crate::model::{Model, ModelConfig, Precision};
+use crate::model::{Model, ModelConfig};
 
 /// The settings must be what the device does: their precision, which is part of what a run is, and their options.
 pub(crate) fn check_device(device: &Device, config: &TrainConfig) -> Result<()> {
-    if let Device::Cuda(_) = device {
+    if device.cuda().is_some() {
         config.check_for_cuda()?;
     }
-    let has = match device {
-        Device::Cpu => Precision::F32,
-        Device::Cuda(d) => d.precision,
-    };
+    let has = device.precision();
     if has == config.precision {
         return Ok(());
     }
@@ -84,7 +81,7 @@ pub(crate) fn engine(
     moments: &Moments,
     place: &Place,
 ) -> Result<Option<Box<Engine>>> {
-    let Device::Cuda(cuda) = device else { return Ok(None) };
+    let Some(cuda) = device.cuda() else { return Ok(None) };
     let mut engine = cuda.engine(model)?;
     engine.set_adam(config.adam);
     engine.set_rates(config.rates(set.train.len()));

@@ -261,7 +261,7 @@ fn check_memory(
         let size = size.min(set.train.len());
         let parameters = model.params.layout().len();
         let mut plan = MemoryPlan::new(&model.config, parameters, &data.batch(set, &set.train[..size]));
-        if let Device::Cuda(_) = device {
+        if device.cuda().is_some() {
             (plan.gradients, plan.passes) = (0, 0);
         }
         plan

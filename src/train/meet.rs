@@ -6,7 +6,7 @@ use super::run::Run;
 use super::start::cis_graph;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::model::{Layout, Model, ModelConfig, PREFIX, Params};
+use crate::model::{Model, ModelConfig, PREFIX, ParamLayout, Params};
 use crate::vocabulary::Vocabulary;
 
 impl Run {
@@ -46,10 +46,12 @@ impl Run {
             && same(&peaks, self.file.peak_rows)
             && same(&chromosomes, self.sizes.chromosomes)
         {
-            return Ok(Model { cis: cis_graph(&config, data), config, features, params: stored });
+            let cis = cis_graph(&config, data);
+            return Model::of_params(config, features, cis, stored);
         }
         let params = rearrange(&stored, &config, &self.sizes, &genes, &peaks, &chromosomes)?;
-        Ok(Model { cis: cis_graph(&config, data), config, features, params })
+        let cis = cis_graph(&config, data);
+        Model::of_params(config, features, cis, params)
     }
 
     /// The run's row of each of the data set's names.
@@ -128,7 +130,7 @@ pub(crate) fn rearrange(
     peaks: &[Option<usize>],
     chromosomes: &[Option<usize>],
 ) -> Result<Params<f32>> {
-    let mut params = Params::zeros(std::sync::Arc::new(Layout::new(config)));
+    let mut params = Params::zeros(std::sync::Arc::new(ParamLayout::new(config)));
     let d = config.embedding_dim;
     for e in params.layout().clone().entries() {
         let source = stored.get(&e.name);

@@ -21,7 +21,7 @@ use super::tensors::Checkpoint as File;
 use crate::dataset::{DataSet, SampleSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_text};
-use crate::model::{Layout, Model, ModelConfig, Params};
+use crate::model::{Model, ModelConfig, ParamLayout, Params};
 use crate::vocabulary::Vocabulary;
 
 /// `format` of `run.json`.
@@ -306,7 +306,7 @@ pub(crate) fn new_run_file(data: &DataSet, config: &TrainConfig, model: &ModelCo
         model: model.clone(),
         gene_rows: model.genes,
         peak_rows: model.peaks,
-        parameters: Layout::new(model).len(),
+        parameters: ParamLayout::new(model).len(),
         chromosomes: data.vocabulary().chromosomes.clone(),
         gene_features: data.gene_features().to_vec(),
         origin: "trained".into(),

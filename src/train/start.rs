@@ -53,9 +53,10 @@ impl TrainConfig {
                 [mean, if sd > 1e-6 { sd } else { 1.0 }]
             });
         }
-        let cis = cis_graph(&config, data);
-        let mut model = Model::new(config, data.features(), self.init(), self.seed)?;
-        model.cis = cis;
+        let mut model = match cis_graph(&config, data) {
+            Some(graph) => Model::with_cis(config, data.features(), graph, self.init(), self.seed)?,
+            None => Model::new(config, data.features(), self.init(), self.seed)?,
+        };
         if let (Some(cis), false) = (&model.config.cis, cells.is_empty()) {
             let (target, means) = (cis.target, gene_means(data, set, model.config.genes));
             if let Some(bias) = model.params.get_mut("cis.gene.bias") {

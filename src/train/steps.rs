@@ -16,7 +16,7 @@ use crate::dataset::{DataSet, SampleSet};
 use crate::error::{Error, Result};
 use crate::model::output::Want;
 use crate::model::{Batch, Dropout, Model, ModelConfig};
-use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
+use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam, Stepped};
 use crate::profile::{span, work};
 use crate::{engine, tape};
 
@@ -139,8 +139,13 @@ impl Steps<'_> {
         let Moments { m, v } = &mut *self.moments;
         self.adam.catch_up(self.model.params.as_mut_slice(), m, v, &rows);
         let want = Want::default();
-        let run =
-            engine::Run { dropout: Some(dropout), grads: Some(grads), want, given: None, genes: genes.as_deref() };
+        let run = engine::PassOptions {
+            dropout: Some(dropout),
+            grads: Some(grads),
+            want,
+            given: None,
+            genes: genes.as_deref(),
+        };
         let output = self.model.run(batch, run)?;
         let losses = Losses {
             loss: output.loss,
@@ -151,7 +156,8 @@ impl Steps<'_> {
         };
         if output.loss.is_finite() && finite(grads, &rows, self.adam) {
             let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
-            self.adam.step(self.model.params.as_mut_slice(), grads, m, v, &constants, p.updates + 1, &rows);
+            let of = Stepped { p: self.model.params.as_mut_slice(), g: grads, m, v };
+            self.adam.step(of, &constants, p.updates + 1, &rows);
             return self.took(numbers, losses, from, began);
         }
         let what = if output.loss.is_finite() {
@@ -191,7 +197,7 @@ impl Steps<'_> {
         let mut pass = |numbers: &[u32]| {
             grads.fill(0.0);
             let dropout = Some(Dropout { seed: self.config.seed, step });
-            let run = engine::Run {
+            let run = engine::PassOptions {
                 dropout,
                 grads: Some(&mut *grads),
                 want: Want::default(),

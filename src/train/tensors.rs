@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 use crate::files::atomic::{Temporary, verified};
-use crate::model::{Layout, ModelConfig, Params};
+use crate::model::{ModelConfig, ParamLayout, Params};
 
 const AGAIN: &str = "the file may be truncated or damaged; make or fetch it again";
 
@@ -167,7 +167,7 @@ impl Checkpoint {
 
     /// All tensors of `config`, as parameters. Names and shapes must agree; other tensors are let be.
     pub fn params(mut self, path: &Path, config: &ModelConfig) -> Result<Params<f32>> {
-        let layout = std::sync::Arc::new(Layout::new(config));
+        let layout = std::sync::Arc::new(ParamLayout::new(config));
         // Before the arena is allocated: sizes come from a file.
         for e in layout.entries() {
             if let Some(t) = self.tensors.get(&e.name)

@@ -13,7 +13,7 @@ use super::tensors::Checkpoint as File;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
 use crate::model::PREFIX;
-use crate::model::{Layout, ModelConfig};
+use crate::model::{ModelConfig, ParamLayout};
 
 /// Writes the parameters of a run's checkpoint to `out`, which is replaced. Needs no data set.
 pub fn export(run: &Run, which: Checkpoint, out: &Path) -> Result<()> {
@@ -166,7 +166,7 @@ impl Imported {
         let mut file = new_run_file(data, &train, c)?;
         file.gene_rows = self.gene_rows;
         file.peak_rows = self.peak_rows;
-        file.parameters = Layout::new(&stored).len();
+        file.parameters = ParamLayout::new(&stored).len();
         file.origin = "imported".into();
         let dir = out.join("checkpoints");
         std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;

@@ -145,8 +145,8 @@ impl Golden {
             }
             (csr, orders)
         };
-        let (rna, genes) = side("rna", &model.features.gene_chrom);
-        let (atac, peaks) = side("atac", &model.features.peak_chrom);
+        let (rna, genes) = side("rna", &model.features().gene_chrom);
+        let (atac, peaks) = side("atac", &model.features().peak_chrom);
         let batch = Batch {
             label: which.iter().map(|&i| label[i] as u8).collect(),
             sample: which.iter().map(|&i| i as u64).collect(),

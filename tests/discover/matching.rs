@@ -5,7 +5,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Batch, Model};
+use sccrossrec::model::{Batch, Model, ModelConfig};
 use sccrossrec::predict::partners::{Matches, Options, Partner, Query, rank};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Hooks;
@@ -102,19 +102,20 @@ fn exact_is_brute_force_and_candidates_are_its_best() {
 #[test]
 fn halves_and_anchors() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, mut model) = trained(dir.path());
+    let (data, model) = trained(dir.path());
     let all: Vec<u32> = (0..data.n_cells() as u32).collect();
     let batch: Batch<f32> = data.batch_of_cells(&all);
-    let h = model.config.hidden;
-    let tau = std::mem::replace(&mut model.config.tau, 1.0); // nothing passes
-    let z = model.forward(&batch, Want::default()).unwrap().embedding;
-    let (r, a) = model.halves(&batch);
+    let h = model.config().hidden;
+    // In f32 this is 1: nothing passes.
+    let deaf = ModelConfig { tau: 1.0 - 1e-12, ..model.config().clone() };
+    let deaf = model.clone().with_config(deaf).unwrap();
+    let z = deaf.forward(&batch, Want::default()).unwrap().embedding;
+    let (r, a) = deaf.halves(&batch);
     for (i, z) in z.chunks(2 * h).enumerate() {
         let half = r[i * h..(i + 1) * h].iter().chain(&a[i * h..(i + 1) * h]);
         assert!(z.iter().zip(half).all(|(a, b)| (a - b).abs() < 1e-4), "cell {i}");
     }
     // Completed scores find nearly all of the best, with few anchors; with more, more.
-    model.config.tau = tau;
     let exact = found(&model, &data, Options { exact: true, ..Options::default() });
     let share = |anchors: usize| {
         let few = found(&model, &data, Options { candidates: 20, anchors, ..Options::default() });

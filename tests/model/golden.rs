@@ -4,7 +4,7 @@
 use crate::common::compare::{Pass, attention, check, deciding, vectors};
 use crate::common::golden::{self, Golden, error, f64s};
 use crate::common::program::{one_test, passed};
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::Decisions;
 use sccrossrec::model::output::Want;
 use sccrossrec::ops::adam;
@@ -18,7 +18,9 @@ fn pass<T: Real>(g: &Golden, given: Option<&Decisions<T>>) -> Pass<T> {
     let all: Vec<usize> = (0..g.usize("data.label").len()).collect();
     let (batch, orders) = g.batch(&model, &all);
     let mut grads = vec![T::of(0.0); model.params.layout().len()];
-    let output = model.run(&batch, Run { grads: Some(&mut grads), want: WANT, given, ..Run::default() }).unwrap();
+    let output = model
+        .run(&batch, PassOptions { grads: Some(&mut grads), want: WANT, given, ..PassOptions::default() })
+        .unwrap();
     Pass { output, grads, orders }
 }
 

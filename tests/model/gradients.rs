@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sccrossrec::csr::Csr;
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::nodes::NodeSet;
 use sccrossrec::model::output::Selection;
 use sccrossrec::model::output::Want;
@@ -18,7 +18,7 @@ use sccrossrec::ops::losses::{cross_entropy, detection, level, mean_abs, mse, we
 use sccrossrec::ops::pool::{Weights, pool};
 use sccrossrec::ops::project::{Extra, Side, project};
 use sccrossrec::ops::rows::rows;
-use sccrossrec::ops::translate::{Columns, TranslateSpec, translate};
+use sccrossrec::ops::translate::{PeakColumns, TranslateSpec, translate};
 use sccrossrec::rng::Rng;
 use sccrossrec::tape::{Grads, Tape, Var};
 use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
@@ -255,7 +255,7 @@ fn translate_against_its_surrogate() {
             csr.push_row(range.map(|i| (i, if shared && i == 3 { 1.0 + f64::from(b % 2) } else { 1.0 })));
         }
         let peaks = NodeSet::new(&csr, &chrom, false);
-        let cols = Arc::new(Columns::new(&peaks, &[0, 1, 2]));
+        let cols = Arc::new(PeakColumns::new(&peaks, &[0, 1, 2]));
         assert_eq!(cols.len(), if shared { 11 } else { 30 });
         let spec = TranslateSpec { heads, tau: 0.55, min_peaks: 4 };
         let inputs = vec![
@@ -329,7 +329,7 @@ fn cis_sums_over_the_open_peaks_near_a_gene() {
         csr.push_row(open.collect::<Vec<_>>());
     }
     let peaks = NodeSet::new(&csr, &peak_chrom, false);
-    let cols = Arc::new(Columns::new(&peaks, &[0, 2, 3]));
+    let cols = Arc::new(PeakColumns::new(&peaks, &[0, 2, 3]));
     assert!(cols.len() > peaks.rows.len());
     let inputs = vec![
         random(&mut r, genes, h),
@@ -450,9 +450,8 @@ fn a_model_with_all_terms() {
         };
         let graph = Arc::new(CisGraph::new(&v, cis.window));
         assert!(graph.len() > 20 && graph.whole[4]);
-        let mut model = Model::new(config, Arc::new(features.clone()), Init::PyTorch { embedding_std: 1.0 }, 5)
-            .unwrap()
-            .with_cis(graph);
+        let init = Init::PyTorch { embedding_std: 1.0 };
+        let mut model = Model::with_cis(config, Arc::new(features.clone()), graph, init, 5).unwrap();
         let layout = model.params.layout().clone();
         // The gene part and the decay start at 0: give them numbers.
         let moved = layout.entries().iter().filter(|e| e.name.starts_with("cis."));
@@ -464,7 +463,7 @@ fn a_model_with_all_terms() {
         let loss = |model: &Model<f64>, grads: Option<&mut [f64]>| {
             let mut unused = vec![0.0; layout.len()];
             let grads = Some(grads.unwrap_or(&mut unused));
-            model.run(&batch, Run { grads, want, ..Run::default() }).unwrap()
+            model.run(&batch, PassOptions { grads, want, ..PassOptions::default() }).unwrap()
         };
         let out = loss(&model, Some(&mut grads));
         assert!(out.translation_loss == 0.0 && out.cis_loss > 0.0 && out.contrast_loss > 0.0);

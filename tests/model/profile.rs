@@ -58,7 +58,7 @@ fn spans_account_for_the_steps() {
     // The optimiser passes over all parameters: four arenas read and written.
     let set = DataSet::open(&data).unwrap();
     let config = sccrossrec::train::recipe("large-batch").unwrap().model(&set);
-    let parameters = sccrossrec::model::Layout::new(&config).len() as f64;
+    let parameters = sccrossrec::model::ParamLayout::new(&config).len() as f64;
     assert_eq!(sum("adam", "", "bytes"), 32.0 * parameters * steps);
 
     // The trace: spans of a thread nest, and those of the ops lie inside a step or the validation.
@@ -123,9 +123,9 @@ fn counted_flops_are_those_of_the_model() {
     let batch = data.batch(&set, &set.train[..48]);
     let counted = model.flops(&batch).unwrap();
     let mut grads = vec![0.0; model.params.layout().len()];
-    profile::start();
+    let recording = profile::start();
     model.train_step(&batch, None::<Dropout>, &mut grads).unwrap();
-    let p = profile::finish().unwrap();
+    let p = recording.finish();
     let of =
         |op: &str, pass: &str| -> f64 { p.rows.iter().filter(|r| r.op == op && r.pass == pass).map(|r| r.flops).sum() };
     assert_eq!(of("project", "forward") + of("project", "backward"), counted.project);
@@ -135,5 +135,5 @@ fn counted_flops_are_those_of_the_model() {
     // Members below the threshold take part in the backward pass, too; the model counts the kept ones.
     assert!(of("attend", "forward") + of("attend", "backward") >= counted.attend);
     assert!(p.ceiling.flops > 1e8 && p.ceiling.bytes > 1e8);
-    assert!(profile::finish().is_none());
+    assert!(!profile::is_on());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sccrossrec::engine::Run;
+use sccrossrec::engine::PassOptions;
 use sccrossrec::model::output::{Output, Want};
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::rng::Rng;
@@ -85,7 +85,7 @@ fn build(p: &Problem) -> (Model<f64>, Batch<f64>) {
         ..ModelConfig::default()
     };
     let mut model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, p.seed).unwrap();
-    let d = model.config.embedding_dim;
+    let d = model.config().embedding_dim;
     if p.kind == Kind::Ties {
         let table = model.params.get_mut("atac_idembedding.weight").unwrap();
         for i in (1..peaks).step_by(2) {
@@ -112,8 +112,8 @@ fn build(p: &Problem) -> (Model<f64>, Batch<f64>) {
             Kind::FewPeaks => 2 + r.below(7),
             _ => 10 + r.below(peaks),
         };
-        let g = pick(genes, 1 + r.below(genes), &model.features.gene_chrom, &mut r);
-        let a = pick(peaks, want, &model.features.peak_chrom, &mut r);
+        let g = pick(genes, 1 + r.below(genes), &model.features().gene_chrom, &mut r);
+        let a = pick(peaks, want, &model.features().peak_chrom, &mut r);
         let binary = p.kind == Kind::Ties || r.below(2) == 0;
         let g: Vec<(u32, f64)> = g.into_iter().map(|i| (i, 0.1 + 3.0 * r.uniform())).collect();
         let a: Vec<(u32, f64)> =
@@ -125,7 +125,7 @@ fn build(p: &Problem) -> (Model<f64>, Batch<f64>) {
 
 fn pass(model: &Model<f64>, batch: &Batch<f64>) -> (Output<f64>, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = Run { grads: Some(&mut grads), want: WANT, ..Run::default() };
+    let run = PassOptions { grads: Some(&mut grads), want: WANT, ..PassOptions::default() };
     let out = model.run(batch, run).unwrap();
     (out, grads)
 }
@@ -152,7 +152,7 @@ proptest! {
         prop_assert_eq!(&plain.translation, &out.translation);
         close("loss", &[out.loss], &[want.loss])?;
         close("gradients", &grads, &want.grads)?;
-        let c = &model.config;
+        let c = model.config();
         for (b, s) in want.samples.iter().enumerate() {
             close("logits", &out.logits[2 * b..2 * b + 2], &s.logits)?;
             close("embedding", &out.embedding[2 * b * c.hidden..2 * (b + 1) * c.hidden], &s.embedding)?;
@@ -208,16 +208,16 @@ proptest! {
     fn permuting_peaks_changes_nothing(p in problem()) {
         prop_assume!(!matches!(p.kind, Kind::Ties | Kind::Zeros)); // ties are broken by name, on purpose
         let (model, batch) = build(&p);
-        let n = model.config.peaks;
+        let n = model.config().peaks;
         let mut to: Vec<u32> = (0..n as u32).collect();
         Rng::new(p.seed, 9).shuffle(&mut to);
-        let (d, dna) = (model.config.embedding_dim, model.config.dna_length);
-        let mut f = (*model.features).clone();
+        let (d, dna) = (model.config().embedding_dim, model.config().dna_length);
+        let mut f = (**model.features()).clone();
         let mut renamed = model.clone();
         for (i, &t) in to.iter().enumerate() {
             let t = t as usize;
-            f.peak_chrom[t] = model.features.peak_chrom[i];
-            f.peak_dna[t * dna..(t + 1) * dna].copy_from_slice(&model.features.peak_dna[i * dna..(i + 1) * dna]);
+            f.peak_chrom[t] = model.features().peak_chrom[i];
+            f.peak_dna[t * dna..(t + 1) * dna].copy_from_slice(&model.features().peak_dna[i * dna..(i + 1) * dna]);
             let row = model.params.get("atac_idembedding.weight").unwrap()[i * d..(i + 1) * d].to_vec();
             renamed.params.get_mut("atac_idembedding.weight").unwrap()[t * d..(t + 1) * d].copy_from_slice(&row);
         }
@@ -229,7 +229,7 @@ proptest! {
             peaks.sort_by_key(|x| (f.peak_chrom[x.0 as usize], x.0));
             other.push(batch.label[b], batch.sample[b], gi.iter().copied().zip(gv.iter().copied()), peaks);
         }
-        renamed.features = Arc::new(f);
+        let renamed = Model::of_params(model.config().clone(), Arc::new(f), None, renamed.params).unwrap();
         let (a, ga) = pass(&model, &batch);
         let (b, gb) = pass(&renamed, &other);
         close("loss", &[b.loss], &[a.loss])?;
@@ -247,9 +247,9 @@ proptest! {
     fn an_off_chromosome_peak_changes_no_attention(seed in any::<u64>(), heads in prop::sample::select(vec![1usize, 2])) {
         let p = Problem { seed, kind: Kind::Plain, heads, samples: 1 };
         let (model, batch) = build(&p);
-        let f = &model.features;
+        let f = model.features();
         let (peaks, values) = batch.atac.row(0);
-        let Some(new) = (0..model.config.peaks as u32).find(|i| !peaks.contains(i)) else { return Ok(()) };
+        let Some(new) = (0..model.config().peaks as u32).find(|i| !peaks.contains(i)) else { return Ok(()) };
         let chrom = f.peak_chrom[new as usize];
         let (genes, expr) = batch.rna.row(0);
         let mut more: Vec<(u32, f64)> = peaks.iter().copied().zip(values.iter().copied()).chain([(new, 1.0)]).collect();
@@ -263,7 +263,7 @@ proptest! {
             let filter = |g: u32| {
                 let c = f.gene_chrom[g as usize];
                 let off = peaks.iter().filter(|&&k| f.peak_chrom[k as usize] != c).count();
-                c != chrom && off >= model.config.top_k
+                c != chrom && off >= model.config().top_k
             };
             (0..x.weight.len())
                 .map(|n| (x.head[n], genes[x.gene_row[n] as usize], names[x.peak_row[n] as usize], x.weight[n]))

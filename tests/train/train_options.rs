@@ -13,7 +13,7 @@ use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
 use sccrossrec::ops::adam;
-use sccrossrec::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
+use sccrossrec::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam, Stepped};
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
 use sccrossrec::train::{
@@ -342,7 +342,7 @@ fn problem(genes: usize, heads: usize) -> (Model<f64>, Batch<f64>) {
     let model = Model::new(config, Arc::new(features), Init::PyTorch { embedding_std: 1.0 }, 1).unwrap();
     let mut batch = Batch::new();
     for (i, label) in [1, 0, 1].into_iter().enumerate() {
-        let f = &model.features;
+        let f = model.features();
         let mut draw = |chrom: &[u32], p: f64| {
             let mut found: Vec<u32> = (0..chrom.len() as u32).filter(|_| r.uniform() < p).collect();
             found.push(i as u32);
@@ -359,7 +359,7 @@ fn problem(genes: usize, heads: usize) -> (Model<f64>, Batch<f64>) {
 /// Loss, its translation part, and the gradient.
 fn gradient(model: &Model<f64>, batch: &Batch<f64>, genes: Option<&[u32]>) -> (f64, f64, Vec<f64>) {
     let mut grads = vec![0.0; model.params.layout().len()];
-    let run = sccrossrec::engine::Run { grads: Some(&mut grads), genes, ..Default::default() };
+    let run = sccrossrec::engine::PassOptions { grads: Some(&mut grads), genes, ..Default::default() };
     let out = model.run(batch, run).unwrap();
     (out.loss, out.translation_loss, grads)
 }
@@ -412,7 +412,7 @@ fn sampled_genes_estimate_the_loss() {
     }
     let (model, batch) = problem(G, 1);
     for wrong in [&[][..], &[3, 2], &[2, 2], &[G as u32]] {
-        let run = sccrossrec::engine::Run { genes: Some(wrong), ..Default::default() };
+        let run = sccrossrec::engine::PassOptions { genes: Some(wrong), ..Default::default() };
         assert!(model.run(&batch, run).is_err(), "{wrong:?}");
     }
 }
@@ -558,7 +558,7 @@ fn rows_stepped_later_have_the_same_bits() {
                 let c = AdamConfig { lr: 1e-3 * r.uniform(), ..AdamConfig::default() };
                 let d = &mut dense;
                 adam::step(&mut d.p, &mut d.g, &mut d.m, &mut d.v, &c, t);
-                optimiser.step(&mut a.p, &mut a.g, &mut a.m, &mut a.v, &c, t, &rows);
+                optimiser.step(Stepped { p: &mut a.p, g: &mut a.g, m: &mut a.m, v: &mut a.v }, &c, t, &rows);
                 if [1, 40, 41, 150, 200].contains(&t) {
                     optimiser.flush(&mut a.p, &mut a.m, &mut a.v);
                     assert!(a.bits() == dense.bits(), "step {t}: other bits");
@@ -579,26 +579,27 @@ fn batches_of_one_have_the_bits_of_dense_adam() {
     let (mut a, mut b) = (make(), make());
     let n = a.params.layout().len();
     let [mut ga, mut ma, mut va, mut gb, mut mb, mut vb] = std::array::from_fn(|_| vec![0f32; n]);
-    let mut optimiser = RowAdam::new(a.config.genes + a.config.peaks, a.config.embedding_dim, Others::Later);
+    let mut optimiser = RowAdam::new(a.config().genes + a.config().peaks, a.config().embedding_dim, Others::Later);
     let mut few = 0;
     for (i, &sample) in set.train.iter().cycle().take(150).enumerate() {
         let batch = data.batch(&set, &[sample]);
         let (step, t) = (Dropout { seed: 1, step: i as u64 }, i as u64 + 1);
         let rows = a.table_rows(&batch, None);
         assert!(rows.is_sorted_by(|a, b| a < b));
-        few += usize::from(2 * rows.len() < a.config.genes + a.config.peaks);
+        few += usize::from(2 * rows.len() < a.config().genes + a.config().peaks);
         optimiser.catch_up(a.params.as_mut_slice(), &mut ma, &mut va, &rows);
         let x = a.train_step(&batch, Some(step), &mut ga).unwrap();
         let y = b.train_step(&batch, Some(step), &mut gb).unwrap();
         assert_eq!(x.loss.to_bits(), y.loss.to_bits(), "step {t}");
         // a step has a gradient in the rows it names, and in no others
-        let d = a.config.embedding_dim;
-        let tables = (a.config.genes + a.config.peaks) * d;
+        let d = a.config().embedding_dim;
+        let tables = (a.config().genes + a.config().peaks) * d;
         for (row, g) in ga[..tables].chunks_exact(d).enumerate() {
             assert!(rows.binary_search(&(row as u32)).is_ok() || g.iter().all(|&g| g == 0.0), "row {row}");
         }
         let c = AdamConfig { lr: 1e-2, ..AdamConfig::default() };
-        optimiser.step(a.params.as_mut_slice(), &mut ga, &mut ma, &mut va, &c, t, &rows);
+        let of = Stepped { p: a.params.as_mut_slice(), g: &mut ga, m: &mut ma, v: &mut va };
+        optimiser.step(of, &c, t, &rows);
         adam::step(b.params.as_mut_slice(), &mut gb, &mut mb, &mut vb, &c, t);
     }
     assert!((60..=120).contains(&few), "{few} steps by rows");
@@ -621,7 +622,7 @@ fn lazy_steps_leave_rows_alone() {
         let before = Arena { p: lazy.p.clone(), g: vec![0.0; NUMBERS], m: lazy.m.clone(), v: lazy.v.clone() };
         let a = &mut lazy;
         optimiser.catch_up(&mut a.p, &mut a.m, &mut a.v, &rows);
-        optimiser.step(&mut a.p, &mut a.g, &mut a.m, &mut a.v, &c, t, &rows);
+        optimiser.step(Stepped { p: &mut a.p, g: &mut a.g, m: &mut a.m, v: &mut a.v }, &c, t, &rows);
         let d = &mut dense;
         adam::step(&mut d.p, &mut d.g, &mut d.m, &mut d.v, &c, t);
         for (i, (got, (old, full))) in lazy.bits().iter().zip(before.bits().iter().zip(&dense.bits())).enumerate() {

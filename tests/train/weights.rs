@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Init, Layout, Model, ModelConfig, Params};
+use sccrossrec::model::{Init, Model, ModelConfig, ParamLayout, Params};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Hooks;
 use sccrossrec::train;
@@ -57,8 +57,8 @@ type Outputs = (Vec<f32>, Vec<f32>, Vec<Vec<u32>>, Vec<Vec<f32>>);
 fn outputs(model: &Model<f32>, data: &DataSet, order: impl Fn(u32) -> u32) -> Outputs {
     let cells: Vec<u32> = (0..data.n_cells() as u32).map(order).collect();
     let out = model.forward(&data.batch_of_cells(&cells), Want { counts: true, cis: true, ..Want::default() }).unwrap();
-    let cells = if model.config.cis.is_some() { data.n_cells() } else { 0 };
-    assert_eq!(out.cis.iter().filter(|c| c.len() == model.config.genes).count(), cells);
+    let cells = if model.config().cis.is_some() { data.n_cells() } else { 0 };
+    assert_eq!(out.cis.iter().filter(|c| c.len() == model.config().genes).count(), cells);
     (out.logits, out.embedding, out.counts, out.cis)
 }
 
@@ -94,7 +94,7 @@ fn out_and_in(config: &TrainConfig) {
     let bytes = std::fs::read(&file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let names: BTreeSet<_> = tensors.names().into_iter().map(str::to_string).collect();
-    assert_eq!(names, Layout::new(&run.sizes).entries().iter().map(|e| e.name.clone()).collect());
+    assert_eq!(names, ParamLayout::new(&run.sizes).entries().iter().map(|e| e.name.clone()).collect());
 }
 
 /// Published id tables can have more rows than the data set has genes.
@@ -104,23 +104,23 @@ fn extra_rows_stay_unused_and_are_kept() {
     let data = tiny::data(dir.path());
     let exact = config().model(&data);
     let wide = ModelConfig { genes: exact.genes + 7, peaks: exact.peaks + 2, ..exact.clone() };
-    let params = Params::<f32>::init(Arc::new(Layout::new(&wide)), Init::PyTorch { embedding_std: 1.0 }, 3);
+    let params = Params::<f32>::init(Arc::new(ParamLayout::new(&wide)), Init::PyTorch { embedding_std: 1.0 }, 3);
     let file = dir.path().join("wide.safetensors");
     checkpoint::save(&file, &params, &wide).unwrap();
     let imported = Imported::read(&file, &data, &Constants::default()).unwrap();
     assert_eq!(imported.unused_rows(), [7, 2]);
     let run = import(&file, &data, &dir.path().join("wide"));
     let model = run.model(&data, Checkpoint::Best).unwrap();
-    assert_eq!((model.config.genes, model.config.peaks), (exact.genes, exact.peaks));
+    assert_eq!((model.config().genes, model.config().peaks), (exact.genes, exact.peaks));
 
     // The same model made by hand from the first rows.
-    let mut by_hand = Params::<f32>::zeros(Arc::new(Layout::new(&exact)));
+    let mut by_hand = Params::<f32>::zeros(Arc::new(ParamLayout::new(&exact)));
     for e in by_hand.layout().clone().entries() {
         let source = params.get(&e.name).unwrap();
         let n = e.range.len();
         by_hand.get_mut(&e.name).unwrap().copy_from_slice(&source[..n]);
     }
-    let by_hand = Model { config: exact, features: data.features(), params: by_hand, cis: None };
+    let by_hand = Model::of_params(exact, data.features(), None, by_hand).unwrap();
     assert_eq!(outputs(&model, &data, same), outputs(&by_hand, &data, same));
 
     let back = dir.path().join("back.safetensors");
@@ -182,7 +182,8 @@ fn what_cannot_be_imported_is_named() {
     let exact = config().model(&data);
     let file = dir.path().join("w.safetensors");
     let read = |config: &ModelConfig, change: &dyn Fn(&mut Params<f32>)| {
-        let mut params = Params::<f32>::init(Arc::new(Layout::new(config)), Init::PyTorch { embedding_std: 1.0 }, 3);
+        let mut params =
+            Params::<f32>::init(Arc::new(ParamLayout::new(config)), Init::PyTorch { embedding_std: 1.0 }, 3);
         change(&mut params);
         checkpoint::save(&file, &params, config).unwrap();
         let e = Imported::read(&file, &data, &Constants::default()).unwrap_err();
@@ -236,7 +237,7 @@ fn data_are_met_by_name() {
     let mut run = run;
     run.allow_missing = true;
     let model = run.model(&less, Checkpoint::Best).unwrap();
-    assert_eq!(model.config.genes, tiny::GENES - 10);
+    assert_eq!(model.config().genes, tiny::GENES - 10);
     outputs(&model, &less, same);
 }
 
@@ -255,7 +256,7 @@ fn golden_parameters_have_the_published_names() {
         let golden: BTreeSet<_> = file.tensors.keys().filter_map(|n| n.strip_prefix("param.")).collect();
         let heads = serde_json::from_str::<serde_json::Value>(&file.metadata["config"]).unwrap()["heads"].as_u64();
         let config = ModelConfig { heads: heads.unwrap() as usize, hidden: 8, ..ModelConfig::default() };
-        let layout = Layout::new(&config);
+        let layout = ParamLayout::new(&config);
         let ours: BTreeSet<_> = layout.entries().iter().map(|e| e.name.as_str()).collect();
         assert_eq!(golden, ours, "{}", path.display());
     }

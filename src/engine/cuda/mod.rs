@@ -21,7 +21,7 @@ use crate::device::{Gpu, Sizes, abi};
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::terms::Terms;
-use crate::model::{Batch, CisGraph, Dropout, Layout, Model, ModelConfig, Precision};
+use crate::model::{Batch, CisGraph, Dropout, Model, ModelConfig, ParamLayout, Precision};
 use crate::ops::adam::{AdamConfig, Rates};
 use crate::ops::contrast::cuda;
 use crate::ops::{adam, attend, cis, head as linear, pool, project, translate};
@@ -48,7 +48,7 @@ pub struct Engine {
     gpu: Arc<Gpu>,
     kernels: Kernels,
     precision: Precision,
-    layout: Arc<Layout>,
+    layout: Arc<ParamLayout>,
     packer: Packer,
     cis: Option<Arc<CisGraph>>,
     adam: AdamConfig,
@@ -349,27 +349,7 @@ impl Engine {
 
     /// What a training step computes.
     fn training(&self) -> Terms {
-        let c = self.config();
-        Terms {
-            translate: c.alpha != 0.0,
-            counts: false,
-            cis: self.cis.is_some(),
-            blind: false,
-            contrast: c.contrast > 0.0,
-        }
-    }
-
-    /// What a forward pass computes: as [`Model::run`].
-    fn wanted(&self, want: Want) -> Terms {
-        let (c, cis) = (self.config(), self.cis.is_some());
-        let by_cis = want.translation && c.translates_by_cis();
-        Terms {
-            translate: want.translation && (!by_cis || c.alpha != 0.0) || want.counts,
-            counts: want.counts,
-            cis: cis && (want.cis || by_cis),
-            blind: cis && (want.cis || by_cis),
-            contrast: false,
-        }
+        Terms::of(self.config(), Want::default(), true)
     }
 
     /// Arranges a batch and makes room for it.
@@ -410,21 +390,14 @@ impl Engine {
 
     /// A forward pass without dropout, as [`Model::forward`]. Node-level outputs are the CPU's to compute.
     pub fn forward(&mut self, batch: &Batch<f32>, want: Want) -> Result<Output<f32>> {
-        let terms = self.wanted(want);
+        let terms = Terms::of(self.config(), want, false);
         let (record, arranged) = self.once(batch, terms, Pass::Forward, None)?;
         self.output(&record, &arranged, want, terms)
     }
 
     /// A forward and backward pass; gradients are added to the device's ([`Engine::grads`], [`Engine::zero_grads`]).
     pub fn gradients(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>, want: Want) -> Result<Output<f32>> {
-        let (wanted, training) = (self.wanted(want), self.training());
-        let terms = Terms {
-            translate: wanted.translate || training.translate,
-            counts: wanted.counts,
-            cis: training.cis,
-            blind: wanted.blind,
-            contrast: training.contrast,
-        };
+        let terms = Terms::of(self.config(), want, true);
         let (record, arranged) = self.once(batch, terms, Pass::Backward, dropout)?;
         self.output(&record, &arranged, want, terms)
     }

@@ -4,12 +4,10 @@ use super::Engine;
 use super::pack::Arranged;
 use crate::device::abi;
 use crate::device::abi::StepRecord;
-use crate::device::arena::Span;
 use crate::device::workspace::mask_words;
-use crate::engine::cpu::{sparse, spread};
 use crate::error::Result;
 use crate::model::Decisions;
-use crate::model::output::{Output, Selection, Want};
+use crate::model::output::{Attention, Output, Predicted, Selection, Want};
 use crate::model::terms::Terms;
 
 impl Engine {
@@ -18,54 +16,39 @@ impl Engine {
         let c = self.config();
         let work = self.workspace()?;
         let (n, spans) = (a.sizes.samples as usize, &work.plan.spans);
+        let (logits, embedding) = (work.arena.read(spans.logits, 2 * n)?, work.arena.read(spans.z, 2 * c.hidden * n)?);
         let mut out = Output {
             loss: record.loss,
-            match_loss: record.match_loss,
             translation_loss: record.translation_loss,
             cis_loss: record.cis_loss,
             contrast_loss: record.contrast_loss,
-            cis: Vec::new(),
-            cis_blind: Vec::new(),
-            logits: work.arena.read(spans.logits, 2 * n)?,
-            embedding: work.arena.read(spans.z, 2 * c.hidden * n)?,
-            attention: Vec::new(),
-            translation: Vec::new(),
-            counts: Vec::new(),
-            nodes: Vec::new(),
-            decisions: None,
+            ..Output::new(record.match_loss, logits, embedding)
         };
-        let predicted = if terms.translate && !a.positives.is_empty() { self.predicted(a)? } else { Vec::new() };
-        let per = c.heads * c.genes;
-        let by_cis = want.translation && c.translates_by_cis();
-        let predictions = |span: Span<f32>| -> Result<Vec<Vec<f32>>> {
-            let all = work.arena.read(span, a.positives.len() * c.genes)?;
-            Ok(all.chunks_exact(c.genes).map(<[f32]>::to_vec).collect())
-        };
-        if terms.blind && !a.positives.is_empty() {
-            let blind = predictions(spans.cis_blind)?;
-            if by_cis {
-                let decide = |row: &Vec<f32>| row.iter().map(|&y| u8::from(y > 0.0)).collect();
-                out.translation = spread(&a.positives, n, blind.iter().map(decide).collect());
-            }
-            if want.cis {
-                out.cis = spread(&a.positives, n, predictions(spans.cis_y)?);
-                out.cis_blind = spread(&a.positives, n, blind);
-            }
+        let terms = terms.of_positives(a.positives.len());
+        let mut predicted = Predicted::default();
+        if terms.translate {
+            predicted.on = self.predicted(a)?;
         }
-        if (want.translation || want.counts) && !by_cis {
-            out.translation = spread(&a.positives, n, predicted.chunks_exact(per).map(<[u8]>::to_vec).collect());
-        }
-        if want.counts {
+        if terms.counts {
+            let per = c.heads * c.genes;
             let counts = work.arena.read(spans.count, a.positives.len() * per)?;
-            out.counts = spread(&a.positives, n, counts.chunks_exact(per).map(<[u32]>::to_vec).collect());
+            predicted.counts = counts.chunks_exact(per).map(<[u32]>::to_vec).collect();
         }
+        if terms.blind {
+            predicted.blind = work.arena.read(spans.cis_blind, a.positives.len() * c.genes)?;
+            if want.cis {
+                predicted.cis = work.arena.read(spans.cis_y, a.positives.len() * c.genes)?;
+            }
+        }
+        let on = out.hand_out(c, want, &a.positives, n, predicted);
         if want.attention || want.decisions {
             let selections = self.selections(a)?;
             if want.attention {
-                out.attention = (0..n).map(|b| sparse(&selections[b], a.genes.indptr[b], a.peaks.indptr[b])).collect();
+                out.attention =
+                    (0..n).map(|b| Attention::of(&selections[b], a.genes.indptr[b], a.peaks.indptr[b])).collect();
             }
             if want.decisions {
-                out.decisions = Some(Decisions { attend: selections, translate: predicted });
+                out.decisions = Some(Decisions { attend: selections, translate: on });
             }
         }
         Ok(out)

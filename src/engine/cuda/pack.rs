@@ -21,7 +21,7 @@ pub(crate) struct Arranged {
     pub positives: Vec<usize>,
     pub genes: NodeSet<f32>,
     pub peaks: NodeSet<f32>,
-    columns: Option<translate::Columns<f32>>,
+    columns: Option<translate::PeakColumns<f32>>,
     tiles: Vec<AttendTile>,
     blocks: Vec<AttendBlock>,
     pads: Vec<u32>,
@@ -56,7 +56,7 @@ impl Packer {
             || {
                 let peaks = NodeSet::new(&batch.atac, &self.features.peak_chrom, false);
                 let chunks = chunks(&peaks);
-                let columns = all.then(|| translate::Columns::new(&peaks, &positives));
+                let columns = all.then(|| translate::PeakColumns::new(&peaks, &positives));
                 (peaks, chunks, columns)
             },
         );

@@ -7,7 +7,7 @@ use crate::device::arena::{Arena, Layout as Plan, Span};
 use crate::device::workspace::SLOTS;
 use crate::error::{Error, Result};
 use crate::model::nodes::group;
-use crate::model::{CisGraph, Layout, ModelConfig};
+use crate::model::{CisGraph, ModelConfig, ParamLayout};
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Graph {
 impl State {
     pub(crate) fn plan(
         config: &ModelConfig,
-        layout: &Layout,
+        layout: &ParamLayout,
         graph: Option<&CisGraph>,
     ) -> (Plan, impl FnOnce(Arena) -> State + use<>) {
         let mut starts = Vec::new();

@@ -14,7 +14,7 @@ use crate::real::Real;
 use crate::simd::vectorized;
 
 pub use rates::{Decay, Rates};
-pub use sparse::{Others, RowAdam};
+pub use sparse::{Others, RowAdam, Stepped};
 
 /// Adam's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -27,6 +27,19 @@ const BEHIND: usize = 64;
 /// Rows of one task.
 const ROWS: usize = 64;
 
+/// What a step moves: arenas of one layout.
+#[derive(Debug)]
+pub struct Stepped<'a, T> {
+    /// Parameters.
+    pub p: &'a mut [T],
+    /// Gradients; set to 0.
+    pub g: &'a mut [T],
+    /// First moments.
+    pub m: &'a mut [T],
+    /// Second moments.
+    pub v: &'a mut [T],
+}
+
 /// Adam by rows. See [`Others`]; what is no row of the tables is stepped by every step.
 ///
 /// A step is [`RowAdam::catch_up`] with the rows that it will read, the passes over the batch, and [`RowAdam::step`]. Between
@@ -90,8 +103,8 @@ impl<T: Real> RowAdam<T> {
 
     /// Step `t` (from 1), as [`step`]; the gradient is 0 but in the rows that were named to [`RowAdam::catch_up`], and
     /// behind the tables. It is set to 0.
-    #[allow(clippy::too_many_arguments)]
-    pub fn step(&mut self, p: &mut [T], g: &mut [T], m: &mut [T], v: &mut [T], c: &AdamConfig, t: u64, named: &[u32]) {
+    pub fn step(&mut self, of: Stepped<'_, T>, c: &AdamConfig, t: u64, named: &[u32]) {
+        let Stepped { p, g, m, v } = of;
         if !self.by_rows(named.len()) {
             return step(p, g, m, v, c, t); // caught up: all rows are
         }

@@ -228,7 +228,6 @@ pub struct Attended<T> {
 ///
 /// `given` replaces the choices (top-k membership and side of the threshold) by those of another run; comparisons of
 /// two precisions need it. Backward: at most top_k pairs a gene, summed by table row in a fixed order.
-#[allow(clippy::too_many_arguments)]
 pub fn attend<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     spec: AttendSpec,
@@ -280,22 +279,14 @@ pub fn attend<'p, T: Real>(
         let (dr, dc) = (s.take(row_sums), s.take(col_sums));
         let (mut dq, mut dk) = (s.take(q), s.take(k));
         let (mut duq, mut duk) = (s.take(uq), s.take(uk));
-        let (qs, ks) = ((s.value(q), s.value(uq)), (s.value(k), s.value(uk)));
+        let tables = [Table { rows: s.value(q), u: s.value(uq) }, Table { rows: s.value(k), u: s.value(uk) }];
         work(|| {
             let members: usize = saved.iter().map(|s| s.peak.len()).sum();
             let numbers = (members * hidden / spec.heads) as f64;
             (4.0 * numbers, 4.0 * numbers * size_of::<T>() as f64)
         });
-        gradients(
-            &saved,
-            (&dr, &dc),
-            (&genes, &peaks),
-            hidden / spec.heads,
-            qs,
-            ks,
-            (&mut dq, &mut duq),
-            (&mut dk, &mut duk),
-        );
+        let add = [TableGrad { rows: &mut dq, u: &mut duq }, TableGrad { rows: &mut dk, u: &mut duk }];
+        gradients(&saved, (&dr, &dc), (&genes, &peaks), hidden / spec.heads, tables, add);
         s.put(q, dq);
         s.put(k, dk);
         s.put(uq, duq);
@@ -315,22 +306,46 @@ fn pairs<T: Real>(genes: &NodeSet<T>, peaks: &NodeSet<T>) -> usize {
         .sum()
 }
 
-/// The backward pass, given the members of each gene with their weights and scores: adds to the gradients of `q`, `uq`,
-/// `k` and `uk`.
-#[allow(clippy::too_many_arguments)]
+/// A table from `project`: its rows, and the row that the value of a node adds to each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'a, T> {
+    /// `[R, H]`.
+    pub rows: &'a [T],
+    /// `[H]`.
+    pub u: &'a [T],
+}
+
+/// Where the gradients of a [`Table`] are added.
+#[derive(Debug)]
+pub(crate) struct TableGrad<'a, T> {
+    pub rows: &'a mut [T],
+    pub u: &'a mut [T],
+}
+
+/// The backward pass, given the members of each gene with their weights and scores, and the gradients of row sums and
+/// column sums: adds to the gradients of the tables of queries and of keys.
 pub(crate) fn gradients<T: Real>(
     selections: &[Selection<T>],
     (dr, dc): (&[T], &[T]),
     (genes, peaks): (&NodeSet<T>, &NodeSet<T>),
     slice: usize,
-    (q, uq): (&[T], &[T]),
-    (k, uk): (&[T], &[T]),
-    (dq, duq): (&mut [T], &mut [T]),
-    (dk, duk): (&mut [T], &mut [T]),
+    [q, k]: [Table<'_, T>; 2],
+    [dq, dk]: [TableGrad<'_, T>; 2],
 ) {
     let p = logit_gradients(selections, dr, dc, genes, peaks);
-    accumulate(dq, duk, q, k, uq, uk, &p.gene, &p.peak, &p.expr, &p.acc, &p, slice);
-    accumulate(dk, duq, k, q, uk, uq, &p.peak, &p.gene, &p.acc, &p.expr, &p, slice);
+    let gene = End { row: &p.gene, value: &p.expr, table: q };
+    let peak = End { row: &p.peak, value: &p.acc, table: k };
+    accumulate(dq.rows, dk.u, &gene, &peak, &p, slice);
+    accumulate(dk.rows, dq.u, &peak, &gene, &p, slice);
+}
+
+/// One end of each pair: the genes, or the peaks.
+struct End<'a, T> {
+    /// Its row in the table.
+    row: &'a [u32],
+    /// Its value.
+    value: &'a [T],
+    table: Table<'a, T>,
 }
 
 /// The pairs of a batch with a gradient, in sample order.
@@ -387,21 +402,16 @@ fn logit_gradients<T: Real>(
 
 /// One side of the backward pass: `d_own[i] += Σ dlogit (other[j] + v_j u_other)` over the pairs of own row i, and
 /// `du_other += Σ_i (Σ dlogit v_j) own[i] + (Σ dlogit v_j v_i) u_own`, where v is the value of a node.
-#[allow(clippy::too_many_arguments)]
 fn accumulate<T: Real>(
     d_own: &mut [T],
     du_other: &mut [T],
-    own: &[T],
-    other: &[T],
-    u_own: &[T],
-    u_other: &[T],
-    own_row: &[u32],
-    other_row: &[u32],
-    own_value: &[T],
-    other_value: &[T],
+    own: &End<'_, T>,
+    other: &End<'_, T>,
     pairs: &Pairs<T>,
     slice: usize,
 ) {
+    let End { row: own_row, value: own_value, table: Table { rows: own, u: u_own } } = *own;
+    let End { row: other_row, value: other_value, table: Table { rows: other, u: u_other } } = *other;
     let h = u_own.len();
     let heads = h / slice;
     let (ptr, order) = group(own_row, own.len() / h);

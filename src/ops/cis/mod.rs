@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::translate::{Columns, add_key_gradients, effective, keys};
+use super::translate::{PeakColumns, add_key_gradients, effective, keys};
 use crate::model::nodes::group;
 use crate::model::{BINS, CisGraph};
 use crate::profile::{span, work};
@@ -52,7 +52,7 @@ pub struct Places<'a> {
 }
 
 impl Edges {
-    fn new<T: Real>(at: Places<'_>, cols: &Columns<T>) -> Self {
+    fn new<T: Real>(at: Places<'_>, cols: &PeakColumns<T>) -> Self {
         let mut e = Edges { start: vec![0], gene: Vec::new(), bin: Vec::new(), chrom: Vec::new(), whole: Vec::new() };
         for &row in &cols.row {
             let peak = at.rows[row as usize] as usize;
@@ -84,7 +84,7 @@ impl Edges {
 }
 
 /// Sums of the keys of a sample by chromosome, `[chromosomes, H]`.
-fn by_chromosome<T: Real>(cols: &Columns<T>, edges: &Edges, ke: &[T], h: usize, sample: usize, n: usize) -> Vec<T> {
+fn by_chromosome<T: Real>(cols: &PeakColumns<T>, edges: &Edges, ke: &[T], h: usize, sample: usize, n: usize) -> Vec<T> {
     let mut sums = vec![T::of(0.0); n * h];
     for &u in &cols.col[cols.indptr[sample]..cols.indptr[sample + 1]] {
         let (chrom, u) = (edges.chrom[u as usize] as usize, u as usize);
@@ -118,7 +118,7 @@ fn scales<T: Real>(decay: &[T]) -> [T; BINS] {
 pub fn cis<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     at: Places<'_>,
-    cols: Arc<Columns<T>>,
+    cols: Arc<PeakColumns<T>>,
     (q, uq): (Var, Var),
     (k, uk): (Var, Var),
     decay: Var,

@@ -159,7 +159,7 @@ pub(super) fn masks<T: Real>(
     q: &[T],
     genes: usize,
     limit: T,
-    masks: &mut [super::Mask],
+    masks: &mut [super::counters::Mask],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
     if let (Some(keys), Some(q)) = (keys, T::as_f32(q)) {
@@ -189,7 +189,7 @@ fn float_masks<'q>(
     query: impl Fn(usize) -> &'q [f32],
     genes: usize,
     limit: f32,
-    masks: &mut [super::Mask],
+    masks: &mut [super::counters::Mask],
 ) {
     let mut packed = vec![0.0f32; genes.next_multiple_of(GENES) * slice];
     for g in 0..genes {
@@ -220,7 +220,7 @@ fn integer_masks<'q>(
     query: impl Fn(usize) -> &'q [f32],
     genes: usize,
     limit: f32,
-    masks: &mut [super::Mask],
+    masks: &mut [super::counters::Mask],
 ) {
     let size = keys.slice.next_multiple_of(2);
     let mut packed = vec![0i16; genes.next_multiple_of(GENES) * size];
@@ -420,7 +420,7 @@ mod tests {
                 continue;
             }
             let packed = PackedKeys::of(isa, k, h, head, slice).unwrap();
-            let mut got = vec![[0u64; crate::ops::translate::WORDS]; n];
+            let mut got = vec![[0u64; crate::ops::translate::counters::WORDS]; n];
             assert!(masks(Some(&packed), q, genes, limit, &mut got));
             for (u, mask) in got.iter().enumerate() {
                 for g in 0..512 {
@@ -492,7 +492,7 @@ mod tests {
             row[5] = bad;
             for isa in [Isa::Avx512, Isa::Vnni].into_iter().filter(|&i| i <= crate::simd::isa()) {
                 for (q, k) in [(&row, &finite), (&finite, &row)] {
-                    let mut got = vec![[0u64; crate::ops::translate::WORDS]; k.len() / h];
+                    let mut got = vec![[0u64; crate::ops::translate::counters::WORDS]; k.len() / h];
                     assert!(masks(PackedKeys::of(isa, k, h, 0, h).as_ref(), q, q.len() / h, 1.0, &mut got));
                     for (u, k) in k.chunks(h).enumerate() {
                         for (g, q) in q.chunks(h).enumerate() {
