@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use program::{Mounted, all, files, long, ok, program, refused, run, text};
-use sccrossrec::dataset::{DataSet, Io};
+use sccrossrec::dataset::{Access, DataSet, Io};
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::train;
 use tiny::Order;
@@ -307,7 +307,7 @@ fn no_test_cell_is_trained_on() {
         assert!(!out.exists());
         // A set that was dealt out by sample promises nothing of the kind.
         set.recipe["split"] = "sample".into();
-        set.check(&data).unwrap();
+        set.check(data.vocabulary()).unwrap();
     }
 }
 
@@ -443,7 +443,8 @@ fn shards_cut_short_end_in_an_error() {
 fn both_ways_of_reading_agree() {
     let dir = tempfile::tempdir().unwrap();
     let path = tiny::prepared(dir.path(), "data", Order::Plain);
-    let open = |io| DataSet::open_with(&path, io).unwrap();
+    let access = |io| Access { io, ..Access::default() };
+    let open = |io| DataSet::open_with(&path, access(io)).unwrap();
     let (mapped, read) = (open(Io::Mmap), open(Io::Pread));
     for c in 0..mapped.n_cells() {
         assert_eq!(mapped.cell(c), read.cell(c));
@@ -455,7 +456,7 @@ fn both_ways_of_reading_agree() {
     let whole = std::fs::read(&shard).unwrap();
     for cut in [0, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&shard, &whole[..cut]).unwrap();
-        let errors = [Io::Mmap, Io::Pread].map(|io| DataSet::open_with(&path, io).unwrap_err().to_string());
+        let errors = [Io::Mmap, Io::Pread].map(|io| DataSet::open_with(&path, access(io)).unwrap_err().to_string());
         assert!(errors[0] == errors[1] && errors[0].contains("bytes long"), "{errors:?}");
     }
     // Cut short and restored in place: the cells read meanwhile are empty, and that is told for good.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::dataset::{Access, DataSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::temporary_of;
 use crate::model::Precision;
@@ -62,6 +63,8 @@ pub struct Context {
     pub quiet: bool,
     /// Result as one JSON document on stdout.
     pub json: bool,
+    /// How data sets are opened, and the memory that work on them may plan with.
+    pub access: Access,
 }
 
 impl Default for Context {
@@ -73,6 +76,7 @@ impl Default for Context {
             seed_given: false,
             quiet: true,
             json: false,
+            access: Access::default(),
         }
     }
 }
@@ -84,6 +88,14 @@ impl Context {
             // stderr that is closed is nobody's loss
             let _ = writeln!(std::io::stderr(), "{line}");
         }
+    }
+
+    /// Opens a data set as the command line says.
+    ///
+    /// # Errors
+    /// As [`DataSet::open`].
+    pub fn open_data(&self, dir: &Path) -> Result<DataSet> {
+        DataSet::open_with(dir, self.access)
     }
 
     /// A progress bar of `len` steps on stderr; hidden with `--quiet` and when stderr is not a terminal.

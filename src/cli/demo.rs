@@ -10,7 +10,7 @@ use serde_json::json;
 use super::console::Console;
 use super::context::{Context, Device, output_dir};
 use super::discover::recovery_table;
-use crate::dataset::{DataSet, SplitBy};
+use crate::dataset::SplitBy;
 use crate::discover::{DiscoverOptions, Found, discover};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
@@ -136,7 +136,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     lap("prepare");
 
     ctx.say(&format!("train: recipe {}, {} epochs", config.recipe, config.epochs));
-    let data = DataSet::open(&data_dir)?;
+    let data = ctx.open_data(&data_dir)?;
     let set = data.samples(&config.samples)?;
     let mut console = Console::new(ctx);
     let outcome = train_on(&device, &data, &set, &config, &run_dir, &mut console);

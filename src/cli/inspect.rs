@@ -6,7 +6,6 @@ use super::context::Context;
 use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
 use crate::data::source;
 use crate::data::source::{Form, Source};
-use crate::dataset::DataSet;
 use crate::error::{Error, Result};
 use crate::train::tensors::Checkpoint as File;
 use crate::train::{Checkpoint, EpochRecord, Run};
@@ -60,7 +59,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let report = if meta.is_dir() && path.join("run.json").exists() {
         inspect_run(path)?
     } else if meta.is_dir() && path.join("dataset.json").exists() {
-        inspect_data(path, args.verify)?
+        inspect_data(path, args.verify, ctx)?
     } else if meta.is_file() && safetensors {
         inspect_checkpoint(path)?
     } else {
@@ -109,8 +108,8 @@ fn inspect_run(path: &Path) -> Result<Report> {
     Ok(r)
 }
 
-fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
-    let data = DataSet::open(path)?;
+fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Report> {
+    let data = ctx.open_data(path)?;
     let v = data.vocabulary();
     let f = data.features();
     let mut r = Report::new("data");

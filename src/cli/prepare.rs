@@ -232,6 +232,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     };
     let config = PrepareConfig {
         like: args.like.clone(),
+        access: ctx.access,
         obs: args.obs.clone(),
         gtf: args.gtf.clone(),
         fasta: args.fasta.clone().or(base.fasta.clone()),

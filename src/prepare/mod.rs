@@ -22,7 +22,7 @@ use crate::data::source;
 use crate::data::source::columns::{of_modality, refuse_swapped};
 use crate::data::source::{Modality, Select};
 use crate::dataset::manifest::{Content, Manifest, ObsHead, write_part};
-use crate::dataset::shard::Sizes;
+use crate::dataset::shard::VocabularySizes;
 use crate::dataset::{DataSet, SampleSet, fingerprint, samples};
 use crate::error::{Error, Result};
 use crate::files::folder::{NewFolder, put_back};
@@ -141,7 +141,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     check_config(config)?;
     put_back(out)?;
     check_target(out, config.force)?;
-    let like = config.like.as_deref().map(DataSet::open).transpose()?;
+    let like = config.like.as_deref().map(|dir| DataSet::open_with(dir, config.access)).transpose()?;
     let open = |path: &Option<PathBuf>, modality, select| {
         path.as_deref().map(|path| Input::open(path, modality, select, say)).transpose()
     };
@@ -265,7 +265,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, hooks: Hooks<'_>) -> Result<P
     bytes.extend(gene_extra.iter().flat_map(|v| v.to_le_bytes()));
     bytes.extend(&peak_dna);
     parts.push(write_part(folder.path(), dataset::FEATURES, &bytes)?);
-    let sizes = Sizes {
+    let sizes = VocabularySizes {
         genes: vocabulary.genes.len() as u64,
         peaks: vocabulary.peaks.len() as u64,
         fingerprint: fingerprint(&parts),

@@ -10,7 +10,7 @@ use crate::data::anndata::{MatrixKind, list};
 use crate::data::source::Modality;
 use crate::dataset::rows::{RowWriter, Rows};
 use crate::dataset::samples::UNLABELLED;
-use crate::dataset::shard::{RowData, ShardData, Sizes};
+use crate::dataset::shard::{RowData, ShardData, VocabularySizes};
 use crate::dataset::{SampleConfig, SampleSet, codec, draw_samples, shard};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -133,7 +133,7 @@ pub(crate) fn read_rows(
 pub(crate) fn write_shards(
     dir: &Path,
     config: &PrepareConfig,
-    sizes: Sizes,
+    sizes: VocabularySizes,
     v: &Vocabulary,
     kept: &[(u32, u32)],
     rna: &Entries,

@@ -100,9 +100,9 @@ fn stands_still(file: &mut File, heap: u64, length: u64) -> std::io::Result<bool
 }
 
 /// A copy of a file that goes when this goes.
-pub(super) struct Copy(PathBuf);
+pub(super) struct MarkedCopy(PathBuf);
 
-impl Copy {
+impl MarkedCopy {
     /// The copy, the `heaps` in it marked as of an unknown version. It lies where temporary files do.
     pub(super) fn new(path: &Path, file: &mut File, heaps: &[u64]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -119,7 +119,7 @@ impl Copy {
             )
         };
         let mut out = File::options().write(true).create_new(true).open(&at).map_err(failed)?;
-        let copy = Copy(at);
+        let copy = MarkedCopy(at);
         file.seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(file, &mut out)).map_err(failed)?;
         for heap in heaps {
             out.seek(SeekFrom::Start(heap + 4)).and_then(|_| out.write_all(&[u8::MAX])).map_err(failed)?;
@@ -132,7 +132,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for MarkedCopy {
     fn drop(&mut self) {
         // HDF5 holds it open; and nothing can be done about one that does not go away.
         let _ = std::fs::remove_file(&self.0);

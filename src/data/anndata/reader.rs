@@ -531,8 +531,8 @@ pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
         return Err(bad("it is empty"));
     }
     let still = heaps::endless(path, &mut io, meta.len())?;
-    let copy = if still.is_empty() { None } else { Some(heaps::Copy::new(path, &mut io, &still)?) };
-    let at = copy.as_ref().map_or(path, heaps::Copy::path);
+    let copy = if still.is_empty() { None } else { Some(heaps::MarkedCopy::new(path, &mut io, &still)?) };
+    let at = copy.as_ref().map_or(path, heaps::MarkedCopy::path);
     let file = File::with_options().with_fapl(|p| p.file_locking(false)).open_as(at, hdf5::OpenMode::Read);
     let file = file.map_err(|e| bad(&format!("HDF5: {}", e.to_string().replace('\n', " "))))?;
     Ok((file, meta.len()))
