@@ -7,6 +7,7 @@ use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
 use crate::data::source;
 use crate::data::source::{Form, Source};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::train::tensors::Checkpoint as File;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
@@ -63,7 +64,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     } else if meta.is_file() && safetensors {
         inspect_checkpoint(path)?
     } else {
-        inspect_source(path)?
+        inspect_source(path, &ctx.follow())?
     };
     if args.verify && !path.join("dataset.json").exists() {
         ctx.say("--verify compares a data folder with its checksums; there are none to compare here");
@@ -156,13 +157,13 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Report> {
 }
 
 /// An input file, of whatever form.
-fn inspect_source(path: &Path) -> Result<Report> {
-    let form = source::form_of(path)?;
+fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Report> {
+    let form = source::form_of(path, progress)?;
     let mut r = Report::new(&form.to_string());
     match form {
-        Form::AnnData => describe_anndata(&mut r, &AnnData::open(path)?)?,
+        Form::AnnData => describe_anndata(&mut r, &AnnData::open_with(path, progress)?)?,
         Form::MuData => {
-            let parts = source::modalities(path)?;
+            let parts = source::modalities(path, progress)?;
             r.add("modalities", list(&parts.iter().map(|p| p.0.clone()).collect::<Vec<_>>()));
             for (name, part) in parts {
                 let mut inner = Report::new("modality");
@@ -171,13 +172,13 @@ fn inspect_source(path: &Path) -> Result<Report> {
             }
         }
         Form::TenXLegacy => {
-            for (name, part) in source::genomes(path)? {
+            for (name, part) in source::genomes(path, progress)? {
                 let mut inner = Report::new("genome");
                 describe(&mut inner, part.as_ref())?;
                 r.nest(&name, inner);
             }
         }
-        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path)?.as_ref())?,
+        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path, progress)?.as_ref())?,
     }
     Ok(r)
 }

@@ -490,7 +490,6 @@ mod tests {
     use crate::dataset::manifest::Content;
     use crate::prepare::PrepareConfig;
     use crate::prepare::prepare;
-    use crate::progress::Hooks;
     use crate::simulate::SimulateConfig;
     use crate::simulate::Simulation;
 
@@ -499,11 +498,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config =
             SimulateConfig { cells: 12, genes: 4, peaks: 8, chromosomes: 2, cell_types: 2, ..Default::default() };
-        let made = Simulation::new(config).unwrap().write(dir.path(), &|_| {}).unwrap();
+        let made = Simulation::new(config).unwrap().write(dir.path(), &()).unwrap();
         let mut config = PrepareConfig::new(&made.rna, &made.atac);
         config.samples.negative_ratio = 0.0;
         let at = dir.path().join("data");
-        prepare(&config, &at, Hooks::default()).unwrap();
+        prepare(&config, &at, &()).unwrap();
         let good = Manifest::read(&at).unwrap();
         let wrong: [fn(&mut Content); 4] = [
             |c| c.cells = usize::MAX,

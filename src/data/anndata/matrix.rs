@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::H5Context;
 use super::fields::{descriptor, plausible};
 use crate::csr::Csr;
-use crate::data::source::mtx::Coordinates;
+use crate::data::coordinates::Coordinates;
 use crate::error::{Error, Result};
 
 /// How a matrix is laid out in its file.

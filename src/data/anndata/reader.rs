@@ -21,6 +21,7 @@ use super::fields::{Elements, descriptor, fields, plausible};
 use super::matrix::Matrix;
 use super::{Column, H5Context, heaps};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 /// An `.h5ad` file, or one modality of an `.h5mu` file, opened read-only.
 #[derive(Debug, Clone)]
@@ -63,9 +64,20 @@ impl Axis {
 }
 
 impl AnnData {
-    /// Opens a file. Fails on anything that is not HDF5, or is cut short, or has no `obs` and `var`.
+    /// Opens a file, which is read through once (see the module [`heaps`]).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for anything that is not HDF5, or is cut short, or has no `obs` and `var`.
     pub fn open(path: &Path) -> Result<Self> {
-        let (file, bytes) = open_hdf5(path, "give an .h5ad file")?;
+        Self::open_with(path, &())
+    }
+
+    /// As [`AnnData::open`]; `progress` is asked meanwhile whether to stop.
+    ///
+    /// # Errors
+    /// As [`AnnData::open`]; [`Error::Interrupted`].
+    pub fn open_with(path: &Path, progress: &dyn Progress) -> Result<Self> {
+        let (file, bytes) = open_hdf5(path, "give an .h5ad file", progress)?;
         Self::inside(path, &file, "", bytes)
     }
 
@@ -515,8 +527,8 @@ impl AnnData {
 
 /// Opens an HDF5 file read-only and without its locks; brings its length along. `give` says what to give instead.
 ///
-/// The file is read through once: see the module `heaps`.
-pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
+/// The file is read through once (see the module [`heaps`]), while `progress` is asked whether to stop.
+pub(crate) fn open_hdf5(path: &Path, give: &str, progress: &dyn Progress) -> Result<(File, u64)> {
     // Before it is opened: that of a pipe would wait for who writes to it.
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
     if !meta.is_file() {
@@ -530,7 +542,7 @@ pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
     if meta.len() == 0 {
         return Err(bad("it is empty"));
     }
-    let still = heaps::endless(path, &mut io, meta.len())?;
+    let still = heaps::endless(path, &mut io, meta.len(), progress)?;
     let copy = if still.is_empty() { None } else { Some(heaps::MarkedCopy::new(path, &mut io, &still)?) };
     let at = copy.as_ref().map_or(path, heaps::MarkedCopy::path);
     let file = File::with_options().with_fapl(|p| p.file_locking(false)).open_as(at, hdf5::OpenMode::Read);
