@@ -23,14 +23,14 @@ pub struct Args {
 }
 
 /// Lines of `key  value` and the JSON of the same.
-struct Report {
+struct Findings {
     table: String,
     json: serde_json::Map<String, serde_json::Value>,
 }
 
-impl Report {
+impl Findings {
     fn new(kind: &str) -> Self {
-        let mut r = Report { table: String::new(), json: serde_json::Map::new() };
+        let mut r = Findings { table: String::new(), json: serde_json::Map::new() };
         r.add("kind", kind);
         r
     }
@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// A part with a report of its own.
-    fn nest(&mut self, name: &str, part: Report) {
+    fn nest(&mut self, name: &str, part: Findings) {
         self.table += &format!("\n{name}\n");
         for line in part.table.lines() {
             self.table += &format!("  {line}\n");
@@ -73,9 +73,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-fn inspect_run(path: &Path) -> Result<Report> {
+fn inspect_run(path: &Path) -> Result<Findings> {
     let run = Run::open(path)?;
-    let mut r = Report::new("run");
+    let mut r = Findings::new("run");
     r.add("program", run.program());
     r.add("recipe", run.config.recipe.as_str());
     r.add("data", run.data_dir().display().to_string());
@@ -109,11 +109,11 @@ fn inspect_run(path: &Path) -> Result<Report> {
     Ok(r)
 }
 
-fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Report> {
+fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
     let data = ctx.open_data(path)?;
     let v = data.vocabulary();
     let f = data.features();
-    let mut r = Report::new("data");
+    let mut r = Findings::new("data");
     r.add("hash", data.hash());
     r.add("cells", data.n_cells());
     r.add("genes", v.genes.len());
@@ -157,23 +157,23 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Report> {
 }
 
 /// An input file, of whatever form.
-fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Report> {
+fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Findings> {
     let form = source::form_of(path, progress)?;
-    let mut r = Report::new(&form.to_string());
+    let mut r = Findings::new(&form.to_string());
     match form {
         Form::AnnData => describe_anndata(&mut r, &AnnData::open_with(path, progress)?)?,
         Form::MuData => {
             let parts = source::modalities(path, progress)?;
             r.add("modalities", list(&parts.iter().map(|p| p.0.clone()).collect::<Vec<_>>()));
             for (name, part) in parts {
-                let mut inner = Report::new("modality");
+                let mut inner = Findings::new("modality");
                 describe_anndata(&mut inner, &part)?;
                 r.nest(&name, inner);
             }
         }
         Form::TenXLegacy => {
             for (name, part) in source::genomes(path, progress)? {
-                let mut inner = Report::new("genome");
+                let mut inner = Findings::new("genome");
                 describe(&mut inner, part.as_ref())?;
                 r.nest(&name, inner);
             }
@@ -183,7 +183,7 @@ fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Report> {
     Ok(r)
 }
 
-fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
+fn describe_anndata(r: &mut Findings, data: &AnnData) -> Result<()> {
     describe(r, data)?;
     if data.has_raw() {
         let raw = data.with_raw()?;
@@ -196,7 +196,7 @@ fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
 /// Names shown of an axis.
 const EXAMPLES: usize = 3;
 
-fn describe(r: &mut Report, data: &dyn Source) -> Result<()> {
+fn describe(r: &mut Findings, data: &dyn Source) -> Result<()> {
     let layers = data.layers();
     let key = |name: &str| if name == "X" { "X".to_string() } else { format!("layer {name}") };
     for name in std::iter::once("X").chain(layers.iter().map(String::as_str)) {
@@ -251,9 +251,9 @@ fn kind_of(column: &Column) -> String {
     }
 }
 
-fn inspect_checkpoint(path: &Path) -> Result<Report> {
+fn inspect_checkpoint(path: &Path) -> Result<Findings> {
     let file = File::read(path)?;
-    let mut r = Report::new("checkpoint");
+    let mut r = Findings::new("checkpoint");
     for (k, v) in &file.metadata {
         r.add(k, v.as_str());
     }

@@ -471,6 +471,9 @@ impl DataSet {
 
 /// A row of a shard: the indices and, where they are `stored`, the values of its `n` entries out of a vocabulary of
 /// `size`; or what is wrong with it. For tests that throw any bytes at it; no part of the interface.
+///
+/// # Errors
+/// What is wrong with the bytes, in words.
 #[doc(hidden)]
 pub fn decode_row(
     bytes: &[u8],

@@ -137,6 +137,9 @@ impl SimulateConfig {
     }
 
     /// Checks the numbers; the message names the field.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
     pub fn validate(&self) -> Result<()> {
         let bad = |m: String| Err(Error::usage(format!("simulation: {m}")));
         for (name, n) in [

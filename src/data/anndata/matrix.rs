@@ -111,6 +111,9 @@ impl Matrix {
     }
 
     /// Some of the columns: `columns` are their numbers, rising.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where they do not rise, or one is beyond the matrix.
     pub fn select_columns(mut self, columns: &[u32]) -> Result<Self> {
         let rising = columns.is_sorted_by(|a, b| a < b) && columns.last().is_none_or(|&c| (c as usize) < self.cols);
         if !rising {
@@ -239,6 +242,9 @@ impl Matrix {
     /// Hands every row to `sink`, in order, as blocks of whole rows: columns ascending, duplicates summed, explicit
     /// zeros dropped. NaN, infinite and negative values are refused, naming cell and feature by `obs` and `var`.
     /// The pass over CSC keeps its buckets in `scratch`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for such values and for what contradicts the sizes; [`Error::Io`]; whatever `sink` returns.
     pub fn for_each_block(
         &self,
         how: Streaming,

@@ -99,6 +99,9 @@ impl AnnData {
     }
 
     /// The same file with `raw` in the place of `X` and `var`: often all genes, as counts, before filtering.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the file has no `raw`.
     pub fn with_raw(&self) -> Result<Self> {
         let there = |name: &str| self.root.link_exists(name);
         let new = there("raw") && self.root.group("raw").is_ok_and(|g| g.link_exists("X") && g.link_exists("var"));
@@ -139,6 +142,9 @@ impl AnnData {
     }
 
     /// Names of the rows of `obs` or `var`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the field which is missing or is no list of names.
     pub fn names(&self, axis: Axis) -> Result<Vec<String>> {
         let (stored, at) = self.frame(axis)?;
         let (name, column) = match &stored {
@@ -214,6 +220,9 @@ impl AnnData {
     }
 
     /// Rows of `obs` or `var`: the length of its index, which is not read for it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the index is missing.
     pub fn rows(&self, axis: Axis) -> Result<usize> {
         let (stored, at) = self.frame(axis)?;
         self.rows_of(&stored, &at)
@@ -237,6 +246,9 @@ impl AnnData {
     }
 
     /// Names of the columns of `obs` or `var` (without the index), sorted.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the frame cannot be read.
     pub fn columns(&self, axis: Axis) -> Result<Vec<String>> {
         let (stored, at) = self.frame(axis)?;
         let (mut names, index) = match &stored {
@@ -315,6 +327,9 @@ impl AnnData {
 
     /// The matrix at `X` (of `raw`, after [`AnnData::with_raw`]), or at `layers/NAME`. `hint` tells the flag that
     /// chooses another one.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there is no such matrix, or its sizes contradict the file.
     pub fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
         let at = match layer.or(self.layer.as_deref()) {
             None | Some("X") if self.raw && self.root.link_exists("raw.X") => "raw.X".to_string(),
@@ -413,6 +428,9 @@ impl AnnData {
     }
 
     /// Is the frame a compound data set (anndata before 0.7)?
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the frame is missing.
     pub fn is_table(&self, axis: Axis) -> Result<bool> {
         Ok(matches!(self.frame(axis)?.0, Stored::Table(_)))
     }
