@@ -14,7 +14,6 @@ use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
 use sccrossrec::dataset::{Cell, DataSet, Sample, SampleSet, Values};
 use sccrossrec::model::Batch;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 
 const GENES: usize = 13_431;
@@ -231,7 +230,7 @@ fn main() {
             config.gtf = files.parent().map(|d| d.join("gtf/gencode.vM23.genes.gtf.gz"));
         }
         let began = Instant::now();
-        prepare(&config, &out, Hooks::default()).unwrap();
+        prepare(&config, &out, &()).unwrap();
         println!("{name}: prepared in {:.1} s", began.elapsed().as_secs_f64());
         measure(&mut c, name, &out);
     }

@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks long work to save and stop, the second leaves at once. The first is acknowledged
 //! on a terminal only, so that elsewhere the error is the one line.
+//!
+//! For the program alone: the library asks the [`Progress`](crate::progress::Progress) that it is given.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;

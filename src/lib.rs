@@ -26,7 +26,6 @@
 //! use sccrossrec::discover::{DiscoverOptions, discover};
 //! use sccrossrec::evaluate::{Part, evaluate};
 //! use sccrossrec::dataset::DataSet;
-//! use sccrossrec::progress::Hooks;
 //! use sccrossrec::prepare::{PrepareConfig, prepare};
 //! use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 //!
@@ -34,10 +33,10 @@
 //! # std::fs::create_dir_all(&dir)?;
 //! // Two small AnnData files and the links planted in them.
 //! let small = SimulateConfig { cells: 120, genes: 24, peaks: 96, chromosomes: 3, cell_types: 3, ..Default::default() };
-//! let files = Simulation::new(small)?.write(&dir, &|_| {})?;
+//! let files = Simulation::new(small)?.write(&dir, &())?;
 //!
 //! // A data set with its sample set `default`: 80/10/10 of the cells, a negative a positive.
-//! let report = prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), Hooks::default())?;
+//! let report = prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), &())?;
 //! let data = DataSet::open(&dir.join("data"))?;
 //! let set = data.samples("default")?;
 //! assert_eq!(set.samples.len(), 2 * report.cells);

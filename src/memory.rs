@@ -1,17 +1,8 @@
 //! What this process may use of memory and disk, so that work that does not fit is refused before it starts.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-
-/// The limit that was given; 0 where none was.
-static GIVEN: AtomicU64 = AtomicU64::new(0);
-
-/// Sets the memory that this process may plan with, in bytes, below what the machine has.
-pub fn set_limit(bytes: u64) {
-    GIVEN.store(bytes, Ordering::Relaxed);
-}
 
 /// Memory that can be planned with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +13,9 @@ pub struct Limit {
     pub by: &'static str,
 }
 
-/// The least of what was given, of what the control group of this process may take, and of what the machine has; `None`
+/// The least of what was `given` (bytes), of what the control group of this process may take, and of what the machine has; `None`
 /// where the system does not say.
-pub fn limit() -> Option<Limit> {
-    let given = Some(GIVEN.load(Ordering::Relaxed)).filter(|b| *b > 0);
+pub fn limit(given: Option<u64>) -> Option<Limit> {
     let all = [
         (given, "--memory-limit"),
         (control_group(), "the control group of this process"),
@@ -70,13 +60,19 @@ fn control_group() -> Option<u64> {
         .min()
 }
 
-/// Refuses work that needs more than the limit. `parts` are what needs how many bytes; `fix` says what takes less.
+/// Refuses work that needs more than the [`limit`] where `given` was given. `parts` are what needs how many bytes; `fix` says
+/// what takes less than so many bytes.
 ///
 /// # Errors
 /// [`Error::Usage`] with the parts, the sum, the limit and what sets it.
-pub(crate) fn check(what: &str, parts: &[(&str, u64)], fix: impl FnOnce(u64) -> String) -> Result<()> {
+pub(crate) fn check(
+    what: &str,
+    parts: &[(&str, u64)],
+    given: Option<u64>,
+    fix: impl FnOnce(u64) -> String,
+) -> Result<()> {
     let total = parts.iter().fold(0u64, |sum, p| sum.saturating_add(p.1));
-    match limit() {
+    match limit(given) {
         Some(l) if total > l.bytes => Err(Error::usage(format!(
             "{what} takes about {} of memory ({}), more than the {} of {}; {}",
             size(total),
@@ -165,8 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_was_given_holds() {
+        let parts = [("a", 3 << 20), ("b", 2 << 20)];
+        let given = Some(4 << 20);
+        let e = check("this", &parts, given, |bytes| format!("try {bytes}")).unwrap_err().to_string();
+        assert!(
+            e.contains("5.0 MiB") && e.contains("the 4.0 MiB of --memory-limit") && e.contains("try 4194304"),
+            "{e}"
+        );
+        check("this", &parts, Some(5 << 20), |_| String::new()).unwrap();
+    }
+
+    #[test]
     fn this_machine_has_memory_and_disk() {
-        assert!(limit().is_none_or(|l| l.bytes > 1 << 26));
+        assert!(limit(None).is_none_or(|l| l.bytes > 1 << 26));
         let there = free_disk(&std::env::temp_dir()).unwrap();
         assert!(there > 0);
         // Of a folder that is not there yet: of the one it will be in.

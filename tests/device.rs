@@ -24,7 +24,6 @@ use sccrossrec::model::output::Want;
 use sccrossrec::model::{Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig};
 use sccrossrec::ops::adam::{AdamConfig, Decay};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
@@ -366,7 +365,7 @@ fn real_cells_equal_the_cpu() {
             ..PrepareConfig::new(at("rna.h5ad"), at("atac.h5ad"))
         };
         let out = dir.path().join(name);
-        prepare(&config, &out, Hooks::default()).unwrap();
+        prepare(&config, &out, &()).unwrap();
         let data = DataSet::open(&out).unwrap();
         let set = data.samples("default").unwrap();
         for recipe in ["large-batch", "default"] {
@@ -669,7 +668,7 @@ fn not_finite_goes_back_to_the_checkpoint() {
     let value = |cell: usize, _: usize, x: f32| if cell == 7 { 3e38 } else { x };
     tiny::matrix_with(&rna, "gene", tiny::GENES, 1000, tiny::Order::Plain, value);
     tiny::matrix(&atac, "peak", tiny::PEAKS, 2000, tiny::Order::Plain);
-    prepare(&PrepareConfig::new(rna, atac), &dir.path().join("data"), Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(rna, atac), &dir.path().join("data"), &()).unwrap();
     let data = DataSet::open(&dir.path().join("data")).unwrap();
     let set = data.samples("default").unwrap();
     let base = TrainConfig { batch_size: 3, epochs: 1, checkpoint_steps: Some(5), ..config() };

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Written;
-
 /// What was found, and what was not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnnotateReport {
@@ -97,4 +95,17 @@ pub struct VariableCounts {
     pub varying: usize,
     /// The most variable, as many as wanted and there.
     pub top: usize,
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// Its path.
+    pub path: PathBuf,
+    /// Columns of `var` that are new or were filled.
+    pub columns: Vec<String>,
+    /// Columns of `var` that were complete and stayed as they were.
+    pub kept: Vec<String>,
+    /// A copy of the input with these columns (else written anew: names, columns, matrices).
+    pub copied: bool,
 }

@@ -4,14 +4,20 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{COPIED, Columns, NOTHING, Written};
+use super::columns::Columns;
+use super::report::Written;
 use crate::data::anndata::{AnnDataWriter, Axis, Column, Frame, Streaming, edit_var};
 use crate::data::region::Region;
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 use crate::files::atomic::{beside, sweep, sync_folder};
-use crate::interrupt;
-use crate::progress::Hooks;
+use crate::progress::Progress;
+
+/// Bytes of a file copied between two looks whether to stop.
+const COPIED: u64 = 256 << 20;
+
+/// What an interrupted run has saved.
+pub(crate) const NOTHING: &str = "nothing was written";
 
 /// A folder in the making inside the output, which goes with all that was not moved out of it.
 pub(crate) struct Stage {
@@ -58,7 +64,7 @@ pub(crate) fn write(
     columns: Columns,
     stage: &Stage,
     streaming: Streaming,
-    hooks: Hooks<'_>,
+    progress: &dyn Progress,
 ) -> Result<Written> {
     let mut written = Written {
         path: shown.to_path_buf(),
@@ -69,22 +75,22 @@ pub(crate) fn write(
     if let Some(whole) = data.whole_anndata()
         && !whole.is_table(Axis::Var)?
     {
-        copy(whole.path(), path, shown)?;
+        copy(whole.path(), path, shown, progress)?;
         edit_var(path, shown, &columns.new)?;
         File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io(shown, "write", e))?;
         written.copied = true;
     } else {
-        anew(data, path, columns.new, stage, streaming, hooks)?;
+        anew(data, path, columns.new, stage, streaming, progress)?;
     }
     Ok(written)
 }
 
 /// Copies the content of a file, not its permissions: the copy must be writable.
-fn copy(from: &Path, to: &Path, shown: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path, shown: &Path, progress: &dyn Progress) -> Result<()> {
     let mut input = File::open(from).map_err(|e| Error::io(from, "read", e))?;
     let mut output = File::create(to).map_err(|e| Error::io(shown, "create", e))?;
     loop {
-        interrupt::check(NOTHING)?;
+        progress.check(NOTHING)?;
         let copied = std::io::copy(&mut Read::by_ref(&mut input).take(COPIED), &mut output);
         if copied.map_err(|e| Error::io(shown, "write", e))? == 0 {
             return Ok(());
@@ -99,7 +105,7 @@ fn anew(
     new: Vec<(String, Column)>,
     stage: &Stage,
     streaming: Streaming,
-    hooks: Hooks<'_>,
+    progress: &dyn Progress,
 ) -> Result<()> {
     let mut frames = Vec::new();
     for axis in [Axis::Obs, Axis::Var] {
@@ -113,7 +119,7 @@ fn anew(
                     frame.columns.push((name, column));
                 }
                 Ok(_) => {}
-                Err(Error::Input { found, .. }) => (hooks.say)(&format!(
+                Err(Error::Input { found, .. }) => progress.note(&format!(
                     "warning: {}: column `{name}` of `{}` is left out: {found}",
                     data.path().display(),
                     axis.name()
@@ -132,18 +138,18 @@ fn anew(
         let at = layer.map_or("X".to_string(), |l| format!("layers/{l}"));
         let mut sink = writer.csr(&at, matrix.cols())?;
         let (total, mut done) = (matrix.rows() as u64, 0);
-        (hooks.step)("writing", 0, total);
+        progress.at("writing", 0, total);
         matrix.for_each_block(streaming, &stage.dir, &obs.index, &var.index, |block| {
-            interrupt::check(NOTHING)?;
+            progress.check(NOTHING)?;
             sink.append(&block)?;
             done += block.rows() as u64;
-            (hooks.step)("writing", done, total);
+            progress.at("writing", done, total);
             Ok(())
         })?;
         sink.finish()?;
     }
     writer.finish()?;
-    (hooks.say)(&format!(
+    progress.note(&format!(
         "{} ({}) is written anew as .h5ad: names, columns, the matrix and its layers (32-bit, CSR); nothing else",
         data.path().display(),
         data.form()

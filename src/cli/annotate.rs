@@ -1,17 +1,14 @@
 //! `annotate`: files with gaps → files without.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::context::{Context, check_output_dir, output_dir};
-use crate::annotate::report::AnnotateReport;
-use crate::annotate::{AnnotateConfig, Written, annotate};
+use crate::annotate::{AnnotateConfig, AnnotateReport, Written, annotate};
 use crate::data::source::Select;
 use crate::error::{Error, Result};
-use crate::progress::Hooks;
 
 /// Flags of `annotate`.
 #[derive(Debug, clap::Args)]
@@ -91,20 +88,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         ..AnnotateConfig::new(&args.rna, &args.atac)
     };
     let _made = output_dir(&args.out, args.force)?;
-    let bar = Mutex::new(None::<(&'static str, indicatif::ProgressBar)>);
-    let step = |stage: &'static str, done: u64, total: u64| {
-        let Ok(mut bar) = bar.lock() else { return };
-        if bar.as_ref().is_none_or(|(s, _)| *s != stage) {
-            *bar = Some((stage, ctx.progress(total, stage)));
-        }
-        if let Some((_, b)) = bar.as_ref() {
-            b.set_position(done);
-            if done >= total {
-                b.finish_and_clear();
-            }
-        }
-    };
-    let report = annotate(&config, &args.out, Hooks { say: &|line| ctx.say(line), step: &step })?;
+    let report = annotate(&config, &args.out, &ctx.follow())?;
     let seconds = start.elapsed().as_secs_f64();
     let mut json = serde_json::to_value(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
     if let Value::Object(map) = &mut json {

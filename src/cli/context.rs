@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::dataset::{Access, DataSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::temporary_of;
 use crate::model::Precision;
@@ -27,6 +28,9 @@ pub struct Which {
 
 impl Which {
     /// Opens the run, to meet such data.
+    ///
+    /// # Errors
+    /// As [`Run::open`].
     pub fn open(&self, run: &Path) -> Result<Run> {
         let mut run = Run::open(run)?;
         run.allow_missing = self.allow_missing;
@@ -44,6 +48,9 @@ pub struct Device {
 
 impl Device {
     /// Opens the device, for f32 and with the kernels that come with the program.
+    ///
+    /// # Errors
+    /// As [`crate::engine::Device::choose`].
     pub fn choose(&self) -> Result<crate::engine::Device> {
         crate::engine::Device::choose(&self.device, Precision::F32, &[])
     }
@@ -62,6 +69,8 @@ pub struct Context {
     pub quiet: bool,
     /// Result as one JSON document on stdout.
     pub json: bool,
+    /// How data sets are opened, and the memory that work on them may plan with.
+    pub access: Access,
 }
 
 impl Default for Context {
@@ -73,6 +82,7 @@ impl Default for Context {
             seed_given: false,
             quiet: true,
             json: false,
+            access: Access::default(),
         }
     }
 }
@@ -84,6 +94,14 @@ impl Context {
             // stderr that is closed is nobody's loss
             let _ = writeln!(std::io::stderr(), "{line}");
         }
+    }
+
+    /// Opens a data set as the command line says.
+    ///
+    /// # Errors
+    /// As [`DataSet::open`].
+    pub fn open_data(&self, dir: &Path) -> Result<DataSet> {
+        DataSet::open_with(dir, self.access)
     }
 
     /// A progress bar of `len` steps on stderr; hidden with `--quiet` and when stderr is not a terminal.
@@ -124,6 +142,9 @@ impl Context {
 /// A folder for results: made where it is not there, accepted where it is empty, refused where it holds anything,
 /// unless with `force`; then files of the same name are replaced and the others stay. Call it once all inputs are
 /// checked, and keep what it returns until the results are written: what was made and is still empty then goes again.
+///
+/// # Errors
+/// As [`check_output_dir`]; [`Error::Io`].
 pub fn output_dir(path: &Path, force: bool) -> Result<MadeFolders> {
     check_output_dir(path, force)?;
     let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
@@ -147,6 +168,9 @@ impl Drop for MadeFolders {
 }
 
 /// [`output_dir`] without making the folder: for a verb that has more to check, or whose library call makes it.
+///
+/// # Errors
+/// [`Error::Input`] where the folder is taken; [`Error::Io`].
 pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
     match std::fs::read_dir(path) {
         Ok(entries) => {
@@ -164,6 +188,9 @@ pub fn check_output_dir(path: &Path, force: bool) -> Result<()> {
 }
 
 /// A file for a result: refused where it exists, unless with `force`, and where its folder does not. Creates nothing.
+///
+/// # Errors
+/// [`Error::Input`] where the file is there, or its folder is not.
 pub fn output_file(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         return Err(Error::input(path, "is a folder, not a file", "give --out a file name in it"));

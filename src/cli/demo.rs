@@ -2,7 +2,6 @@
 //! closing table.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::json;
@@ -10,7 +9,7 @@ use serde_json::json;
 use super::console::Console;
 use super::context::{Context, Device, output_dir};
 use super::discover::recovery_table;
-use crate::dataset::{DataSet, SplitBy};
+use crate::dataset::SplitBy;
 use crate::discover::{DiscoverOptions, Found, discover};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
@@ -18,7 +17,6 @@ use crate::evaluate::{Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::predict::{Options, embeddings};
 use crate::prepare::{PrepareConfig, prepare};
-use crate::progress::Hooks;
 use crate::report::{Page, page, pca};
 use crate::simulate::{SimulateConfig, Simulation};
 use crate::table::aligned;
@@ -104,10 +102,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     };
 
     ctx.say(&format!("simulate: {} cells, {} genes, {} peaks", args.cells, args.genes, args.peaks));
-    let bar = ctx.progress(args.cells as u64, "simulate");
-    let made = simulation.write(&simulated, &|n| bar.set_position(n));
-    bar.finish_and_clear();
-    let made = made?;
+    let made = simulation.write(&simulated, &ctx.follow())?;
     lap("simulate");
 
     ctx.say("prepare: interaction graphs, positives and easy negatives");
@@ -117,26 +112,11 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     if config.split.as_deref() == Some("sample") {
         prepared.samples.split = SplitBy::Sample;
     }
-    let bar = ctx.progress(1, "prepare");
-    let shown = Mutex::new("");
-    let step = |stage: &'static str, done: u64, of: u64| {
-        if let Ok(mut shown) = shown.lock()
-            && *shown != stage
-        {
-            *shown = stage;
-            bar.set_message(stage);
-        }
-        bar.set_length(of);
-        bar.set_position(done);
-    };
-    let say = |line: &str| bar.suspend(|| ctx.say(line));
-    let report = prepare(&prepared, &data_dir, Hooks { say: &say, step: &step });
-    bar.finish_and_clear();
-    let report = report?;
+    let report = prepare(&prepared, &data_dir, &ctx.follow())?;
     lap("prepare");
 
     ctx.say(&format!("train: recipe {}, {} epochs", config.recipe, config.epochs));
-    let data = DataSet::open(&data_dir)?;
+    let data = ctx.open_data(&data_dir)?;
     let set = data.samples(&config.samples)?;
     let mut console = Console::new(ctx);
     let outcome = train_on(&device, &data, &set, &config, &run_dir, &mut console);

@@ -57,7 +57,7 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
     let device = args.device.choose()?;
     let run = args.which.open(&args.run)?;
     output_file(&args.out, args.force)?;
-    let data = run.open_data(args.data.as_deref())?;
+    let data = run.open_data(args.data.as_deref(), ctx.access)?;
     if data.hash() != run.data_hash() {
         ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
     }

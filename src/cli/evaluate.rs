@@ -42,7 +42,7 @@ pub struct Args {
 
 /// Opens the data that a verb is to work on: those given, or those the run was trained on.
 pub(super) fn open_data(run: &Run, data: Option<&PathBuf>, ctx: &Context) -> Result<DataSet> {
-    let opened = run.open_data(data.map(PathBuf::as_path))?;
+    let opened = run.open_data(data.map(PathBuf::as_path), ctx.access)?;
     if opened.hash() != run.data_hash() {
         ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
     }

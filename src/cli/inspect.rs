@@ -6,8 +6,8 @@ use super::context::Context;
 use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
 use crate::data::source;
 use crate::data::source::{Form, Source};
-use crate::dataset::DataSet;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::train::tensors::Checkpoint as File;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
@@ -23,14 +23,14 @@ pub struct Args {
 }
 
 /// Lines of `key  value` and the JSON of the same.
-struct Report {
+struct Findings {
     table: String,
     json: serde_json::Map<String, serde_json::Value>,
 }
 
-impl Report {
+impl Findings {
     fn new(kind: &str) -> Self {
-        let mut r = Report { table: String::new(), json: serde_json::Map::new() };
+        let mut r = Findings { table: String::new(), json: serde_json::Map::new() };
         r.add("kind", kind);
         r
     }
@@ -43,7 +43,7 @@ impl Report {
     }
 
     /// A part with a report of its own.
-    fn nest(&mut self, name: &str, part: Report) {
+    fn nest(&mut self, name: &str, part: Findings) {
         self.table += &format!("\n{name}\n");
         for line in part.table.lines() {
             self.table += &format!("  {line}\n");
@@ -60,11 +60,11 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let report = if meta.is_dir() && path.join("run.json").exists() {
         inspect_run(path)?
     } else if meta.is_dir() && path.join("dataset.json").exists() {
-        inspect_data(path, args.verify)?
+        inspect_data(path, args.verify, ctx)?
     } else if meta.is_file() && safetensors {
         inspect_checkpoint(path)?
     } else {
-        inspect_source(path)?
+        inspect_source(path, &ctx.follow())?
     };
     if args.verify && !path.join("dataset.json").exists() {
         ctx.say("--verify compares a data folder with its checksums; there are none to compare here");
@@ -73,9 +73,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-fn inspect_run(path: &Path) -> Result<Report> {
+fn inspect_run(path: &Path) -> Result<Findings> {
     let run = Run::open(path)?;
-    let mut r = Report::new("run");
+    let mut r = Findings::new("run");
     r.add("program", run.program());
     r.add("recipe", run.config.recipe.as_str());
     r.add("data", run.data_dir().display().to_string());
@@ -109,11 +109,11 @@ fn inspect_run(path: &Path) -> Result<Report> {
     Ok(r)
 }
 
-fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
-    let data = DataSet::open(path)?;
+fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
+    let data = ctx.open_data(path)?;
     let v = data.vocabulary();
     let f = data.features();
-    let mut r = Report::new("data");
+    let mut r = Findings::new("data");
     r.add("hash", data.hash());
     r.add("cells", data.n_cells());
     r.add("genes", v.genes.len());
@@ -157,33 +157,33 @@ fn inspect_data(path: &Path, verify: bool) -> Result<Report> {
 }
 
 /// An input file, of whatever form.
-fn inspect_source(path: &Path) -> Result<Report> {
-    let form = source::form_of(path)?;
-    let mut r = Report::new(&form.to_string());
+fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Findings> {
+    let form = source::form_of(path, progress)?;
+    let mut r = Findings::new(&form.to_string());
     match form {
-        Form::AnnData => describe_anndata(&mut r, &AnnData::open(path)?)?,
+        Form::AnnData => describe_anndata(&mut r, &AnnData::open_with(path, progress)?)?,
         Form::MuData => {
-            let parts = source::modalities(path)?;
+            let parts = source::modalities(path, progress)?;
             r.add("modalities", list(&parts.iter().map(|p| p.0.clone()).collect::<Vec<_>>()));
             for (name, part) in parts {
-                let mut inner = Report::new("modality");
+                let mut inner = Findings::new("modality");
                 describe_anndata(&mut inner, &part)?;
                 r.nest(&name, inner);
             }
         }
         Form::TenXLegacy => {
-            for (name, part) in source::genomes(path)? {
-                let mut inner = Report::new("genome");
+            for (name, part) in source::genomes(path, progress)? {
+                let mut inner = Findings::new("genome");
                 describe(&mut inner, part.as_ref())?;
                 r.nest(&name, inner);
             }
         }
-        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path)?.as_ref())?,
+        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path, progress)?.as_ref())?,
     }
     Ok(r)
 }
 
-fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
+fn describe_anndata(r: &mut Findings, data: &AnnData) -> Result<()> {
     describe(r, data)?;
     if data.has_raw() {
         let raw = data.with_raw()?;
@@ -196,7 +196,7 @@ fn describe_anndata(r: &mut Report, data: &AnnData) -> Result<()> {
 /// Names shown of an axis.
 const EXAMPLES: usize = 3;
 
-fn describe(r: &mut Report, data: &dyn Source) -> Result<()> {
+fn describe(r: &mut Findings, data: &dyn Source) -> Result<()> {
     let layers = data.layers();
     let key = |name: &str| if name == "X" { "X".to_string() } else { format!("layer {name}") };
     for name in std::iter::once("X").chain(layers.iter().map(String::as_str)) {
@@ -251,9 +251,9 @@ fn kind_of(column: &Column) -> String {
     }
 }
 
-fn inspect_checkpoint(path: &Path) -> Result<Report> {
+fn inspect_checkpoint(path: &Path) -> Result<Findings> {
     let file = File::read(path)?;
-    let mut r = Report::new("checkpoint");
+    let mut r = Findings::new("checkpoint");
     for (k, v) in &file.metadata {
         r.add(k, v.as_str());
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::context::{Context, Device, Which, output_file};
-use crate::dataset::DataSet;
 use crate::discover::maps::field;
 use crate::engine::Runner;
 use crate::error::Result;
@@ -61,7 +60,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
     let run = args.which.open(&args.run)?;
     output_file(&args.out, args.force)?;
-    let (rna, atac) = (DataSet::open(&args.rna)?, DataSet::open(&args.atac)?);
+    let (rna, atac) = (ctx.open_data(&args.rna)?, ctx.open_data(&args.atac)?);
     let model = run.model(&rna, args.which.checkpoint)?;
     let options = Options {
         query: args.query,

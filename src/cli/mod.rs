@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::dataset::{Access, Io};
 use crate::error::{Error, Result};
 use crate::rng::DEFAULT_SEED;
 use context::Context;
@@ -65,7 +66,7 @@ struct Common {
     memory_limit: Option<u64>,
     /// How data sets are read: mapped into memory, or piece by piece, for network file systems [default: mmap]
     #[arg(long, global = true, value_enum)]
-    io: Option<crate::dataset::Io>,
+    io: Option<Io>,
     /// Say nothing but errors and results
     #[arg(long, global = true)]
     quiet: bool,
@@ -177,18 +178,13 @@ fn start(argv: Vec<OsString>) -> Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
         Error::usage(format!("--threads {threads}: the system does not start so many ({e}); take fewer"))
     })?;
-    if let Some(bytes) = cli.common.memory_limit {
-        crate::memory::set_limit(bytes);
-    }
-    if let Some(io) = cli.common.io {
-        io.choose();
-    }
     let ctx = Context {
         threads,
         seed: cli.common.seed.unwrap_or(DEFAULT_SEED),
         seed_given: cli.common.seed.is_some(),
         quiet: cli.common.quiet,
         json: cli.common.json,
+        access: Access { io: cli.common.io.unwrap_or_default(), memory_limit: cli.common.memory_limit },
     };
     dispatch(&cli.verb, &ctx)
 }

@@ -14,7 +14,6 @@ use crate::dataset::{Negatives, SampleConfig, SplitBy};
 use crate::error::{Error, Result};
 use crate::prepare::presets::Preset;
 use crate::prepare::{GeneFeatures, Met, Pairing, PrepareConfig, prepare};
-use crate::progress::Hooks;
 
 /// Flags of `prepare`.
 #[derive(Debug, clap::Args)]
@@ -188,12 +187,12 @@ pub enum NegativesArg {
 }
 
 /// The files, and what a published data set says of them.
-fn files(args: &Args) -> Result<PrepareConfig> {
+fn files(args: &Args, ctx: &Context) -> Result<PrepareConfig> {
     if let (Some(name), Some(from)) = (&args.dataset, &args.from) {
         return Preset::named(name)?.config(from);
     }
     let form = |path: &PathBuf, fits: fn(Form) -> bool, flag: &str| -> Result<()> {
-        let found = source::form_of(path)?;
+        let found = source::form_of(path, &ctx.follow())?;
         if fits(found) {
             return Ok(());
         }
@@ -224,7 +223,7 @@ fn files(args: &Args) -> Result<PrepareConfig> {
 /// Runs `prepare` and prints what was made.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let start = Instant::now();
-    let base = files(args)?;
+    let base = files(args, ctx)?;
     let select = |layer: &Option<String>, modality: &Option<String>| Select {
         layer: layer.clone(),
         modality: modality.clone(),
@@ -232,6 +231,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     };
     let config = PrepareConfig {
         like: args.like.clone(),
+        access: ctx.access,
         obs: args.obs.clone(),
         gtf: args.gtf.clone(),
         fasta: args.fasta.clone().or(base.fasta.clone()),
@@ -250,23 +250,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         samples: args.draw.config(ctx.seed),
         ..base
     };
-    let bar = std::sync::Mutex::new(None::<(&'static str, indicatif::ProgressBar)>);
-    let step = |stage: &'static str, done: u64, total: u64| {
-        let Ok(mut bar) = bar.lock() else { return };
-        if bar.as_ref().is_none_or(|(s, _)| *s != stage) {
-            if let Some((_, old)) = bar.take() {
-                old.finish_and_clear();
-            }
-            *bar = Some((stage, ctx.progress(total, stage)));
-        }
-        if let Some((_, b)) = bar.as_ref() {
-            b.set_position(done);
-            if done == total {
-                b.finish_and_clear();
-            }
-        }
-    };
-    let r = prepare(&config, &args.out, Hooks { say: &|line| ctx.say(line), step: &step })?;
+    let r = prepare(&config, &args.out, &ctx.follow())?;
     let seconds = start.elapsed().as_secs_f64();
     let row = |name: &str, value: String| format!("{name:<22} {value}\n");
     let mut table = row("data set", args.out.display().to_string());

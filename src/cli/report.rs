@@ -93,8 +93,8 @@ fn sources(args: &Args) -> Result<(Shown<Run>, Option<Found>)> {
 fn data_of(args: &Args, run: &Shown<Run>, ctx: &Context) -> Result<Shown<DataSet>> {
     match (run, &args.data) {
         (Ok(run), Some(dir)) => Ok(Ok(super::evaluate::open_data(run, Some(dir), ctx)?)),
-        (Ok(run), None) => Ok(run.open_data(None).map_err(|e| format!("Without the data set: {e}."))),
-        (Err(_), Some(dir)) => Ok(Ok(DataSet::open(dir)?)),
+        (Ok(run), None) => Ok(run.open_data(None, ctx.access).map_err(|e| format!("Without the data set: {e}."))),
+        (Err(_), Some(dir)) => Ok(Ok(ctx.open_data(dir)?)),
         (Err(why), None) => Ok(Err(why.clone())),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::prepare::Draw;
-use crate::dataset::{DataSet, draw_samples};
+use crate::dataset::draw_samples;
 use crate::error::Result;
 
 /// Flags of `samples`.
@@ -28,7 +28,7 @@ pub struct Args {
 
 /// Draws, stores and describes the sample set.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let data = DataSet::open(&args.data)?;
+    let data = ctx.open_data(&args.data)?;
     let set = draw_samples(data.vocabulary(), &args.draw.config(ctx.seed))?;
     data.save_samples(&args.name, &set, args.force)?;
     let positives = |part: &[u32]| part.iter().filter(|&&k| set.samples[k as usize].label == 1).count();

@@ -70,10 +70,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (cells, genes, peaks) = (config.cells, config.genes, config.peaks);
     let simulation = Simulation::new(config)?;
     let _made = output_dir(&args.out, args.force)?;
-    let bar = ctx.progress(cells as u64, "simulate");
-    let made = simulation.write_as(&args.out, names, &|n| bar.set_position(n));
-    bar.finish_and_clear();
-    let made = made?;
+    let made = simulation.write_as(&args.out, names, &ctx.follow())?;
     let per_cell = |entries: u64| entries as f64 / cells as f64;
     let mut table = format!(
         "{cells} cells × {genes} genes, {peaks} peaks; {:.0} genes and {:.0} peaks a cell\n{} links and {} motifs planted",

@@ -254,7 +254,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         }
         let config = args.over(run.config.clone(), ctx);
         config.validate()?;
-        let data = run.open_data(args.data.as_deref())?;
+        let data = run.open_data(args.data.as_deref(), ctx.access)?;
         let set = data.samples(&config.samples)?;
         let device = args.open_device(&config, ctx)?;
         train::resume_on(&device, &data, &set, &config, &args.out, &mut console)
@@ -263,7 +263,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         config.validate()?;
         let device = args.open_device(&config, ctx)?;
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
-        let data = DataSet::open(dir)?;
+        let data = ctx.open_data(dir)?;
         check_output_dir(&args.out, args.force)?;
         check_memory(&config, &data)?;
         let (config, set) = samples(&data, config, args.samples.is_some(), ctx)?;
@@ -364,7 +364,9 @@ pub(crate) fn samples(
 fn check_memory(config: &TrainConfig, data: &DataSet) -> Result<()> {
     let arena = 4 * crate::model::ParamLayout::new(&config.model(data)).len() as u64;
     let parts = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
-    crate::memory::check("training", &parts, |_| "a smaller --embedding-dim and --hidden take less".into())
+    crate::memory::check("training", &parts, data.access().memory_limit, |_| {
+        "a smaller --embedding-dim and --hidden take less".into()
+    })
 }
 
 #[cfg(test)]

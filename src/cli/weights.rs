@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::context::{Context, output_dir, output_file};
-use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::model::ParamLayout;
 use crate::train::weights::{Constants, Imported};
@@ -77,7 +76,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             ctx.result(&table, &serde_json::json!({ "out": a.out, "parameters": run.parameters() }));
         }
         Way::Import(a) => {
-            let data = DataSet::open(&a.data)?;
+            let data = ctx.open_data(&a.data)?;
             let imported = Imported::read(&a.file, &data, &Constants { heads: a.heads, alpha: a.alpha })?;
             let _made = output_dir(&a.out, a.force)?;
             imported.write(&data, &a.out)?;

@@ -39,6 +39,9 @@ pub struct PeakSequences {
 /// Reads the sequences of `peaks` from a FASTA (plain or gzip): by header where the headers have the form
 /// `chrom:start-end` (a `name::` before it and text after a blank are ignored), else by position, the counts being
 /// equal. `length` bases a peak are kept.
+///
+/// # Errors
+/// [`Error::Input`] where it is no FASTA, or its records are neither of these peaks nor as many as they are; [`Error::Io`].
 pub fn read_peak_sequences(path: &Path, peaks: &[Option<Region>], length: usize) -> Result<PeakSequences> {
     let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
     let mut reader = open_long_text(path, file)?;

@@ -16,18 +16,19 @@ use super::chromosomes::Aliases;
 use super::region::Region;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
-use crate::interrupt;
+use crate::progress::Progress;
 
 /// Bytes up to which it is quicker to read on than to seek.
 const READ_ON: u64 = 1 << 16;
 
-trait Bytes: BufRead + Seek + Send {}
-impl<T: BufRead + Seek + Send> Bytes for T {}
+/// Text that is read from wherever it is wanted.
+trait SeekRead: BufRead + Seek + Send {}
+impl<T: BufRead + Seek + Send> SeekRead for T {}
 
 /// A genome FASTA, opened.
 pub struct Genome {
     path: PathBuf,
-    bytes: Box<dyn Bytes>,
+    bytes: Box<dyn SeekRead>,
     /// Place of `bytes`.
     at: u64,
     contigs: Vec<Contig>,
@@ -77,11 +78,12 @@ pub struct GenomeSequences {
 impl Genome {
     /// Opens a FASTA, plain or compressed with bgzip. `PATH.fai` is used where it is there and fits, and written where
     /// it is not there; in a folder that cannot be written to, and beside an index that does not fit, the index is
-    /// kept in memory. `say` gets a line where that happens.
+    /// kept in memory. `progress` gets a line where that happens, and is asked whether to stop while an index is made.
     ///
     /// # Errors
-    /// What is no FASTA, is cut short, has records with lines of several lengths, or is compressed with plain gzip.
-    pub fn open(path: &Path, aliases: Aliases, say: &dyn Fn(&str)) -> Result<Self> {
+    /// What is no FASTA, is cut short, has records with lines of several lengths, or is compressed with plain gzip;
+    /// [`Error::Interrupted`].
+    pub fn open(path: &Path, aliases: Aliases, progress: &dyn Progress) -> Result<Self> {
         let read = |e| Error::io(path, "read", e);
         let mut file = File::open(path).map_err(read)?;
         let mut head = Vec::new();
@@ -93,7 +95,7 @@ impl Genome {
         } else {
             (None, length)
         };
-        let open = || -> Result<Box<dyn Bytes>> {
+        let open = || -> Result<Box<dyn SeekRead>> {
             let file = BufReader::with_capacity(READ_ON as usize, File::open(path).map_err(read)?);
             Ok(match &blocks {
                 None => Box::new(file),
@@ -107,7 +109,7 @@ impl Genome {
             return Err(Error::input(path, "the first line is no `>` header", "give the genome as FASTA"));
         };
         let first = String::from_utf8_lossy(first.split(u8::is_ascii_whitespace).next().unwrap_or(&[])).into_owned();
-        let contigs = contigs(path, total, &first, blocks.is_some(), say)?;
+        let contigs = contigs(path, total, &first, blocks.is_some(), progress)?;
         let (mut by_name, mut by_key) = (HashMap::new(), HashMap::new());
         for (i, contig) in contigs.iter().enumerate() {
             by_name.entry(contig.name.clone()).or_insert(i);
@@ -122,11 +124,16 @@ impl Genome {
     }
 
     /// The first `length` bases of each peak, read chromosome by chromosome. Chromosomes are found by name, else by
-    /// [`Aliases::key`].
+    /// [`Aliases::key`]. `progress` is asked meanwhile whether to stop.
     ///
     /// # Errors
-    /// No peak found at all (with three names of each side); an index that does not fit the file.
-    pub fn peak_sequences(&mut self, peaks: &[Option<Region>], length: usize) -> Result<GenomeSequences> {
+    /// No peak found at all (with three names of each side); an index that does not fit the file; [`Error::Interrupted`].
+    pub fn peak_sequences(
+        &mut self,
+        peaks: &[Option<Region>],
+        length: usize,
+        progress: &dyn Progress,
+    ) -> Result<GenomeSequences> {
         let mut out = GenomeSequences {
             bases: vec![b'N'; peaks.len() * length],
             whole: 0,
@@ -157,7 +164,7 @@ impl Genome {
         let mut within = 0;
         for (done, &(c, start, i)) in order.iter().enumerate() {
             if done % 1024 == 0 {
-                interrupt::check("nothing was written")?;
+                progress.check("nothing was written")?;
             }
             let last = self.contigs[c].length;
             let end = peaks[i].as_ref().map_or(0, |r| u64::try_from(r.end).unwrap_or(0));
@@ -266,7 +273,7 @@ fn index_path(path: &Path) -> PathBuf {
 }
 
 /// The records by `PATH.fai`, which is made where it is not there.
-fn contigs(path: &Path, total: u64, first: &str, packed: bool, say: &dyn Fn(&str)) -> Result<Vec<Contig>> {
+fn contigs(path: &Path, total: u64, first: &str, packed: bool, progress: &dyn Progress) -> Result<Vec<Contig>> {
     let beside = index_path(path);
     let modified = |p: &Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
     let there = beside.exists();
@@ -282,20 +289,20 @@ fn contigs(path: &Path, total: u64, first: &str, packed: bool, say: &dyn Fn(&str
             }
             Err(_) => "cannot be read as an index",
         };
-        say(&format!(
+        progress.note(&format!(
             "warning: {}: {why}; it is left as it is, and the index is made anew in memory",
             beside.display()
         ));
     }
     let file = BufReader::with_capacity(1 << 20, File::open(path).map_err(|e| Error::io(path, "read", e))?);
-    let index = if packed { index(path, Reader::new(file)) } else { index(path, file) }?;
+    let index = if packed { index(path, Reader::new(file), progress) } else { index(path, file, progress) }?;
     let contigs = checked(&index, total, first).ok_or_else(|| {
         Error::input(path, "has changed while its index was made", "try again when nothing writes to it")
     })?;
     if !there {
         match write_atomic(&beside, |out| fai::io::Writer::new(out).write_index(&index)) {
-            Ok(()) => say(&format!("{}: made", beside.display())),
-            Err(e) => say(&format!("the index of the genome is kept in memory and not written ({e})")),
+            Ok(()) => progress.note(&format!("{}: made", beside.display())),
+            Err(e) => progress.note(&format!("the index of the genome is kept in memory and not written ({e})")),
         }
     }
     Ok(contigs)
@@ -325,11 +332,11 @@ fn checked(index: &fai::Index, total: u64, first: &str) -> Option<Vec<Contig>> {
     whole.then_some(contigs)
 }
 
-fn index(path: &Path, text: impl BufRead) -> Result<fai::Index> {
+fn index(path: &Path, text: impl BufRead, progress: &dyn Progress) -> Result<fai::Index> {
     let mut indexer = Indexer::new(text);
     let mut records = Vec::new();
     loop {
-        interrupt::check("nothing was written")?;
+        progress.check("nothing was written")?;
         match indexer.index_record() {
             Ok(Some(record)) => records.push(record),
             Ok(None) => return Ok(fai::Index::from(records)),
@@ -399,8 +406,8 @@ fn block_size(head: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::data::region::parse_region;
-    use std::cell::RefCell;
     use std::io::Write;
+    use std::sync::Mutex;
 
     const TEXT: &str = ">9 dna\nacgtNacgta\nCCCCCGGGGG\nTTT\n>chrUn_KI270706v1\nACGTACGT\n>MT\nAAAA\nCC\n";
 
@@ -408,10 +415,20 @@ mod tests {
         names.iter().map(|n| parse_region(n)).collect()
     }
 
+    /// Keeps the lines of news.
+    #[derive(Default)]
+    struct Said(Mutex<String>);
+
+    impl Progress for Said {
+        fn note(&self, line: &str) {
+            *self.0.lock().unwrap() += &format!("{line}\n");
+        }
+    }
+
     fn open(path: &Path) -> (Result<Genome>, String) {
-        let said = RefCell::new(String::new());
-        let genome = Genome::open(path, Aliases::default(), &|line| *said.borrow_mut() += &format!("{line}\n"));
-        (genome, said.into_inner())
+        let said = Said::default();
+        let genome = Genome::open(path, Aliases::default(), &said);
+        (genome, said.0.into_inner().unwrap())
     }
 
     fn bgzip(path: &Path, text: &str, block: usize) {
@@ -434,7 +451,7 @@ mod tests {
             for again in [false, true] {
                 let (genome, said) = open(path);
                 assert_eq!(said.contains(".fai: made"), !again, "{said}");
-                let s = genome.unwrap().peak_sequences(&peaks(&names), 6).unwrap();
+                let s = genome.unwrap().peak_sequences(&peaks(&names), 6, &()).unwrap();
                 let got: Vec<&str> = s.bases.chunks(6).map(|b| std::str::from_utf8(b).unwrap()).collect();
                 let want = ["TACCNN", "ACGTNN", "ACNNNN", "NNNNNN", "TTTNNN", "NNNNNN", "NNNNNN", "ACGTNA"];
                 assert_eq!(got, want);
@@ -464,12 +481,12 @@ mod tests {
             let (genome, said) = open(&path);
             assert!(said.contains(why), "{text}: {said}");
             assert_eq!(std::fs::read_to_string(&index).unwrap(), text);
-            let s = genome.unwrap().peak_sequences(&peaks(&["MT-0-6"]), 6).unwrap();
+            let s = genome.unwrap().peak_sequences(&peaks(&["MT-0-6"]), 6, &()).unwrap();
             assert_eq!(s.bases, b"AAAACC");
         }
         // Right in length, wrong inside.
         std::fs::write(&index, "9\t22\t8\t10\t11\nMT\t6\t64\t4\t5\n").unwrap();
-        let e = open(&path).0.unwrap().peak_sequences(&peaks(&["9-5-20"]), 20).unwrap_err().to_string();
+        let e = open(&path).0.unwrap().peak_sequences(&peaks(&["9-5-20"]), 20, &()).unwrap_err().to_string();
         assert!(e.contains("a.fa.fai: does not fit") && e.contains("remove it"), "{e}");
         let old = std::time::SystemTime::UNIX_EPOCH;
         File::options().write(true).open(&index).unwrap().set_modified(old).unwrap();
@@ -482,11 +499,11 @@ mod tests {
         let path = dir.path().join("a.fa");
         std::fs::write(&path, TEXT).unwrap();
         let mut genome = open(&path).0.unwrap();
-        let e = genome.peak_sequences(&peaks(&["chrA-1-2", "chrB-1-2", "chrA-5-6"]), 4).unwrap_err().to_string();
+        let e = genome.peak_sequences(&peaks(&["chrA-1-2", "chrB-1-2", "chrA-5-6"]), 4, &()).unwrap_err().to_string();
         assert!(e.contains("3 peaks (chrA, chrB)") && e.contains("9, chrUn_KI270706v1, MT"), "{e}");
-        let e = genome.peak_sequences(&peaks(&["chr9-23-25"]), 4).unwrap_err().to_string();
+        let e = genome.peak_sequences(&peaks(&["chr9-23-25"]), 4, &()).unwrap_err().to_string();
         assert!(e.contains("chr9:23-25") && e.contains("9 has 23 bases"), "{e}");
-        assert_eq!(genome.peak_sequences(&[], 4).unwrap().bases, b"");
+        assert_eq!(genome.peak_sequences(&[], 4, &()).unwrap().bases, b"");
     }
 
     #[test]

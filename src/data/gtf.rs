@@ -70,6 +70,9 @@ struct Extent {
 impl Gtf {
     /// Reads a GTF. `gene` records count; a gene without one spans its other records. Of several genes with one id
     /// or name the first is taken.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the line where it is no GTF; [`Error::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
         let mut reader = open_text(path, file)?;
@@ -193,6 +196,9 @@ impl Gtf {
     }
 
     /// Locates every gene: see [`Gtf::find`]. None found at all is an error that shows three names of each side.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where none is found at all.
     pub fn locate(&self, names: &[String], ids: Option<&[String]>) -> Result<Vec<Option<(&GeneLocation, By)>>> {
         let id = |i: usize| ids.and_then(|ids| ids.get(i)).map(String::as_str);
         let found: Vec<_> = names.iter().enumerate().map(|(i, name)| self.find(name, id(i))).collect();

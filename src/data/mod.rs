@@ -6,6 +6,8 @@ pub mod cells;
 #[forbid(unsafe_code)]
 pub mod chromosomes;
 #[forbid(unsafe_code)]
+pub mod coordinates;
+#[forbid(unsafe_code)]
 pub mod fasta;
 #[forbid(unsafe_code)]
 pub mod genome;

@@ -263,6 +263,9 @@ fn deal_batches(
 
 /// Draws a sample set: positives one a cell, negatives by `config`, parts 80/10/10. The result is a function of the
 /// vocabulary and the configuration alone.
+///
+/// # Errors
+/// [`Error::Usage`] for settings that cannot be met: no such cell type, column or batch, too few cells or batches.
 pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> {
     if !(config.negative_ratio.is_finite() && (0.0..=1000.0).contains(&config.negative_ratio)) {
         return Err(Error::usage(format!(

@@ -4,40 +4,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use memmap2::Mmap;
-use serde::{Deserialize, Serialize};
 
+use super::access::Io;
 use crate::error::{Error, Result};
-
-/// How shards are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Io {
-    /// Mapped into memory: fastest. A file that is cut short while it is read can end the program (with an error, where
-    /// that is the program `sccrossrec`).
-    Mmap,
-    /// Read cell by cell, for network file systems: a file that is cut short is an error.
-    Pread,
-}
-
-/// What data sets are opened with where nothing else is said.
-static CHOSEN: OnceLock<Io> = OnceLock::new();
-
-impl Default for Io {
-    /// What [`Io::choose`] has chosen, or mapped.
-    fn default() -> Self {
-        CHOSEN.get().copied().unwrap_or(Io::Mmap)
-    }
-}
-
-impl Io {
-    /// Makes this the default of the process, the first time that it is called.
-    pub fn choose(self) {
-        let _ = CHOSEN.set(self);
-    }
-}
 
 /// A file whose bytes are fetched by range.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Prepared data sets: cells in memory-mapped shards, vocabularies, constant features, sample sets.
 
 #[forbid(unsafe_code)]
+pub mod access;
+#[forbid(unsafe_code)]
 pub mod cell;
 #[forbid(unsafe_code)]
 pub mod codec;
@@ -22,17 +24,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::anndata::MatrixKind;
+use crate::data::anndata::{MatrixKind, list};
 use crate::error::{Error, Result};
 use crate::files::bytes::checksum;
 use crate::model::{Batch, Features};
 use crate::vocabulary::{Gene, ObsColumn, Peak, Vocabulary};
 use manifest::{DAMAGED, MANIFEST, Manifest, Part, from_tsv, read_part};
-use shard::{Half, Shard, Sizes};
+use shard::{Half, Shard, VocabularySizes};
 
+pub use access::{Access, Io};
 pub use cell::{Cell, ReadCell, Values};
 pub use draw::draw_samples;
-pub use mmap::Io;
 pub use samples::{Negatives, Sample, SampleConfig, SampleSet, Split, SplitBy};
 
 /// A prepared data set (the folder that `prepare` makes), opened read-only.
@@ -65,10 +67,8 @@ pub struct DataSet {
     vocabulary: Vocabulary,
     features: Arc<Features<f32>>,
     shards: Vec<Shard>,
+    access: Access,
 }
-
-/// Folder of the sample sets.
-pub(crate) const SAMPLES: &str = "samples";
 
 pub(crate) const GENES: (&str, [&str; 3]) = ("genes.tsv", ["gene", "chrom", "tss"]);
 pub(crate) const PEAKS: (&str, [&str; 4]) = ("peaks.tsv", ["peak", "chrom", "start", "end"]);
@@ -114,12 +114,18 @@ pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
 impl DataSet {
     /// Opens a folder and checks versions, lengths, every checksum, row pointers and, by decoding them in parallel, all
     /// rows: what is read later is what was written, and cannot lead outside.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the file: one that is missing, damaged, of another version, or does not fit the others.
     pub fn open(dir: &Path) -> Result<Self> {
-        Self::open_with(dir, Io::default())
+        Self::open_with(dir, Access::default())
     }
 
-    /// As [`DataSet::open`], with the shards read as `io` says.
-    pub fn open_with(dir: &Path, io: Io) -> Result<Self> {
+    /// As [`DataSet::open`], read as `access` says, which also goes with the data set ([`DataSet::access`]).
+    ///
+    /// # Errors
+    /// As [`DataSet::open`].
+    pub fn open_with(dir: &Path, access: Access) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let c = &manifest.content;
         let at = |file: &str| dir.join(file);
@@ -185,7 +191,8 @@ impl DataSet {
             gene_extra,
             peak_dna: dna.to_vec(),
         };
-        let sizes = Sizes { genes: c.genes as u64, peaks: c.peaks as u64, fingerprint: fingerprint(&c.parts) };
+        let sizes =
+            VocabularySizes { genes: c.genes as u64, peaks: c.peaks as u64, fingerprint: fingerprint(&c.parts) };
         let orders = Arc::new([&features.gene_chrom, &features.peak_chrom].map(|chrom| codec::order(chrom)));
         let mut shards = Vec::with_capacity(c.shards.len());
         let mut next = 0;
@@ -193,7 +200,7 @@ impl DataSet {
             if entry.first != next || entry.cells == 0 || entry.file.contains("..") || entry.file.starts_with('/') {
                 return Err(bad(MANIFEST, format!("shard {i} does not follow the one before")));
             }
-            shards.push(Shard::open(dir, entry, i, sizes, &orders, io)?);
+            shards.push(Shard::open(dir, entry, i, sizes, &orders, access.io)?);
             next += entry.cells; // which fit the file
         }
         if next != c.cells as u64 {
@@ -209,10 +216,13 @@ impl DataSet {
             cell_type,
             obs: read_obs(dir, &manifest)?,
         };
-        Ok(DataSet { dir: dir.to_path_buf(), manifest, vocabulary, features: Arc::new(features), shards })
+        Ok(DataSet { dir: dir.to_path_buf(), manifest, vocabulary, features: Arc::new(features), shards, access })
     }
 
     /// Compares every byte of the shards with its checksum once more, and every sample set with its own.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the first file that is not what it was.
     pub fn verify(&self) -> Result<()> {
         self.shards.iter().try_for_each(Shard::verify)?;
         self.sample_sets()?.iter().try_for_each(|name| self.samples(name).map(|_| ()))
@@ -227,6 +237,11 @@ impl DataSet {
         self.shards.iter().try_for_each(Shard::check)
     }
 
+    /// How it was opened.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -237,7 +252,7 @@ impl DataSet {
         &self.vocabulary
     }
 
-    /// N.
+    /// N, the number of cells.
     pub fn n_cells(&self) -> usize {
         self.vocabulary.cells.len()
     }
@@ -365,8 +380,11 @@ impl DataSet {
     }
 
     /// Names of the sample sets, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn sample_sets(&self) -> Result<Vec<String>> {
-        let dir = self.dir.join(SAMPLES);
+        let dir = self.dir.join(samples::FOLDER);
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -385,11 +403,26 @@ impl DataSet {
     }
 
     /// Reads a sample set (`samples/NAME`). Every cell in it is in range.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that cannot be one; [`Error::Input`] where there is no such set, or it is damaged, or was
+    /// drawn for other data.
     pub fn samples(&self, name: &str) -> Result<SampleSet> {
-        samples::read(self, name)
+        if let Some(set) = samples::read(&self.dir, name, &self.vocabulary, self.hash())? {
+            return Ok(set);
+        }
+        self.need_both("a sample set, for training or evaluation,")?;
+        Err(Error::input(
+            &self.dir,
+            format!("no sample set {name:?}; there are {}", list(&self.sample_sets()?)),
+            "name one of these, or draw it with `sccrossrec samples`",
+        ))
     }
 
     /// Stores a sample set under `samples/NAME`; one that exists is replaced only with `force`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that cannot be one; [`Error::Input`] where the set exists; [`Error::Io`].
     pub fn save_samples(&self, name: &str, set: &SampleSet, force: bool) -> Result<()> {
         samples::save(&self.dir, name, set, self.hash(), force)
     }
@@ -438,6 +471,9 @@ impl DataSet {
 
 /// A row of a shard: the indices and, where they are `stored`, the values of its `n` entries out of a vocabulary of
 /// `size`; or what is wrong with it. For tests that throw any bytes at it; no part of the interface.
+///
+/// # Errors
+/// What is wrong with the bytes, in words.
 #[doc(hidden)]
 pub fn decode_row(
     bytes: &[u8],
@@ -457,7 +493,6 @@ mod tests {
     use crate::dataset::manifest::Content;
     use crate::prepare::PrepareConfig;
     use crate::prepare::prepare;
-    use crate::progress::Hooks;
     use crate::simulate::SimulateConfig;
     use crate::simulate::Simulation;
 
@@ -466,11 +501,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config =
             SimulateConfig { cells: 12, genes: 4, peaks: 8, chromosomes: 2, cell_types: 2, ..Default::default() };
-        let made = Simulation::new(config).unwrap().write(dir.path(), &|_| {}).unwrap();
+        let made = Simulation::new(config).unwrap().write(dir.path(), &()).unwrap();
         let mut config = PrepareConfig::new(&made.rna, &made.atac);
         config.samples.negative_ratio = 0.0;
         let at = dir.path().join("data");
-        prepare(&config, &at, Hooks::default()).unwrap();
+        prepare(&config, &at, &()).unwrap();
         let good = Manifest::read(&at).unwrap();
         let wrong: [fn(&mut Content); 4] = [
             |c| c.cells = usize::MAX,

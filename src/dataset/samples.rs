@@ -28,7 +28,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataSet, SAMPLES};
 use crate::error::{Error, Result};
 use crate::files::atomic::{sweep, write_whole};
 use crate::files::bytes::{Fields, checksum};
@@ -72,14 +71,14 @@ pub struct SampleSet {
 }
 
 impl SampleSet {
-    /// Checks a set that was made by hand for `data` (those that [`DataSet::samples`] and
-    /// [`draw_samples`](crate::dataset::draw_samples) bring back are sound).
+    /// Checks a set that was made by hand for data of the vocabulary `v` (those that
+    /// [`DataSet::samples`](super::DataSet::samples) and [`draw_samples`](super::draw_samples) bring back are sound).
     ///
     /// # Errors
-    /// [`Error::Usage`] where a sample names a cell that `data` lacks or has a label other than 0 and 1, or a part names
+    /// [`Error::Usage`] where a sample names a cell that the data lack or has a label other than 0 and 1, or a part names
     /// a sample that the set lacks, or two parts share a cell where the recipe says that cells or batches were dealt out.
-    pub fn check(&self, data: &DataSet) -> Result<()> {
-        let (cells, n) = (data.n_cells(), self.samples.len());
+    pub fn check(&self, v: &Vocabulary) -> Result<()> {
+        let (cells, n) = (v.cells.len(), self.samples.len());
         if let Some(i) = self.samples.iter().position(|s| s.rna as usize >= cells || s.atac as usize >= cells) {
             return Err(Error::usage(format!("sample set: sample {i} names a cell beyond the {cells} of the data")));
         }
@@ -92,7 +91,7 @@ impl SampleSet {
         if let Some(k) = self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
             return Err(Error::usage(format!("sample set: a part names sample {k} of {n}")));
         }
-        match self.leak(data.vocabulary()) {
+        match self.leak(v) {
             Some(leak) => Err(Error::usage(format!("sample set: {leak}; draw it again"))),
             None => Ok(()),
         }
@@ -127,6 +126,9 @@ impl SampleSet {
         None
     }
 }
+
+/// Folder of the sample sets in that of the data set.
+pub(crate) const FOLDER: &str = "samples";
 
 const MAGIC: &[u8; 8] = b"SCXPAIRS";
 const VERSION: u32 = 1;
@@ -254,7 +256,7 @@ fn check_name(name: &str) -> Result<()> {
 /// Stores a sample set in the folder of a data set.
 pub(crate) fn save(dir: &Path, name: &str, set: &SampleSet, data_hash: &str, force: bool) -> Result<()> {
     check_name(name)?;
-    let folder = dir.join(SAMPLES);
+    let folder = dir.join(FOLDER);
     let path = folder.join(name);
     if path.exists() && !force {
         return Err(Error::input(&path, "the sample set exists", "choose another --name, or replace it with --force"));
@@ -288,20 +290,14 @@ pub(crate) fn save(dir: &Path, name: &str, set: &SampleSet, data_hash: &str, for
     write_whole(&path, &[&header, &payload])
 }
 
-/// Reads a sample set and checks all of it.
-pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
+/// Reads a sample set of the data set at `dir`, which has this vocabulary and hash, and checks all of it; `None` where it is
+/// not there.
+pub(crate) fn read(dir: &Path, name: &str, v: &Vocabulary, data_hash: &str) -> Result<Option<SampleSet>> {
     check_name(name)?;
-    let path = data.dir().join(SAMPLES).join(name);
+    let path = dir.join(FOLDER).join(name);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            data.need_both("a sample set, for training or evaluation,")?;
-            return Err(Error::input(
-                data.dir(),
-                format!("no sample set {name:?}; there are {}", crate::data::anndata::list(&data.sample_sets()?)),
-                "name one of these, or draw it with `sccrossrec samples`",
-            ));
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(&path, "read", e)),
     };
     let bad = |found: &str| {
@@ -337,7 +333,7 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
     if checksum(payload).to_le_bytes() != header[112..120] {
         return Err(bad("the checksum does not match"));
     }
-    if hash != data.hash().as_bytes() {
+    if hash != data_hash.as_bytes() {
         return Err(Error::input(
             &path,
             "the sample set was drawn for other data",
@@ -355,7 +351,7 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
     let recipe = serde_json::from_slice(f.0).map_err(|_| bad("the recipe is not JSON"))?;
     let samples: Vec<Sample> =
         rna.iter().zip(&atac).zip(labels).map(|((&rna, &atac), &label)| Sample { rna, atac, label }).collect();
-    let cells = data.n_cells();
+    let cells = v.cells.len();
     if samples.iter().any(|s| s.rna as usize >= cells || s.atac as usize >= cells || s.label > 1) {
         return Err(bad("a sample names a cell that is not there"));
     }
@@ -367,9 +363,9 @@ pub(crate) fn read(data: &DataSet, name: &str) -> Result<SampleSet> {
         }
     }
     let set = SampleSet { samples, train, val, test, recipe };
-    match set.leak(data.vocabulary()) {
+    match set.leak(v) {
         Some(leak) => Err(Error::input(&path, leak, "draw it again with `sccrossrec samples --force`")),
-        None => Ok(set),
+        None => Ok(Some(set)),
     }
 }
 

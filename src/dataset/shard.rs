@@ -93,8 +93,9 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
+use super::access::Io;
 use super::codec;
-use super::mmap::{Bytes, Io};
+use super::mmap::Bytes;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::bytes::{Fields, checksum};
@@ -132,9 +133,9 @@ impl Half {
     }
 }
 
-/// What a shard shares with its data set.
+/// What all shards of a data set share: the vocabulary that their ranks refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub(crate) struct VocabularySizes {
     pub genes: u64,
     pub peaks: u64,
     /// Fingerprint of the vocabulary.
@@ -189,13 +190,14 @@ pub(crate) struct ShardEntry {
     pub header: String,
 }
 
-struct Plan {
+/// Where the sections of a shard lie in its file.
+struct SectionPlaces {
     sections: [Range<usize>; SECTIONS],
     total: usize,
 }
 
 /// Places of the sections, from the counts; `None` where they overflow.
-fn plan(cells: u64, gene_bytes: u64, peak_bytes: u64) -> Option<Plan> {
+fn section_places(cells: u64, gene_bytes: u64, peak_bytes: u64) -> Option<SectionPlaces> {
     let n = usize::try_from(cells).ok()?;
     let (starts, counts) = (n.checked_add(1)?.checked_mul(8)?, n.checked_mul(4)?);
     let (genes, peaks) = (usize::try_from(gene_bytes).ok()?, usize::try_from(peak_bytes).ok()?);
@@ -206,16 +208,16 @@ fn plan(cells: u64, gene_bytes: u64, peak_bytes: u64) -> Option<Plan> {
         *section = at..end;
         at = end.checked_next_multiple_of(ALIGN)?;
     }
-    Some(Plan { sections, total: at })
+    Some(SectionPlaces { sections, total: at })
 }
 
 /// Writes a shard: temporary name, flush, rename.
-pub(crate) fn write(dir: &Path, file: &str, sizes: Sizes, d: &ShardData) -> Result<ShardEntry> {
+pub(crate) fn write(dir: &Path, file: &str, sizes: VocabularySizes, d: &ShardData) -> Result<ShardEntry> {
     let cells = d.genes.counts.len() as u64;
     let halves = [(Half::Rna, &d.genes), (Half::Atac, &d.peaks)];
     let flags = halves.iter().filter(|h| h.1.stored).fold(0, |f, h| f | h.0.flag());
     let (gene_bytes, peak_bytes) = (d.genes.bytes.len() as u64, d.peaks.bytes.len() as u64);
-    let plan = plan(cells, gene_bytes, peak_bytes)
+    let places = section_places(cells, gene_bytes, peak_bytes)
         .ok_or_else(|| Error::Internal(format!("shard {}: its length overflows", d.number)))?;
     let bytes: [&[u8]; SECTIONS] = [
         bytemuck::cast_slice(&d.genes.starts),
@@ -225,7 +227,7 @@ pub(crate) fn write(dir: &Path, file: &str, sizes: Sizes, d: &ShardData) -> Resu
         bytemuck::cast_slice(&d.peaks.counts),
         &d.peaks.bytes,
     ];
-    if bytes.iter().zip(&plan.sections).any(|(b, s)| b.len() != s.len()) {
+    if bytes.iter().zip(&places.sections).any(|(b, s)| b.len() != s.len()) {
         return Err(Error::Internal(format!("shard {}: a section does not have the length of its counts", d.number)));
     }
     let sums: Vec<u64> = bytes.par_iter().map(|b| checksum(b)).collect();
@@ -233,7 +235,7 @@ pub(crate) fn write(dir: &Path, file: &str, sizes: Sizes, d: &ShardData) -> Resu
     header.extend(MAGIC);
     header.extend(VERSION.to_le_bytes());
     header.extend((HEADER as u32).to_le_bytes());
-    for word in [plan.total as u64, d.first, cells, sizes.genes, sizes.peaks] {
+    for word in [places.total as u64, d.first, cells, sizes.genes, sizes.peaks] {
         header.extend(word.to_le_bytes());
     }
     header.extend(flags.to_le_bytes());
@@ -251,22 +253,22 @@ pub(crate) fn write(dir: &Path, file: &str, sizes: Sizes, d: &ShardData) -> Resu
     let mut parts: Vec<&[u8]> = vec![&header];
     for (i, b) in bytes.iter().enumerate() {
         parts.push(b);
-        let next = plan.sections.get(i + 1).map_or(plan.total, |s| s.start);
-        parts.push(&gap[..next - plan.sections[i].end]);
+        let next = places.sections.get(i + 1).map_or(places.total, |s| s.start);
+        parts.push(&gap[..next - places.sections[i].end]);
     }
     write_whole(&dir.join(file), &parts)?;
     Ok(ShardEntry {
         file: file.to_string(),
         first: d.first,
         cells,
-        bytes: plan.total as u64,
+        bytes: places.total as u64,
         header: format!("{sum:016x}"),
     })
 }
 
 /// Room for rows that are read one after another.
 #[derive(Default)]
-struct Rows {
+struct RowBuffers {
     index: Vec<u32>,
     values: Vec<f32>,
     bytes: Vec<u8>,
@@ -299,7 +301,7 @@ impl Shard {
         dir: &Path,
         entry: &ShardEntry,
         number: usize,
-        sizes: Sizes,
+        sizes: VocabularySizes,
         orders: &Arc<[Vec<u32>; 2]>,
         io: Io,
     ) -> Result<Self> {
@@ -346,15 +348,15 @@ impl Shard {
             || flags & !(Half::Rna.flag() | Half::Atac.flag()) != 0
             || stored_number as usize != number
             || (first, cells) != (entry.first, entry.cells)
-            || (Sizes { genes, peaks, fingerprint }) != sizes
+            || (VocabularySizes { genes, peaks, fingerprint }) != sizes
         {
             return Err(bad("the shard does not belong to this data set".into()));
         }
-        let plan =
-            plan(cells, gene_bytes, peak_bytes).filter(|p| p.total as u64 == bytes.len() && total == entry.bytes);
-        let plan =
-            plan.ok_or_else(|| bad("the counts in the header do not add up to the length of the file".into()))?;
-        let section = |i: usize| bytes.copy(plan.sections[i].clone()).map_err(io_error);
+        let places = section_places(cells, gene_bytes, peak_bytes)
+            .filter(|p| p.total as u64 == bytes.len() && total == entry.bytes);
+        let places =
+            places.ok_or_else(|| bad("the counts in the header do not add up to the length of the file".into()))?;
+        let section = |i: usize| bytes.copy(places.sections[i].clone()).map_err(io_error);
         let starts = |i: usize| -> Result<Vec<u64>> {
             Ok(section(i)?.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
         };
@@ -367,7 +369,7 @@ impl Shard {
             starts,
             counts,
             failed: OnceLock::new(),
-            sections: plan.sections,
+            sections: places.sections,
             sums,
             first,
             cells: cells as usize, // n + 1 pointers of 8 bytes fit the map
@@ -396,18 +398,21 @@ impl Shard {
         if entries != self.entries[half as usize] {
             return Err(bad(0, format!("{entries} {what}s in all instead of {}", self.entries[half as usize])));
         }
-        (0..self.cells).into_par_iter().try_for_each_init(Rows::default, |Rows { index, values, bytes }, i| {
-            let (from, to) = (starts[i], starts[i + 1]);
-            if from > to || to > rows as u64 {
-                return Err(bad(i, format!("its {what}s are bytes {from} to {to} of {rows}")));
-            }
-            index.clear();
-            values.clear();
-            match self.decode(i, half, index, values, bytes) {
-                Ok(decoded) => decoded.map_err(|wrong| bad(i, format!("its {what}s cannot be read: {wrong}"))),
-                Err(e) => Err(Error::io(&self.path, "read", e)),
-            }
-        })
+        (0..self.cells).into_par_iter().try_for_each_init(
+            RowBuffers::default,
+            |RowBuffers { index, values, bytes }, i| {
+                let (from, to) = (starts[i], starts[i + 1]);
+                if from > to || to > rows as u64 {
+                    return Err(bad(i, format!("its {what}s are bytes {from} to {to} of {rows}")));
+                }
+                index.clear();
+                values.clear();
+                match self.decode(i, half, index, values, bytes) {
+                    Ok(decoded) => decoded.map_err(|wrong| bad(i, format!("its {what}s cannot be read: {wrong}"))),
+                    Err(e) => Err(Error::io(&self.path, "read", e)),
+                }
+            },
+        )
     }
 
     fn starts(&self, half: Half) -> &[u64] {
@@ -511,7 +516,7 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
 
-    const SIZES: Sizes = Sizes { genes: 300, peaks: 700, fingerprint: 0x5ca1e };
+    const SIZES: VocabularySizes = VocabularySizes { genes: 300, peaks: 700, fingerprint: 0x5ca1e };
     const FILE: &str = "00003.shard";
     type Row = Vec<(u32, f32)>;
 
@@ -658,8 +663,10 @@ mod tests {
     /// Makes all checksums of a shard right again.
     fn seal(bytes: &mut [u8], entry: &ShardEntry) -> ShardEntry {
         let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-        if let Some(plan) = plan(word(bytes, 32), word(bytes, 80), word(bytes, 88)).filter(|p| p.total == bytes.len()) {
-            for (i, section) in plan.sections.into_iter().enumerate() {
+        if let Some(places) =
+            section_places(word(bytes, 32), word(bytes, 80), word(bytes, 88)).filter(|p| p.total == bytes.len())
+        {
+            for (i, section) in places.sections.into_iter().enumerate() {
                 let sum = checksum(&bytes[section]);
                 bytes[104 + 8 * i..][..8].copy_from_slice(&sum.to_le_bytes());
             }

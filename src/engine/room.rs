@@ -14,5 +14,5 @@ pub(crate) fn check_memory(what: &str, model: &Model<f32>, data: &DataSet, batch
     data.check()?;
     // Nothing goes backward: one batch, half of what the passes keep.
     let parts = [("parameters", plan.parameters), ("a batch", plan.batches / 3 + plan.passes / 2), ("results", kept)];
-    crate::memory::check(what, &parts, |_| "a smaller --batch-size takes less".into())
+    crate::memory::check(what, &parts, data.access().memory_limit, |_| "a smaller --batch-size takes less".into())
 }

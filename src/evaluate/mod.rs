@@ -123,7 +123,7 @@ pub fn evaluate<'m>(
             part.name()
         )));
     }
-    set.check(data)?;
+    set.check(data.vocabulary())?;
     let mut runner = model.into();
     crate::engine::room::check_memory("an evaluation", runner.model(), data, batch_size, 0)?;
     let config = &runner.model().config;

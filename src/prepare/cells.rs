@@ -3,57 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::Input;
 use super::config::{Pairing, PrepareConfig};
+use super::input::{Input, Inputs};
 use crate::data::anndata::{Column, list};
 use crate::data::source::Modality;
 use crate::data::source::columns::of_modality;
 use crate::dataset::samples::UNLABELLED;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::vocabulary::{ObsColumn, Vocabulary};
 
-/// Names made distinct by `-1`, `-2`, …; an empty list is an error.
-pub(crate) fn unique_names(
-    names: Vec<String>,
-    path: &Path,
-    what: &str,
-    say: &(dyn Fn(&str) + Sync),
-) -> Result<Vec<String>> {
-    if names.is_empty() {
-        return Err(Error::input(path, format!("`var` is empty: no {what} in it"), "give a file with features"));
-    }
-    let all: HashSet<String> = names.iter().cloned().collect();
-    if all.len() == names.len() {
-        return Ok(names);
-    }
-    let mut taken = all;
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut renamed = 0;
-    let names = names
-        .into_iter()
-        .map(|name| match seen.get_mut(&name) {
-            None => {
-                seen.insert(name.clone(), 0);
-                name
-            }
-            Some(count) => {
-                renamed += 1;
-                loop {
-                    *count += 1;
-                    let new = format!("{name}-{count}");
-                    if taken.insert(new.clone()) {
-                        return new;
-                    }
-                }
-            }
-        })
-        .collect();
-    say(&format!("warning: {renamed} {what} names occur more than once; they got -1, -2, … at their end"));
-    Ok(names)
-}
-
 /// Barcodes are there and distinct.
-pub(crate) fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
+fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Err(Error::input(path, "`obs` is empty: no cell in it", "give a file with cells"));
     }
@@ -69,8 +30,41 @@ pub(crate) fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
     }
 }
 
+/// Cells brought together.
+pub(crate) struct Pairs {
+    /// Row of RNA and row of ATAC of each, in the order of the RNA file; the same twice where there is one file.
+    pub(crate) rows: Vec<(u32, u32)>,
+    /// Cells only in the RNA file, and only in the ATAC file.
+    pub(crate) unmatched: (usize, usize),
+}
+
+/// Brings the cells of the files together, and tells how many are in one of them only.
+pub(crate) fn pair_cells(config: &PrepareConfig, inputs: &Inputs, progress: &dyn Progress) -> Result<Pairs> {
+    let (rows, unmatched) = match (&inputs.rna, &inputs.atac) {
+        (Some(rna), Some(atac)) => {
+            let rows = in_both(config, rna, atac)?;
+            let unmatched = (rna.cells.len() - rows.len(), atac.cells.len() - rows.len());
+            (rows, unmatched)
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            check_barcodes(one.source.path(), &one.cells)?;
+            ((0..one.cells.len() as u32).map(|i| (i, i)).collect(), (0, 0))
+        }
+        (None, None) => return Err(Error::usage("give --rna, --atac or both")),
+    };
+    if unmatched != (0, 0) {
+        progress.note(&format!(
+            "cells in both files: {}; only in the RNA file: {}; only in the ATAC file: {} (dropped)",
+            rows.len(),
+            unmatched.0,
+            unmatched.1
+        ));
+    }
+    Ok(Pairs { rows, unmatched })
+}
+
 /// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
-pub(crate) fn pair_cells(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32, u32)>> {
+fn in_both(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32, u32)>> {
     let (rna_path, atac_path) = (rna.source.path(), atac.source.path());
     let (rna, atac) = (rna.cells.as_slice(), atac.cells.as_slice());
     check_barcodes(rna_path, rna)?;
@@ -143,8 +137,40 @@ fn core(barcode: &str) -> String {
     words.filter(telling).collect::<Vec<_>>().join("-")
 }
 
+/// What the files tell of the cells.
+pub(crate) struct CellData {
+    /// Cell types, where they are told.
+    labels: Option<Labels>,
+    columns: Vec<CellColumn>,
+}
+
+impl CellData {
+    /// Reads cell types and columns, and tells where they are missing or contradict each other.
+    pub(crate) fn read(config: &PrepareConfig, inputs: &Inputs, progress: &dyn Progress) -> Result<Self> {
+        let all: Vec<&Input> = inputs.all().collect();
+        Ok(CellData { labels: cell_types(config, &all, progress)?, columns: cell_columns(config, &all)? })
+    }
+
+    /// Cell types and columns of the cells that are kept, and nothing else.
+    pub(crate) fn draft(&self, kept: &[(u32, u32)]) -> Vocabulary {
+        let mut v = Vocabulary { cells: vec![String::new(); kept.len()], ..Vocabulary::default() };
+        label_cells(&mut v, &self.labels, kept, &());
+        v.obs = coded(&self.columns, kept);
+        v
+    }
+
+    /// Gives `v` the cells that are kept: names, types, columns.
+    pub(crate) fn describe(&self, v: &mut Vocabulary, inputs: &Inputs, kept: &[(u32, u32)], progress: &dyn Progress) {
+        if let Some(first) = inputs.all().next() {
+            v.cells = kept.iter().map(|k| first.cells[of_modality(k, first.modality) as usize].clone()).collect();
+        }
+        label_cells(v, &self.labels, kept, progress);
+        v.obs = coded(&self.columns, kept);
+    }
+}
+
 /// Labels of the rows of the file they are from.
-pub(crate) struct Labels {
+struct Labels {
     from: Modality,
     labels: Vec<Option<String>>,
 }
@@ -152,11 +178,8 @@ pub(crate) struct Labels {
 /// Column of the cell types.
 const CELL_TYPE: &str = "cell_type";
 
-pub(crate) fn cell_types(
-    config: &PrepareConfig,
-    inputs: &[&Input],
-    say: &(dyn Fn(&str) + Sync),
-) -> Result<Option<Labels>> {
+/// The labels of the first file that has them; told where the files differ, or none has any.
+fn cell_types(config: &PrepareConfig, inputs: &[&Input], progress: &dyn Progress) -> Result<Option<Labels>> {
     let name = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
     for (i, input) in inputs.iter().enumerate() {
         let Some(labels) = input.cell_column(name)?.map(Column::into_text) else { continue };
@@ -167,7 +190,7 @@ pub(crate) fn cell_types(
                 |(cell, label): &(&String, &Option<String>)| named.get(cell.as_str()).is_some_and(|t| t != label);
             let n = input.cells.iter().zip(&labels).filter(differ).count();
             if n > 0 {
-                say(&format!(
+                progress.note(&format!(
                     "warning: `{name}` of {n} cells differs between the two files; that of the {} file is taken",
                     input.modality.name()
                 ));
@@ -190,7 +213,7 @@ pub(crate) fn cell_types(
         ));
     }
     if inputs.len() == 2 {
-        say(&format!(
+        progress.note(&format!(
             "warning: no column `cell_type` in obs (the columns are {columns}): without labels the sample set holds positives \
              only, and matching cannot be trained; name the column with --cell-type-column, or give a table with --obs"
         ));
@@ -203,7 +226,7 @@ const FEW_TEXTS: usize = 1000;
 const FEW_NUMBERS: usize = 100;
 
 /// A column of cells that may be kept.
-pub(crate) struct CellColumn {
+struct CellColumn {
     from: Modality,
     name: String,
     column: Column,
@@ -212,7 +235,7 @@ pub(crate) struct CellColumn {
 }
 
 /// Columns that may tell batches, donors or sites: texts and whole numbers, those of the RNA file first.
-pub(crate) fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellColumn>> {
+fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellColumn>> {
     let labels = config.cell_type_column.as_deref().unwrap_or(CELL_TYPE);
     let mut out = Vec::new();
     for input in inputs {
@@ -235,7 +258,7 @@ pub(crate) fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<
 }
 
 /// Those with few distinct values among the cells that are kept; of two of one name the first.
-pub(crate) fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
+fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
     let rows = |from: Modality| kept.iter().map(move |k| of_modality(k, from)).collect::<Vec<u32>>();
     let (rna, atac) = (rows(Modality::Rna), rows(Modality::Atac));
     let mut out: Vec<ObsColumn> = Vec::new();
@@ -257,12 +280,8 @@ pub(crate) fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColum
     out
 }
 
-pub(crate) fn label_cells(
-    v: &mut Vocabulary,
-    labels: &Option<Labels>,
-    kept: &[(u32, u32)],
-    say: &(dyn Fn(&str) + Sync),
-) {
+/// Gives the cells that are kept their types; those without a label are told and called [`UNLABELLED`].
+fn label_cells(v: &mut Vocabulary, labels: &Option<Labels>, kept: &[(u32, u32)], progress: &dyn Progress) {
     let Some(labels) = labels else { return };
     let label =
         |cell: &(u32, u32)| labels.labels[of_modality(cell, labels.from) as usize].as_deref().unwrap_or(UNLABELLED);
@@ -273,7 +292,7 @@ pub(crate) fn label_cells(
     v.cell_types = types.iter().map(|t| t.to_string()).collect();
     let missing = kept.iter().filter(|k| label(k) == UNLABELLED).count();
     if missing > 0 {
-        say(&format!(
+        progress.note(&format!(
             "warning: {missing} cells have no cell type; they are called `{UNLABELLED}` and make no negatives"
         ));
     }

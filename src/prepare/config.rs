@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::data::anndata::{MatrixKind, Streaming};
 use crate::data::source::Select;
-use crate::dataset::SampleConfig;
+use crate::dataset::{Access, SampleConfig};
 use crate::error::{Error, Result};
 
 /// How cells of the two files are brought together.
@@ -56,6 +56,8 @@ pub struct PrepareConfig {
     /// A data set whose genes, peaks and features are taken over, so that a model trained on it meets these cells.
     /// Features are matched by name (peaks also by place); those it lacks are dropped, both with a count.
     pub like: Option<PathBuf>,
+    /// How the data set of `like` is read.
+    pub access: Access,
     /// Name of the published data set this is, for the record.
     pub dataset: Option<String>,
     /// Gene annotation.
@@ -99,6 +101,7 @@ impl PrepareConfig {
             rna: Some(rna.into()),
             atac: Some(atac.into()),
             like: None,
+            access: Access::default(),
             dataset: None,
             gtf: None,
             fasta: None,

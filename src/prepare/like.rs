@@ -1,13 +1,13 @@
 //! Genes, peaks and features taken from another data set.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::config::PrepareConfig;
+use super::input::{Input, Inputs};
+use super::report::Met;
+use super::rows::DROPPED;
 use super::vocabulary::{GENE_IDS, build_vocabulary, gene_features, locate_genes};
-use super::write::Entries;
-use super::{DROPPED, Input};
-use crate::data::anndata::{Axis, MatrixKind, list};
+use crate::data::anndata::Axis;
 use crate::data::chromosomes::chrom_key;
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::Gtf;
@@ -15,28 +15,20 @@ use crate::data::region::Region;
 use crate::data::source::Modality;
 use crate::data::source::columns::{locate_peaks, text_column};
 use crate::dataset::DataSet;
-use crate::dataset::manifest::MANIFEST;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::vocabulary::Vocabulary;
-
-/// How features met those of another data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Met {
-    /// In both.
-    pub both: usize,
-    /// Only in the other data set: no cell here has them.
-    pub absent: usize,
-    /// Only here: dropped.
-    pub dropped: usize,
-}
 
 /// Everything about genes and peaks: the vocabulary (without cells), their features, and where the features of the
 /// files are in it.
 pub(crate) struct Constant {
     pub(crate) vocabulary: Vocabulary,
+    /// Names of the k gene features.
     pub(crate) gene_features: Vec<String>,
+    /// `[G, k]`.
     pub(crate) gene_extra: Vec<f32>,
     pub(crate) dna_length: usize,
+    /// `[P, dna_length]` base codes.
     pub(crate) peak_dna: Vec<u8>,
     pub(crate) genes_in_gtf: Option<usize>,
     /// With `like`: of each feature of the file the index in the vocabulary, or [`DROPPED`].
@@ -44,13 +36,29 @@ pub(crate) struct Constant {
     pub(crate) peak_map: Option<(Vec<u32>, Met)>,
 }
 
-/// Genes, peaks and features from the files.
-pub(crate) fn constant_of(
+impl Constant {
+    /// Of each feature of the RNA and of the ATAC file its index in the vocabulary; `None`: the same.
+    pub(crate) fn maps(&self) -> [Option<&[u32]>; 2] {
+        [&self.gene_map, &self.peak_map].map(|map| map.as_ref().map(|m| m.0.as_slice()))
+    }
+}
+
+/// Genes, peaks and features: those of `like`, else those of the files.
+pub(crate) fn constant(
     config: &PrepareConfig,
-    rna: &Input,
-    atac: &Input,
-    say: &(dyn Fn(&str) + Sync),
+    like: Option<&DataSet>,
+    inputs: &Inputs,
+    progress: &dyn Progress,
 ) -> Result<Constant> {
+    match (like, &inputs.rna, &inputs.atac) {
+        (Some(like), rna, atac) => constant_like(config, like, rna.as_ref(), atac.as_ref(), progress),
+        (None, Some(rna), Some(atac)) => constant_of(config, rna, atac, progress),
+        _ => Err(Error::usage("one modality alone needs --like DATA, the data set of the trained model")),
+    }
+}
+
+/// Genes, peaks and features from the files.
+fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn Progress) -> Result<Constant> {
     let genes = rna.source.as_ref();
     let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
     let places = match &gtf {
@@ -63,7 +71,7 @@ pub(crate) fn constant_of(
             let places = gtf.locate(&rna.named, ids.as_deref())?;
             let places: Vec<_> = places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
             let found = places.iter().flatten().count();
-            say(&format!("genes in the GTF: {found} of {}", rna.named.len()));
+            progress.note(&format!("genes in the GTF: {found} of {}", rna.named.len()));
             Some(places)
         }
         None => None,
@@ -73,12 +81,12 @@ pub(crate) fn constant_of(
     let regions = locate_peaks(atac.source.as_ref(), &atac.named)?;
     let at = atac.source.path();
     let vocabulary = build_vocabulary(at, rna.names.clone(), &gene_chroms, tss, atac.names.clone(), &regions)?;
-    let (gene_features, gene_extra) = gene_features(config, genes, places.as_deref(), &vocabulary, say)?;
+    let (gene_features, gene_extra) = gene_features(config, genes, places.as_deref(), &vocabulary, progress)?;
     let (mut dna_length, mut peak_dna) = (0, Vec::new());
     if let Some(fasta) = &config.fasta {
         let plain: Vec<Option<Region>> = regions.iter().map(|p| p.region.clone()).collect();
         let sequences = read_peak_sequences(fasta, &plain, config.dna_length)?;
-        say(&format!(
+        progress.note(&format!(
             "peak sequences matched by {}; without one: {} of {}",
             if sequences.by_header { "header" } else { "position" },
             sequences.missing.len(),
@@ -86,7 +94,7 @@ pub(crate) fn constant_of(
         ));
         let blank = sequences.codes.chunks(config.dna_length).filter(|c| c.iter().all(|&b| b == 0)).count();
         if blank > sequences.missing.len() {
-            say(&format!("warning: {} sequences hold no A, C, G or T", blank - sequences.missing.len()));
+            progress.note(&format!("warning: {} sequences hold no A, C, G or T", blank - sequences.missing.len()));
         }
         peak_dna = sequences.codes;
         dna_length = config.dna_length;
@@ -104,18 +112,18 @@ pub(crate) fn constant_of(
 }
 
 /// Genes, peaks and features of another data set, and where the features of the files are among them.
-pub(crate) fn constant_like(
+fn constant_like(
     config: &PrepareConfig,
     like: &DataSet,
     rna: Option<&Input>,
     atac: Option<&Input>,
-    say: &(dyn Fn(&str) + Sync),
+    progress: &dyn Progress,
 ) -> Result<Constant> {
     let base = like.vocabulary();
     let features = like.features();
     let gene_map = rna.map(|input| {
         let theirs: Vec<&str> = base.genes.iter().map(|g| g.name.as_str()).collect();
-        meet(config, like, input, &theirs, |_| None, say)
+        meet(config, like, input, &theirs, |_| None, progress)
     });
     let peak_map = atac.map(|input| {
         let theirs: Vec<&str> = base.peaks.iter().map(|p| p.name.as_str()).collect();
@@ -131,7 +139,7 @@ pub(crate) fn constant_like(
             let region = places.get(i)?.region.as_ref()?;
             place.get(&(chrom_key(&region.chrom).to_string(), region.start, region.end)).copied()
         };
-        meet(config, like, input, &theirs, by_place, say)
+        meet(config, like, input, &theirs, by_place, progress)
     });
     Ok(Constant {
         vocabulary: Vocabulary {
@@ -158,7 +166,7 @@ fn meet(
     input: &Input,
     theirs: &[&str],
     other: impl Fn(usize) -> Option<u32>,
-    say: &(dyn Fn(&str) + Sync),
+    progress: &dyn Progress,
 ) -> Result<(Vec<u32>, Met)> {
     let number: HashMap<&str, u32> = (0..).zip(theirs).map(|(i, n)| (*n, i)).collect();
     let mut taken = vec![false; theirs.len()];
@@ -193,7 +201,7 @@ fn meet(
             "give data with the same features (or lower --min-common)",
         ));
     }
-    say(&format!(
+    progress.note(&format!(
         "{what} as in {}: {both} of {}; {} of them are not in these data, {} of these data are not in it (dropped)",
         like.dir().display(),
         theirs.len(),
@@ -201,56 +209,4 @@ fn meet(
         met.dropped
     ));
     Ok((map, met))
-}
-
-/// A model that was trained on values of one kind says nothing sensible of another.
-pub(crate) fn refuse_other_kind(
-    rows: &Entries,
-    like: Option<MatrixKind>,
-    asked: Option<MatrixKind>,
-    input: Option<&Input>,
-) -> Result<()> {
-    let (Some(theirs), Some(ours), Some(input), None) = (like, rows.kind(), input, asked) else { return Ok(()) };
-    let fits = |kind| ours == kind || (kind == MatrixKind::Counts && ours == MatrixKind::Binary);
-    if fits(theirs) {
-        return Ok(());
-    }
-    let what = input.modality.name().to_ascii_lowercase();
-    Err(Error::input(
-        input.source.path(),
-        format!("`{}` holds values that are {ours}, where the data set of --like holds {theirs}", input.matrix.at()),
-        format!(
-            "choose another layer with {}{}, or say --{what}-values {} if that is meant",
-            input.modality.layer_flag(),
-            match input.source.layers() {
-                layers if layers.is_empty() => String::new(),
-                layers => format!(" (there are {})", list(&layers)),
-            },
-            match ours {
-                MatrixKind::Binary => "binary",
-                MatrixKind::Counts => "counts",
-                MatrixKind::Normalised => "normalised",
-            }
-        ),
-    ))
-}
-
-/// Refuses a target that exists; with `force`, one that is anything but an empty folder or a data set.
-pub(crate) fn check_target(out: &Path, force: bool) -> Result<()> {
-    let there = match std::fs::symlink_metadata(out) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io(out, "read", e)),
-    };
-    let is_data = there.is_dir() && out.join(MANIFEST).is_file();
-    let is_empty = there.is_dir() && std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_none());
-    match (is_empty, is_data, force) {
-        (true, ..) | (_, true, true) => Ok(()),
-        (_, true, false) => Err(Error::input(out, "a data set is there already", "replace it with --force")),
-        _ => Err(Error::input(
-            out,
-            "something is there that is no prepared data set",
-            "give another --out (it is not removed, --force or not)",
-        )),
-    }
 }

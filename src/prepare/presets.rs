@@ -140,10 +140,9 @@ impl Preset {
     ///
     /// ```no_run
     /// use sccrossrec::prepare::presets::Preset;
-    /// use sccrossrec::progress::Hooks;
     /// use sccrossrec::prepare::prepare;
     /// let config = Preset::named("neurips2021")?.config("NeurIPS2021".as_ref())?;
-    /// prepare(&config, "data".as_ref(), Hooks::default())?;
+    /// prepare(&config, "data".as_ref(), &())?;
     /// # Ok::<(), sccrossrec::Error>(())
     /// ```
     ///

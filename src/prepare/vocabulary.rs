@@ -14,13 +14,14 @@ use crate::dataset;
 use crate::dataset::manifest;
 use crate::dataset::manifest::{to_tsv, write_part};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::vocabulary::{Gene, Peak, UNKNOWN, Vocabulary};
 
 /// Columns of `var` that may hold the ids of genes, the first that is there.
 pub(crate) const GENE_IDS: [&str; 4] = ["gene_ids", "gene_id", "ensembl_id", "feature_id"];
 
 /// Tells what has no chromosome, no partner or no place; returns the genes and the peaks without a chromosome.
-pub(crate) fn tell_gaps(v: &Vocabulary, say: &(dyn Fn(&str) + Sync)) -> (usize, usize) {
+pub(crate) fn tell_gaps(v: &Vocabulary, progress: &dyn Progress) -> (usize, usize) {
     let known = |chrom: u32| Some(chrom) != v.unknown;
     let (genes, peaks) = (v.genes.len(), v.peaks.len());
     let with_gene: HashSet<u32> = v.genes.iter().map(|g| g.chrom).collect();
@@ -40,7 +41,7 @@ pub(crate) fn tell_gaps(v: &Vocabulary, say: &(dyn Fn(&str) + Sync)) -> (usize, 
         (no_place, peaks, "peaks with a chromosome but no start and end", "; distances are then unknown"),
     ] {
         if n > 0 {
-            say(&format!("{what}: {n} of {all}{so}"));
+            progress.note(&format!("{what}: {n} of {all}{so}"));
         }
     }
     (genes_unknown, peaks_unknown)
@@ -174,7 +175,7 @@ pub(crate) fn gene_features(
     rna: &dyn source::Source,
     places: Option<&Places<'_>>,
     v: &Vocabulary,
-    say: &(dyn Fn(&str) + Sync),
+    progress: &dyn Progress,
 ) -> Result<(Vec<String>, Vec<f32>)> {
     let (wanted, must): (Vec<&str>, bool) = match &config.gene_features {
         GeneFeatures::None => return Ok((Vec::new(), Vec::new())),
@@ -217,7 +218,7 @@ pub(crate) fn gene_features(
                     }
                 }
                 if missing > 0 {
-                    say(&format!("warning: `var/{name}` is missing for {missing} of {n} genes; 0 is used"));
+                    progress.note(&format!("warning: `var/{name}` is missing for {missing} of {n} genes; 0 is used"));
                 }
                 columns.push((name.to_string(), values));
             }

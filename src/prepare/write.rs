@@ -1,145 +1,79 @@
-//! Shards and tables written.
+//! A data set written: vocabulary, features, shards, samples, and what the manifest tells of them.
 
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde_json::json;
 
+use super::cells::CellData;
 use super::config::PrepareConfig;
-use super::{DROPPED, Input};
-use crate::data::anndata::{MatrixKind, list};
-use crate::data::source::Modality;
-use crate::dataset::rows::{RowWriter, Rows};
+use super::input::Inputs;
+use super::like::Constant;
+use super::rows::{Entries, Matrices, NOTHING};
+use super::vocabulary::write_vocabulary;
+use crate::data::anndata::MatrixKind;
+use crate::dataset;
+use crate::dataset::manifest::{Content, MANIFEST, ObsHead, Part, write_part};
 use crate::dataset::samples::UNLABELLED;
-use crate::dataset::shard::{RowData, ShardData, Sizes};
-use crate::dataset::{SampleConfig, SampleSet, codec, draw_samples, shard};
+use crate::dataset::shard::{RowData, ShardData, ShardEntry, VocabularySizes};
+use crate::dataset::{SampleConfig, SampleSet, codec, draw_samples, fingerprint, samples, shard};
 use crate::error::{Error, Result};
-use crate::interrupt;
-use crate::progress::Hooks;
+use crate::progress::Progress;
 use crate::vocabulary::Vocabulary;
 
-/// Bytes on the disk while a data set is made, of the entries that the files say they have: rows wait as index and value; a
-/// matrix that is not in the order of cells waits in buckets besides; what stays takes a byte or two an entry.
-pub(crate) fn disk_needed(rna: &Option<Input>, atac: &Option<Input>, features: usize) -> u64 {
-    const WAITING: u64 = 8;
-    const IN_BUCKETS: u64 = 12;
-    const PACKED: u64 = 1;
-    let inputs = || rna.iter().chain(atac).map(|i| &i.matrix);
-    let entries: u64 = inputs().map(|m| m.entries().unwrap_or(0)).sum();
-    let sorted = inputs().filter(|m| !m.by_rows()).map(|m| m.entries().unwrap_or(0)).max().unwrap_or(0);
-    (entries * WAITING).saturating_add((sorted * IN_BUCKETS).max(entries * PACKED)).saturating_add(features as u64)
-}
-
-/// The rows of a modality, with the indices of the vocabulary; no entry at all where there is no such modality.
-pub(crate) struct Entries {
-    pub(crate) rows: Option<Rows>,
-    /// Of each column of the file its index in the vocabulary, or [`DROPPED`]; the same where `None`.
-    pub(crate) map: Option<Vec<u32>>,
-}
-
-impl Entries {
-    pub(crate) fn kind(&self) -> Option<MatrixKind> {
-        self.rows.as_ref().map(Rows::kind)
-    }
-
-    /// Row `i`, in no order.
-    fn row(&self, i: u32) -> Result<Vec<(u32, f32)>> {
-        let Some(rows) = &self.rows else { return Ok(Vec::new()) };
-        let (index, values) = rows.row(i as usize)?;
-        let mut entries: Vec<(u32, f32)> = index.into_iter().zip(values).collect();
-        if let Some(map) = &self.map {
-            entries.retain_mut(|e| {
-                e.0 = map[e.0 as usize];
-                e.0 != DROPPED
-            });
-        }
-        Ok(entries)
-    }
-
-    /// Has row `i` an entry, or need it none?
-    pub(crate) fn has_entry(&self, i: u32) -> Result<bool> {
-        match (&self.rows, &self.map) {
-            (None, _) => Ok(true),
-            (Some(rows), None) => Ok(rows.len(i as usize) > 0),
-            (Some(_), Some(_)) => Ok(!self.row(i)?.is_empty()),
-        }
-    }
-}
-
-/// Reads a matrix into a file of rows.
-pub(crate) fn read_rows(
-    input: &Input,
-    kind: Option<MatrixKind>,
-    config: &PrepareConfig,
-    scratch: &Path,
-    hooks: Hooks<'_>,
-) -> Result<Rows> {
-    let (source, matrix) = (input.source.as_ref(), &input.matrix);
-    let what = input.modality.name();
-    let mut rows = RowWriter::create(&scratch.join(format!("{what}.rows")))?;
-    let stage = if input.modality == Modality::Rna { "reading RNA" } else { "reading ATAC" };
-    let total = matrix.rows() as u64;
-    let mut done = 0;
-    (hooks.step)(stage, 0, total);
-    matrix.for_each_block(config.streaming, scratch, &input.cells, &input.names, |block| {
-        interrupt::check("nothing was written")?;
-        done += block.rows() as u64;
-        (hooks.step)(stage, done, total);
-        rows.append(&block)
-    })?;
-    let rows = rows.finish()?;
-    let at = matrix.at();
-    let others = || {
-        let others: Vec<String> = source.layers().into_iter().filter(|l| !at.ends_with(l.as_str())).collect();
-        if others.is_empty() {
-            "give another file".to_string()
-        } else {
-            format!("choose another with {} (there are {})", input.modality.layer_flag(), list(&others))
-        }
+/// Refuses a target that exists; with `force`, one that is anything but an empty folder or a data set.
+pub(crate) fn check_target(out: &Path, force: bool) -> Result<()> {
+    let there = match std::fs::symlink_metadata(out) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(out, "read", e)),
     };
-    if rows.entries() == 0 {
-        return Err(Error::input(source.path(), format!("every value of `{at}` is 0"), others()));
-    }
-    (hooks.say)(&format!(
-        "{what}: `{at}` of {} ({}), {} × {}, {}, {} entries: {}, largest {}",
-        source.path().display(),
-        source.form(),
-        matrix.rows(),
-        matrix.cols(),
-        matrix.layout(),
-        rows.entries(),
-        rows.kind(),
-        rows.largest()
-    ));
-    if rows.largest() > 16_777_216.0 {
-        (hooks.say)(&format!(
-            "warning: {what} values above 2^24 are kept to 24 bits (the largest is {})",
-            rows.largest()
-        ));
-    }
-    match kind {
-        // Counts that happen to be 0 and 1 only are counts nevertheless.
-        Some(want) if want != rows.kind() && !(want == MatrixKind::Counts && rows.kind() == MatrixKind::Binary) => {
-            Err(Error::input(
-                source.path(),
-                format!("`{at}` holds {} (largest {}), not {want}", rows.kind(), rows.largest()),
-                others(),
-            ))
-        }
-        _ => Ok(rows),
+    let is_data = there.is_dir() && out.join(MANIFEST).is_file();
+    let is_empty = there.is_dir() && std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_none());
+    match (is_empty, is_data, force) {
+        (true, ..) | (_, true, true) => Ok(()),
+        (_, true, false) => Err(Error::input(out, "a data set is there already", "replace it with --force")),
+        _ => Err(Error::input(
+            out,
+            "something is there that is no prepared data set",
+            "give another --out (it is not removed, --force or not)",
+        )),
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Writes the vocabulary, the columns of cells and the features.
+pub(crate) fn write_constant(dir: &Path, constant: &Constant) -> Result<Vec<Part>> {
+    let mut parts = write_vocabulary(dir, &constant.vocabulary)?;
+    parts.push(write_part(dir, dataset::OBS, &dataset::obs_bytes(&constant.vocabulary.obs))?);
+    let mut bytes = Vec::with_capacity(constant.gene_extra.len() * 4 + constant.peak_dna.len());
+    bytes.extend(constant.gene_extra.iter().flat_map(|v| v.to_le_bytes()));
+    bytes.extend(&constant.peak_dna);
+    parts.push(write_part(dir, dataset::FEATURES, &bytes)?);
+    Ok(parts)
+}
+
+/// Shards that were written.
+pub(crate) struct Shards {
+    pub(crate) files: Vec<ShardEntry>,
+    /// Gene entries of all cells.
+    pub(crate) rna_entries: u64,
+    /// Peak entries of all cells.
+    pub(crate) atac_entries: u64,
+}
+
+/// Writes the cells that are `kept` into shards, which are bound to the `parts` of the vocabulary `v`.
 pub(crate) fn write_shards(
     dir: &Path,
     config: &PrepareConfig,
-    sizes: Sizes,
     v: &Vocabulary,
+    parts: &[Part],
     kept: &[(u32, u32)],
-    rna: &Entries,
-    atac: &Entries,
-    hooks: Hooks<'_>,
-) -> Result<(Vec<shard::ShardEntry>, (u64, u64))> {
+    matrices: &Matrices,
+    progress: &dyn Progress,
+) -> Result<Shards> {
+    let Matrices { rna, atac } = matrices;
+    let sizes =
+        VocabularySizes { genes: v.genes.len() as u64, peaks: v.peaks.len() as u64, fingerprint: fingerprint(parts) };
     let folder = dir.join("shards");
     std::fs::create_dir(&folder).map_err(|e| Error::io(&folder, "create", e))?;
     let ranks = |chrom: Vec<u32>| codec::ranks(&codec::order(&chrom));
@@ -154,16 +88,15 @@ pub(crate) fn write_shards(
         codec::encode(&entries, stored, &mut bytes);
         Ok((entries.len(), bytes))
     };
-    let (store_expr, store_acc) =
-        (rna.kind().is_some_and(|k| k != MatrixKind::Binary), atac.kind().is_some_and(|k| k != MatrixKind::Binary));
-    let mut entries = (0, 0);
-    let mut out = Vec::new();
-    (hooks.step)("shards", 0, kept.len() as u64);
+    let stored = |rows: &Entries| rows.kind().is_some_and(|k| k != MatrixKind::Binary);
+    let (store_expr, store_acc) = (stored(rna), stored(atac));
+    let mut out = Shards { files: Vec::new(), rna_entries: 0, atac_entries: 0 };
+    progress.at("shards", 0, kept.len() as u64);
     for (number, cells) in kept.chunks(config.shard_cells).enumerate() {
         let rows = cells
             .par_iter()
             .map(|&(r, a)| {
-                interrupt::check("nothing was written")?;
+                progress.check(NOTHING)?;
                 Ok((encode(rna, r, &gene_ranks, store_expr)?, encode(atac, a, &peak_ranks, store_acc)?))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -174,19 +107,16 @@ pub(crate) fn write_shards(
             d.genes.push(genes.0, &genes.1);
             d.peaks.push(peaks.0, &peaks.1);
         }
-        entries.0 += d.genes.entries();
-        entries.1 += d.peaks.entries();
-        out.push(shard::write(dir, &format!("shards/{number:05}.shard"), sizes, &d)?);
-        (hooks.step)("shards", first + cells.len() as u64, kept.len() as u64);
+        out.rna_entries += d.genes.entries();
+        out.atac_entries += d.peaks.entries();
+        out.files.push(shard::write(dir, &format!("shards/{number:05}.shard"), sizes, &d)?);
+        progress.at("shards", first + cells.len() as u64, kept.len() as u64);
     }
-    Ok((out, entries))
+    Ok(out)
 }
 
-pub(crate) fn default_samples(
-    config: &PrepareConfig,
-    v: &Vocabulary,
-    say: &(dyn Fn(&str) + Sync),
-) -> Result<SampleSet> {
+/// Draws `samples/default`: positives only where nothing is labelled, and told where parts stay empty.
+fn default_samples(config: &PrepareConfig, v: &Vocabulary, progress: &dyn Progress) -> Result<SampleSet> {
     let mut recipe = config.samples.clone();
     let labelled = v.cell_types.iter().filter(|t| *t != UNLABELLED).count();
     if labelled == 0 {
@@ -195,17 +125,93 @@ pub(crate) fn default_samples(
     let set = match draw_samples(v, &recipe) {
         // A few cells met by a trained model need not have pairs of every kind.
         Err(e) if config.like.is_some() && recipe.negative_ratio > 0.0 && !recipe.discovery => {
-            say(&format!("warning: `samples/default` holds positives only: {e}"));
+            progress.note(&format!("warning: `samples/default` holds positives only: {e}"));
             draw_samples(v, &SampleConfig { negative_ratio: 0.0, ..recipe })?
         }
         set => set?,
     };
     if set.val.is_empty() || set.test.is_empty() {
-        say("warning: too few cells for a validation and a test part: all samples are for training");
+        progress.note("warning: too few cells for a validation and a test part: all samples are for training");
     }
     Ok(set)
 }
 
+/// Draws the samples that there will be, from cells as yet without names: what is wrong with them is an error.
+pub(crate) fn try_samples(
+    config: &PrepareConfig,
+    inputs: &Inputs,
+    told: &CellData,
+    pairs: &[(u32, u32)],
+) -> Result<()> {
+    if inputs.paired() {
+        default_samples(config, &told.draft(pairs), &())?;
+    }
+    Ok(())
+}
+
+/// Draws and writes `samples/default`; of one modality alone there is nothing to pair, and no file.
+pub(crate) fn write_samples(
+    dir: &Path,
+    config: &PrepareConfig,
+    inputs: &Inputs,
+    v: &Vocabulary,
+    data_hash: &str,
+    progress: &dyn Progress,
+) -> Result<SampleSet> {
+    if !inputs.paired() {
+        return Ok(SampleSet::default());
+    }
+    let set = default_samples(config, v, progress)?;
+    samples::save(dir, "default", &set, data_hash, false)?;
+    Ok(set)
+}
+
+/// What the manifest tells of the content.
+pub(crate) fn content(
+    constant: &Constant,
+    kinds: (Option<MatrixKind>, Option<MatrixKind>),
+    parts: Vec<Part>,
+    shards: Vec<ShardEntry>,
+) -> Content {
+    let v = &constant.vocabulary;
+    Content {
+        cells: v.cells.len(),
+        genes: v.genes.len(),
+        peaks: v.peaks.len(),
+        chromosomes: v.chromosomes.clone(),
+        unknown: v.unknown,
+        cell_types: v.cell_types.clone(),
+        obs: v.obs.iter().map(|c| ObsHead { name: c.name.clone(), categories: c.categories.clone() }).collect(),
+        gene_features: constant.gene_features.clone(),
+        dna_length: constant.dna_length,
+        rna_kind: kinds.0,
+        atac_kind: kinds.1,
+        parts,
+        shards,
+    }
+}
+
+/// What the manifest tells of where the data came from. `dropped`: cells only in the RNA file, only in the ATAC file, empty;
+/// `unknown`: genes and peaks without a chromosome.
+pub(crate) fn origin(
+    config: &PrepareConfig,
+    inputs: &Inputs,
+    dropped: [usize; 3],
+    unknown: (usize, usize),
+) -> serde_json::Value {
+    let shown = |path: &Path| path.display().to_string(); // a path need not be text, JSON must be
+    json!({
+        "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
+        "dataset": config.dataset, "like": config.like.as_deref().map(shown),
+        "rna": config.rna.as_deref().map(shown), "rna_matrix": inputs.rna.as_ref().map(|i| i.matrix.at()),
+        "atac": config.atac.as_deref().map(shown), "atac_matrix": inputs.atac.as_ref().map(|i| i.matrix.at()),
+        "gtf": config.gtf.as_deref().map(shown), "obs": config.obs.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
+        "only_rna": dropped[0], "only_atac": dropped[1], "dropped_empty": dropped[2],
+        "genes_unknown": unknown.0, "peaks_unknown": unknown.1,
+    })
+}
+
+/// Bytes of all files below a folder.
 pub(crate) fn folder_bytes(dir: &Path) -> Result<u64> {
     let mut total = 0;
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, "read", e))? {

@@ -30,7 +30,7 @@ impl Found {
         if !path.exists() {
             return Err(bad("is not there".into()));
         }
-        let (file, bytes) = open_hdf5(&path, AGAIN)?;
+        let (file, bytes) = open_hdf5(&path, AGAIN, &())?;
         let set = |name: &str| file.dataset(name).at(&path, || format!("read `{name}`"));
         let Column::Strings(names) = text_of(&path, bytes, &set("cells")?, "cells")? else {
             return Err(bad("`cells` is not text".into()));

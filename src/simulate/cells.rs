@@ -1,7 +1,8 @@
 //! Cells drawn from the plan of a simulation. Work goes with the number of genes and peaks, one comparison each for
 //! those that are not there.
 
-use super::{BATCHES, CELLS, MODULES, OPEN, SimulateConfig, Simulation};
+use super::simulation::Simulation;
+use super::streams::{CELLS, MODULES, OPEN};
 use crate::rng::Rng;
 
 /// Shape of the gamma that the rate of a gene has between cells.
@@ -20,35 +21,6 @@ pub struct SimulatedCell {
     pub rna: Vec<(u32, u32)>,
     /// Peaks and their counts, all above 0.
     pub atac: Vec<(u32, u32)>,
-}
-
-/// What a batch multiplies by.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct BatchEffect {
-    depth: [f64; 2],
-    /// Of each gene; none where there is one batch.
-    genes: Vec<f32>,
-}
-
-impl BatchEffect {
-    /// The batches of a simulation; of a single one the factors are 1.
-    pub(super) fn draw(c: &SimulateConfig) -> Vec<Self> {
-        if c.batches == 1 {
-            return vec![BatchEffect { depth: [1.0; 2], genes: Vec::new() }];
-        }
-        (0..c.batches)
-            .map(|b| {
-                let mut rng = Rng::new(c.seed, BATCHES + b as u64);
-                let mut factor = || (c.batch_sd * rng.normal()).exp();
-                let depth = [factor(), factor()];
-                BatchEffect { depth, genes: (0..c.genes).map(|_| factor() as f32).collect() }
-            })
-            .collect()
-    }
-
-    fn gene(&self, g: usize) -> f64 {
-        self.genes.get(g).map_or(1.0, |&x| f64::from(x))
-    }
 }
 
 /// Gamma with this shape and mean `mean` (Marsaglia and Tsang's method; the shape must be at least 1).

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Simulation;
 use super::cells::SimulatedCell;
+use super::simulation::Simulation;
 use crate::csr::Csr;
 use crate::data::anndata::{AnnDataWriter, Column, Frame};
 use crate::error::Result;
 use crate::files::atomic::{write_atomic, write_text};
-use crate::interrupt;
 use crate::prepare::presets::Preset;
+use crate::progress::Progress;
 
 /// Cells drawn and written at a time.
 const BLOCK: usize = 512;
@@ -155,12 +155,12 @@ impl Simulation {
     }
 
     /// Writes sequences and where motifs lie in them; gives the number of motifs.
-    fn write_sequences(&self, fasta: &Path, sites: &Path) -> Result<usize> {
+    fn write_sequences(&self, fasta: &Path, sites: &Path, progress: &dyn Progress) -> Result<usize> {
         let (mut bed, mut n) = (String::new(), 0);
         let mut stopped = Ok(());
         write_atomic(fasta, |out| {
             for from in (0..self.peaks.len()).step_by(SEQUENCES) {
-                stopped = interrupt::check("the matrices are written, their sequences are not");
+                stopped = progress.check("the matrices are written, their sequences are not");
                 if stopped.is_err() {
                     return Err(std::io::ErrorKind::Interrupted.into());
                 }
@@ -193,19 +193,21 @@ impl Simulation {
     ///
     /// # Errors
     /// As [`Simulation::write_as`].
-    pub fn write(&self, out: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<Simulated> {
+    pub fn write(&self, out: &Path, progress: &dyn Progress) -> Result<Simulated> {
         self.write_as(out, Names::default(), progress)
     }
 
-    /// Writes the data set into the folder `out`, which must exist; `progress` is told the cells done. RNA: X =
+    /// Writes the data set into the folder `out`, which must exist; `progress` is told the cells done, and asked
+    /// whether to stop. RNA: X =
     /// ln(1 + count × depth / total), with depth the configured median; ATAC: X = 1 where there are fragments. Counts are
     /// in `layers/counts` of both. Beside them sequences of the peaks, `genes.gtf`, `truth.tsv` (planted links),
     /// `motifs.tsv` and `motifs.bed` (planted motifs). Memory: the plan and a block of cells.
     ///
     /// # Errors
-    /// [`crate::error::Error::Io`] where a file cannot be written, [`crate::error::Error::Interrupted`] after Ctrl-C; a file is whole
+    /// [`Error::Io`](crate::Error::Io) where a file cannot be written, [`Error::Interrupted`](crate::Error::Interrupted) where
+    /// `progress` says stop; a file is whole
     /// or not there.
-    pub fn write_as(&self, out: &Path, names: Names, progress: &(dyn Fn(u64) + Sync)) -> Result<Simulated> {
+    pub fn write_as(&self, out: &Path, names: Names, progress: &dyn Progress) -> Result<Simulated> {
         let n = self.config.cells;
         let draw = |from: usize| -> Vec<SimulatedCell> {
             (from..(from + BLOCK).min(n)).into_par_iter().map(|i| self.cell(i)).collect()
@@ -234,7 +236,7 @@ impl Simulation {
             atac.csr("layers/counts", peaks)?,
         ];
         for from in (0..n).step_by(BLOCK) {
-            interrupt::check("nothing was written")?;
+            progress.check("nothing was written")?;
             let mut blocks: [Csr<f32>; 4] = [Csr::new(), Csr::new(), Csr::new(), Csr::new()];
             for cell in draw(from) {
                 let total: f64 = cell.rna.iter().map(|&(_, k)| f64::from(k)).sum();
@@ -249,14 +251,14 @@ impl Simulation {
             for (sink, block) in sinks.iter_mut().zip(&blocks) {
                 sink.append(block)?;
             }
-            progress((from + BLOCK).min(n) as u64);
+            progress.at("simulate", (from + BLOCK).min(n) as u64, n as u64);
         }
         for sink in sinks {
             sink.finish()?;
         }
         rna.finish()?;
         atac.finish()?;
-        made.planted_motifs = self.write_sequences(&made.fasta, &made.sites)?;
+        made.planted_motifs = self.write_sequences(&made.fasta, &made.sites, progress)?;
         let motifs = self.motifs.iter().enumerate().map(|(t, m)| format!("type{}\t{m}\n", t + 1));
         write_text(&made.motifs, &format!("cell_type\tmotif\n{}", motifs.collect::<String>()))?;
         write_text(&made.gtf, &self.gtf())?;

@@ -268,7 +268,7 @@ fn check_memory(
     };
     let whole = plan(config.batch_size);
     data.check()?;
-    crate::memory::check("training", &whole.parts(), |limit| {
+    crate::memory::check("training", &whole.parts(), data.access().memory_limit, |limit| {
         let halves = std::iter::successors(Some(config.batch_size / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
         match halves.into_iter().find(|&n| plan(n).total() <= limit) {
             Some(n) => format!("--batch-size {n} takes less"),
@@ -293,7 +293,7 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
             "draw another with `sccrossrec samples`",
         ));
     }
-    set.check(data)
+    set.check(data.vocabulary())
 }
 
 pub(crate) struct Fit<'a, S> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
 use super::tensors::Checkpoint as File;
-use crate::dataset::{DataSet, SampleSet};
+use crate::dataset::{Access, DataSet, SampleSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_text};
 use crate::model::{Model, ModelConfig, ParamLayout, Params};
@@ -207,16 +207,19 @@ impl Run {
         self.file.parameters
     }
 
-    /// Opens `dir`, or the data set it was trained on.
-    pub fn open_data(&self, dir: Option<&Path>) -> Result<DataSet> {
+    /// Opens `dir`, or the data set it was trained on, read as `access` says.
+    ///
+    /// # Errors
+    /// As [`DataSet::open`]; the data set of the run is not there any more.
+    pub fn open_data(&self, dir: Option<&Path>, access: Access) -> Result<DataSet> {
         match dir {
-            Some(dir) => DataSet::open(dir),
+            Some(dir) => DataSet::open_with(dir, access),
             None if !self.data_dir().exists() => Err(Error::input(
                 self.data_dir(),
                 "the data set of the run is not there any more",
                 "give its place, or another data set, with --data",
             )),
-            None => DataSet::open(self.data_dir()),
+            None => DataSet::open_with(self.data_dir(), access),
         }
     }
 

@@ -21,7 +21,6 @@ use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
 use sccrossrec::discover::{DiscoverOptions, discover};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::weights::{Constants, Imported};
@@ -104,12 +103,12 @@ fn folder(file: &Path) -> &Path {
 }
 
 fn genome(f: &Files, path: &Path) -> Result<()> {
-    let mut genome = Genome::open(path, Aliases::default(), &|_| {})?;
-    genome.peak_sequences(&f.places, BASES).map(|s| assert_eq!(s.bases.len(), f.places.len() * BASES))
+    let mut genome = Genome::open(path, Aliases::default(), &())?;
+    genome.peak_sequences(&f.places, BASES, &()).map(|s| assert_eq!(s.bases.len(), f.places.len() * BASES))
 }
 
 fn matrix_market(f: &Files, path: &Path) -> Result<()> {
-    let all = source::everything(folder(path))?;
+    let all = source::everything(folder(path), &())?;
     let (obs, var) = (all.names(Axis::Obs)?, all.names(Axis::Var)?);
     for name in all.columns(Axis::Var)? {
         assert_eq!(all.column(Axis::Var, &name)?.unwrap().len(), var.len());
@@ -198,8 +197,8 @@ impl Files {
         let d = dir.path();
         let config =
             SimulateConfig { cells: 60, genes: 8, peaks: 24, chromosomes: 2, cell_types: 3, ..Default::default() };
-        let made = Simulation::new(config).unwrap().write(d, &|_| {}).unwrap();
-        prepare(&PrepareConfig::new(&made.rna, &made.atac), &d.join("data"), Hooks::default()).unwrap();
+        let made = Simulation::new(config).unwrap().write(d, &()).unwrap();
+        prepare(&PrepareConfig::new(&made.rna, &made.atac), &d.join("data"), &()).unwrap();
         let data = DataSet::open(&d.join("data")).unwrap();
         let small =
             TrainConfig { epochs: 1, hidden: 8, embedding_dim: 4, batch_size: 32, ..recipe("default").unwrap() };
@@ -256,7 +255,7 @@ impl Files {
                 } else {
                     put("genome.fa", &text);
                     if p.name == "fai" {
-                        Genome::open(&path.with_file_name("genome.fa"), Aliases::default(), &|_| {}).unwrap();
+                        Genome::open(&path.with_file_name("genome.fa"), Aliases::default(), &()).unwrap();
                         assert!(path.exists(), "an index was made");
                     }
                 }

@@ -6,7 +6,6 @@ use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnDataWriter, Column, Frame};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 
 pub const CELLS: usize = 60;
@@ -78,7 +77,7 @@ pub fn prepared(dir: &Path, name: &str, order: Order) -> PathBuf {
     matrix(&rna, "gene", GENES, 1000, order);
     matrix(&atac, "peak", PEAKS, 2000, order);
     let out = dir.join(name);
-    prepare(&PrepareConfig::new(rna, atac), &out, Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(rna, atac), &out, &()).unwrap();
     out
 }
 

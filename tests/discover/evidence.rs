@@ -8,7 +8,6 @@ use sccrossrec::discover::evidence::adjust::{Adjusted, tempered};
 use sccrossrec::discover::evidence::{Evidence, PairEvidence};
 use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
 use sccrossrec::simulate::{Difficulty, SimulateConfig, Simulation};
 use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
@@ -272,7 +271,7 @@ fn rare_pairs_of_real_cells_are_no_links() {
         gtf: Some(root.join("gtf/gencode.vM23.genes.gtf.gz")),
         ..PrepareConfig::new(at("rna.h5ad"), at("atac.h5ad"))
     };
-    prepare(&config, dir.path(), Hooks::default()).unwrap();
+    prepare(&config, dir.path(), &()).unwrap();
     let data = DataSet::open(dir.path()).unwrap();
     let v = data.vocabulary();
     let cells: Vec<u32> = (0..data.n_cells() as u32).collect();

@@ -8,7 +8,6 @@ use sccrossrec::model::output::Want;
 use sccrossrec::model::{Batch, Model, ModelConfig};
 use sccrossrec::predict::partners::{Matches, Options, Partner, Query, rank};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, Schedule, TrainConfig, recipe, train};
 
@@ -17,8 +16,8 @@ const CELLS: usize = 150;
 fn trained(dir: &Path) -> (DataSet, Model<f32>) {
     let small =
         SimulateConfig { cells: CELLS, genes: 40, peaks: 160, chromosomes: 3, cell_types: 3, ..Default::default() };
-    let files = Simulation::new(small).unwrap().write(dir, &|_| {}).unwrap();
-    prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), Hooks::default()).unwrap();
+    let files = Simulation::new(small).unwrap().write(dir, &()).unwrap();
+    prepare(&PrepareConfig::new(&files.rna, &files.atac), &dir.join("data"), &()).unwrap();
     let data = DataSet::open(&dir.join("data")).unwrap();
     let set = data.samples("default").unwrap();
     // 1e-3 whatever the batch size.

@@ -8,7 +8,6 @@ use sccrossrec::discover::maps::Maps;
 use sccrossrec::discover::null::Null;
 use sccrossrec::discover::{DiscoverOptions, discover};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 
@@ -21,9 +20,9 @@ fn cli(dir: &Path) -> Command {
 /// A small data set and a run of a few steps, in `data` and `run`.
 fn trained(dir: &Path, cells: usize) -> (DataSet, PathBuf) {
     let small = SimulateConfig { cells, genes: 60, peaks: 300, chromosomes: 3, cell_types: 3, ..Default::default() };
-    let files = Simulation::new(small).unwrap().write(dir, &|_| {}).unwrap();
+    let files = Simulation::new(small).unwrap().write(dir, &()).unwrap();
     let config = PrepareConfig::new(&files.rna, &files.atac);
-    prepare(&config, &dir.join("data"), Hooks::default()).unwrap();
+    prepare(&config, &dir.join("data"), &()).unwrap();
     let data = DataSet::open(&dir.join("data")).unwrap();
     let set = data.samples("default").unwrap();
     let config =
@@ -163,7 +162,7 @@ fn nothing_is_found_where_pairings_mean_nothing() {
     w.finish().unwrap();
     let config =
         PrepareConfig { like: Some(dir.path().join("data")), ..PrepareConfig::new(dir.path().join("rna.h5ad"), &path) };
-    prepare(&config, &dir.path().join("like"), Hooks::default()).unwrap();
+    prepare(&config, &dir.path().join("like"), &()).unwrap();
     let like = DataSet::open(&dir.path().join("like")).unwrap();
     assert_eq!(like.n_cells(), data.n_cells());
     let model = Run::open(&run).unwrap().model(&like, Checkpoint::Best).unwrap();
@@ -205,7 +204,7 @@ fn what_cannot_be_discovered_is_told() {
     let mut toy = crate::common::toy::Toy::new();
     toy.genes.iter_mut().for_each(|g| g.push_str("-other"));
     let (rna, atac) = toy.write(dir.path());
-    prepare(&PrepareConfig::new(&rna, &atac), &dir.path().join("other"), Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(&rna, &atac), &dir.path().join("other"), &()).unwrap();
     fails(&with(&["--data", "other"]), &["other", "no gene name in common"]);
     assert!(!dir.path().join("x").exists());
 }

@@ -9,7 +9,6 @@ use sccrossrec::csr::Csr;
 use sccrossrec::data::anndata::{AnnData, Axis, Column, Frame, MatrixKind, Streaming};
 use sccrossrec::dataset::{DataSet, Negatives, SampleConfig, SplitBy, draw_samples};
 use sccrossrec::prepare::{Met, PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::vocabulary::{ObsColumn, Vocabulary};
 
 fn cli(dir: &Path) -> Command {
@@ -182,11 +181,11 @@ fn data_like_others_have_their_features() {
         toy.write(&at(name))
     };
     let (rna, atac) = write(&toy, "all");
-    prepare(&PrepareConfig::new(&rna, &atac), &at("data"), Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(&rna, &atac), &at("data"), &()).unwrap();
     let base = DataSet::open(&at("data")).unwrap();
     let (rna, atac) = write(&changed(&toy, 20..45), "some");
     let config = PrepareConfig { like: Some(at("data")), ..PrepareConfig::new(&rna, &atac) };
-    let report = prepare(&config, &at("like"), Hooks::default()).unwrap();
+    let report = prepare(&config, &at("like"), &()).unwrap();
     assert_eq!(report.like_genes, Some(Met { both: 24, absent: 1, dropped: 0 }));
     assert_eq!(report.like_peaks, Some(Met { both: 40, absent: 0, dropped: 1 }));
     let like = DataSet::open(&at("like")).unwrap();
@@ -209,15 +208,15 @@ fn data_like_others_have_their_features() {
     fractions.rna.iter_mut().flatten().for_each(|v| *v /= 2.0);
     let (rna, atac) = write(&fractions, "fractions");
     let config = PrepareConfig { like: Some(at("data")), ..PrepareConfig::new(&rna, &atac) };
-    let e = prepare(&config, &at("x"), Hooks::default()).unwrap_err().to_string();
+    let e = prepare(&config, &at("x"), &()).unwrap_err().to_string();
     assert!(e.contains("normalised") && e.contains("raw counts") && e.contains("--rna-values normalised"), "{e}");
     let asked = PrepareConfig { rna_kind: Some(MatrixKind::Normalised), ..config };
-    prepare(&asked, &at("asked"), Hooks::default()).unwrap();
+    prepare(&asked, &at("asked"), &()).unwrap();
     let mut other = toy.clone();
     other.genes = (0..toy.genes.len()).map(|i| format!("other{i}")).collect();
     let (rna, atac) = write(&other, "other");
     let config = PrepareConfig { like: Some(at("data")), ..PrepareConfig::new(&rna, &atac) };
-    let e = prepare(&config, &at("x"), Hooks::default()).unwrap_err().to_string();
+    let e = prepare(&config, &at("x"), &()).unwrap_err().to_string();
     assert!(e.contains("other0, other1, other2") && e.contains("gene0, gene1, gene2"), "{e}");
     let both = ["prepare", "--rna", "some/rna.h5ad", "--atac", "some/atac.h5ad", "--like", "data", "--out", "x"];
     fails(dir.path(), &[&both[..], &["--gene-features", "present"]].concat(), &["--gene-features", "--like"]);
@@ -312,7 +311,7 @@ fn columns_of_cells_are_kept() {
         ..PrepareConfig::new(&rna, &atac)
     };
     let out = dir.path().join("data");
-    prepare(&config, &out, Hooks::default()).unwrap();
+    prepare(&config, &out, &()).unwrap();
     let data = DataSet::open(&out).unwrap();
     let v = data.vocabulary();
     let names: Vec<&str> = v.obs.iter().map(|c| c.name.as_str()).collect();
@@ -384,7 +383,7 @@ fn nothing_is_mispaired_or_left_out_in_silence() {
     let mut told = toy.clone();
     told.gene_columns = vec![("tss".into(), Column::Ints((0..25).map(|i| 10 * i).collect()))];
     let (rna, _) = write(&told, "told");
-    prepare(&PrepareConfig::new(&rna, &atac), &at("told-data"), Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(&rna, &atac), &at("told-data"), &()).unwrap();
     let data = DataSet::open(&at("told-data")).unwrap();
     assert_eq!(data.vocabulary().genes[7].tss, Some(70));
     let part = |k: usize| toy.peaks.iter().map(|p| p.split('-').nth(k).unwrap().to_string()).collect::<Vec<_>>();
@@ -397,7 +396,7 @@ fn nothing_is_mispaired_or_left_out_in_silence() {
     let var = Frame { index: (0..40).map(|i| format!("peak{i}")).collect(), columns };
     crate::common::toy::write(&at("placed.h5ad"), &obs, &var, &toy.atac, crate::common::toy::Store::Csr);
     let config = PrepareConfig { like: Some(at("told-data")), ..PrepareConfig::new(&rna, at("placed.h5ad")) };
-    let report = prepare(&config, &at("by-place"), Hooks::default()).unwrap();
+    let report = prepare(&config, &at("by-place"), &()).unwrap();
     assert_eq!(report.like_peaks, Some(Met { both: 40, absent: 0, dropped: 0 }));
 }
 

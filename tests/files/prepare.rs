@@ -10,10 +10,20 @@ use sccrossrec::data::anndata::{Column, Frame, MatrixKind, Streaming};
 use sccrossrec::data::source::Select;
 use sccrossrec::dataset::{DataSet, Negatives, Sample, SampleConfig, SampleSet, SplitBy, draw_samples};
 use sccrossrec::prepare::{GeneFeatures, Pairing, PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
+use sccrossrec::progress::Progress;
+
+/// Keeps the lines of news.
+#[derive(Default)]
+struct Said(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Said {
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_string());
+    }
+}
 
 fn go(config: &PrepareConfig, out: &Path) -> DataSet {
-    prepare(config, out, Hooks::default()).unwrap();
+    prepare(config, out, &()).unwrap();
     let data = DataSet::open(out).unwrap();
     data.verify().unwrap();
     data
@@ -162,12 +172,11 @@ fn cells_are_matched_by_barcode_and_empty_ones_dropped() {
     let obs = Frame { index: names, columns: vec![] };
     let var = Frame { index: toy.peaks.clone(), columns: vec![] };
     write(&atac, &obs, &var, &rows, Store::Csc);
-    let said = std::sync::Mutex::new(Vec::new());
+    let said = Said::default();
     let out = dir.path().join("data");
-    let hooks = Hooks { say: &|line| said.lock().unwrap().push(line.to_string()), ..Hooks::default() };
-    let report = prepare(&PrepareConfig::new(&rna, &atac), &out, hooks).unwrap();
+    let report = prepare(&PrepareConfig::new(&rna, &atac), &out, &said).unwrap();
     assert_eq!((report.cells, report.unmatched, report.empty), (49, (10, 5), 1));
-    let said = said.into_inner().unwrap().join("\n");
+    let said = said.0.into_inner().unwrap().join("\n");
     assert!(said.contains("only in the RNA file: 10; only in the ATAC file: 5"), "{said}");
     assert!(said.contains("dropped 1 cells (0 without a gene, 1 without a peak)"), "{said}");
     let data = DataSet::open(&out).unwrap();
@@ -191,7 +200,7 @@ fn pairing_by_position_and_its_hint() {
     let (_, atac) = other.write(&sub);
     let mut config = PrepareConfig::new(&rna, &atac);
     let out = dir.path().join("data");
-    let e = prepare(&config, &out, Hooks::default()).unwrap_err().to_string();
+    let e = prepare(&config, &out, &()).unwrap_err().to_string();
     assert!(e.contains("only 0 of 60") && e.contains("--pair by-position"), "{e}");
     assert!(!out.exists());
     config.pairing = Pairing::ByPosition;
@@ -230,7 +239,7 @@ fn gene_features_strand_and_missing_values() {
     let data = go(&config, &dir.path().join("two"));
     assert_eq!(data.gene_features(), ["means", "strand"]);
     config.gene_features = GeneFeatures::Named(vec!["variances_norm".into()]);
-    let e = prepare(&config, &dir.path().join("x"), Hooks::default()).unwrap_err().to_string();
+    let e = prepare(&config, &dir.path().join("x"), &()).unwrap_err().to_string();
     assert!(e.contains("variances_norm") && e.contains("highly_variable"), "{e}");
     assert!("means,colour".parse::<GeneFeatures>().unwrap_err().contains("colour"));
 }
@@ -418,12 +427,11 @@ fn without_labels_there_are_positives_and_a_word() {
     let dir = tempfile::tempdir().unwrap();
     let (rna, atac) = Toy::new().write(dir.path());
     crate::common::toy::append(&rna).group("obs").unwrap().unlink("cell_type").unwrap();
-    let said = std::sync::Mutex::new(Vec::new());
-    let hooks = Hooks { say: &|line| said.lock().unwrap().push(line.to_string()), ..Hooks::default() };
+    let said = Said::default();
     let out = dir.path().join("data");
-    let report = prepare(&PrepareConfig::new(&rna, &atac), &out, hooks).unwrap();
+    let report = prepare(&PrepareConfig::new(&rna, &atac), &out, &said).unwrap();
     assert_eq!(report.samples, (60, 0));
-    assert!(said.lock().unwrap().iter().any(|l| l.contains("--cell-type-column")));
+    assert!(said.0.lock().unwrap().iter().any(|l| l.contains("--cell-type-column")));
     let data = DataSet::open(&out).unwrap();
     let e = draw_samples(data.vocabulary(), &SampleConfig::default()).unwrap_err().to_string();
     assert!(e.contains("--cell-type-column"), "{e}");
@@ -515,7 +523,7 @@ fn real_neurips_starter() {
             ..PrepareConfig::new(&rna, &atac)
         };
         let out = dir.path().join(layer.unwrap_or("x"));
-        let report = prepare(&config, &out, Hooks::default()).unwrap();
+        let report = prepare(&config, &out, &()).unwrap();
         assert_eq!((report.cells, report.genes, report.peaks), (500, 600, 600));
         assert_eq!((report.genes_in_gtf, report.genes_unknown, report.cell_types), (Some(576), 24, 21));
         let data = DataSet::open(&out).unwrap();

@@ -21,7 +21,7 @@ fn read<T: hdf5::H5Type>(file: &Path, name: &str) -> Vec<T> {
 fn independent_of_threads() {
     let make = |threads: usize| {
         let dir = tempfile::tempdir().unwrap();
-        let made = with_threads(threads, || Simulation::new(small()).unwrap().write(dir.path(), &|_| ()).unwrap());
+        let made = with_threads(threads, || Simulation::new(small()).unwrap().write(dir.path(), &()).unwrap());
         let mut all: Vec<(Vec<f32>, Vec<i32>, Vec<i64>)> = vec![];
         for file in [&made.rna, &made.atac] {
             for at in ["X", "layers/counts"] {

@@ -13,7 +13,6 @@ use sccrossrec::data::source;
 use sccrossrec::data::source::{Form, Modality, Select, Source};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 
 fn rows(matrix: &Matrix, obs: &[String], var: &[String], how: Streaming) -> sccrossrec::Result<Csr<f32>> {
     let dir = tempfile::tempdir().unwrap();
@@ -42,8 +41,8 @@ fn check(case: &Case, toy: &Toy) {
         (Modality::Atac, &case.atac, &case.atac_select, &toy.peaks, &toy.atac),
     ] {
         let what = format!("{}, {modality:?}", case.name);
-        assert_eq!(source::form_of(path).unwrap(), case.form, "{what}");
-        let source = source::open(path, modality, select).unwrap();
+        assert_eq!(source::form_of(path, &()).unwrap(), case.form, "{what}");
+        let source = source::open(path, modality, select, &()).unwrap();
         assert_eq!((source.form(), source.path()), (case.form, path.as_path()), "{what}");
         let (obs, var, values) = all_of(source.as_ref());
         assert_eq!(obs, toy.barcodes, "{what}");
@@ -95,7 +94,7 @@ fn every_form_gives_the_same_and_prepares_to_the_same() {
             config.gtf = Some(gtf.clone());
         }
         let out = dir.path().join(format!("data {}", case.name));
-        let report = prepare(&config, &out, Hooks::default()).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let report = prepare(&config, &out, &()).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         assert_eq!((report.cells, report.genes, report.peaks, report.genes_unknown), (60, 25, 40, 0), "{}", case.name);
         assert_eq!(report.cell_types, if case.typed { 3 } else { 0 }, "{}", case.name);
         let data = DataSet::open(&out).unwrap();
@@ -125,7 +124,7 @@ fn what_does_not_fit_is_told() {
     let cases = forms::all(dir.path(), &toy);
     let path = |name: &str| cases.iter().find(|c| c.name == name).unwrap().rna.clone();
     let error = |p: &Path, m: Modality, s: &Select| {
-        let e = source::open(p, m, s).unwrap_err();
+        let e = source::open(p, m, s, &()).unwrap_err();
         assert_eq!(e.exit_code(), 2, "{e}");
         e.to_string()
     };
@@ -185,7 +184,7 @@ fn what_does_not_fit_is_told() {
     ];
     for (text, part) in broken {
         std::fs::write(&matrix, &text).unwrap();
-        let found = source::open(&folder, Modality::Rna, &none).and_then(|s| {
+        let found = source::open(&folder, Modality::Rna, &none, &()).and_then(|s| {
             let m = s.matrix(None, "--layer")?;
             rows(&m, &s.names(Axis::Obs)?, &s.names(Axis::Var)?, Streaming::default())
         });
@@ -430,16 +429,16 @@ fn every_real_file_is_read_as_python_reads_it() {
     for name in ["test_rna_atac.h5mu", "mudata_v0.1.2.h5mu"] {
         let path = root.join("muon").join(name);
         let theirs = python.ask("h5mu", &[&path]);
-        let ours = source::modalities(&path).unwrap();
+        let ours = source::modalities(&path, &()).unwrap();
         assert_eq!(ours.len(), 2);
         for (modality, data) in &ours {
             add(compare(data, &theirs[modality], &format!("{name}, {modality}")));
         }
     }
     let v3 = root.join("tenx/10x_v3_filtered_feature_bc_matrix.h5");
-    add(compare(source::everything(&v3).unwrap().as_ref(), &python.ask("10x", &[&v3]), "10x"));
+    add(compare(source::everything(&v3, &()).unwrap().as_ref(), &python.ask("10x", &[&v3]), "10x"));
     let legacy = root.join("tenx/10x_v1.2_multiple_genomes.h5");
-    let genomes = source::genomes(&legacy).unwrap();
+    let genomes = source::genomes(&legacy, &()).unwrap();
     assert_eq!(genomes.len(), 2);
     for (genome, ours) in genomes {
         add(compare(ours.as_ref(), &python.ask(&genome, &[&legacy]), &genome));
@@ -447,7 +446,7 @@ fn every_real_file_is_read_as_python_reads_it() {
     let dir = tempfile::tempdir().unwrap();
     let mtx = dir.path().join("mtx");
     python.ask("write-mtx", &[&v3, &mtx]);
-    add(compare(source::everything(&mtx).unwrap().as_ref(), &python.ask("mtx", &[&mtx]), "mtx"));
+    add(compare(source::everything(&mtx, &()).unwrap().as_ref(), &python.ask("mtx", &[&mtx]), "mtx"));
     python.end();
     eprintln!("{columns} columns and {matrices} matrices are as Python reads them");
     assert!(columns > 200 && matrices > 15, "{columns} {matrices}");

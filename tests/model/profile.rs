@@ -7,16 +7,15 @@ use std::process::Command;
 use crate::common::program::alone;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use serde_json::Value;
 
 /// A prepared data set of so many simulated cells.
 fn simulated(dir: &Path, cells: usize) -> PathBuf {
     let size = SimulateConfig { cells, genes: 120, peaks: 600, chromosomes: 4, ..Default::default() };
-    let files = Simulation::new(size).unwrap().write(dir, &|_| {}).unwrap();
+    let files = Simulation::new(size).unwrap().write(dir, &()).unwrap();
     let data = dir.join("data");
-    prepare(&PrepareConfig::new(&files.rna, &files.atac), &data, Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(&files.rna, &files.atac), &data, &()).unwrap();
     data
 }
 

@@ -7,7 +7,6 @@ use crate::common::runs;
 use crate::common::tiny::{self, Order};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::train;
 use sccrossrec::train::tensors::Checkpoint;
 use sccrossrec::train::{Observer, OnNan, TrainConfig};
@@ -21,7 +20,7 @@ fn data(dir: &Path) -> DataSet {
     let value = |cell: usize, _: usize, x: f32| if cell == BAD { 3e38 } else { x };
     tiny::matrix_with(&rna, "gene", tiny::GENES, 1000, Order::Plain, value);
     tiny::matrix(&atac, "peak", tiny::PEAKS, 2000, Order::Plain);
-    prepare(&PrepareConfig::new(rna, atac), &out, Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(rna, atac), &out, &()).unwrap();
     DataSet::open(&out).unwrap()
 }
 

@@ -13,7 +13,7 @@ use crate::common::tiny::{self, Order};
 use sccrossrec::Error;
 use sccrossrec::interrupt;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
+use sccrossrec::progress::Progress;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::tensors::Checkpoint;
 
@@ -21,6 +21,30 @@ fn names(dir: &Path) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     names.sort();
     names
+}
+
+/// Sends this process a Ctrl-C once shards are on the disk, and stops at signals as the program does.
+struct OneSignal<'a> {
+    dir: &'a Path,
+    /// Names that were in `dir` before.
+    before: usize,
+    /// How many more there were when the signal was sent.
+    in_the_making: AtomicUsize,
+}
+
+impl Progress for OneSignal<'_> {
+    fn at(&self, stage: &'static str, done: u64, _: u64) {
+        if stage == "shards" && done > 0 && !interrupt::requested() {
+            self.in_the_making.store(names(self.dir).len() - self.before, Ordering::SeqCst);
+            let pid = std::process::id().to_string();
+            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+            wait_for("the signal", interrupt::requested);
+        }
+    }
+
+    fn stop(&self) -> Option<i32> {
+        interrupt::requested().then(interrupt::code)
+    }
 }
 
 /// Ctrl-C once shards are on the disk: the folder in the making goes, what was to be replaced and the inputs stay.
@@ -37,29 +61,21 @@ fn prepare_leaves_nothing() {
     tiny::matrix(&atac, "peak", tiny::PEAKS, 1000, Order::Plain);
     let mut config = PrepareConfig::new(&rna, &atac);
     config.force = true;
-    prepare(&config, &out, Hooks::default()).unwrap();
+    prepare(&config, &out, &()).unwrap();
     let read = |paths: &[PathBuf]| paths.iter().map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>();
     let inputs = [rna, atac, out.join("dataset.json"), out.join("shards/00000.shard")];
     let before = (read(&inputs), names(d));
 
-    let in_the_making = AtomicUsize::new(0);
-    let step = |stage: &'static str, done: u64, _: u64| {
-        if stage == "shards" && done > 0 && !interrupt::requested() {
-            in_the_making.store(names(d).len() - before.1.len(), Ordering::SeqCst);
-            let pid = std::process::id().to_string();
-            assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-            wait_for("the signal", interrupt::requested);
-        }
-    };
-    let error = prepare(&config, &out, Hooks { say: &|_| {}, step: &step }).unwrap_err();
+    let step = OneSignal { dir: d, before: before.1.len(), in_the_making: AtomicUsize::new(0) };
+    let error = prepare(&config, &out, &step).unwrap_err();
     assert!(matches!(&error, Error::Interrupted { code: 130, .. }), "{error}");
     assert_eq!(error.to_string(), "interrupted; nothing was written");
-    assert_eq!(in_the_making.load(Ordering::SeqCst), 1, "the folder in the making was not there yet");
+    assert_eq!(step.in_the_making.load(Ordering::SeqCst), 1, "the folder in the making was not there yet");
     assert_eq!((read(&inputs), names(d)), before);
 
     // The flag is up: other work stops at its first look at it.
     let simulation = Simulation::new(SimulateConfig { cells: 50, ..SimulateConfig::default() }).unwrap();
-    let error = simulation.write(d, &|_| {}).unwrap_err();
+    let error = simulation.write(d, &step).unwrap_err();
     assert_eq!(error.exit_code(), 130, "{error}");
     assert_eq!(names(d), before.1);
 }

@@ -14,10 +14,10 @@ use crate::common::program::{Mounted, all, files, long, ok, program, refused, ru
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
 
-use sccrossrec::dataset::{DataSet, Io};
+use sccrossrec::dataset::{Access, DataSet, Io};
 use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::prepare::PrepareConfig;
-use sccrossrec::progress::Hooks;
+use sccrossrec::progress::Progress;
 use sccrossrec::train;
 
 fn set_mode(path: &Path, mode: u32) {
@@ -307,7 +307,7 @@ fn no_test_cell_is_trained_on() {
         assert!(!out.exists());
         // A set that was dealt out by sample promises nothing of the kind.
         set.recipe["split"] = "sample".into();
-        set.check(&data).unwrap();
+        set.check(data.vocabulary()).unwrap();
     }
 }
 
@@ -361,6 +361,21 @@ fn what_does_not_fit_is_refused() {
 }
 
 /// Shards that do not fit on the disk: said before any is written; on one that fills up in the midst of it nothing is left.
+/// Takes all that is left of a disk, once the first of several shards is on it.
+struct Filling<'a> {
+    file: &'a Path,
+    taken: AtomicBool,
+}
+
+impl Progress for Filling<'_> {
+    fn at(&self, stage: &'static str, done: u64, of: u64) {
+        if stage == "shards" && 0 < done && done < of && !self.taken.swap(true, Ordering::SeqCst) {
+            let mut fill = std::fs::File::create(self.file).unwrap();
+            while std::io::Write::write_all(&mut fill, &[1; 1 << 12]).is_ok() {}
+        }
+    }
+}
+
 #[test]
 fn shards_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -381,19 +396,12 @@ fn shards_on_a_full_disk() {
     // Taken by somebody else once the first shard is written: the work stands still until all is taken.
     remount("size=64m");
     let filler = small.join("filler");
-    let taken = AtomicBool::new(false);
-    let step = |stage: &'static str, done: u64, all: u64| {
-        if stage == "shards" && 0 < done && done < all && !taken.swap(true, Ordering::SeqCst) {
-            let mut fill = std::fs::File::create(&filler).unwrap();
-            while std::io::Write::write_all(&mut fill, &[1; 1 << 12]).is_ok() {}
-        }
-    };
+    let fills = Filling { file: &filler, taken: AtomicBool::new(false) };
     let config =
         PrepareConfig { shard_cells: 500, ..PrepareConfig::new(d.join("sim/rna.h5ad"), d.join("sim/atac.h5ad")) };
-    let error =
-        sccrossrec::prepare::prepare(&config, &small.join("data"), Hooks { say: &|_| {}, step: &step }).unwrap_err();
+    let error = sccrossrec::prepare::prepare(&config, &small.join("data"), &fills).unwrap_err();
     let said = error.to_string();
-    assert!(taken.into_inner() && error.exit_code() == 2 && said.lines().count() == 1, "{said}");
+    assert!(fills.taken.into_inner() && error.exit_code() == 2 && said.lines().count() == 1, "{said}");
     assert!(said.contains("No space left") && said.contains("free some space"), "{said}");
     assert_eq!(all(&small), [filler.clone()]);
     std::fs::remove_file(&filler).unwrap();
@@ -452,7 +460,8 @@ fn shards_cut_short_end_in_an_error() {
 fn both_ways_of_reading_agree() {
     let dir = tempfile::tempdir().unwrap();
     let path = tiny::prepared(dir.path(), "data", Order::Plain);
-    let open = |io| DataSet::open_with(&path, io).unwrap();
+    let access = |io| Access { io, ..Access::default() };
+    let open = |io| DataSet::open_with(&path, access(io)).unwrap();
     let (mapped, read) = (open(Io::Mmap), open(Io::Pread));
     for c in 0..mapped.n_cells() {
         assert_eq!(mapped.cell(c), read.cell(c));
@@ -464,7 +473,7 @@ fn both_ways_of_reading_agree() {
     let whole = std::fs::read(&shard).unwrap();
     for cut in [0, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&shard, &whole[..cut]).unwrap();
-        let errors = [Io::Mmap, Io::Pread].map(|io| DataSet::open_with(&path, io).unwrap_err().to_string());
+        let errors = [Io::Mmap, Io::Pread].map(|io| DataSet::open_with(&path, access(io)).unwrap_err().to_string());
         assert!(errors[0] == errors[1] && errors[0].contains("bytes long"), "{errors:?}");
     }
     // Cut short and restored in place: the cells read meanwhile are empty, and that is told for good.

@@ -8,7 +8,6 @@ use hdf5::types::VarLenUnicode;
 use sccrossrec::data::anndata::{AnnData, Axis};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 
 /// Runs the program; returns the one line it ends with.
 fn refused(args: &[&str], rna: &Path, atac: &Path) -> String {
@@ -272,16 +271,16 @@ fn an_output_that_is_no_data_set_is_never_replaced() {
     config.force = true;
     let out = dir.path().join("photos");
     std::fs::create_dir(&out).unwrap();
-    prepare(&config, &out, Hooks::default()).unwrap(); // an empty folder is fine
-    prepare(&config, &out, Hooks::default()).unwrap(); // and so is a data set, with force
+    prepare(&config, &out, &()).unwrap(); // an empty folder is fine
+    prepare(&config, &out, &()).unwrap(); // and so is a data set, with force
     config.force = false;
-    assert!(prepare(&config, &out, Hooks::default()).unwrap_err().to_string().contains("--force"));
+    assert!(prepare(&config, &out, &()).unwrap_err().to_string().contains("--force"));
     config.force = true;
     std::fs::remove_file(out.join("dataset.json")).unwrap();
     let before = std::fs::read_dir(&out).unwrap().count();
-    assert!(prepare(&config, &out, Hooks::default()).is_err());
+    assert!(prepare(&config, &out, &()).is_err());
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), before);
-    assert!(prepare(&config, &rna, Hooks::default()).is_err(), "a file");
+    assert!(prepare(&config, &rna, &()).is_err(), "a file");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "no temporary folder stays");
 }
 
@@ -299,7 +298,7 @@ fn a_late_failure_leaves_nothing() {
     config.streaming = sccrossrec::data::anndata::Streaming { block: 10, bucket: 10 };
     let sub = dir.path().join("sub");
     std::fs::create_dir(&sub).unwrap();
-    let e = prepare(&config, &sub.join("data"), Hooks::default()).unwrap_err().to_string();
+    let e = prepare(&config, &sub.join("data"), &()).unwrap_err().to_string();
     assert!(e.contains("atac.h5ad") && e.contains("NaN") && e.contains("chr1-3900-3950"), "{e}");
     assert_eq!(std::fs::read_dir(&sub).unwrap().count(), 0);
 }
@@ -317,7 +316,7 @@ fn a_truncated_file_is_refused_wherever_it_ends() {
         for n in cuts {
             std::fs::write(&cut, &whole[..n]).unwrap();
             let out = dir.path().join("out");
-            let e = prepare(&PrepareConfig::new(&cut, &atac), &out, Hooks::default());
+            let e = prepare(&PrepareConfig::new(&cut, &atac), &out, &());
             let e = e.expect_err(&format!("{store:?} cut to {n} of {} bytes", whole.len())).to_string();
             assert!(e.contains("cut.h5ad"), "{e}");
             assert!(!out.exists());
@@ -354,7 +353,7 @@ fn prepared(dir: &Path) -> PathBuf {
     std::fs::write(&fasta, ">s\nACGT\n".repeat(40)).unwrap();
     let config = PrepareConfig { shard_cells: 25, dna_length: 4, fasta: Some(fasta), ..PrepareConfig::new(rna, atac) };
     let out = dir.join("data");
-    prepare(&config, &out, Hooks::default()).unwrap();
+    prepare(&config, &out, &()).unwrap();
     out
 }
 

@@ -11,7 +11,6 @@ use sccrossrec::dataset::DataSet;
 use sccrossrec::model::output::Want;
 use sccrossrec::model::{Init, Model, ModelConfig, ParamLayout, Params};
 use sccrossrec::prepare::{PrepareConfig, prepare};
-use sccrossrec::progress::Hooks;
 use sccrossrec::train;
 use sccrossrec::train::tensors as checkpoint;
 use sccrossrec::train::tensors::Checkpoint as File;
@@ -230,7 +229,7 @@ fn data_are_met_by_name() {
     let (rna, atac) = (dir.path().join("less-rna.h5ad"), dir.path().join("data-atac.h5ad"));
     tiny::matrix(&rna, "gene", tiny::GENES - 10, 1000, Order::Plain);
     let less = dir.path().join("less");
-    prepare(&PrepareConfig::new(rna, atac), &less, Hooks::default()).unwrap();
+    prepare(&PrepareConfig::new(rna, atac), &less, &()).unwrap();
     let less = DataSet::open(&less).unwrap();
     let e = run.model(&less, Checkpoint::Best).unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("lacks 10 of the run's 30 gene names and has 0"), "{e}");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
-use crate::interrupt;
+use crate::progress::Progress;
 
 /// Signature and version of a heap.
 const MARK: &[u8; 8] = b"GCOL\x01\0\0\0";
@@ -22,14 +22,14 @@ const HEAD: u64 = 16;
 const BLOCK: usize = 1 << 20;
 
 /// Places of the heaps in a file of `length` bytes whose chain of objects stands still.
-pub(super) fn endless(path: &Path, file: &mut File, length: u64) -> Result<Vec<u64>> {
+pub(super) fn endless(path: &Path, file: &mut File, length: u64, progress: &dyn Progress) -> Result<Vec<u64>> {
     let io = |e| Error::io(path, "read", e);
     let mut found = Vec::new();
     let mut block = vec![0; BLOCK.min(length as usize)];
     // Bytes at the front of `block` that the block before ended in, and the place of the first of them.
     let (mut kept, mut at) = (0, 0u64);
     loop {
-        interrupt::check("nothing was written")?;
+        progress.check("nothing was written")?;
         let n = match file.read(&mut block[kept..]) {
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -100,9 +100,9 @@ fn stands_still(file: &mut File, heap: u64, length: u64) -> std::io::Result<bool
 }
 
 /// A copy of a file that goes when this goes.
-pub(super) struct Copy(PathBuf);
+pub(super) struct MarkedCopy(PathBuf);
 
-impl Copy {
+impl MarkedCopy {
     /// The copy, the `heaps` in it marked as of an unknown version. It lies where temporary files do.
     pub(super) fn new(path: &Path, file: &mut File, heaps: &[u64]) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -119,7 +119,7 @@ impl Copy {
             )
         };
         let mut out = File::options().write(true).create_new(true).open(&at).map_err(failed)?;
-        let copy = Copy(at);
+        let copy = MarkedCopy(at);
         file.seek(SeekFrom::Start(0)).and_then(|_| std::io::copy(file, &mut out)).map_err(failed)?;
         for heap in heaps {
             out.seek(SeekFrom::Start(heap + 4)).and_then(|_| out.write_all(&[u8::MAX])).map_err(failed)?;
@@ -132,7 +132,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for MarkedCopy {
     fn drop(&mut self) {
         // HDF5 holds it open; and nothing can be done about one that does not go away.
         let _ = std::fs::remove_file(&self.0);
@@ -163,7 +163,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.h5");
         std::fs::write(&path, bytes).unwrap();
-        endless(&path, &mut File::open(&path).unwrap(), bytes.len() as u64).unwrap()
+        endless(&path, &mut File::open(&path).unwrap(), bytes.len() as u64, &()).unwrap()
     }
 
     #[test]

@@ -13,12 +13,12 @@ use rayon::prelude::*;
 use super::H5Context;
 use super::fields::{descriptor, plausible};
 use crate::csr::Csr;
-use crate::data::source::mtx::Coordinates;
+use crate::data::coordinates::Coordinates;
 use crate::error::{Error, Result};
 
 /// How a matrix is laid out in its file.
 #[derive(Debug)]
-enum Layout {
+enum MatrixLayout {
     Csr { indptr: Vec<u64>, indices: Dataset, data: Dataset },
     Csc { indptr: Vec<u64>, indices: Dataset, data: Dataset },
     Dense(Dataset),
@@ -39,7 +39,7 @@ pub struct Matrix {
     keep: Option<Vec<u32>>,
     /// Let NaN, infinite and negative values pass.
     any: bool,
-    layout: Layout,
+    layout: MatrixLayout,
 }
 
 const DROPPED: u32 = u32::MAX;
@@ -88,7 +88,7 @@ impl Matrix {
             return Err(Error::input(path, format!("`{at}` has {} dimensions", shape.len()), "two are needed"));
         };
         plausible(path, bytes, at, &shape, 1)?;
-        let layout = Layout::Dense(set.clone());
+        let layout = MatrixLayout::Dense(set.clone());
         let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, any: false, layout };
         m.check_number(&set, at)?;
         m.check_cols()?;
@@ -104,13 +104,16 @@ impl Matrix {
             cols: entries.features,
             keep: None,
             any: false,
-            layout: Layout::Coordinates(entries),
+            layout: MatrixLayout::Coordinates(entries),
         };
         m.check_cols()?;
         Ok(m)
     }
 
     /// Some of the columns: `columns` are their numbers, rising.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where they do not rise, or one is beyond the matrix.
     pub fn select_columns(mut self, columns: &[u32]) -> Result<Self> {
         let rising = columns.is_sorted_by(|a, b| a < b) && columns.last().is_none_or(|&c| (c as usize) < self.cols);
         if !rising {
@@ -187,9 +190,9 @@ impl Matrix {
             keep: None,
             any: false,
             layout: if csr {
-                Layout::Csr { indptr, indices, data: data.clone() }
+                MatrixLayout::Csr { indptr, indices, data: data.clone() }
             } else {
-                Layout::Csc { indptr, indices, data: data.clone() }
+                MatrixLayout::Csc { indptr, indices, data: data.clone() }
             },
         };
         m.check_number(&data, &format!("{at}/data"))?;
@@ -210,15 +213,15 @@ impl Matrix {
     /// Entries that are stored, explicit zeros among them; `None` where all are.
     pub(crate) fn entries(&self) -> Option<u64> {
         match &self.layout {
-            Layout::Csr { indptr, .. } | Layout::Csc { indptr, .. } => indptr.last().copied(),
-            Layout::Dense(_) => None,
-            Layout::Coordinates(entries) => Some(entries.entries as u64),
+            MatrixLayout::Csr { indptr, .. } | MatrixLayout::Csc { indptr, .. } => indptr.last().copied(),
+            MatrixLayout::Dense(_) => None,
+            MatrixLayout::Coordinates(entries) => Some(entries.entries as u64),
         }
     }
 
     /// Does it come cell by cell, so that nothing has to wait?
     pub(crate) fn by_rows(&self) -> bool {
-        matches!(self.layout, Layout::Csr { .. } | Layout::Dense(_))
+        matches!(self.layout, MatrixLayout::Csr { .. } | MatrixLayout::Dense(_))
     }
 
     /// Where it is in the file: `X` or `layers/NAME`.
@@ -229,16 +232,19 @@ impl Matrix {
     /// How it is laid out, in words.
     pub fn layout(&self) -> &'static str {
         match self.layout {
-            Layout::Csr { .. } => "CSR",
-            Layout::Csc { .. } => "CSC",
-            Layout::Dense(_) => "dense",
-            Layout::Coordinates(_) => "coordinates",
+            MatrixLayout::Csr { .. } => "CSR",
+            MatrixLayout::Csc { .. } => "CSC",
+            MatrixLayout::Dense(_) => "dense",
+            MatrixLayout::Coordinates(_) => "coordinates",
         }
     }
 
     /// Hands every row to `sink`, in order, as blocks of whole rows: columns ascending, duplicates summed, explicit
     /// zeros dropped. NaN, infinite and negative values are refused, naming cell and feature by `obs` and `var`.
     /// The pass over CSC keeps its buckets in `scratch`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for such values and for what contradicts the sizes; [`Error::Io`]; whatever `sink` returns.
     pub fn for_each_block(
         &self,
         how: Streaming,
@@ -263,7 +269,7 @@ impl Matrix {
         }
         let block = how.block.max(1);
         match &self.layout {
-            Layout::Dense(set) => {
+            MatrixLayout::Dense(set) => {
                 let mut step = (block / self.width.max(1)).max(1);
                 // Whole chunks, so that none is unpacked more than once, unless that takes much more memory.
                 if let Some(&high) = set.chunk().as_deref().and_then(<[_]>::first)
@@ -290,7 +296,7 @@ impl Matrix {
                     from = to;
                 }
             }
-            Layout::Csr { indptr, indices, data } => {
+            MatrixLayout::Csr { indptr, indices, data } => {
                 let mut from = 0;
                 while from < self.rows {
                     let start = indptr[from];
@@ -313,7 +319,7 @@ impl Matrix {
                     from = to;
                 }
             }
-            Layout::Csc { indptr, indices, data } => {
+            MatrixLayout::Csc { indptr, indices, data } => {
                 let nnz = indptr.last().copied().unwrap_or(0) as usize;
                 let mut store = self.buckets(nnz, how, scratch)?;
                 let (mut from, mut col) = (0, 0);
@@ -331,7 +337,7 @@ impl Matrix {
                 }
                 self.empty(store, obs, var, &mut sink)?;
             }
-            Layout::Coordinates(entries) => {
+            MatrixLayout::Coordinates(entries) => {
                 let mut store = self.buckets(entries.entries, how, scratch)?;
                 entries.for_each(|r, c, v| store.push([r, c, v.to_bits()]))?;
                 self.empty(store, obs, var, &mut sink)?;

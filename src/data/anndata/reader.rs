@@ -21,6 +21,7 @@ use super::fields::{Elements, descriptor, fields, plausible};
 use super::matrix::Matrix;
 use super::{Column, H5Context, heaps};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 /// An `.h5ad` file, or one modality of an `.h5mu` file, opened read-only.
 #[derive(Debug, Clone)]
@@ -63,9 +64,20 @@ impl Axis {
 }
 
 impl AnnData {
-    /// Opens a file. Fails on anything that is not HDF5, or is cut short, or has no `obs` and `var`.
+    /// Opens a file, which is read through once (see the module [`heaps`]).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for anything that is not HDF5, or is cut short, or has no `obs` and `var`.
     pub fn open(path: &Path) -> Result<Self> {
-        let (file, bytes) = open_hdf5(path, "give an .h5ad file")?;
+        Self::open_with(path, &())
+    }
+
+    /// As [`AnnData::open`]; `progress` is asked meanwhile whether to stop.
+    ///
+    /// # Errors
+    /// As [`AnnData::open`]; [`Error::Interrupted`].
+    pub fn open_with(path: &Path, progress: &dyn Progress) -> Result<Self> {
+        let (file, bytes) = open_hdf5(path, "give an .h5ad file", progress)?;
         Self::inside(path, &file, "", bytes)
     }
 
@@ -87,6 +99,9 @@ impl AnnData {
     }
 
     /// The same file with `raw` in the place of `X` and `var`: often all genes, as counts, before filtering.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the file has no `raw`.
     pub fn with_raw(&self) -> Result<Self> {
         let there = |name: &str| self.root.link_exists(name);
         let new = there("raw") && self.root.group("raw").is_ok_and(|g| g.link_exists("X") && g.link_exists("var"));
@@ -127,6 +142,9 @@ impl AnnData {
     }
 
     /// Names of the rows of `obs` or `var`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] that names the field which is missing or is no list of names.
     pub fn names(&self, axis: Axis) -> Result<Vec<String>> {
         let (stored, at) = self.frame(axis)?;
         let (name, column) = match &stored {
@@ -202,6 +220,9 @@ impl AnnData {
     }
 
     /// Rows of `obs` or `var`: the length of its index, which is not read for it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the index is missing.
     pub fn rows(&self, axis: Axis) -> Result<usize> {
         let (stored, at) = self.frame(axis)?;
         self.rows_of(&stored, &at)
@@ -225,6 +246,9 @@ impl AnnData {
     }
 
     /// Names of the columns of `obs` or `var` (without the index), sorted.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the frame cannot be read.
     pub fn columns(&self, axis: Axis) -> Result<Vec<String>> {
         let (stored, at) = self.frame(axis)?;
         let (mut names, index) = match &stored {
@@ -303,6 +327,9 @@ impl AnnData {
 
     /// The matrix at `X` (of `raw`, after [`AnnData::with_raw`]), or at `layers/NAME`. `hint` tells the flag that
     /// chooses another one.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there is no such matrix, or its sizes contradict the file.
     pub fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
         let at = match layer.or(self.layer.as_deref()) {
             None | Some("X") if self.raw && self.root.link_exists("raw.X") => "raw.X".to_string(),
@@ -401,6 +428,9 @@ impl AnnData {
     }
 
     /// Is the frame a compound data set (anndata before 0.7)?
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the frame is missing.
     pub fn is_table(&self, axis: Axis) -> Result<bool> {
         Ok(matches!(self.frame(axis)?.0, Stored::Table(_)))
     }
@@ -515,8 +545,8 @@ impl AnnData {
 
 /// Opens an HDF5 file read-only and without its locks; brings its length along. `give` says what to give instead.
 ///
-/// The file is read through once: see the module `heaps`.
-pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
+/// The file is read through once (see the module [`heaps`]), while `progress` is asked whether to stop.
+pub(crate) fn open_hdf5(path: &Path, give: &str, progress: &dyn Progress) -> Result<(File, u64)> {
     // Before it is opened: that of a pipe would wait for who writes to it.
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
     if !meta.is_file() {
@@ -530,9 +560,9 @@ pub(crate) fn open_hdf5(path: &Path, give: &str) -> Result<(File, u64)> {
     if meta.len() == 0 {
         return Err(bad("it is empty"));
     }
-    let still = heaps::endless(path, &mut io, meta.len())?;
-    let copy = if still.is_empty() { None } else { Some(heaps::Copy::new(path, &mut io, &still)?) };
-    let at = copy.as_ref().map_or(path, heaps::Copy::path);
+    let still = heaps::endless(path, &mut io, meta.len(), progress)?;
+    let copy = if still.is_empty() { None } else { Some(heaps::MarkedCopy::new(path, &mut io, &still)?) };
+    let at = copy.as_ref().map_or(path, heaps::MarkedCopy::path);
     let file = File::with_options().with_fapl(|p| p.file_locking(false)).open_as(at, hdf5::OpenMode::Read);
     let file = file.map_err(|e| bad(&format!("HDF5: {}", e.to_string().replace('\n', " "))))?;
     Ok((file, meta.len()))

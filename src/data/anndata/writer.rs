@@ -58,11 +58,17 @@ pub struct AnnDataWriter {
 impl AnnDataWriter {
     /// Starts a file with these frames; data are compressed with gzip level 1. The target must not exist yet (the
     /// caller decides about `--force`), or is replaced at the end.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write the file.
     pub fn create(path: &Path, obs: &Frame, var: &Frame) -> Result<Self> {
         Self::create_with(path, obs, var, Some(1))
     }
 
     /// As [`AnnDataWriter::create`], with gzip at this level (1 to 9), or without compression.
+    ///
+    /// # Errors
+    /// As [`AnnDataWriter::create`].
     pub fn create_with(path: &Path, obs: &Frame, var: &Frame, gzip: Option<u8>) -> Result<Self> {
         if path.file_name().is_none() {
             return Err(Error::input(path, "is not the name of a file", "give a name that ends in .h5ad"));
@@ -98,6 +104,9 @@ impl AnnDataWriter {
 
     /// Starts a sparse matrix of `cols` columns at `X`, `layers/NAME`, `obsm/NAME` or `varm/NAME`; its rows follow
     /// through [`CsrSink::append`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write.
     pub fn csr(&mut self, at: &str, cols: usize) -> Result<CsrSink> {
         let rows = self.rows_at(at, Some(cols))?;
         let (parent, name) = self.place(at)?;
@@ -134,6 +143,10 @@ impl AnnDataWriter {
     }
 
     /// Writes a dense row-major `[rows, cols]` matrix at `X`, `layers/NAME`, `obsm/NAME` or `varm/NAME`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write; [`Error::Usage`] for an `at` that is no place of a matrix, or a
+    /// shape that does not fit it.
     pub fn dense_f32(&mut self, at: &str, rows: usize, cols: usize, values: &[f32]) -> Result<()> {
         let want = self.rows_at(at, Some(cols))?;
         if rows != want || rows.checked_mul(cols) != Some(values.len()) {
@@ -155,6 +168,9 @@ impl AnnDataWriter {
     }
 
     /// Writes text at `uns/PATH`; groups on the way are made as needed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write.
     pub fn uns_string(&mut self, path: &str, value: &str) -> Result<()> {
         let (group, name) = self.uns_place(path)?;
         let set =
@@ -164,6 +180,9 @@ impl AnnDataWriter {
     }
 
     /// Writes an array at `uns/PATH`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write.
     pub fn uns_array(&mut self, path: &str, values: &UnsArray<'_>) -> Result<()> {
         let (group, name) = self.uns_place(path)?;
         match values {
@@ -173,6 +192,9 @@ impl AnnDataWriter {
     }
 
     /// Starts a dense row-major matrix of `cols` columns at `uns/PATH`; its rows follow through [`DenseSink::append`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write.
     pub fn uns_matrix(&mut self, path: &str, cols: usize) -> Result<DenseSink> {
         let (group, name) = self.uns_place(path)?;
         let mut builder = group.new_dataset::<f32>().chunk(((CHUNK / cols.max(1)).max(1), cols.max(1)));
@@ -202,6 +224,9 @@ impl AnnDataWriter {
     }
 
     /// Completes the file: flushes it to the disk and renames it to the target. Every sink must be finished.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where one is not; [`Error::Io`] where the system refuses to write.
     pub fn finish(mut self) -> Result<()> {
         let open = self.open_sinks.load(Ordering::SeqCst);
         if open > 0 {
@@ -408,6 +433,9 @@ pub struct DenseSink {
 
 impl DenseSink {
     /// Appends rows: `[rows, cols]`, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the numbers do not make whole rows; [`Error::Io`] where the system refuses to write.
     pub fn append(&mut self, values: &[f32]) -> Result<()> {
         if self.cols == 0 || !values.len().is_multiple_of(self.cols) {
             return Err(Error::Internal(format!("`{}`: {} numbers in rows of {}", self.at, values.len(), self.cols)));
@@ -445,6 +473,9 @@ pub struct CsrSink {
 
 impl CsrSink {
     /// Appends these rows. Columns must be below the `cols` given, in any order, without duplicates.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses to write; [`Error::Usage`] for rows or columns that are beyond the matrix.
     pub fn append(&mut self, block: &Csr<f32>) -> Result<()> {
         let done = self.indptr.len() - 1;
         if done + block.rows() > self.rows || block.indices.iter().any(|&c| c as usize >= self.cols) {
@@ -468,6 +499,9 @@ impl CsrSink {
     }
 
     /// Writes the row pointers. Every row of the matrix must have been appended.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where rows are missing; [`Error::Io`] where the system refuses to write.
     pub fn finish(self) -> Result<()> {
         if self.indptr.len() != self.rows + 1 {
             return Err(Error::Internal(format!(

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::Modality;
+use super::form::{Modality, Source};
 use crate::data::anndata::Column;
 use crate::data::anndata::reader::Axis;
 use crate::data::chromosomes::chrom_key;
 use crate::data::region::{Region, parse_region};
-use crate::data::source;
 use crate::error::{Error, Result};
 use crate::vocabulary::UNKNOWN;
 
@@ -25,12 +24,12 @@ pub(crate) fn refuse_swapped(rna: &Path, genes: &[String]) -> Result<()> {
 }
 
 /// A column as text; missing values are `None`. `None` where there is no such column.
-pub(crate) fn text_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
+pub(crate) fn text_column(data: &dyn Source, axis: Axis, name: &str) -> Result<Option<Vec<Option<String>>>> {
     Ok(data.column(axis, name)?.map(Column::into_text))
 }
 
 /// A column as numbers; missing ones are NaN.
-pub(crate) fn number_column(data: &dyn source::Source, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
+pub(crate) fn number_column(data: &dyn Source, axis: Axis, name: &str) -> Result<Option<Vec<f64>>> {
     let Some(column) = data.column(axis, name)? else { return Ok(None) };
     Ok(Some(match column {
         Column::Ints(v) => v.into_iter().map(|x| x as f64).collect(),
@@ -56,7 +55,7 @@ pub(crate) fn number_column(data: &dyn source::Source, axis: Axis, name: &str) -
 }
 
 /// Chromosomes of features: a column of one of the usual names, else the places in `interval` (as 10x writes them).
-pub(crate) fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Option<String>>>> {
+pub(crate) fn chrom_column(data: &dyn Source) -> Result<Option<Vec<Option<String>>>> {
     for name in ["chrom", "chromosome", "chr", "seqnames", "Chromosome"] {
         if let Some(column) = text_column(data, Axis::Var, name)? {
             return Ok(Some(column));
@@ -66,7 +65,7 @@ pub(crate) fn chrom_column(data: &dyn source::Source) -> Result<Option<Vec<Optio
     Ok(places.map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect()))
 }
 
-pub(crate) fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+pub(crate) fn coordinates(data: &dyn Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     for (start, end) in [("chromStart", "chromEnd"), ("start", "end"), ("Start", "End")] {
         let start = number_column(data, Axis::Var, start)?;
         let end = number_column(data, Axis::Var, end)?;
@@ -78,7 +77,7 @@ pub(crate) fn coordinates(data: &dyn source::Source) -> Result<Option<(Vec<f64>,
 }
 
 /// `strand` of `var` (or `_`): `+` true, `-` false, anything else missing.
-pub(crate) fn strand_column(rna: &dyn source::Source) -> Result<Option<Vec<Option<bool>>>> {
+pub(crate) fn strand_column(rna: &dyn Source) -> Result<Option<Vec<Option<bool>>>> {
     for name in ["strand", "_"] {
         if let Some(text) = text_column(rna, Axis::Var, name)? {
             let strand = |s: &Option<String>| match s.as_deref() {
@@ -98,7 +97,7 @@ pub(crate) struct PeakPlace {
     pub(crate) region: Option<Region>,
 }
 
-pub(crate) fn locate_peaks(atac: &dyn source::Source, names: &[String]) -> Result<Vec<PeakPlace>> {
+pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
     let intervals = text_column(atac, Axis::Var, "interval")?;

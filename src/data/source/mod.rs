@@ -12,12 +12,12 @@
 //! by their type (`feature_types` of `var`: `Gene Expression` or `GEX`, `Peaks` or `ATAC`), or by modality (MuData).
 
 pub mod columns;
+pub mod form;
 pub mod mtx;
 pub mod mudata;
 pub mod tenx;
 
 use std::collections::HashSet;
-use std::fmt::Debug;
 use std::path::Path;
 
 use hdf5::File;
@@ -26,126 +26,14 @@ use super::anndata::Column;
 use super::anndata::matrix::Matrix;
 use super::anndata::reader::{AnnData, Axis, list, open_hdf5};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
+use form::chosen;
 
-/// One modality of some data, opened read-only: names, columns and matrices, the rows of which are cells.
-pub trait Source: Debug {
-    /// The file or folder.
-    fn path(&self) -> &Path;
+pub use form::{Form, Modality, Select, Source};
 
-    /// What it is.
-    fn form(&self) -> Form;
-
-    /// Names of the cells or of the features.
-    ///
-    /// # Errors
-    /// As all methods here: [`Error::Input`] that names the field and what is wrong with it.
-    fn names(&self, axis: Axis) -> Result<Vec<String>>;
-
-    /// Names of the columns that describe cells or features, sorted.
-    fn columns(&self, axis: Axis) -> Result<Vec<String>>;
-
-    /// A column, one value a cell or feature; `None` where there is none of that name.
-    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>>;
-
-    /// Names of matrices besides the first one.
-    fn layers(&self) -> Vec<String>;
-
-    /// The matrix (`None`: the one chosen when the file was opened), cells × features. `hint` is the flag that
-    /// chooses another.
-    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix>;
-
-    /// The AnnData file behind it, where that is all there is to it (so that a copy of the file can be edited).
-    fn whole_anndata(&self) -> Option<&AnnData> {
-        None
-    }
-}
-
-/// The forms of data that can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// `.h5ad`.
-    AnnData,
-    /// `.h5mu`.
-    MuData,
-    /// 10x HDF5 of Cell Ranger 3 and later.
-    TenX,
-    /// 10x HDF5 before that, one group a genome.
-    TenXLegacy,
-    /// Folder with `matrix.mtx`, `features.tsv` (or `genes.tsv`), `barcodes.tsv`, each also as `.gz`.
-    MatrixMarket,
-}
-
-impl std::fmt::Display for Form {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Form::AnnData => "AnnData",
-            Form::MuData => "MuData",
-            Form::TenX => "10x HDF5",
-            Form::TenXLegacy => "10x HDF5 (legacy)",
-            Form::MatrixMarket => "10x Matrix Market",
-        })
-    }
-}
-
-/// The two modalities of paired data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Modality {
-    /// Gene expression.
-    Rna,
-    /// Chromatin accessibility.
-    Atac,
-}
-
-impl Modality {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Modality::Rna => "RNA",
-            Modality::Atac => "ATAC",
-        }
-    }
-
-    /// Flag that chooses the layer.
-    pub fn layer_flag(self) -> &'static str {
-        match self {
-            Modality::Rna => "--rna-layer",
-            Modality::Atac => "--atac-layer",
-        }
-    }
-
-    /// Flag that names the modality of a MuData file.
-    fn modality_flag(self) -> &'static str {
-        match self {
-            Modality::Rna => "--rna-modality",
-            Modality::Atac => "--atac-modality",
-        }
-    }
-
-    /// Is this what the type of a feature, or a modality of a MuData file, is called?
-    fn is(self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        let all: &[&str] = match self {
-            Modality::Rna => &["rna", "gex", "gene expression", "gene_expression", "genes", "scrna", "expression"],
-            Modality::Atac => {
-                &["atac", "peaks", "peak", "scatac", "chromatin accessibility", "chromatin_accessibility"]
-            }
-        };
-        all.contains(&name.as_str())
-    }
-}
-
-/// What is wanted of a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Select {
-    /// Layer instead of `X`; `raw` takes `raw` (its matrix and its features).
-    pub layer: Option<String>,
-    /// Modality of a MuData file; by its usual names where `None`.
-    pub modality: Option<String>,
-    /// Genome of a 10x file with several; all (before Cell Ranger 3: the only one) where `None`.
-    pub genome: Option<String>,
-}
-
-/// Opens the `modality` of a file or folder of any form.
+/// Opens the `modality` of a file or folder of any form. An HDF5 file is read through once (see the module
+/// [`heaps`](crate::data::anndata::heaps)); `progress` is asked meanwhile whether to stop, here and in all functions of this
+/// module.
 ///
 /// ```
 /// use sccrossrec::data::anndata::Axis;
@@ -154,9 +42,9 @@ pub struct Select {
 /// # std::fs::create_dir_all(&dir)?;
 /// let small = sccrossrec::simulate::SimulateConfig { cells: 8, genes: 3, peaks: 6, chromosomes: 2, cell_types: 2,
 ///     ..Default::default() };
-/// let files = sccrossrec::simulate::Simulation::new(small)?.write(&dir, &|_| {})?;
+/// let files = sccrossrec::simulate::Simulation::new(small)?.write(&dir, &())?;
 ///
-/// let rna = open(&files.rna, Modality::Rna, &Select::default())?;
+/// let rna = open(&files.rna, Modality::Rna, &Select::default(), &())?;
 /// assert_eq!((rna.form(), rna.names(Axis::Var)?.len()), (Form::AnnData, 3));
 /// assert_eq!(rna.matrix(None, "--rna-layer")?.rows(), 8);
 /// # std::fs::remove_dir_all(&dir)?;
@@ -164,16 +52,16 @@ pub struct Select {
 /// ```
 ///
 /// # Errors
-/// [`Error::Input`] where nothing known is there, or it does not hold that modality.
-pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn Source>> {
-    let source: Box<dyn Source> = match detect(path)? {
-        Found::AnnData(data) => Box::new(chosen(data, select, modality)?),
-        Found::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
-        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
-        Found::TenXLegacy(file, bytes, genomes) => {
+/// [`Error::Input`] where nothing known is there, or it does not hold that modality; [`Error::Interrupted`].
+pub fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Progress) -> Result<Box<dyn Source>> {
+    let source: Box<dyn Source> = match detect(path, progress)? {
+        Detected::AnnData(data) => Box::new(chosen(data, select, modality)?),
+        Detected::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
+        Detected::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
+        Detected::TenXLegacy(file, bytes, genomes) => {
             Box::new(tenx::open_legacy(path, &file, bytes, &genomes, select.genome.as_ref())?)
         }
-        Found::MatrixMarket => Box::new(mtx::open(path)?),
+        Detected::MatrixMarket => Box::new(mtx::open(path)?),
     };
     let source = match &select.genome {
         Some(genome) if source.form() != Form::TenXLegacy => of_genome(source, genome)?,
@@ -186,13 +74,13 @@ pub fn open(path: &Path, modality: Modality, select: &Select) -> Result<Box<dyn 
 ///
 /// # Errors
 /// [`Error::Input`] where it is none of the known ones.
-pub fn form_of(path: &Path) -> Result<Form> {
-    Ok(match detect(path)? {
-        Found::AnnData(_) => Form::AnnData,
-        Found::MuData(..) => Form::MuData,
-        Found::TenX(..) => Form::TenX,
-        Found::TenXLegacy(..) => Form::TenXLegacy,
-        Found::MatrixMarket => Form::MatrixMarket,
+pub fn form_of(path: &Path, progress: &dyn Progress) -> Result<Form> {
+    Ok(match detect(path, progress)? {
+        Detected::AnnData(_) => Form::AnnData,
+        Detected::MuData(..) => Form::MuData,
+        Detected::TenX(..) => Form::TenX,
+        Detected::TenXLegacy(..) => Form::TenXLegacy,
+        Detected::MatrixMarket => Form::MatrixMarket,
     })
 }
 
@@ -200,13 +88,13 @@ pub fn form_of(path: &Path) -> Result<Form> {
 ///
 /// # Errors
 /// [`Error::Input`] where it is MuData, or a 10x file of several genomes.
-pub fn everything(path: &Path) -> Result<Box<dyn Source>> {
-    Ok(match detect(path)? {
-        Found::AnnData(data) => Box::new(data),
-        Found::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
-        Found::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, None)?),
-        Found::MatrixMarket => Box::new(mtx::open(path)?),
-        Found::MuData(..) => {
+pub fn everything(path: &Path, progress: &dyn Progress) -> Result<Box<dyn Source>> {
+    Ok(match detect(path, progress)? {
+        Detected::AnnData(data) => Box::new(data),
+        Detected::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
+        Detected::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, None)?),
+        Detected::MatrixMarket => Box::new(mtx::open(path)?),
+        Detected::MuData(..) => {
             return Err(Error::input(path, "is MuData", "look at its modalities one by one"));
         }
     })
@@ -216,9 +104,9 @@ pub fn everything(path: &Path) -> Result<Box<dyn Source>> {
 ///
 /// # Errors
 /// [`Error::Input`] where it is something else, or a modality is not AnnData.
-pub fn modalities(path: &Path) -> Result<Vec<(String, AnnData)>> {
-    match detect(path)? {
-        Found::MuData(file, bytes) => mudata::modalities(&file)
+pub fn modalities(path: &Path, progress: &dyn Progress) -> Result<Vec<(String, AnnData)>> {
+    match detect(path, progress)? {
+        Detected::MuData(file, bytes) => mudata::modalities(&file)
             .into_iter()
             .map(|name| Ok((name.clone(), AnnData::inside(path, &file, &format!("mod/{name}/"), bytes)?)))
             .collect(),
@@ -230,9 +118,9 @@ pub fn modalities(path: &Path) -> Result<Vec<(String, AnnData)>> {
 ///
 /// # Errors
 /// [`Error::Input`] where it is something else, or damaged.
-pub fn genomes(path: &Path) -> Result<Vec<(String, Box<dyn Source>)>> {
-    match detect(path)? {
-        Found::TenXLegacy(file, bytes, genomes) => genomes
+pub fn genomes(path: &Path, progress: &dyn Progress) -> Result<Vec<(String, Box<dyn Source>)>> {
+    match detect(path, progress)? {
+        Detected::TenXLegacy(file, bytes, genomes) => genomes
             .iter()
             .map(|g| {
                 let one: Box<dyn Source> = Box::new(tenx::open_legacy(path, &file, bytes, &genomes, Some(g))?);
@@ -244,7 +132,7 @@ pub fn genomes(path: &Path) -> Result<Vec<(String, Box<dyn Source>)>> {
 }
 
 /// What a path was found to be.
-pub(crate) enum Found {
+pub(crate) enum Detected {
     AnnData(AnnData),
     MuData(File, u64),
     TenX(File, u64),
@@ -258,11 +146,11 @@ const GIVE: &str = "give an .h5ad, .h5mu or 10x .h5 file, or a folder with matri
      barcodes.tsv.gz";
 
 /// Looks what a path is.
-pub(crate) fn detect(path: &Path) -> Result<Found> {
+pub(crate) fn detect(path: &Path, progress: &dyn Progress) -> Result<Detected> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
     if meta.is_dir() {
         if mtx::is_one(path) {
-            return Ok(Found::MatrixMarket);
+            return Ok(Detected::MatrixMarket);
         }
         let has = |name: &str| path.join(name).exists();
         let (found, fix) = if has(".zgroup") || has(".zattrs") || has("zarr.json") {
@@ -286,16 +174,16 @@ pub(crate) fn detect(path: &Path) -> Result<Found> {
             "give the folder that holds it, with features.tsv.gz and barcodes.tsv.gz beside it",
         ));
     }
-    let (file, bytes) = open_hdf5(path, GIVE)?;
+    let (file, bytes) = open_hdf5(path, GIVE, progress)?;
     let has = |name: &str| file.link_exists(name);
     if has("mod") {
-        return Ok(Found::MuData(file, bytes));
+        return Ok(Detected::MuData(file, bytes));
     }
     if has("obs") || has("var") {
-        return Ok(Found::AnnData(AnnData::inside(path, &file, "", bytes)?));
+        return Ok(Detected::AnnData(AnnData::inside(path, &file, "", bytes)?));
     }
     if has("matrix") {
-        return Ok(Found::TenX(file, bytes));
+        return Ok(Detected::TenX(file, bytes));
     }
     let members = file.member_names().unwrap_or_default();
     let genomes: Vec<String> = members
@@ -307,7 +195,7 @@ pub(crate) fn detect(path: &Path) -> Result<Found> {
         .cloned()
         .collect();
     if !genomes.is_empty() {
-        return Ok(Found::TenXLegacy(file, bytes, genomes));
+        return Ok(Detected::TenXLegacy(file, bytes, genomes));
     }
     Err(Error::input(path, format!("is an HDF5 file of no known form; it holds {}", list(&members)), GIVE))
 }
@@ -316,49 +204,6 @@ pub(crate) fn detect(path: &Path) -> Result<Found> {
 fn tenx_outputs(path: &Path) -> Option<&'static str> {
     let inner = ["filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix", "outs/filtered_feature_bc_matrix.h5"];
     inner.into_iter().find(|inner| path.join(inner).exists())
-}
-
-impl Source for AnnData {
-    fn path(&self) -> &Path {
-        AnnData::path(self)
-    }
-
-    fn form(&self) -> Form {
-        Form::AnnData
-    }
-
-    fn names(&self, axis: Axis) -> Result<Vec<String>> {
-        AnnData::names(self, axis)
-    }
-
-    fn columns(&self, axis: Axis) -> Result<Vec<String>> {
-        AnnData::columns(self, axis)
-    }
-
-    fn column(&self, axis: Axis, name: &str) -> Result<Option<Column>> {
-        AnnData::column(self, axis, name)
-    }
-
-    fn layers(&self) -> Vec<String> {
-        AnnData::layers(self)
-    }
-
-    fn matrix(&self, layer: Option<&str>, hint: &str) -> Result<Matrix> {
-        AnnData::matrix(self, layer, hint)
-    }
-
-    fn whole_anndata(&self) -> Option<&AnnData> {
-        (!self.is_raw()).then_some(self)
-    }
-}
-
-/// AnnData with the layer that is wanted in the place of `X`.
-fn chosen(data: AnnData, select: &Select, modality: Modality) -> Result<AnnData> {
-    match select.layer.as_deref() {
-        // A layer may be called `raw`, too; it comes first.
-        Some("raw") if !data.layers().iter().any(|l| l == "raw") => data.with_raw(),
-        layer => data.with_layer(layer, modality.layer_flag()),
-    }
 }
 
 /// Some of the features of a source.

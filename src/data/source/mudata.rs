@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hdf5::File;
 
-use super::{Form, Modality, Select, Source, chosen};
+use super::form::{Form, Modality, Select, Source, chosen};
 use crate::data::anndata::Column;
 use crate::data::anndata::matrix::Matrix;
 use crate::data::anndata::reader::{AnnData, Axis, list};

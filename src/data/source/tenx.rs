@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hdf5::{File, Group};
 
-use super::{Form, Source};
+use super::form::{Form, Source, no_layer};
 use crate::data::anndata::Column;
 use crate::data::anndata::matrix::Matrix;
 use crate::data::anndata::reader::{Axis, list, text_of};
@@ -189,15 +189,5 @@ impl Source for TenXSource {
             return Err(Error::input(&self.path, format!("`{at}` does not hold two sizes"), DAMAGED));
         };
         Matrix::sparse(&self.path, &self.at, &self.group, true, cells, features, self.bytes)
-    }
-}
-
-/// These forms have one matrix.
-pub(super) fn no_layer(path: &Path, layer: Option<&str>, hint: &str) -> Result<()> {
-    match layer {
-        None | Some("X") => Ok(()),
-        Some(name) => {
-            Err(Error::input(path, format!("has one matrix and no layer {name:?}"), format!("leave out {hint}")))
-        }
     }
 }

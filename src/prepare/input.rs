@@ -1,0 +1,150 @@
+//! The files that `prepare` is given, opened.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::config::PrepareConfig;
+use crate::data::anndata::{Axis, Column, Matrix};
+use crate::data::cells::CellTable;
+use crate::data::source;
+use crate::data::source::columns::refuse_swapped;
+use crate::data::source::{Modality, Select};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// One modality, opened.
+pub(crate) struct Input {
+    pub(crate) modality: Modality,
+    pub(crate) source: Box<dyn source::Source>,
+    pub(crate) matrix: Matrix,
+    pub(crate) cells: Vec<String>,
+    /// Names of the features in the file: annotation goes by them, as what makes a name distinct would lead it astray.
+    pub(crate) named: Vec<String>,
+    /// The same, made distinct.
+    pub(crate) names: Vec<String>,
+    /// More columns of the cells.
+    pub(crate) table: Option<Arc<CellTable>>,
+}
+
+impl Input {
+    pub(crate) fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Progress) -> Result<Self> {
+        let source = source::open(path, modality, select, progress)?;
+        let matrix = source.matrix(None, modality.layer_flag())?;
+        let (cells, named) = (source.names(Axis::Obs)?, source.names(Axis::Var)?);
+        if modality == Modality::Rna {
+            refuse_swapped(path, &named)?;
+        }
+        let what = if modality == Modality::Rna { "gene" } else { "peak" };
+        let names = unique_names(named.clone(), path, what, progress)?;
+        Ok(Input { modality, source, matrix, cells, named, names, table: None })
+    }
+
+    /// A column of the cells: of the table given, else of the file.
+    pub(crate) fn cell_column(&self, name: &str) -> Result<Option<Column>> {
+        match self.table.as_ref().and_then(|t| t.column(name, &self.cells)) {
+            None => self.source.column(Axis::Obs, name),
+            column => Ok(column),
+        }
+    }
+
+    /// Names of the columns of the cells.
+    pub(crate) fn cell_columns(&self) -> Result<Vec<String>> {
+        let mut names = self.source.columns(Axis::Obs)?;
+        names.extend(self.table.iter().flat_map(|t| t.columns().iter().cloned()));
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+/// Both files; at least one is there.
+pub(crate) struct Inputs {
+    pub(crate) rna: Option<Input>,
+    pub(crate) atac: Option<Input>,
+}
+
+impl Inputs {
+    /// Opens what the configuration names, and gives each the table of cells where there is one.
+    pub(crate) fn open(config: &PrepareConfig, progress: &dyn Progress) -> Result<Self> {
+        let open = |path: &Option<PathBuf>, modality, select| {
+            path.as_deref().map(|path| Input::open(path, modality, select, progress)).transpose()
+        };
+        let mut rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
+        let mut atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
+        if let Some(path) = &config.obs {
+            let table = Arc::new(CellTable::read(path)?);
+            for input in rna.iter_mut().chain(atac.iter_mut()) {
+                let n = table.known(&input.cells)?;
+                if n < input.cells.len() {
+                    progress.note(&format!(
+                        "{} cells that {} does not tell of: {} of {}",
+                        input.modality.name(),
+                        path.display(),
+                        input.cells.len() - n,
+                        input.cells.len()
+                    ));
+                }
+                input.table = Some(table.clone());
+            }
+        }
+        Ok(Inputs { rna, atac })
+    }
+
+    /// Those that are there, the RNA first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Input> {
+        self.rna.iter().chain(&self.atac)
+    }
+
+    /// Are both there?
+    pub(crate) fn paired(&self) -> bool {
+        self.rna.is_some() && self.atac.is_some()
+    }
+
+    /// Refuses one file given twice.
+    pub(crate) fn refuse_same_features(&self) -> Result<()> {
+        match (&self.rna, &self.atac) {
+            (Some(rna), Some(atac)) if rna.named == atac.named => Err(Error::input(
+                atac.source.path(),
+                format!("--atac: its {} features are those of --rna", atac.named.len()),
+                "give the RNA file to --rna and the ATAC file to --atac",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Names made distinct by `-1`, `-2`, …; an empty list is an error.
+fn unique_names(names: Vec<String>, path: &Path, what: &str, progress: &dyn Progress) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Err(Error::input(path, format!("`var` is empty: no {what} in it"), "give a file with features"));
+    }
+    let all: HashSet<String> = names.iter().cloned().collect();
+    if all.len() == names.len() {
+        return Ok(names);
+    }
+    let mut taken = all;
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut renamed = 0;
+    let names = names
+        .into_iter()
+        .map(|name| match seen.get_mut(&name) {
+            None => {
+                seen.insert(name.clone(), 0);
+                name
+            }
+            Some(count) => {
+                renamed += 1;
+                loop {
+                    *count += 1;
+                    let new = format!("{name}-{count}");
+                    if taken.insert(new.clone()) {
+                        return new;
+                    }
+                }
+            }
+        })
+        .collect();
+    progress.note(&format!("warning: {renamed} {what} names occur more than once; they got -1, -2, … at their end"));
+    Ok(names)
+}
