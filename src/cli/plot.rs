@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, Device, Which, output_file};
-use crate::discover::Found;
+use crate::discover::DiscoveryFolder;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
 use crate::near::hint;
 use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
-use crate::predict::{Options, embeddings};
+use crate::predict::{PredictOptions, embeddings};
 use crate::report::pca;
 use crate::train::Run;
 use crate::train::log::log;
@@ -183,12 +183,8 @@ impl Embedding {
         let run = self.which.open(&self.run)?;
         let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
         let model = run.model(&data, self.which.checkpoint)?;
-        let bar = ctx.progress(data.n_cells() as u64, "embed");
-        let progress = |n| bar.set_position(n);
-        let z =
-            embeddings(Runner::new(&model, &device)?, &data, &Options { progress: &progress, ..Options::default() });
-        bar.finish_and_clear();
-        let p = pca(&z?, 2 * model.config.hidden);
+        let z = embeddings(Runner::new(&model, &device)?, &data, &PredictOptions::default(), &ctx.follow())?;
+        let p = pca(&z, 2 * model.config.hidden);
         let axes =
             [0, 1].map(|i| format!("principal component {} ({:.1} % of the variance)", i + 1, 100.0 * p.share[i]));
         let v = data.vocabulary();
@@ -198,7 +194,7 @@ impl Embedding {
 }
 
 /// A chromosome of the discovery by its name, written with or without `chr`.
-fn chromosome(found: &Found, name: &str) -> Result<u32> {
+fn chromosome(found: &DiscoveryFolder, name: &str) -> Result<u32> {
     let names = &found.vocabulary.chromosomes;
     let bare = |n: &str| n.strip_prefix("chr").unwrap_or(n).to_string();
     let at = names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| bare(n) == bare(name)));
@@ -211,7 +207,7 @@ fn chromosome(found: &Found, name: &str) -> Result<u32> {
 impl Heatmap {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let only = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;
         let mut pairs = found.cell(&self.cell)?;
         let v = &found.vocabulary;
@@ -243,7 +239,7 @@ impl Heatmap {
 impl ArcsArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let all = found.links_of(self.cell_type.as_deref())?;
         let score = if found.is_evidence(self.cell_type.as_deref()) {
             "probability of a link"
@@ -287,7 +283,7 @@ impl ArcsArgs {
 impl TracksArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let map = found.map(self.cell_type.as_deref())?;
         let v = &found.vocabulary;
         let chrom = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;

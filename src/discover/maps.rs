@@ -238,3 +238,44 @@ impl Maps {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discover::links::Link;
+    use crate::discover::null;
+
+    #[test]
+    fn a_name_is_one_field() {
+        let gene = |name: &str| crate::vocabulary::Gene { name: name.into(), chrom: 0, tss: Some(5) };
+        let v = Vocabulary {
+            chromosomes: vec!["chr\t1".into()],
+            genes: vec![gene("a\tb"), gene("c\nd")],
+            peaks: vec![crate::vocabulary::Peak { name: "p\rq".into(), chrom: 0, start: 10, end: 20 }],
+            ..Vocabulary::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("links.tsv");
+        let link = |gene, weight| null::plain(&Link { gene, peak: 0, weight, cells: 2 });
+        let map = TypeMap {
+            name: "T\tcell".into(),
+            file_stem: "T_cell".into(),
+            cells: 4,
+            links: vec![link(0, 2.0), link(1, 1.0)],
+            peaks: vec![],
+            genes: vec![],
+        };
+        map.write_links(&path, &v).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(
+            rows[1],
+            ["chr 1", "10", "20", "a b", "5", "10", "2e0", "NaN", "NaN", "NaN", "2", "5e-1", "T cell", "p q"]
+        );
+        assert_eq!((rows[2][3], rows[2].len()), ("c d", 14));
+        let back = TypeMap::read_links(&path, &v).unwrap();
+        assert_eq!(back.len(), 2);
+        assert!(back.iter().zip(&map.links).all(|(a, b)| (a.gene, a.peak, a.score) == (b.gene, b.peak, b.score)));
+    }
+}

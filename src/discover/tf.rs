@@ -31,6 +31,7 @@ use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
+use crate::progress::Progress;
 use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
 
@@ -464,7 +465,7 @@ pub struct TfComparison {
     pub top: u64,
     /// Permutations behind the background.
     pub permutations: u64,
-    /// PeakStrata of matched peaks.
+    /// Strata of matched peaks.
     pub strata: u64,
     /// Peaks alone in their stratum, which no permutation moves.
     pub alone: u64,
@@ -496,6 +497,7 @@ pub fn compare(
     strata: &PeakStrata,
     permutations: usize,
     seed: u64,
+    progress: &dyn Progress,
 ) -> Result<TfComparison> {
     let n = strata.peaks;
     let all: Vec<&TypeMap> = std::iter::once(&maps.all).chain(&maps.types).collect();
@@ -512,7 +514,7 @@ pub fn compare(
     let values = measure(&|i| i as usize);
     let mut background: Vec<Vec<[f64; 6]>> = Vec::with_capacity(permutations);
     for start in (0..permutations).step_by(TOGETHER) {
-        crate::interrupt::check("the comparison with TF tracks was not written")?;
+        progress.check("the comparison with TF tracks was not written")?;
         let some = start..(start + TOGETHER).min(permutations);
         background.par_extend(some.into_par_iter().map(|k| {
             let from = strata.permutation(seed, k);

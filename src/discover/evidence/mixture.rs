@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::BINS;
-use super::adjust::{Association, plus};
+use super::adjust::Association;
+use super::bins::BINS;
+use super::cells::plus;
+use crate::progress::Progress;
 use crate::real::sigmoid;
 
 /// The mixture of links and other pairs.
@@ -62,11 +64,12 @@ impl Round {
 }
 
 impl Mixture {
-    /// Fits to pairs (bin, association); those without an error are left out. Ends early once it has been asked to stop.
-    pub fn fit(pairs: &[(usize, Association)]) -> Mixture {
+    /// Fits to pairs (bin, association); those without an error are left out. Ends early once `progress` says to stop.
+    /// See docs/model.md, eq. 72.
+    pub fn fit(pairs: &[(usize, Association)], progress: &dyn Progress) -> Mixture {
         let mut m = Mixture { shares: vec![0.02; BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
         for _ in 0..500 {
-            if crate::interrupt::requested() {
+            if progress.stop().is_some() {
                 break;
             }
             let before = m.clone();
