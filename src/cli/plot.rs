@@ -9,7 +9,9 @@ use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
 use crate::near::hint;
-use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
+use crate::picture::{
+    Arc, Arcs, Heat, Order, PictureForm, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks,
+};
 use crate::predict::{PredictOptions, embeddings};
 use crate::report::pca;
 use crate::train::Run;
@@ -144,16 +146,16 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 
 impl Out {
     /// Is the picture's name one that can be written?
-    fn check(&self) -> Result<Form> {
+    fn check(&self) -> Result<PictureForm> {
         output_file(&self.out, self.force)?;
-        Form::of(&self.out)
+        PictureForm::of(&self.out)
     }
 
     fn write(&self, scene: &Scene, ctx: &Context) -> Result<()> {
         let form = self.check()?;
         let bytes = form.write(scene, f32::from(self.scale))?;
         write_atomic(&self.out, |out| std::io::Write::write_all(out, &bytes))?;
-        let scale = if form == Form::Png { f32::from(self.scale) } else { 1.0 };
+        let scale = if form == PictureForm::Png { f32::from(self.scale) } else { 1.0 };
         let (width, height) = (scene.width * scale, scene.height * scale);
         ctx.result(
             &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), self.out.display()),

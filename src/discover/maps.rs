@@ -67,7 +67,7 @@ pub struct TypeMap {
     pub cells: u64,
     /// Links by falling score.
     pub links: Vec<LinkStat>,
-    /// `[P]` attention summed over cells and genes.
+    /// `[P]` attention summed over cells and genes: docs/model.md, eq. 69.
     pub peaks: Vec<f64>,
     /// `[G]` attention summed over cells and peaks.
     pub genes: Vec<f64>,
@@ -124,7 +124,10 @@ fn exact(x: f64) -> String {
 }
 
 impl TypeMap {
-    /// Writes the link table of [`LINK_COLUMNS`]; distance is |TSS − peak midpoint|, mean the score a cell.
+    /// Writes the link table of [`LINK_COLUMNS`]; distance is |TSS − peak midpoint| in bases, mean the score a cell.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write_links(&self, path: &Path, v: &Vocabulary) -> Result<()> {
         let cell_type = field(&self.name);
         write_atomic(path, |out| {
@@ -214,7 +217,10 @@ impl Maps {
         std::iter::once(&self.all).chain(&self.types)
     }
 
-    /// Writes `peaks.tsv` and `genes.tsv`.
+    /// Writes `peaks.tsv` and `genes.tsv` into `dir`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write_tracks(&self, dir: &Path, v: &Vocabulary) -> Result<()> {
         let names: Vec<Cow<'_, str>> = self.iter().map(|m| field(&m.name)).collect();
         let values = |of: &dyn Fn(&TypeMap) -> f64| self.iter().map(|m| exact(of(m))).collect::<Vec<_>>().join("\t");

@@ -50,6 +50,9 @@ pub(super) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Reads and checks.
+    ///
+    /// # Errors
+    /// Data that lack a modality, a cell type or room; known links or binding sites of which none can be used.
     pub fn read(runner: &Runner<'_>, data: &'a DataSet, options: &'a DiscoverOptions) -> Result<Self> {
         data.need_both("discovery")?;
         check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;

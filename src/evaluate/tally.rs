@@ -43,6 +43,9 @@ impl TranslationTally {
     }
 
     /// Adds a cell: what the heads predict, `[heads, G]`, and its expression, `[G]`.
+    ///
+    /// # Errors
+    /// Those of [`BitRows::push`].
     pub fn add(&mut self, predicted: &[u8], expression: &[f32], means: &GeneMeans) -> Result<()> {
         let (rate, mean) = (&means.rate, &means.mean);
         self.truth_bits.push((0..self.genes).filter(|&g| expression[g] > 0.0))?;

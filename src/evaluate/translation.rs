@@ -234,7 +234,10 @@ impl BitRows {
         self.bits.len() / self.words
     }
 
-    /// Appends a row with these columns set; columns outside are an internal error.
+    /// Appends a row with these columns set.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a column outside.
     pub fn push(&mut self, set: impl IntoIterator<Item = usize>) -> Result<()> {
         let start = self.bits.len();
         self.bits.resize(start + self.words, 0);

@@ -120,7 +120,7 @@ fn components(v: &Vocabulary, cells: Cells<'_>, s: &Sums, width: usize, seed: u6
     Ok(scores)
 }
 
-/// How a gene and a peak go together over cells once covariates are taken out.
+/// How a gene and a peak go together over cells once covariates are taken out: docs/model.md, eq. 71.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Association {
     /// Partial correlation; 0 where nothing is left of either.

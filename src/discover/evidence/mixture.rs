@@ -9,7 +9,7 @@ use super::cells::plus;
 use crate::progress::Progress;
 use crate::real::sigmoid;
 
-/// The mixture of links and other pairs.
+/// The mixture of links and other pairs: docs/model.md, eq. 72.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mixture {
     /// π: share of links among the pairs of each distance bin.
@@ -116,7 +116,7 @@ impl Mixture {
         r
     }
 
-    /// Log odds that a pair of this bin is a link. They rise with the effect: below the effect that speaks most against a
+    /// Log odds (natural) that a pair of this bin is a link: docs/model.md, eq. 73. They rise with the effect: below the effect that speaks most against a
     /// link they stay, but for what orders such pairs among each other.
     pub fn log_odds(&self, bin: usize, a: &Association) -> f64 {
         let share = self.shares[bin].clamp(1e-12, 1.0 - 1e-12);

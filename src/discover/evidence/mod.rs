@@ -62,7 +62,7 @@ pub struct PairEvidence {
     pub cells: u32,
     /// How they go together.
     pub association: Association,
-    /// Log odds that the pair is a link.
+    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 73.
     pub log_odds: f64,
 }
 
@@ -120,7 +120,7 @@ impl PairList {
     }
 }
 
-/// Cells with both, for each link; the links are sorted by (gene, peak).
+/// Cells with both, for each link, in the order of the links, which are sorted by (gene, peak).
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -203,8 +203,11 @@ impl Evidence {
         }
     }
 
-    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`), whose links are sorted by (gene,
-    /// peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
+    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`),
+    /// whose links are sorted by (gene, peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write(&self, path: &Path, v: &Vocabulary, more: &[(&str, &[Link])]) -> Result<()> {
         write_atomic(path, |out| {
             write!(out, "{}", [&LINK_COLUMNS[..PLACE], &COLUMNS].concat().join("\t"))?;
