@@ -92,7 +92,7 @@ fn score<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 /// What [`discover`](super::discover) made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discovery {
-    /// How attention counts towards a link: [`SCORE`].
+    /// How attention counts towards a link: `weight`, summed over cells.
     #[serde(deserialize_with = "score")]
     pub score: String,
     /// What links were tested against.
