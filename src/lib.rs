@@ -48,14 +48,14 @@
 //!
 //! // Its best parameters, on the test samples ...
 //! let model = Run::open(&dir.join("run"))?.model(&data, Checkpoint::Best)?;
-//! let found = evaluate(&model, &data, &set, Part::Test, 64, &mut |_| {})?;
+//! let found = evaluate(&model, &data, &set, Part::Test, 64, &())?;
 //! assert_eq!(found.matching.model.samples, set.test.len() as u64);
 //! println!("{}", found.table());
 //!
 //! // ... and read back as links: ten scores side by side, four of them of the data alone, and chance.
 //! std::fs::create_dir(dir.join("links"))?;
 //! let options = DiscoverOptions { truth: Some(files.truth), ..Default::default() };
-//! let made = discover(&model, &data, &options, &dir.join("links"), &mut |_| {})?;
+//! let made = discover(&model, &data, &options, &dir.join("links"), &())?;
 //! let recovery = made.recovery.ok_or("known links were given")?;
 //! assert_eq!((made.cells, recovery.scores.len()), (report.cells as u64, 10));
 //! # std::fs::remove_dir_all(&dir)?;

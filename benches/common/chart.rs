@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sccrossrec::picture::{Anchor, Form, Ink, Item, Label, Pen, Scene, Shape, Weight, category, text_width};
+use sccrossrec::picture::{Anchor, Ink, Item, Label, Pen, PictureForm, Scene, Shape, Weight, category, text_width};
 use sccrossrec::{Error, Result};
 
 /// A row of the table: the columns that pictures need.
@@ -231,7 +231,7 @@ pub fn plot(out: &Path, paths: &[PathBuf]) -> Result<()> {
         ("cells", scene("Cost by number of cells", "", &cells(&rows))),
     ];
     for (name, scene) in pictures {
-        for (form, ending) in [(Form::Svg, "svg"), (Form::Png, "png")] {
+        for (form, ending) in [(PictureForm::Svg, "svg"), (PictureForm::Png, "png")] {
             let path = out.join(format!("{name}.{ending}"));
             let io = |e: std::io::Error| Error::Internal(format!("{}: {e}", path.display()));
             std::fs::write(&path, form.write(&scene, 1.5)?).map_err(io)?;

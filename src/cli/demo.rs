@@ -4,23 +4,26 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::console::Console;
 use super::context::{Context, Device, output_dir};
 use super::discover::recovery_table;
-use crate::dataset::SplitBy;
-use crate::discover::{DiscoverOptions, Found, discover};
+use crate::dataset::{DataSet, SampleSet, SplitBy};
+use crate::discover::record::Discovery;
+use crate::discover::{DiscoverOptions, DiscoveryFolder, discover};
+use crate::engine;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Part, evaluate};
+use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
-use crate::predict::{Options, embeddings};
-use crate::prepare::{PrepareConfig, prepare};
+use crate::model::Model;
+use crate::predict::{PredictOptions, embeddings};
+use crate::prepare::{PrepareConfig, PrepareReport, prepare};
 use crate::report::{Page, page, pca};
-use crate::simulate::{SimulateConfig, Simulation};
+use crate::simulate::{SimulateConfig, Simulated, Simulation};
 use crate::table::aligned;
-use crate::train::{Checkpoint, Run, log, recipe, train_on};
+use crate::train::{Checkpoint, Outcome, Run, TrainConfig, log, recipe, train_on};
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
@@ -71,13 +74,105 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     })
 }
 
+/// What the stages made.
+struct Made {
+    simulation: Simulation,
+    files: Simulated,
+    report: PrepareReport,
+    set: SampleSet,
+    config: TrainConfig,
+    outcome: Outcome,
+    evaluation: Evaluation,
+    discovery: Discovery,
+    /// Stages in their order, and the seconds each took.
+    seconds: Vec<(&'static str, f64)>,
+}
+
+/// Where each stage writes.
+struct Places {
+    simulated: PathBuf,
+    data: PathBuf,
+    run: PathBuf,
+    found: PathBuf,
+    page: PathBuf,
+    json: PathBuf,
+}
+
+impl Places {
+    fn of(args: &Args) -> Self {
+        let place = |name: &str| args.out.join(name);
+        Places {
+            simulated: place("simulated"),
+            data: place("data"),
+            run: place("run"),
+            found: place("discover"),
+            page: place("report.html"),
+            json: place("demo.json"),
+        }
+    }
+}
+
 fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
     let mut config = recipe(&args.recipe)?;
     config.epochs = args.epochs;
     config.seed = ctx.seed;
     config.validate()?;
-    let simulation = Simulation::new(SimulateConfig {
+    let simulation = simulation(args, ctx)?;
+    let _made = output_dir(&args.out, args.force)?;
+    let places = Places::of(args);
+    let _stages = [&places.simulated, &places.run, &places.found]
+        .map(|dir| output_dir(dir, args.force))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let mut seconds = Vec::new();
+    let mut clock = Instant::now();
+    let mut lap = |name: &'static str| {
+        seconds.push((name, clock.elapsed().as_secs_f64()));
+        clock = Instant::now();
+    };
+
+    ctx.say(&format!("simulate: {} cells, {} genes, {} peaks", args.cells, args.genes, args.peaks));
+    let files = simulated(&simulation, &places, ctx)?;
+    lap("simulate");
+
+    ctx.say("prepare: interaction graphs, positives and easy negatives");
+    let report = prepared(args, &config, &files, &places, ctx)?;
+    lap("prepare");
+
+    ctx.say(&format!("train: recipe {}, {} epochs", config.recipe, config.epochs));
+    let data = ctx.open_data(&places.data)?;
+    let set = data.samples(&config.samples)?;
+    let mut console = Console::new(ctx);
+    let outcome = train_on(&device, &data, &set, &config, &places.run, &mut console);
+    console.close();
+    let outcome = outcome?;
+    lap("train");
+
+    ctx.say("evaluate: test samples, best epoch by validation");
+    let model = Run::open(&places.run)?.model(&data, Checkpoint::Best)?;
+    let runner = Runner::new(&model, &device)?;
+    let evaluation = evaluate(runner, &data, &set, Part::Test, config.eval_batch_size, &ctx.follow())?;
+    lap("evaluate");
+
+    ctx.say("discover: attention of every cell, links, and how many planted ones are found");
+    let options = DiscoverOptions { truth: Some(files.truth.clone()), seed: ctx.seed, ..DiscoverOptions::default() };
+    let discovery = discover(Runner::new(&model, &device)?, &data, &options, &places.found, &ctx.follow())?;
+    lap("discover");
+
+    ctx.say("report: one page of it all");
+    report_page(&places, (&model, &device), (&data, &set), &evaluation, ctx)?;
+    lap("report");
+
+    let made = Made { simulation, files, report, set, config, outcome, evaluation, discovery, seconds };
+    let json = made.json(args, &places);
+    write_text(&places.json, &format!("{json:#}\n"))?;
+    ctx.result(&made.text(&places), &json);
+    Ok(())
+}
+
+fn simulation(args: &Args, ctx: &Context) -> Result<Simulation> {
+    Simulation::new(SimulateConfig {
         cells: args.cells,
         genes: args.genes,
         peaks: args.peaks,
@@ -85,142 +180,125 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
         cell_types: args.cell_types,
         seed: ctx.seed,
         ..SimulateConfig::default()
-    })?;
-    let _made = output_dir(&args.out, args.force)?;
-    let place = |name: &str| args.out.join(name);
-    let (simulated, data_dir, run_dir, found_dir) =
-        (place("simulated"), place("data"), place("run"), place("discover"));
-    let _stages = [&simulated, &run_dir, &found_dir]
-        .map(|dir| output_dir(dir, args.force))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
-    let mut seconds: Vec<(&str, f64)> = Vec::new();
-    let mut clock = Instant::now();
-    let mut lap = |name| {
-        seconds.push((name, clock.elapsed().as_secs_f64()));
-        clock = Instant::now();
-    };
+    })
+}
 
-    ctx.say(&format!("simulate: {} cells, {} genes, {} peaks", args.cells, args.genes, args.peaks));
-    let made = simulation.write(&simulated, &ctx.follow())?;
-    lap("simulate");
+fn simulated(simulation: &Simulation, places: &Places, ctx: &Context) -> Result<Simulated> {
+    simulation.write(&places.simulated, &ctx.follow())
+}
 
-    ctx.say("prepare: interaction graphs, positives and easy negatives");
-    let mut prepared = PrepareConfig::new(&made.rna, &made.atac);
+fn prepared(
+    args: &Args,
+    config: &TrainConfig,
+    files: &Simulated,
+    places: &Places,
+    ctx: &Context,
+) -> Result<PrepareReport> {
+    let mut prepared = PrepareConfig::new(&files.rna, &files.atac);
     prepared.force = args.force;
     prepared.samples.seed = ctx.seed;
     if config.split.as_deref() == Some("sample") {
         prepared.samples.split = SplitBy::Sample;
     }
-    let report = prepare(&prepared, &data_dir, &ctx.follow())?;
-    lap("prepare");
+    prepare(&prepared, &places.data, &ctx.follow())
+}
 
-    ctx.say(&format!("train: recipe {}, {} epochs", config.recipe, config.epochs));
-    let data = ctx.open_data(&data_dir)?;
-    let set = data.samples(&config.samples)?;
-    let mut console = Console::new(ctx);
-    let outcome = train_on(&device, &data, &set, &config, &run_dir, &mut console);
-    console.close();
-    let outcome = outcome?;
-    lap("train");
-
-    ctx.say("evaluate: test samples, best epoch by validation");
-    let model = Run::open(&run_dir)?.model(&data, Checkpoint::Best)?;
-    let bar = ctx.progress(Part::Test.numbers(&set).len() as u64, "evaluate");
-    let evaluation =
-        evaluate(Runner::new(&model, &device)?, &data, &set, Part::Test, config.eval_batch_size, &mut |n| {
-            bar.set_position(n)
-        });
-    bar.finish_and_clear();
-    let evaluation = evaluation?;
-    lap("evaluate");
-
-    ctx.say("discover: attention of every cell, links, and how many planted ones are found");
-    let options = DiscoverOptions { truth: Some(made.truth.clone()), seed: ctx.seed, ..DiscoverOptions::default() };
-    let bar = ctx.progress(options.cells(&data)?, "discover");
-    let discovery = discover(Runner::new(&model, &device)?, &data, &options, &found_dir, &mut |n| bar.set_position(n));
-    bar.finish_and_clear();
-    let discovery = discovery?;
-    lap("discover");
-
-    ctx.say("report: one page of it all");
-    let run = Run::open(&run_dir)?;
-    let z = embeddings(Runner::new(&model, &device)?, &data, &Options::default())?;
-    let (html, _) = page(&Page {
+/// Writes the page of the report.
+fn report_page(
+    places: &Places,
+    (model, device): (&Model<f32>, &engine::Device),
+    (data, set): (&DataSet, &SampleSet),
+    evaluation: &Evaluation,
+    ctx: &Context,
+) -> Result<()> {
+    let run = Run::open(&places.run)?;
+    let follow = ctx.follow();
+    let z = embeddings(Runner::new(model, device)?, data, &PredictOptions::default(), &follow)?;
+    let shown = Page {
         title: "Demo".into(),
         run: Ok((&run, log::log(&run)?)),
-        data: Ok((&data, Some(set.clone()))),
+        data: Ok((data, Some(set.clone()))),
         evaluation: Ok(evaluation.clone()),
         embedding: Ok(pca(&z, 2 * model.config.hidden)),
-        found: Ok(&Found::open(&found_dir)?),
+        found: Ok(&DiscoveryFolder::open(&places.found)?),
         links: 1000,
-    })?;
-    let report_file = place("report.html");
-    write_text(&report_file, &html)?;
-    lap("report");
+    };
+    let (html, _) = page(&shown, &follow)?;
+    write_text(&places.page, &html)
+}
 
-    let total: f64 = seconds.iter().map(|s| s.1).sum();
-    let json = json!({
-        "out": args.out,
-        "simulated": made,
-        "simulation": simulation.config(),
-        "data": {
-            "path": data_dir, "cells": report.cells, "genes": report.genes, "peaks": report.peaks,
-            "chromosomes": report.chromosomes, "rna_entries": report.rna_entries,
-            "atac_entries": report.atac_entries, "parts": [set.train.len(), set.val.len(), set.test.len()],
-        },
-        "training": {
-            "path": run_dir, "config": config, "epochs": outcome.epochs, "steps": outcome.steps,
-            "best": outcome.best, "last": outcome.last,
-        },
-        "evaluation": evaluation,
-        "discovery": discovery,
-        "report": report_file,
-        "seconds": seconds.iter().map(|&(n, s)| (n.to_string(), json!(s))).collect::<serde_json::Map<_, _>>(),
-        "seconds_total": total,
-    });
-    write_text(&place("demo.json"), &format!("{json:#}\n"))?;
+impl Made {
+    fn total(&self) -> f64 {
+        self.seconds.iter().map(|s| s.1).sum()
+    }
 
-    let per_cell = |n: u64| n as f64 / report.cells.max(1) as f64;
-    let mut out = format!(
-        "\ndata: {} cells, {} genes ({:.0} a cell), {} peaks ({:.0} a cell), {} planted links\n\n{}",
-        report.cells,
-        report.genes,
-        per_cell(report.rna_entries),
-        report.peaks,
-        per_cell(report.atac_entries),
-        made.links,
-        evaluation.table(),
-    );
-    if let Some(r) = &discovery.recovery {
-        out += &format!("\n{}", recovery_table(r));
+    /// What `demo.json` holds.
+    fn json(&self, args: &Args, places: &Places) -> Value {
+        let Made { report, set, outcome, .. } = self;
+        json!({
+            "out": args.out,
+            "simulated": self.files,
+            "simulation": self.simulation.config(),
+            "data": {
+                "path": places.data, "cells": report.cells, "genes": report.genes, "peaks": report.peaks,
+                "chromosomes": report.chromosomes, "rna_entries": report.rna_entries,
+                "atac_entries": report.atac_entries, "parts": [set.train.len(), set.val.len(), set.test.len()],
+            },
+            "training": {
+                "path": places.run, "config": self.config, "epochs": outcome.epochs, "steps": outcome.steps,
+                "best": outcome.best, "last": outcome.last,
+            },
+            "evaluation": self.evaluation,
+            "discovery": self.discovery,
+            "report": places.page,
+            "seconds": self.seconds.iter().map(|&(n, s)| (n.to_string(), json!(s))).collect::<Map<_, _>>(),
+            "seconds_total": self.total(),
+        })
     }
-    let mut rows = vec![["stage", "seconds"].map(String::from).to_vec()];
-    rows.extend(seconds.iter().map(|(n, s)| vec![n.to_string(), format!("{s:.1}")]));
-    rows.push(vec!["all".into(), format!("{total:.1}")]);
-    out += &format!("\n{}\nlook at\n", aligned(&rows));
-    let mut rows: Vec<(PathBuf, &str)> = vec![
-        (found_dir.join(&discovery.all.file), "gene–peak links, by summed attention"),
-        (found_dir.join("links"), "the same for each cell type"),
-        (found_dir.join(&discovery.attention), "attention of every cell"),
-        (made.truth.clone(), "the planted links"),
-        (run_dir.join("log.csv"), "training, epoch by epoch"),
-        (place("demo.json"), "all of these figures"),
-    ];
-    if let Some(e) = &discovery.evidence {
-        rows.insert(0, (found_dir.join(&e.file), "pairs near a gene, by the probability of a link"));
+
+    /// The closing tables, and where to look.
+    fn text(&self, places: &Places) -> String {
+        let (report, discovery) = (&self.report, &self.discovery);
+        let per_cell = |n: u64| n as f64 / report.cells.max(1) as f64;
+        let mut out = format!(
+            "\ndata: {} cells, {} genes ({:.0} a cell), {} peaks ({:.0} a cell), {} planted links\n\n{}",
+            report.cells,
+            report.genes,
+            per_cell(report.rna_entries),
+            report.peaks,
+            per_cell(report.atac_entries),
+            self.files.links,
+            self.evaluation.table(),
+        );
+        if let Some(r) = &discovery.recovery {
+            out += &format!("\n{}", recovery_table(r));
+        }
+        let mut rows = vec![["stage", "seconds"].map(String::from).to_vec()];
+        rows.extend(self.seconds.iter().map(|(n, s)| vec![n.to_string(), format!("{s:.1}")]));
+        rows.push(vec!["all".into(), format!("{:.1}", self.total())]);
+        out += &format!("\n{}\nlook at\n", aligned(&rows));
+        let mut rows: Vec<(PathBuf, &str)> = vec![
+            (places.found.join(&discovery.all.file), "gene–peak links, by summed attention"),
+            (places.found.join("links"), "the same for each cell type"),
+            (places.found.join(&discovery.attention), "attention of every cell"),
+            (self.files.truth.clone(), "the planted links"),
+            (places.run.join("log.csv"), "training, epoch by epoch"),
+            (places.json.clone(), "all of these figures"),
+        ];
+        if let Some(e) = &discovery.evidence {
+            rows.insert(0, (places.found.join(&e.file), "pairs near a gene, by the probability of a link"));
+        }
+        rows.insert(0, (places.page.clone(), "all of it on one page, for a browser"));
+        rows.retain(|r| r.0.exists());
+        let width = rows.iter().map(|r| r.0.display().to_string().chars().count()).max().unwrap_or(0);
+        for (path, what) in rows {
+            out += &format!("  {:<width$}  {what}\n", path.display().to_string());
+        }
+        out += &format!(
+            "and go on with\n  sccrossrec evaluate --run {run} --part val\n  sccrossrec discover --run {run} --cell-types \
+             type1 --out OUT\n",
+            run = places.run.display()
+        );
+        out
     }
-    rows.insert(0, (report_file, "all of it on one page, for a browser"));
-    rows.retain(|r| r.0.exists());
-    let width = rows.iter().map(|r| r.0.display().to_string().chars().count()).max().unwrap_or(0);
-    for (path, what) in rows {
-        out += &format!("  {:<width$}  {what}\n", path.display().to_string());
-    }
-    out += &format!(
-        "and go on with\n  sccrossrec evaluate --run {run} --part val\n  sccrossrec discover --run {run} --cell-types \
-         type1 --out OUT\n",
-        run = run_dir.display()
-    );
-    ctx.result(&out, &json);
-    Ok(())
 }

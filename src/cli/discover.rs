@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
+
 use super::context::{Context, Device, Which, output_dir};
 use super::evaluate::open_data;
 use crate::discover::evidence::COMPONENTS;
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
-use crate::discover::record::Discovery;
+use crate::discover::record::{Discovery, SCORE};
 use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
 use crate::discover::truth::TSS_WINDOW;
-use crate::discover::{DiscoverOptions, LinkScore, PARTS, Recovery, discover};
+use crate::discover::{DiscoverOptions, PARTS, Recovery, discover};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::table::{aligned, number};
@@ -27,9 +29,10 @@ pub struct Args {
     /// Only cells of these types
     #[arg(long, value_name = "A,B")]
     cell_types: Option<Vec<String>>,
+    // There is one way; the flag stays for command lines that name it.
     /// How attention counts towards a link
-    #[arg(long, value_enum, default_value_t)]
-    score: LinkScore,
+    #[arg(long, value_parser = scores(), default_value = SCORE)]
+    score: String,
     /// What links are tested against: pairs further apart than --window that are alike in gene and peak (matched),
     /// attention on shuffled pairings of RNA and ATAC (shuffled), nothing (none)
     #[arg(long, value_enum, default_value_t)]
@@ -78,6 +81,12 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     device: Device,
+}
+
+/// The ways in which attention counts.
+fn scores() -> PossibleValuesParser {
+    let help = "By its attention weight A_ij, averaged over heads: summed over cells, as published";
+    PossibleValuesParser::new([PossibleValue::new(SCORE).help(help)])
 }
 
 /// Refuses to write over something else, and to go on with what is finished or was never begun.
@@ -131,7 +140,6 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let options = DiscoverOptions {
         about: about.clone(),
         cell_types: args.cell_types.clone(),
-        score: args.score,
         batch_size: args.batch_size as usize,
         truth: args.truth.clone(),
         truth_window: i64::from(args.truth_window),
@@ -154,10 +162,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     options.check(&data)?;
     check_out(args)?;
     let _made = output_dir(&args.out, args.force || args.resume)?;
-    let bar = ctx.progress(options.work(&data)?, "discover");
-    let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &mut |n| bar.set_position(n));
-    bar.finish_and_clear();
-    let made = made?;
+    let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &ctx.follow())?;
     let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
     if let Some(fields) = json.as_object_mut() {
         fields.extend(about);

@@ -8,7 +8,7 @@ use crate::engine::{Device, Runner};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::predict;
-use crate::predict::Options;
+use crate::predict::PredictOptions;
 use crate::train::Run;
 
 /// Flags of `embed` and `translate`.
@@ -78,12 +78,8 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let Opened { run, data, model, nodes, device } = open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
-    let bar = ctx.progress(data.n_cells() as u64, "embed");
-    let progress = |n| bar.set_position(n);
-    let options = Options { batch_size: args.batch_size as usize, nodes: &nodes, progress: &progress };
-    let done = predict::embed(&run, runner, &data, &args.out, &options);
-    bar.finish_and_clear();
-    done?;
+    let options = PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes };
+    predict::embed(&run, runner, &data, &args.out, &options, &ctx.follow())?;
     let (n, width) = (data.n_cells(), 2 * model.config.hidden);
     ctx.result(
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),

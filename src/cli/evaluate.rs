@@ -67,12 +67,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         ));
     }
     let model = run.model(&data, args.which.checkpoint)?;
-    let bar = ctx.progress(args.part.numbers(&set).len() as u64, "evaluate");
-    let result = evaluate(Runner::new(&model, &device)?, &data, &set, args.part, args.batch_size as usize, &mut |n| {
-        bar.set_position(n)
-    });
-    bar.finish_and_clear();
-    let result = result?;
+    let runner = Runner::new(&model, &device)?;
+    let result = evaluate(runner, &data, &set, args.part, args.batch_size as usize, &ctx.follow())?;
     let mut json = serde_json::to_value(&result).map_err(|e| Error::Internal(format!("evaluation: {e}")))?;
     json["run"] = args.run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();

@@ -10,7 +10,7 @@ use crate::discover::maps::field;
 use crate::engine::Runner;
 use crate::error::Result;
 use crate::files::atomic::write_atomic;
-use crate::predict::partners::{Metrics, Options, Query, rank};
+use crate::predict::partners::{MatchOptions, PartnerMetrics, Query, rank};
 use crate::table::{aligned, number};
 
 /// Flags of `match`.
@@ -62,7 +62,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     output_file(&args.out, args.force)?;
     let (rna, atac) = (ctx.open_data(&args.rna)?, ctx.open_data(&args.atac)?);
     let model = run.model(&rna, args.which.checkpoint)?;
-    let options = Options {
+    let options = MatchOptions {
         query: args.query,
         top: args.top as usize,
         candidates: args.candidates.max(args.top) as usize,
@@ -71,13 +71,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         batch_size: args.batch_size as usize,
         seed: ctx.seed,
     };
-    let bar = ctx.progress(0, "match");
-    let found = rank(Runner::new(&model, &device)?, &rna, &atac, &options, &mut |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
-    });
-    bar.finish_and_clear();
-    let found = found?;
+    let found = rank(Runner::new(&model, &device)?, &rna, &atac, &options, &ctx.follow())?;
     let (queries, targets) = match args.query {
         Query::Rna => (rna.vocabulary(), atac.vocabulary()),
         Query::Atac => (atac.vocabulary(), rna.vocabulary()),
@@ -117,7 +111,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-fn metrics_table(m: &Metrics, top: usize) -> String {
+fn metrics_table(m: &PartnerMetrics, top: usize) -> String {
     let row = |name: &str, [x, chance]: [f64; 2]| vec![name.to_string(), number(Some(x)), number(Some(chance))];
     let mut rows = vec![["true partner", "found", "chance"].map(String::from).to_vec()];
     rows.push(row("first", m.top1));

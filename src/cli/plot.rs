@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, Device, Which, output_file};
-use crate::discover::Found;
+use crate::discover::DiscoveryFolder;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
 use crate::near::hint;
-use crate::picture::{Arc, Arcs, Form, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
-use crate::predict::{Options, embeddings};
+use crate::picture::{
+    Arc, Arcs, Heat, Order, PictureForm, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks,
+};
+use crate::predict::{PredictOptions, embeddings};
 use crate::report::pca;
 use crate::train::Run;
 use crate::train::log::log;
@@ -144,16 +146,16 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 
 impl Out {
     /// Is the picture's name one that can be written?
-    fn check(&self) -> Result<Form> {
+    fn check(&self) -> Result<PictureForm> {
         output_file(&self.out, self.force)?;
-        Form::of(&self.out)
+        PictureForm::of(&self.out)
     }
 
     fn write(&self, scene: &Scene, ctx: &Context) -> Result<()> {
         let form = self.check()?;
         let bytes = form.write(scene, f32::from(self.scale))?;
         write_atomic(&self.out, |out| std::io::Write::write_all(out, &bytes))?;
-        let scale = if form == Form::Png { f32::from(self.scale) } else { 1.0 };
+        let scale = if form == PictureForm::Png { f32::from(self.scale) } else { 1.0 };
         let (width, height) = (scene.width * scale, scene.height * scale);
         ctx.result(
             &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), self.out.display()),
@@ -183,12 +185,8 @@ impl Embedding {
         let run = self.which.open(&self.run)?;
         let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
         let model = run.model(&data, self.which.checkpoint)?;
-        let bar = ctx.progress(data.n_cells() as u64, "embed");
-        let progress = |n| bar.set_position(n);
-        let z =
-            embeddings(Runner::new(&model, &device)?, &data, &Options { progress: &progress, ..Options::default() });
-        bar.finish_and_clear();
-        let p = pca(&z?, 2 * model.config.hidden);
+        let z = embeddings(Runner::new(&model, &device)?, &data, &PredictOptions::default(), &ctx.follow())?;
+        let p = pca(&z, 2 * model.config.hidden);
         let axes =
             [0, 1].map(|i| format!("principal component {} ({:.1} % of the variance)", i + 1, 100.0 * p.share[i]));
         let v = data.vocabulary();
@@ -198,7 +196,7 @@ impl Embedding {
 }
 
 /// A chromosome of the discovery by its name, written with or without `chr`.
-fn chromosome(found: &Found, name: &str) -> Result<u32> {
+fn chromosome(found: &DiscoveryFolder, name: &str) -> Result<u32> {
     let names = &found.vocabulary.chromosomes;
     let bare = |n: &str| n.strip_prefix("chr").unwrap_or(n).to_string();
     let at = names.iter().position(|n| n == name).or_else(|| names.iter().position(|n| bare(n) == bare(name)));
@@ -211,7 +209,7 @@ fn chromosome(found: &Found, name: &str) -> Result<u32> {
 impl Heatmap {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let only = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;
         let mut pairs = found.cell(&self.cell)?;
         let v = &found.vocabulary;
@@ -243,7 +241,7 @@ impl Heatmap {
 impl ArcsArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let all = found.links_of(self.cell_type.as_deref())?;
         let score = if found.is_evidence(self.cell_type.as_deref()) {
             "probability of a link"
@@ -287,7 +285,7 @@ impl ArcsArgs {
 impl TracksArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
-        let found = Found::open(&self.discovery)?;
+        let found = DiscoveryFolder::open(&self.discovery)?;
         let map = found.map(self.cell_type.as_deref())?;
         let v = &found.vocabulary;
         let chrom = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, Device, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
-use crate::discover::Found;
+use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
-use crate::predict::{Options, embeddings};
+use crate::predict::{PredictOptions, embeddings};
 use crate::report::{Page, Pca, Shown, page, pca};
 use crate::train::Run;
 use crate::train::log::log;
@@ -52,7 +52,7 @@ pub struct Args {
 }
 
 /// The run and the discovery that were named; the run may be missing, and why.
-fn sources(args: &Args) -> Result<(Shown<Run>, Option<Found>)> {
+fn sources(args: &Args) -> Result<(Shown<Run>, Option<DiscoveryFolder>)> {
     let is_run = args.of.join("run.json").exists();
     let is_found = args.of.join("discover.json").exists();
     match (is_run, is_found) {
@@ -63,7 +63,7 @@ fn sources(args: &Args) -> Result<(Shown<Run>, Option<Found>)> {
                     args.of.display()
                 )));
             }
-            Ok((Ok(Run::open(&args.of)?), args.discovery.as_deref().map(Found::open).transpose()?))
+            Ok((Ok(Run::open(&args.of)?), args.discovery.as_deref().map(DiscoveryFolder::open).transpose()?))
         }
         (false, true) => {
             if args.discovery.is_some() {
@@ -72,7 +72,7 @@ fn sources(args: &Args) -> Result<(Shown<Run>, Option<Found>)> {
                     args.of.display()
                 )));
             }
-            let found = Found::open(&args.of)?;
+            let found = DiscoveryFolder::open(&args.of)?;
             let run = match (&args.run, &found.run) {
                 (Some(run), _) => Ok(Run::open(run)?),
                 (None, Some(run)) if run.join("run.json").exists() => Run::open(run).map_err(|e| e.to_string()),
@@ -117,21 +117,13 @@ fn compute(
         _ if args.no_evaluate => Err("Not computed (--no-evaluate).".to_string()),
         None => Err("The data set does not hold the samples that the run was trained on.".into()),
         Some(set) if set.test.is_empty() => Err("The sample set has no test part.".into()),
-        Some(set) => {
-            let bar = ctx.progress(Part::Test.numbers(set).len() as u64, "evaluate");
-            let done = evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &mut |n| bar.set_position(n));
-            bar.finish_and_clear();
-            Ok(done?)
-        }
+        Some(set) => Ok(evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &ctx.follow())?),
     };
     let embedding = if args.no_embedding {
         Err("Not computed (--no-embedding).".to_string())
     } else {
-        let bar = ctx.progress(data.n_cells() as u64, "embed");
-        let progress = |n| bar.set_position(n);
-        let z = embeddings(Runner::new(model, &device)?, data, &Options { progress: &progress, ..Options::default() });
-        bar.finish_and_clear();
-        Ok(pca(&z?, 2 * model.config.hidden))
+        let z = embeddings(Runner::new(model, &device)?, data, &PredictOptions::default(), &ctx.follow())?;
+        Ok(pca(&z, 2 * model.config.hidden))
     };
     Ok(Computed { evaluation, embedding })
 }
@@ -179,7 +171,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "sccrossrec discover --run {run} --out links\nsccrossrec report {run} --discovery links --out F.html",
         run = { args.of.display() }
     );
-    let (html, extent) = page(&Page {
+    let shown = Page {
         title: format!("Report on {}", name_of(&args.of)),
         run: run.as_ref().map(|r| (r, log)).map_err(String::clone),
         data: data.as_ref().map(|d| (d, set)).map_err(String::clone),
@@ -187,7 +179,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         embedding: computed.embedding,
         found: found.as_ref().ok_or(how),
         links: args.links as usize,
-    })?;
+    };
+    let (html, extent) = page(&shown, &ctx.follow())?;
     write_text(&args.out, &html)?;
     let size = format!("{:.1} MB", extent.bytes as f64 / 1e6);
     ctx.result(

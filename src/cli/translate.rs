@@ -6,18 +6,14 @@ use super::embed::Args;
 use crate::engine::Runner;
 use crate::error::Result;
 use crate::predict;
-use crate::predict::Options;
+use crate::predict::PredictOptions;
 
 /// Writes the predicted RNA.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let embed::Opened { run, data, model, nodes, device } = embed::open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
-    let bar = ctx.progress(data.n_cells() as u64, "translate");
-    let progress = |n| bar.set_position(n);
-    let options = Options { batch_size: args.batch_size as usize, nodes: &nodes, progress: &progress };
-    let done = predict::translate(&run, runner, &data, &args.out, &options);
-    bar.finish_and_clear();
-    done?;
+    let options = PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes };
+    predict::translate(&run, runner, &data, &args.out, &options, &ctx.follow())?;
     let (n, genes) = (data.n_cells(), model.config.genes);
     ctx.result(
         &format!("{n} cells × {genes} genes in {}", args.out.display()),

@@ -1,4 +1,4 @@
-//! `attention.h5`: the sparse attention of every cell in one file, written as a stream.
+//! `attention.h5`: the sparse attention of every cell in one file, written as a stream. See docs/model.md, section 8.4.
 //!
 //! HDF5, all datasets one-dimensional and chunked; `N` rows (cells, by cell type and then by number), `nnz` pairs:
 //!
@@ -79,6 +79,9 @@ fn text(path: &Path, s: &str) -> Result<VarLenUnicode> {
 
 impl AttentionWriter {
     /// Starts the file; it replaces what is at `path` when finished.
+    ///
+    /// # Errors
+    /// A path that names no file; a file that cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         if path.file_name().is_none() {
             return Err(Error::input(path, "is not the name of a file", "give one"));
@@ -125,7 +128,10 @@ impl AttentionWriter {
         self.file.as_ref().ok_or_else(|| Error::Internal("attention writer used after it was finished".into()))
     }
 
-    /// Appends the pairs of one cell, sorted by (gene, peak).
+    /// Appends the pairs of one cell, sorted by (gene, peak); `cell` is its number in the data set.
+    ///
+    /// # Errors
+    /// Pairs that cannot be written.
     pub fn push(&mut self, cell: u32, pairs: &[Pair]) -> Result<()> {
         self.gene.extend(pairs.iter().map(|p| p.gene));
         self.peak.extend(pairs.iter().map(|p| p.peak));
@@ -168,6 +174,9 @@ impl AttentionWriter {
     }
 
     /// Writes the rest and the names, and renames the file to its target.
+    ///
+    /// # Errors
+    /// A name that HDF5 cannot store; a file that cannot be written or renamed. Nothing is then at the target.
     pub fn finish(mut self, v: &Vocabulary) -> Result<()> {
         self.flush()?;
         self.array("indptr", &self.indptr)?;

@@ -1,34 +1,10 @@
-//! Sums of attention over cells, per gene–peak link.
+//! Sums of attention over cells, per gene–peak link: by its weight A_ij, averaged over heads, as published.
 //!
 //! See docs/model.md, eq. 69.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-/// How the attention of a gene–peak pair in a cell counts towards its link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkScore {
-    /// By its attention weight A_ij, averaged over heads: summed over cells, as published.
-    #[default]
-    Weight,
-}
-
-impl LinkScore {
-    /// What one pair of one cell adds: `weight` is A_ij and `score` s_ij, averaged over heads.
-    pub fn contribution(self, weight: f64, score: f64) -> f64 {
-        match (self, score) {
-            (LinkScore::Weight, _) => weight,
-        }
-    }
-
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            LinkScore::Weight => "weight",
-        }
-    }
-}
+use super::attention::Pair;
 
 /// A gene–peak link and its sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +13,7 @@ pub struct Link {
     pub gene: u32,
     /// Data set index of the peak.
     pub peak: u32,
-    /// Sum of contributions over cells.
+    /// Sum of its weights over cells.
     pub weight: f64,
     /// Cells that contributed.
     pub cells: u32,
@@ -106,6 +82,11 @@ impl LinkTable {
         }
     }
 
+    /// Adds the pairs of one cell, each by its weight.
+    pub fn add_cell(&mut self, pairs: &[Pair]) {
+        pairs.iter().for_each(|p| self.add(p.gene, p.peak, f64::from(p.weight)));
+    }
+
     fn settle(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.par_sort_by_key(Link::key); // stable: equal keys stay in the order of addition
@@ -128,6 +109,12 @@ impl LinkTable {
             self.settle();
         }
         &self.links
+    }
+
+    /// The links, sorted by (gene, peak), and no table more.
+    pub fn into_links(mut self) -> Vec<Link> {
+        self.links();
+        self.links
     }
 
     /// The links by falling weight; equal ones by (gene, peak).

@@ -67,7 +67,7 @@ pub struct TypeMap {
     pub cells: u64,
     /// Links by falling score.
     pub links: Vec<LinkStat>,
-    /// `[P]` attention summed over cells and genes.
+    /// `[P]` attention summed over cells and genes: docs/model.md, eq. 69.
     pub peaks: Vec<f64>,
     /// `[G]` attention summed over cells and peaks.
     pub genes: Vec<f64>,
@@ -124,7 +124,10 @@ fn exact(x: f64) -> String {
 }
 
 impl TypeMap {
-    /// Writes the link table of [`LINK_COLUMNS`]; distance is |TSS − peak midpoint|, mean the score a cell.
+    /// Writes the link table of [`LINK_COLUMNS`]; distance is |TSS − peak midpoint| in bases, mean the score a cell.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write_links(&self, path: &Path, v: &Vocabulary) -> Result<()> {
         let cell_type = field(&self.name);
         write_atomic(path, |out| {
@@ -214,7 +217,10 @@ impl Maps {
         std::iter::once(&self.all).chain(&self.types)
     }
 
-    /// Writes `peaks.tsv` and `genes.tsv`.
+    /// Writes `peaks.tsv` and `genes.tsv` into `dir`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write_tracks(&self, dir: &Path, v: &Vocabulary) -> Result<()> {
         let names: Vec<Cow<'_, str>> = self.iter().map(|m| field(&m.name)).collect();
         let values = |of: &dyn Fn(&TypeMap) -> f64| self.iter().map(|m| exact(of(m))).collect::<Vec<_>>().join("\t");
@@ -236,5 +242,46 @@ impl Maps {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discover::links::Link;
+    use crate::discover::null;
+
+    #[test]
+    fn a_name_is_one_field() {
+        let gene = |name: &str| crate::vocabulary::Gene { name: name.into(), chrom: 0, tss: Some(5) };
+        let v = Vocabulary {
+            chromosomes: vec!["chr\t1".into()],
+            genes: vec![gene("a\tb"), gene("c\nd")],
+            peaks: vec![crate::vocabulary::Peak { name: "p\rq".into(), chrom: 0, start: 10, end: 20 }],
+            ..Vocabulary::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("links.tsv");
+        let link = |gene, weight| null::plain(&Link { gene, peak: 0, weight, cells: 2 });
+        let map = TypeMap {
+            name: "T\tcell".into(),
+            file_stem: "T_cell".into(),
+            cells: 4,
+            links: vec![link(0, 2.0), link(1, 1.0)],
+            peaks: vec![],
+            genes: vec![],
+        };
+        map.write_links(&path, &v).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(
+            rows[1],
+            ["chr 1", "10", "20", "a b", "5", "10", "2e0", "NaN", "NaN", "NaN", "2", "5e-1", "T cell", "p q"]
+        );
+        assert_eq!((rows[2][3], rows[2].len()), ("c d", 14));
+        let back = TypeMap::read_links(&path, &v).unwrap();
+        assert_eq!(back.len(), 2);
+        assert!(back.iter().zip(&map.links).all(|(a, b)| (a.gene, a.peak, a.score) == (b.gene, b.peak, b.score)));
     }
 }

@@ -24,7 +24,7 @@ impl Maps {
         if !at.exists() {
             return Err(Error::input(dir, "has no discover.json", fix));
         }
-        let made: super::record::Discovery = serde_json::from_str(&read_text(&at)?)
+        let made: Discovery = serde_json::from_str(&read_text(&at)?)
             .map_err(|e| Error::input(&at, format!("is not the record of a discovery ({e})"), fix))?;
         made.check_files(&at)?;
         let mut maps = Maps { all: open(dir, &made.all, v)?, types: Vec::new() };
@@ -54,7 +54,7 @@ impl Maps {
     }
 }
 
-pub(crate) fn open(dir: &Path, file: &super::record::LinkFile, v: &Vocabulary) -> Result<TypeMap> {
+pub(crate) fn open(dir: &Path, file: &LinkFile, v: &Vocabulary) -> Result<TypeMap> {
     Ok(TypeMap {
         name: file.cell_type.clone(),
         file_stem: file.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -69,7 +69,7 @@ pub(crate) const AGAIN: &str = "run `discover` again";
 
 /// A folder that `discover` made.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct DiscoveryFolder {
     /// The folder.
     pub dir: PathBuf,
     /// Its record.
@@ -80,7 +80,7 @@ pub struct Found {
     pub data: Option<PathBuf>,
     /// Names and places of genes and peaks; no cells.
     pub vocabulary: Vocabulary,
-    /// Attention of each map summed over genes, `[P]`; the maps are those of [`Found::maps`].
+    /// Attention of each map summed over genes, `[P]`; the maps are those of [`DiscoveryFolder::maps`].
     pub peak_tracks: Vec<Vec<f64>>,
     /// The same summed over peaks, `[G]`.
     pub gene_tracks: Vec<Vec<f64>>,
@@ -109,7 +109,7 @@ fn table<'t>(path: &Path, text: &'t str, head: &[&str], maps: &[String]) -> Resu
     Ok((fields, columns))
 }
 
-impl Found {
+impl DiscoveryFolder {
     /// Opens a folder: its record and tracks. Links and cells are read when they are asked for.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Found {
             let chrom = chrom(&mut v, row[0]);
             v.peaks.push(Peak { name: row[3].to_string(), chrom, start, end });
         }
-        Ok(Found { dir: dir.to_path_buf(), made, run, data, vocabulary: v, peak_tracks, gene_tracks })
+        Ok(DiscoveryFolder { dir: dir.to_path_buf(), made, run, data, vocabulary: v, peak_tracks, gene_tracks })
     }
 
     /// Files of the maps: `all`, then the cell types in their order.
@@ -207,10 +207,10 @@ impl Found {
         name == Some(EVIDENCE) && self.made.evidence.is_some() && !names(&self.made).iter().any(|n| n == EVIDENCE)
     }
 
-    /// Links of a cell type, of all cells (`None`), or the evidence: [`Found::is_evidence`].
+    /// Links of a cell type, of all cells (`None`), or the evidence: [`DiscoveryFolder::is_evidence`].
     ///
     /// # Errors
-    /// As [`Found::map`] and [`Found::links`].
+    /// As [`DiscoveryFolder::map`] and [`DiscoveryFolder::links`].
     pub fn links_of(&self, name: Option<&str>) -> Result<Vec<LinkStat>> {
         if self.is_evidence(name) {
             return Ok(self.evidence()?.unwrap_or_default());

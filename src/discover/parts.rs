@@ -13,9 +13,10 @@ use crate::error::{Error, Result};
 use crate::files::atomic::write_whole;
 use crate::files::bytes::{Fields, checksum};
 use crate::model::output::{Attention, Want};
+use crate::progress::Progress;
 
 /// The attention of one sample as pairs sorted by (gene, peak), averaged over heads.
-pub(crate) fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: usize) -> Vec<Pair> {
+fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: usize) -> Vec<Pair> {
     let mut all: Vec<(u32, u32, f32, f32)> = (0..a.weight.len())
         .map(|i| (genes[a.gene_row[i] as usize], peaks[a.peak_row[i] as usize], a.weight[i], a.score[i]))
         .collect();
@@ -32,8 +33,14 @@ pub(crate) fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: 
 
 const MAGIC: &[u8; 8] = b"SCXATTEN";
 const VERSION: u32 = 1;
+/// What progress calls the passes over cells.
+const STAGE: &str = "discover";
+/// Folder of the parts of a discovery on its way, in the folder of the discovery.
+pub(crate) const PARTS: &str = ".attention";
+/// What is kept of a discovery that is stopped at its tables.
+pub(super) const KEPT: &str = "all attention is there; the same command with --resume makes the tables";
 /// Cells a part.
-pub(super) const CELLS: usize = 1024;
+const CELLS: usize = 1024;
 
 /// RNA of one cell and ATAC of one cell (the same, unless pairings are shuffled).
 pub(super) type Pairing = (u32, u32);
@@ -67,14 +74,15 @@ impl Parts {
         self.fingerprint ^ checksum(&cells)
     }
 
-    /// Computes the parts that are not there yet. `progress` is told the cells done, among them those found done.
-    /// Returns the cells found done.
+    /// Computes the parts that are not there yet. `progress` is told the cells done, among them those found done, and
+    /// `before` of `of` that other parts have. Returns the cells found done.
     pub(super) fn compute(
         &self,
         runner: &mut Runner<'_>,
         data: &DataSet,
         batch_size: usize,
-        progress: &mut dyn FnMut(u64),
+        (before, of): (u64, u64),
+        progress: &dyn Progress,
     ) -> Result<u64> {
         std::fs::create_dir_all(&self.dir).map_err(|e| Error::io(&self.dir, "create", e))?;
         let heads = runner.model().config.heads;
@@ -86,7 +94,7 @@ impl Parts {
             } else {
                 let mut rows: Vec<Vec<Pair>> = Vec::with_capacity(cells.len());
                 for chunk in cells.chunks(batch_size.max(1)) {
-                    crate::interrupt::check(&format!(
+                    progress.check(&format!(
                         "{done} cells are done; the same command with --resume goes on with the others"
                     ))?;
                     // Attention needs no label, and 0 spares the translation.
@@ -102,12 +110,12 @@ impl Parts {
                     }
                     let row = |(b, a)| pairs_of(a, batch.rna.row(b).0, batch.atac.row(b).0, heads);
                     rows.extend(attended.iter().enumerate().map(row));
-                    progress(done + rows.len() as u64);
+                    progress.at(STAGE, before + done + rows.len() as u64, of);
                 }
                 self.write(i, &rows)?;
             }
             done += cells.len() as u64;
-            progress(done);
+            progress.at(STAGE, before + done, of);
         }
         Ok(found)
     }
@@ -176,9 +184,14 @@ impl Parts {
     }
 
     /// Hands on every cell of a group with its pairs, in order: (RNA cell, pairs).
-    pub(super) fn for_each(&self, group: usize, mut take: impl FnMut(u32, &[Pair]) -> Result<()>) -> Result<()> {
+    pub(super) fn for_each(
+        &self,
+        group: usize,
+        progress: &dyn Progress,
+        mut take: impl FnMut(u32, &[Pair]) -> Result<()>,
+    ) -> Result<()> {
         for (i, (_, cells)) in self.parts.iter().enumerate().filter(|(_, p)| p.0 == group) {
-            super::stop::go_on()?;
+            progress.check(KEPT)?;
             for (pairing, row) in cells.iter().zip(&self.read(i)?) {
                 take(pairing.0, row)?;
             }
@@ -192,5 +205,25 @@ pub(super) fn remove(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(dir, "remove", e)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_averaged() {
+        let a = Attention {
+            head: vec![0, 0, 1],
+            gene_row: vec![0, 1, 1],
+            peak_row: vec![1, 0, 0],
+            weight: vec![0.5f32, 0.25, 0.75],
+            score: vec![0.9f32, 0.8, 1.0],
+        };
+        let pair = |gene, peak, weight, score| Pair { gene, peak, weight, score };
+        let p = pairs_of(&a, &[7, 3], &[4, 9], 2);
+        assert_eq!(p[0], pair(3, 4, 0.5, 0.9));
+        assert_eq!(p[1], pair(7, 9, 0.25, 0.9));
     }
 }

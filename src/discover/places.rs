@@ -72,6 +72,7 @@ pub(super) struct Chromosomes<'v> {
 }
 
 impl<'v> Chromosomes<'v> {
+    /// Of a data set; none is looked for yet.
     pub fn new(v: &'v Vocabulary) -> Self {
         let known = v.chromosomes.iter().enumerate().filter(|(i, _)| Some(*i as u32) != v.unknown);
         let by_key = known.map(|(i, name)| (chrom_key(name).into_owned(), i as u32)).collect();

@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::evidence;
+use super::evidence::EvidenceSummary;
 use super::exports::Export;
-use super::links::LinkScore;
 use super::maps::TypeMap;
 use super::null::Null;
 use super::recovery::Recovery;
 use super::tf::TfComparison;
 use crate::error::{Error, Result};
+use crate::files::atomic::write_text;
 use crate::vocabulary::Vocabulary;
 
 /// The links of some cells.
@@ -77,11 +78,23 @@ impl LinkFile {
     }
 }
 
-/// What [`discover`] made.
+/// How attention counts towards a link: by its weight A_ij, averaged over heads and summed over cells, as published.
+pub(crate) const SCORE: &str = "weight";
+
+/// Reads [`Discovery::score`]; nothing else is known.
+fn score<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match String::deserialize(from)? {
+        s if s == SCORE => Ok(s),
+        s => Err(D::Error::custom(format!("unknown score `{s}`, expected `{SCORE}`"))),
+    }
+}
+
+/// What [`discover`](super::discover) made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discovery {
-    /// How attention counts towards a link.
-    pub score: LinkScore,
+    /// How attention counts towards a link: `weight`, summed over cells.
+    #[serde(deserialize_with = "score")]
+    pub score: String,
     /// What links were tested against.
     pub null: Null,
     /// With [`Null::Matched`]: bases up to which a pair was tested.
@@ -100,7 +113,7 @@ pub struct Discovery {
     pub cell_types: Vec<LinkFile>,
     /// The evidence for pairs near their genes.
     #[serde(default)]
-    pub evidence: Option<evidence::Summary>,
+    pub evidence: Option<EvidenceSummary>,
     /// With known links: how well they are found.
     pub recovery: Option<Recovery>,
     /// With binding sites: how attention compares with them.
@@ -136,6 +149,16 @@ pub(crate) fn earlier(out: &Path) -> Option<Discovery> {
     serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
 }
 
+/// Writes the record into `out`, and what `about` says besides.
+pub(super) fn write(out: &Path, made: &Discovery, about: &serde_json::Map<String, serde_json::Value>) -> Result<()> {
+    let internal = |e: serde_json::Error| Error::Internal(format!("discovery: {e}"));
+    let mut json = serde_json::to_value(made).map_err(internal)?;
+    if let Some(fields) = json.as_object_mut() {
+        fields.extend(about.clone());
+    }
+    write_text(&out.join("discover.json"), &format!("{json:#}\n"))
+}
+
 /// Does this name, as seen from a folder, stay inside of it?
 fn is_inside(file: &Path) -> bool {
     file.components().all(|c| matches!(c, std::path::Component::Normal(_)))
@@ -156,4 +179,60 @@ pub(crate) fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_become_file_names() {
+        let types: Vec<String> = ["CD4+ T", "CD4+_T", "a/b", "", "..", "cd4+_t"].map(String::from).to_vec();
+        assert_eq!(file_names(&types), ["CD4+_T", "CD4+_T_2", "a_b", "_2", "_3", "cd4+_t_3"]);
+    }
+
+    #[test]
+    fn files_of_an_earlier_discovery_go() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("links")).unwrap();
+        std::fs::create_dir_all(dir.path().join("exports/bedpe")).unwrap();
+        let files = ["links/B.tsv", "links/T.tsv", "links/notes.tsv", "links.tsv", "exports/bedpe/T.bedpe", "tf.tsv"];
+        for file in files {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        let table = |name: &str, file: &str| LinkFile {
+            cell_type: name.into(),
+            cells: 1,
+            links: 1,
+            tests: 0,
+            tested: 0,
+            significant: 0,
+            file: file.into(),
+        };
+        let new = Discovery {
+            score: SCORE.into(),
+            null: Null::None,
+            window: 1.0,
+            cells: 1,
+            resumed: 0,
+            pairs: 1,
+            attention: "attention.h5".into(),
+            all: table("all", "links.tsv"),
+            cell_types: vec![table("B", "links/B.tsv")],
+            evidence: None,
+            recovery: None,
+            tf: None,
+            exports: vec![],
+        };
+        let outside = dir.path().join("../outside-of-it.tsv");
+        let mut old = new.clone();
+        old.cell_types.extend([table("T", "links/T.tsv"), table("bad", outside.to_str().unwrap())]);
+        old.exports.push(Export { file: "exports/bedpe/T.bedpe".into(), written: 1, left_out: 0 });
+        std::fs::write(&outside, "x").unwrap();
+        remove_earlier(dir.path(), &old, &new).unwrap();
+        let there = |f: &str| dir.path().join(f).exists();
+        assert!(there("links/B.tsv") && there("links/notes.tsv") && there("links.tsv") && there("tf.tsv"));
+        assert!(!there("links/T.tsv") && !there("exports") && outside.exists());
+        std::fs::remove_file(outside).unwrap();
+    }
 }

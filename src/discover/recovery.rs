@@ -8,19 +8,17 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::scores::PairScorer;
-use super::stop::go_on;
 use super::truth::Truth;
 use crate::error::Result;
 use crate::evaluate::{Ranking, RankingMetrics};
 use crate::files::atomic::write_atomic;
+use crate::progress::Progress;
 use crate::vocabulary::{Vocabulary, distance};
 
 /// Pairs scored at a time, a thread.
 const BLOCK: usize = 1 << 20;
 /// Blocks whose cells are read together: as many as there are threads, within these.
 const TOGETHER: (usize, usize) = (8, 32);
-/// Cells read by one thread at a time.
-pub(crate) const CELLS: usize = 512;
 
 /// How well one score finds the links.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,7 +58,7 @@ pub struct Recovery {
 
 /// Bases from TSS to peak up to which a pair counts for [`Recovery::near`].
 pub const NEAR: f64 = 500_000.0;
-/// Bins of [`truth::BINS`](BINS) that [`Recovery::near`] joins: all that end at [`NEAR`] or before.
+/// Bins of [`BINS`] that [`Recovery::near`] joins: all that end at [`NEAR`] or before.
 const NEAR_BINS: usize = 5;
 
 /// Genes and peaks of each chromosome that matches itself, with the blocks of genes to score at a time.
@@ -164,7 +162,12 @@ impl Tally {
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
-pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Result<Recovery> {
+pub fn recover(
+    v: &Vocabulary,
+    truth: &Truth,
+    scorers: &[&dyn PairScorer],
+    progress: &dyn Progress,
+) -> Result<Recovery> {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
     let all: Vec<(&[u32], &[u32])> = blocks.blocks.iter().map(|b| blocks.parts(b)).collect();
@@ -182,7 +185,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
     for &scorer in scorers {
         let mut positives = Vec::new();
         for chunk in with_links.chunks(together) {
-            go_on()?;
+            progress.check("nothing was written")?;
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
             let found = chunk.par_iter().map(|&b| known(v, links, b.0, b.1, &score(scorer, b)));
@@ -191,7 +194,7 @@ pub fn recover(v: &Vocabulary, truth: &Truth, scorers: &[&dyn PairScorer]) -> Re
         let start = Tally::new(&positives);
         let mut tally = start.fork();
         for chunk in all.chunks(together) {
-            go_on()?;
+            progress.check("nothing was written")?;
             let read = scorer.read(chunk);
             let scorer = read.as_deref().unwrap_or(scorer);
             let of_chunk = chunk

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::evidence;
 use super::evidence::Evidence;
+use super::evidence::bins::bin;
+use super::groups::Detected;
 use super::links::Link;
-use super::recovery::CELLS;
 use crate::csr::Csr;
 use crate::dataset::{Cell, ReadCell};
 use crate::ops::matmul::{View, product_into};
@@ -13,19 +13,22 @@ use crate::rng::philox;
 use crate::simd::dot;
 use crate::vocabulary::{Vocabulary, distance};
 
+/// Cells read by one thread at a time.
+const CELLS: usize = 512;
+
 /// Queries and keys of a model, of all genes and peaks at an expression and an accessibility of 1.
-pub(crate) fn by_product(model: &crate::model::Model<f32>) -> ByProduct {
+pub(super) fn by_product(model: &crate::model::Model<f32>) -> ByProduct {
     let (queries, keys) = model.queries_and_keys();
     ByProduct { queries, keys, width: model.config.hidden }
 }
 
 /// Of a model with a cis term: the weight of each peak on each gene near it, and what it contributes, the weight times the
 /// share of cells whose peak is open times how far the prediction follows its logit, rate × (1 − rate) of the gene.
-/// `(genes, peaks)` are the cells of `n` that have each. Sorted by (gene, peak); empty without a cis term.
-pub(crate) fn by_cis(
+/// `detected` are the cells of `n` that have each. Sorted by (gene, peak); empty without a cis term.
+pub(super) fn by_cis(
     model: &crate::model::Model<f32>,
     product: &ByProduct,
-    (genes, peaks): &(Vec<u32>, Vec<u32>),
+    Detected { genes, peaks }: &Detected,
     n: usize,
 ) -> Vec<ByTable> {
     let (Some(graph), Some(decay)) = (&model.cis, model.params.get("cis.decay")) else { return Vec::new() };
@@ -349,7 +352,7 @@ impl PairScorer for Correlation<'_> {
                     },
                     Measure::Partial(e) => e.adjusted.association(g, p, *x).partial,
                     Measure::Evidence(e, v) => {
-                        e.mixture.log_odds(evidence::bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
+                        e.mixture.log_odds(bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
                     }
                 };
             }

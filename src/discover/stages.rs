@@ -1,100 +1,259 @@
-//! The stages of a discovery.
+//! The stages of a discovery, in their order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::exports::{Export, Format, h5ad};
-use super::links::Link;
-use super::maps::{Maps, TypeMap};
-use super::null::{Null, Strata};
-use super::{DiscoverOptions, exports, null};
-use crate::dataset::{Cell, DataSet};
+use super::attention::AttentionWriter;
+use super::evidence::{Cells, Evidence, co_occurrence};
+use super::exports::{Export, Format, h5ad, write_maps};
+use super::groups::{Detected, Group, gc, groups};
+use super::links::{Link, LinkTable};
+use super::maps::{LinkStat, Maps, TypeMap};
+use super::null::{Null, Strata, plain};
+use super::options::DiscoverOptions;
+use super::parts::{KEPT, Pairing, Parts, remove};
+use super::record::{LinkFile, file_names};
+use super::recovery::{Recovery, recover, write_recovery};
+use super::scores::{
+    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, PairScorer, by_cis, by_product,
+};
+use super::tf::{EVIDENCE, PeakStrata, TfComparison, TfTrack, compare, write_tracks};
+use super::truth::Truth;
+use crate::dataset::DataSet;
 use crate::engine::Runner;
+use crate::engine::room::check_memory;
 use crate::error::{Error, Result};
+use crate::files::atomic::sweep;
+use crate::model::Model;
+use crate::predict::all_embeddings;
+use crate::progress::Progress;
+use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
 
-/// Cells to look at, type by type: (name, cells), types in the order of the data set.
-pub(crate) fn groups(v: &Vocabulary, n: usize, wanted: Option<&[String]>) -> Result<Vec<(Option<String>, Vec<u32>)>> {
-    if v.cell_types.is_empty() {
-        return match wanted {
-            Some(_) => Err(Error::usage("--cell-types: the data have no cell types; leave it out")),
-            None => Ok(vec![(None, (0..n as u32).collect())]),
-        };
+/// Stream of the seeds of shuffled pairings.
+const SHUFFLES: u64 = 0xD150;
+
+/// What a discovery is of: all that is read before anything is written.
+pub(super) struct Inputs<'a> {
+    pub data: &'a DataSet,
+    pub v: &'a Vocabulary,
+    pub options: &'a DiscoverOptions,
+    groups: Vec<Group>,
+    /// The cells of all groups, group by group.
+    pub cells: Vec<u32>,
+    truth: Option<Truth>,
+    tf: Vec<TfTrack>,
+    /// `[P]` share of G and C.
+    gc: Vec<Option<f64>>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// Data that lack a modality, a cell type or room; known links or binding sites of which none can be used.
+    pub fn read(runner: &Runner<'_>, data: &'a DataSet, options: &'a DiscoverOptions) -> Result<Self> {
+        data.need_both("discovery")?;
+        check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
+        let v = data.vocabulary();
+        let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
+        let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
+        let tf = TfTrack::read_all(&options.tf, v)?;
+        let cells = groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
+        Ok(Inputs { data, v, options, groups, cells, truth, tf, gc: gc(data) })
     }
-    let wanted = wanted.map(|w| crate::dataset::draw::names_of(w, &v.cell_types));
-    if let Some(unknown) = wanted.iter().flatten().find(|w| !v.cell_types.contains(w)) {
-        return Err(Error::usage(format!(
-            "--cell-types {unknown}: the data have no such cell type; there are {}",
-            v.cell_types.join(", ")
-        )));
-    }
-    let mut groups: Vec<_> = v.cell_types.iter().map(|t| (Some(t.clone()), Vec::new())).collect();
-    v.cell_type.iter().enumerate().for_each(|(c, &t)| groups[t as usize].1.push(c as u32));
-    groups.retain(|(t, cells)| {
-        !cells.is_empty() && wanted.as_ref().is_none_or(|w| t.as_ref().is_some_and(|t| w.contains(t)))
-    });
-    match groups.iter().any(|(_, c)| !c.is_empty()) {
-        true => Ok(groups),
-        false => Err(Error::usage("--cell-types: no cell is of these types; choose others")),
+
+    fn strata(&self, of: &Detected) -> Strata<'a> {
+        Strata::new(self.v, &of.genes, &of.peaks, &self.gc)
     }
 }
 
-/// The share of G and C of each peak, where its sequence is known.
-pub(crate) fn gc(data: &DataSet) -> Vec<Option<f64>> {
-    let features = data.features();
-    let length = features.dna_length();
-    if length == 0 {
-        return vec![None; data.vocabulary().peaks.len()];
+/// Removes what a killed discovery has left in `out` on the way to a file, and its parts unless they are to be taken up.
+pub(super) fn clear(out: &Path, parts: &Path, resume: bool) -> Result<()> {
+    for file in ["attention.h5", "links.tsv", "evidence.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
+        sweep(&out.join(file))?;
     }
-    let share = |codes: &[u8]| {
-        let known = codes.iter().filter(|&&c| c > 0).count();
-        let gc = codes.iter().filter(|&&c| c >= 3).count(); // G 3, C 4
-        (known > 0).then(|| gc as f64 / known as f64)
+    if resume { Ok(()) } else { remove(parts) }
+}
+
+/// The attention of all cells, on disk.
+pub(super) struct Attended {
+    own: Parts,
+    /// That of each pass over shuffled pairings.
+    shuffled: Vec<Parts>,
+    /// Cells found done.
+    pub resumed: u64,
+}
+
+/// Computes the attention of every cell, and of shuffled pairings, in parts below the folder `parts`.
+pub(super) fn attend(
+    inputs: &Inputs<'_>,
+    runner: &mut Runner<'_>,
+    parts: &Path,
+    progress: &dyn Progress,
+) -> Result<Attended> {
+    let Inputs { data, options, groups, cells, .. } = inputs;
+    let (n, passes) = (cells.len() as u64, options.passes());
+    let mut pass = |name: &str, pairings: &[Vec<Pairing>], before: u64| {
+        let parts = Parts::new(parts.join(name), pairings, runner, data);
+        let found = parts.compute(runner, data, options.batch_size, (before, n * passes), progress)?;
+        Ok::<_, Error>((parts, found))
     };
-    features.peak_dna.chunks_exact(length).map(share).collect()
+    let own: Vec<Vec<Pairing>> = groups.iter().map(|g| g.cells.iter().map(|&c| (c, c)).collect()).collect();
+    let (own, mut resumed) = pass("cells", &own, 0)?;
+    let mut shuffled = Vec::new();
+    for k in 0..passes - 1 {
+        let mut atac = cells.clone();
+        Rng::new(options.seed, SHUFFLES + k).shuffle(&mut atac);
+        let mut atac = atac.into_iter();
+        let pairings: Vec<Vec<Pairing>> =
+            groups.iter().map(|g| g.cells.iter().copied().zip(atac.by_ref()).collect()).collect();
+        let (parts, found) = pass(&format!("shuffled-{k}"), &pairings, (k + 1) * n)?;
+        resumed += found;
+        shuffled.push(parts);
+    }
+    Ok(Attended { own, shuffled, resumed })
 }
 
-/// Cells that have each gene, and each peak.
-pub(crate) fn detected(data: &DataSet, cells: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let v = data.vocabulary();
-    let zero = || (vec![0u32; v.genes.len()], vec![0u32; v.peaks.len()]);
-    cells
-        .par_chunks(1024)
-        .fold(zero, |(mut genes, mut peaks), cells| {
-            let mut cell = Cell::default();
-            for &c in cells {
-                data.cell_into(c as usize, &mut cell);
-                cell.genes.iter().for_each(|&g| genes[g as usize] += 1);
-                cell.peaks.iter().for_each(|&p| peaks[p as usize] += 1);
-            }
-            (genes, peaks)
-        })
-        .reduce(zero, |(mut a, mut b), (c, d)| {
-            a.iter_mut().zip(c).for_each(|(a, c)| *a += c);
-            b.iter_mut().zip(d).for_each(|(b, d)| *b += d);
-            (a, b)
-        })
+/// Sums of attention over cells.
+pub(super) struct Summed {
+    pub maps: Maps,
+    /// Over all cells, sorted by (gene, peak).
+    pub links: Vec<Link>,
+    /// Among all cells.
+    pub detected: Detected,
+    /// Tables of all cells, and of each type.
+    pub all: LinkFile,
+    pub cell_types: Vec<LinkFile>,
+}
+
+/// Sums attention over the cells of each type and over all, tests the links, and writes their tables and tracks into
+/// `out`; every cell goes to `writer` on the way.
+pub(super) fn sum(
+    inputs: &Inputs<'_>,
+    attended: &Attended,
+    writer: &mut AttentionWriter,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Summed> {
+    let Inputs { data, v, options, groups, cells, .. } = inputs;
+    let names = file_names(&groups.iter().filter_map(|g| g.cell_type.clone()).collect::<Vec<_>>());
+    let folder = PathBuf::from("links");
+    let mut all = LinkTable::new();
+    let mut null_of_all: Vec<LinkTable> = attended.shuffled.iter().map(|_| LinkTable::new()).collect();
+    let mut detected = Detected::none(v);
+    let (mut cell_types, mut types) = (Vec::new(), Vec::new());
+    for (i, group) in groups.iter().enumerate() {
+        let mut table = LinkTable::new();
+        attended.own.for_each(i, progress, |cell, pairs| {
+            table.add_cell(pairs);
+            writer.push(cell, pairs)
+        })?;
+        let mut null = Vec::new();
+        for (parts, of_all) in attended.shuffled.iter().zip(&mut null_of_all) {
+            let mut table = LinkTable::new();
+            parts.for_each(i, progress, |_, pairs| {
+                table.add_cell(pairs);
+                Ok(())
+            })?;
+            null.extend_from_slice(table.links());
+            of_all.merge(&mut table);
+        }
+        let of_type = Detected::of(data, &group.cells);
+        detected.add(&of_type);
+        if let Some(name) = &group.cell_type {
+            let dir = out.join(&folder);
+            std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
+            let (links, tests) = tested(options, &inputs.strata(&of_type), table.links(), &null);
+            let map = TypeMap {
+                name: name.clone(),
+                file_stem: names[i].clone(),
+                cells: group.cells.len() as u64,
+                ..untitled(v, table.links(), links)
+            };
+            let file = folder.join(format!("{}.tsv", names[i]));
+            cell_types.push(LinkFile::write(&map, tests, file, out, v)?);
+            types.push(if options.exports.is_empty() { TypeMap { links: Vec::new(), ..map } } else { map });
+        }
+        all.merge(&mut table);
+    }
+    progress.check(KEPT)?;
+    let links = all.into_links();
+    let null: Vec<Link> = null_of_all.into_iter().flat_map(LinkTable::into_links).collect();
+    let (stats, tests) = tested(options, &inputs.strata(&detected), &links, &null);
+    let map = TypeMap {
+        name: "all".into(),
+        file_stem: "links".into(),
+        cells: cells.len() as u64,
+        ..untitled(v, &links, stats)
+    };
+    let all = LinkFile::write(&map, tests, "links.tsv".into(), out, v)?;
+    let maps = Maps { all: map, types };
+    maps.write_tracks(out, v)?;
+    Ok(Summed { maps, links, detected, all, cell_types })
+}
+
+/// Links with their statistics, by falling score, and the number of pairs tested. See docs/model.md, section 8.4.
+fn tested(options: &DiscoverOptions, strata: &Strata<'_>, links: &[Link], null: &[Link]) -> (Vec<LinkStat>, u64) {
+    let (mut stats, tests) = match options.null {
+        Null::Matched => strata.matched(links, options.window),
+        Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
+        Null::None => (links.iter().map(plain).collect(), 0),
+    };
+    stats.par_sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
+    (stats, tests)
+}
+
+/// A map without a name: links, sorted by (gene, peak), along peaks and genes, and with their statistics.
+fn untitled(v: &Vocabulary, links: &[Link], stats: Vec<LinkStat>) -> TypeMap {
+    let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
+    for l in links {
+        peaks[l.peak as usize] += l.weight;
+        genes[l.gene as usize] += l.weight;
+    }
+    TypeMap { name: String::new(), file_stem: String::new(), cells: 0, links: stats, peaks, genes }
+}
+
+/// Compares attention, and what the evidence expects, with binding sites, and writes both tables; `None` without sites.
+pub(super) fn compare_sites(
+    inputs: &Inputs<'_>,
+    summed: &Summed,
+    evidence: &Evidence,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Option<TfComparison>> {
+    let Inputs { v, options, tf, cells, .. } = inputs;
+    if tf.is_empty() {
+        return Ok(None);
+    }
+    let strata = PeakStrata::new(v, &summed.detected.peaks, &inputs.gc)?;
+    let against = |maps: &Maps| compare(tf, maps, &strata, options.tf_permutations, options.seed, progress);
+    let mut compared = against(&summed.maps)?;
+    let expected = Maps::of_peaks(EVIDENCE, cells.len() as u64, evidence.by_peak(v.peaks.len()));
+    compared.evidence = against(&expected)?.rows;
+    compared.write(&out.join("tf.tsv"))?;
+    write_tracks(&out.join("tf-peaks.tsv"), v, tf)?;
+    Ok(Some(compared))
 }
 
 /// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.
-pub(crate) fn export(
-    options: &DiscoverOptions,
+pub(super) fn export(
+    inputs: &Inputs<'_>,
     runner: &mut Runner<'_>,
-    data: &DataSet,
     maps: &Maps,
     out: &Path,
+    progress: &dyn Progress,
 ) -> Result<Vec<Export>> {
+    let Inputs { data, v, options, .. } = inputs;
     if options.exports.is_empty() {
         return Ok(Vec::new());
     }
     let folder = out.join("exports");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-    let v = data.vocabulary();
-    let mut made = exports::write_maps(&folder, v, maps, &options.exports, options.chrom_names)?;
+    let mut made = write_maps(&folder, v, maps, &options.exports, options.chrom_names, progress)?;
     if options.exports.contains(&Format::H5ad) {
-        let how = crate::predict::Options { batch_size: options.batch_size, ..Default::default() };
-        let values = crate::predict::all_embeddings(runner, data, &how)?;
+        let values = all_embeddings(runner, data, options.batch_size, progress)?;
         let embedding = h5ad::Embedding { width: 2 * runner.model().config.hidden, values: &values };
         let config = serde_json::to_string(&runner.model().config)
             .map_err(|e| Error::Internal(format!("model configuration: {e}")))?;
@@ -114,36 +273,50 @@ pub(crate) fn export(
     Ok(made)
 }
 
-/// The map of some cells from their links, sorted by (gene, peak).
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn map_of(
-    options: &DiscoverOptions,
-    strata: &Strata<'_>,
-    links: &[Link],
-    null: &[Link],
-    v: &Vocabulary,
-    name: &str,
-    file_stem: &str,
-    cells: usize,
-) -> (TypeMap, u64) {
-    let (mut stats, tests) = match options.null {
-        Null::Matched => strata.matched(links, options.window),
-        Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
-        Null::None => (links.iter().map(null::plain).collect(), 0),
-    };
-    let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
-    for l in links {
-        peaks[l.peak as usize] += l.weight;
-        genes[l.gene as usize] += l.weight;
+/// Scores of pairs that a model has whatever the cells.
+pub(super) struct OfModel {
+    product: ByProduct,
+    /// Of the cis term; none without one.
+    cis: Vec<ByTable>,
+}
+
+impl OfModel {
+    /// Of a model whose genes and peaks so many of `cells` have.
+    pub fn new(model: &Model<f32>, detected: &Detected, cells: usize) -> Self {
+        let product = by_product(model);
+        OfModel { cis: by_cis(model, &product, detected, cells), product }
     }
-    stats.par_sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-    let map = TypeMap {
-        name: name.to_string(),
-        file_stem: file_stem.to_string(),
-        cells: cells as u64,
-        links: stats,
-        peaks,
-        genes,
-    };
-    (map, tests)
+
+    /// The columns that evidence gets besides its own: summed attention, and the cis term.
+    pub fn columns<'a>(&'a self, links: &'a [Link]) -> Vec<(&'a str, &'a [Link])> {
+        let of_cis = self.cis.iter().map(|t| (t.name, t.links.as_slice()));
+        std::iter::once(("attention", links)).chain(of_cis).collect()
+    }
+}
+
+/// How well each score finds the known links, and its table; `None` without known links.
+pub(super) fn recover_known(
+    inputs: &Inputs<'_>,
+    links: &[Link],
+    of_model: &OfModel,
+    evidence: &Evidence,
+    cells: Cells<'_>,
+    out: &Path,
+) -> Result<Option<Recovery>> {
+    let Inputs { v, options, truth: Some(truth), .. } = inputs else { return Ok(None) };
+    let both = co_occurrence(v, links, cells)?;
+    let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
+    let per_cell =
+        ByTable { name: "attention per cell with both", links: links.iter().zip(&both).map(quotient).collect() };
+    let correlation = ByCorrelation::new(v, cells.numbers, cells.read);
+    let partial = correlation.measuring(Measure::Partial(evidence));
+    let by_evidence = correlation.measuring(Measure::Evidence(evidence, v));
+    let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
+    let mut scorers: Vec<&dyn PairScorer> = vec![&sum, &per_cell, &of_model.product];
+    scorers.extend(of_model.cis.iter().map(|t| t as &dyn PairScorer));
+    let of_data: [&dyn PairScorer; 5] = [&by_evidence, &partial, &correlation, &distance, &chance];
+    scorers.extend(of_data);
+    let recovery = recover(v, truth, &scorers, cells.progress)?;
+    write_recovery(&out.join("recovery.tsv"), &recovery)?;
+    Ok(Some(recovery))
 }

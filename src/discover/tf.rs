@@ -31,6 +31,7 @@ use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
+use crate::progress::Progress;
 use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
 
@@ -319,7 +320,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// The attention of a cell type, ready to be compared.
-struct Attention {
+struct Ranked {
     values: Vec<f64>,
     rank: Vec<f64>,
     at_least: Vec<u32>,
@@ -331,7 +332,7 @@ struct Attention {
     rank_spread: f64,
 }
 
-impl Attention {
+impl Ranked {
     fn new(values: &[f64]) -> Self {
         // What is no number counts as no attention.
         let values: Vec<f64> = values.iter().map(|&x| if x.is_finite() { x + 0.0 } else { 0.0 }).collect();
@@ -341,7 +342,7 @@ impl Attention {
         let members = top(&values);
         members.iter().for_each(|&i| in_top[i as usize] = true);
         let mean = values.iter().sum::<f64>() / n;
-        Attention {
+        Ranked {
             norm: norm(values.iter().copied()),
             spread: norm(values.iter().map(|x| x - mean)),
             rank_spread: norm(rank.iter().map(|r| r - (n + 1.0) / 2.0)),
@@ -388,7 +389,7 @@ impl Sites {
     }
 
     /// The measures, the attention of peak i taken from `from(i)`; NaN where one is undefined.
-    fn measures(&self, a: &Attention, from: impl Fn(u32) -> usize) -> [f64; 6] {
+    fn measures(&self, a: &Ranked, from: impl Fn(u32) -> usize) -> [f64; 6] {
         let n = a.values.len() as f64;
         let (mut dot, mut covariance, mut of_ranks) = (0.0, 0.0, 0.0);
         for &(i, score, rank) in &self.other {
@@ -464,7 +465,7 @@ pub struct TfComparison {
     pub top: u64,
     /// Permutations behind the background.
     pub permutations: u64,
-    /// PeakStrata of matched peaks.
+    /// Strata of matched peaks.
     pub strata: u64,
     /// Peaks alone in their stratum, which no permutation moves.
     pub alone: u64,
@@ -496,6 +497,7 @@ pub fn compare(
     strata: &PeakStrata,
     permutations: usize,
     seed: u64,
+    progress: &dyn Progress,
 ) -> Result<TfComparison> {
     let n = strata.peaks;
     let all: Vec<&TypeMap> = std::iter::once(&maps.all).chain(&maps.types).collect();
@@ -504,7 +506,7 @@ pub fn compare(
         return Err(Error::Internal(format!("TF tracks or maps that are not of {n} peaks")));
     }
     let sites: Vec<Sites> = tracks.par_iter().map(|t| Sites::new(&t.scores)).collect();
-    let attention: Vec<Attention> = all.par_iter().map(|m| Attention::new(&m.peaks)).collect();
+    let attention: Vec<Ranked> = all.par_iter().map(|m| Ranked::new(&m.peaks)).collect();
     // Rows are track by track, in each map by map.
     let measure = |from: &(dyn Fn(u32) -> usize + Sync)| -> Vec<[f64; 6]> {
         sites.iter().flat_map(|s| attention.iter().map(|a| s.measures(a, from))).collect()
@@ -512,7 +514,7 @@ pub fn compare(
     let values = measure(&|i| i as usize);
     let mut background: Vec<Vec<[f64; 6]>> = Vec::with_capacity(permutations);
     for start in (0..permutations).step_by(TOGETHER) {
-        crate::interrupt::check("the comparison with TF tracks was not written")?;
+        progress.check("the comparison with TF tracks was not written")?;
         let some = start..(start + TOGETHER).min(permutations);
         background.par_extend(some.into_par_iter().map(|k| {
             let from = strata.permutation(seed, k);

@@ -69,6 +69,7 @@ pub(super) struct Detection {
 }
 
 impl Detection {
+    /// No cells yet.
     pub fn new(genes: usize) -> Self {
         Detection { genes, ..Default::default() }
     }

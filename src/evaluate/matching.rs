@@ -28,9 +28,20 @@ pub struct MatchingMetrics {
     pub auprc: Option<f64>,
 }
 
+/// Matching of a model and of the trivial baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatchingReport {
+    /// The model.
+    pub model: MatchingMetrics,
+    /// Every sample predicted as the class that most training samples have (0 where they are even or there are none).
+    pub majority: MatchingMetrics,
+    /// That class.
+    pub majority_class: u8,
+}
+
 /// Collects decisions and scores, batch by batch. Memory: nine bytes a sample.
 #[derive(Debug, Clone, Default)]
-pub struct Matching {
+pub struct MatchingTally {
     /// `confusion[label][prediction]`.
     confusion: [[u64; 2]; 2],
     score: Vec<f64>,
@@ -42,7 +53,7 @@ pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-impl Matching {
+impl MatchingTally {
     /// Nothing collected yet.
     pub fn new() -> Self {
         Self::default()
@@ -86,7 +97,7 @@ impl Matching {
 
 /// The trivial baseline: every one of `labels` predicted as the `majority` class, all with one score.
 pub fn majority_baseline(labels: impl IntoIterator<Item = u8>, majority: u8) -> MatchingMetrics {
-    let mut m = Matching::new();
+    let mut m = MatchingTally::new();
     labels.into_iter().for_each(|l| m.add(l, majority, 0.0));
     m.finish()
 }

@@ -5,23 +5,27 @@
 pub mod detection;
 pub mod matching;
 pub mod ranking;
+pub(crate) mod tally;
 pub mod translation;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::means::gene_means;
-use crate::dataset::{Cell, DataSet, SampleSet};
+use crate::dataset::means::{GeneMeans, gene_means};
+use crate::dataset::{Cell, DataSet, Sample, SampleSet};
 use crate::engine::Runner;
+use crate::engine::room::check_memory;
 use crate::error::{Error, Result};
 use crate::model::CisTarget;
-use crate::model::output::Want;
+use crate::model::output::{Output, Want};
+use crate::progress::Progress;
 use crate::table::{aligned, number};
 use detection::{Detection, Frequencies};
+use tally::TranslationTally;
 
 pub use detection::{DetectionMetrics, DetectionReport};
-pub use matching::{Matching, MatchingMetrics, majority_baseline};
+pub use matching::{MatchingMetrics, MatchingReport, MatchingTally, majority_baseline};
 pub use ranking::{Ranking, RankingMetrics, ranking};
-pub use translation::{BitRows, Translation, TranslationMetrics, foscttm, pearson_of};
+pub use translation::{BitRows, Translation, TranslationMetrics, TranslationReport, foscttm, pearson_of};
 
 /// The part of a sample set that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -59,35 +63,6 @@ impl Part {
     }
 }
 
-/// Matching of a model and of the trivial baseline.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MatchingReport {
-    /// The model.
-    pub model: MatchingMetrics,
-    /// Every sample predicted as the class that most training samples have (0 where they are even or there are none).
-    pub majority: MatchingMetrics,
-    /// That class.
-    pub majority_class: u8,
-}
-
-/// Translation of a model and of the trivial baselines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TranslationReport {
-    /// The model; the mean of `heads`.
-    pub model: TranslationMetrics,
-    /// Each head of the model.
-    pub heads: Vec<TranslationMetrics>,
-    /// No gene is expressed.
-    pub all_zeros: TranslationMetrics,
-    /// Each gene as its mean over the training cells: of `[expression > 0]`, and of the expression as stored for the
-    /// metrics named `_expression`. `None` without training cells.
-    pub gene_mean: Option<TranslationMetrics>,
-    /// Each gene expressed in all cells or in none, as in most training cells. `None` without training cells.
-    pub gene_majority: Option<TranslationMetrics>,
-    /// Cells behind `gene_mean` and `gene_majority`: those of the positive training samples.
-    pub training_cells: u64,
-}
-
 /// What [`evaluate`] found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -102,18 +77,20 @@ pub struct Evaluation {
     pub detection: Option<DetectionReport>,
 }
 
-/// Evaluates a model on a part of a sample set, `batch_size` samples at a time. `progress` is told the samples done.
-/// Memory: a batch, nine bytes a sample, and a bit a gene and positive sample for the truth and for each head.
+/// Evaluates a model on a part of a sample set, `batch_size` samples at a time (0 counts as 1). `progress` is told the
+/// samples done, as stage `evaluate`. Memory: a batch, nine bytes a sample, and a bit a gene and positive sample for the
+/// truth and for each head. See docs/model.md, section 8.7.
 ///
 /// # Errors
-/// No samples in the part; a set that does not fit the data ([`SampleSet::check`]); logits that are not numbers.
+/// No samples in the part; a set that does not fit the data ([`SampleSet::check`]); data without RNA or without ATAC, or
+/// too large for the memory; logits that are not numbers; [`Error::Interrupted`].
 pub fn evaluate<'m>(
     model: impl Into<Runner<'m>>,
     data: &DataSet,
     set: &SampleSet,
     part: Part,
     batch_size: usize,
-    progress: &mut dyn FnMut(u64),
+    progress: &dyn Progress,
 ) -> Result<Evaluation> {
     data.need_both("evaluation")?;
     let numbers = part.numbers(set);
@@ -125,118 +102,108 @@ pub fn evaluate<'m>(
     }
     set.check(data.vocabulary())?;
     let mut runner = model.into();
-    crate::engine::room::check_memory("an evaluation", runner.model(), data, batch_size, 0)?;
+    check_memory("an evaluation", runner.model(), data, batch_size, 0)?;
     let config = &runner.model().config;
     let (genes, heads) = (config.genes, if config.translates_by_cis() { 1 } else { config.heads });
+    let target = config.cis.as_ref().map(|c| c.target);
     // Counts of a translation that was not trained say nothing.
     let counts = config.cis.is_none() || config.alpha != 0.0;
+    let want = Want { translation: true, counts, cis: target.is_some(), ..Want::default() };
     let means = gene_means(data, set, genes);
     data.check()?;
-    let (rate, mean, training_cells) = (&means.rate, &means.mean, means.cells);
-    let target = config.cis.as_ref().map(|c| c.target);
     let positives = numbers.iter().filter(|&&i| set.samples[i as usize].label == 1).count();
-    let every = Detection::stride(genes, positives);
-    let mut detection = Detection::new(genes);
-
-    let mut matching = Matching::new();
-    let mut of_head = vec![Translation::new(genes); heads];
-    let [mut zeros, mut by_rate, mut by_mean, mut by_majority] = [(); 4].map(|()| Translation::new(genes));
-    let mut truth_bits = BitRows::new(genes);
-    let mut head_bits = vec![BitRows::new(genes); heads];
-    let mut expression = vec![0f32; genes];
-    let mut cell = Cell::default();
+    let mut seen = Seen {
+        data,
+        means: &means,
+        every: Detection::stride(genes, positives),
+        matching: MatchingTally::new(),
+        translation: TranslationTally::new(genes, heads),
+        detection: Detection::new(genes),
+        cell: Cell::default(),
+        expression: vec![0.0; genes],
+    };
     let mut done = 0;
     for chunk in numbers.chunks(batch_size.max(1)) {
-        crate::interrupt::check("nothing was written")?;
+        progress.check("nothing was written")?;
         let batch = data.batch(set, chunk);
         data.check()?;
-        let want = Want { translation: true, counts, cis: target.is_some(), ..Want::default() };
         let out = runner.forward(&batch, want)?;
         for (b, &number) in chunk.iter().enumerate() {
-            let logits = [f64::from(out.logits[2 * b]), f64::from(out.logits[2 * b + 1])];
-            if logits.iter().any(|x| x.is_nan()) {
-                return Err(Error::Internal(format!(
-                    "the model's logits for sample {number} are not numbers; its parameters may be damaged"
-                )));
-            }
-            let sample = set.samples[number as usize];
-            matching.add_logits(sample.label, logits);
-            if sample.label != 1 {
-                continue;
-            }
-            let predicted = &out.translation[b];
-            if predicted.len() != heads * genes {
-                return Err(Error::Internal(format!("translation of sample {number}: {} numbers", predicted.len())));
-            }
-            data.rna_into(sample.rna as usize, &mut cell);
-            data.check()?;
-            for (i, &g) in cell.genes.iter().enumerate() {
-                expression[g as usize] = cell.expr.get(i);
-            }
-            truth_bits.push((0..genes).filter(|&g| expression[g] > 0.0))?;
-            for (h, p) in predicted.chunks(genes).enumerate() {
-                of_head[h].add_dense(|g| f64::from(p[g]), &expression);
-                head_bits[h].push((0..genes).filter(|&g| p[g] != 0))?;
-            }
-            if (truth_bits.rows() - 1).is_multiple_of(every) {
-                let v = data.vocabulary();
-                let cell_type = v.cell_type.get(sample.rna as usize).copied().unwrap_or(0);
-                let cis = [&out.cis, &out.cis_blind].map(|of| of.get(b).map_or(&[][..], Vec::as_slice));
-                let counts = out.counts.get(b).map_or(&[][..], Vec::as_slice);
-                detection.add(expression.iter().map(|&x| x > 0.0), cis, counts, cell_type);
-            }
-            zeros.add_dense(|_| 0.0, &expression);
-            by_rate.add_dense(|g| rate[g], &expression);
-            by_mean.add_dense(|g| mean[g], &expression);
-            by_majority.add_dense(|g| f64::from(u8::from(rate[g] > 0.5)), &expression);
-            cell.genes.iter().for_each(|&g| expression[g as usize] = 0.0);
+            seen.add(number, set.samples[number as usize], &out, b)?;
         }
         done += chunk.len() as u64;
-        progress(done);
+        progress.at("evaluate", done, numbers.len() as u64);
+    }
+    Ok(seen.finish(set, part, &numbers, target))
+}
+
+/// What is collected over the samples.
+struct Seen<'a> {
+    data: &'a DataSet,
+    means: &'a GeneMeans,
+    /// Every how many positives go into `detection`.
+    every: usize,
+    matching: MatchingTally,
+    translation: TranslationTally,
+    detection: Detection,
+    cell: Cell,
+    /// `[G]` expression of the sample at hand; zeros between samples.
+    expression: Vec<f32>,
+}
+
+impl Seen<'_> {
+    /// Adds sample `number`, which is number `b` of its batch.
+    fn add(&mut self, number: u32, sample: Sample, out: &Output<f32>, b: usize) -> Result<()> {
+        let logits = [f64::from(out.logits[2 * b]), f64::from(out.logits[2 * b + 1])];
+        if logits.iter().any(|x| x.is_nan()) {
+            return Err(Error::Internal(format!(
+                "the model's logits for sample {number} are not numbers; its parameters may be damaged"
+            )));
+        }
+        self.matching.add_logits(sample.label, logits);
+        if sample.label != 1 {
+            return Ok(());
+        }
+        let predicted = &out.translation[b];
+        if predicted.len() != self.translation.numbers() {
+            return Err(Error::Internal(format!("translation of sample {number}: {} numbers", predicted.len())));
+        }
+        self.data.rna_into(sample.rna as usize, &mut self.cell);
+        self.data.check()?;
+        for (i, &g) in self.cell.genes.iter().enumerate() {
+            self.expression[g as usize] = self.cell.expr.get(i);
+        }
+        self.translation.add(predicted, &self.expression, self.means)?;
+        if (self.translation.cells() - 1).is_multiple_of(self.every) {
+            let v = self.data.vocabulary();
+            let cell_type = v.cell_type.get(sample.rna as usize).copied().unwrap_or(0);
+            let cis = [&out.cis, &out.cis_blind].map(|of| of.get(b).map_or(&[][..], Vec::as_slice));
+            let counts = out.counts.get(b).map_or(&[][..], Vec::as_slice);
+            self.detection.add(self.expression.iter().map(|&x| x > 0.0), cis, counts, cell_type);
+        }
+        self.cell.genes.iter().for_each(|&g| self.expression[g as usize] = 0.0);
+        Ok(())
     }
 
-    let labels = |n: &[u32]| n.iter().map(|&s| set.samples[s as usize].label).collect::<Vec<_>>();
-    let positive = labels(&set.train).iter().filter(|&&l| l == 1).count();
-    let majority_class = u8::from(2 * positive > set.train.len());
-    let translation = (truth_bits.rows() > 0).then(|| {
-        let heads: Vec<TranslationMetrics> = of_head
-            .iter()
-            .zip(&head_bits)
-            .map(|(t, bits)| {
-                let (closer, tied) = foscttm(bits, &truth_bits).unzip();
-                TranslationMetrics { foscttm: closer, foscttm_ties: tied, ..t.finish() }
-            })
-            .collect();
-        let (r, m) = (by_rate.finish(), by_mean.finish());
-        let gene_mean = TranslationMetrics {
-            rmse_expression: m.rmse_expression,
-            mae_expression: m.mae_expression,
-            pearson_expression: m.pearson_expression,
-            pearson_expression_undefined: m.pearson_expression_undefined,
-            ..r
-        };
-        TranslationReport {
-            model: TranslationMetrics::mean(&heads),
-            heads,
-            all_zeros: zeros.finish(),
-            gene_mean: (training_cells > 0).then_some(gene_mean),
-            gene_majority: (training_cells > 0).then(|| by_majority.finish()),
-            training_cells,
+    /// The metrics over the samples `numbers` of `part`; `target` is what the cis term tells.
+    fn finish(self, set: &SampleSet, part: Part, numbers: &[u32], target: Option<CisTarget>) -> Evaluation {
+        let labels = |n: &[u32]| n.iter().map(|&s| set.samples[s as usize].label).collect::<Vec<_>>();
+        let positive = labels(&set.train).iter().filter(|&&l| l == 1).count();
+        let majority_class = u8::from(2 * positive > set.train.len());
+        let (all, of_types) = Frequencies::new(&self.means.found, &self.means.of_type);
+        let of_types = (!self.data.vocabulary().cell_types.is_empty()).then_some(&of_types);
+        let detection = self.detection.finish(target != Some(CisTarget::Level), &all, of_types);
+        Evaluation {
+            part,
+            matching: MatchingReport {
+                model: self.matching.finish(),
+                majority: majority_baseline(labels(numbers), majority_class),
+                majority_class,
+            },
+            translation: self.translation.finish(self.means.cells),
+            detection: detection.filter(|_| self.means.cells > 0),
         }
-    });
-    let (all, of_types) = Frequencies::new(&means.found, &means.of_type);
-    let of_types = (!data.vocabulary().cell_types.is_empty()).then_some(&of_types);
-    let detection = detection.finish(target != Some(CisTarget::Level), &all, of_types).filter(|_| training_cells > 0);
-    Ok(Evaluation {
-        detection,
-        part,
-        matching: MatchingReport {
-            model: matching.finish(),
-            majority: majority_baseline(labels(&numbers), majority_class),
-            majority_class,
-        },
-        translation,
-    })
+    }
 }
 
 impl Evaluation {

@@ -73,6 +73,24 @@ impl TranslationMetrics {
     }
 }
 
+/// Translation of a model and of the trivial baselines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TranslationReport {
+    /// The model; the mean of `heads`.
+    pub model: TranslationMetrics,
+    /// Each head of the model.
+    pub heads: Vec<TranslationMetrics>,
+    /// No gene is expressed.
+    pub all_zeros: TranslationMetrics,
+    /// Each gene as its mean over the training cells: of `[expression > 0]`, and of the expression as stored for the
+    /// metrics named `_expression`. `None` without training cells.
+    pub gene_mean: Option<TranslationMetrics>,
+    /// Each gene expressed in all cells or in none, as in most training cells. `None` without training cells.
+    pub gene_majority: Option<TranslationMetrics>,
+    /// Cells behind `gene_mean` and `gene_majority`: those of the positive training samples.
+    pub training_cells: u64,
+}
+
 /// Running mean of what is defined.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
@@ -216,7 +234,10 @@ impl BitRows {
         self.bits.len() / self.words
     }
 
-    /// Appends a row with these columns set; columns outside are an internal error.
+    /// Appends a row with these columns set.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a column outside.
     pub fn push(&mut self, set: impl IntoIterator<Item = usize>) -> Result<()> {
         let start = self.bits.len();
         self.bits.resize(start + self.words, 0);

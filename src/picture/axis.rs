@@ -72,10 +72,12 @@ pub(super) struct Panel {
 }
 
 impl Panel {
+    /// Where a number of the horizontal axis lies, in units of the scene.
     pub fn px(&self, x: f64) -> f32 {
         self.at[0] + self.at[2] * ((x - self.x[0]) / (self.x[1] - self.x[0])) as f32
     }
 
+    /// The same of the vertical axis.
     pub fn py(&self, y: f64) -> f32 {
         self.at[1] + self.at[3] * (1.0 - ((y - self.y[0]) / (self.y[1] - self.y[0])) as f32)
     }

@@ -47,22 +47,22 @@ pub use typemap::type_map;
 
 /// A form of picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum PictureForm {
     /// Vectors.
     Svg,
     /// Pixels.
     Png,
 }
 
-impl Form {
+impl PictureForm {
     /// By the ending of a file name.
     ///
     /// # Errors
     /// Another ending than `.svg` and `.png`.
     pub fn of(path: &Path) -> Result<Self> {
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
-            Some("svg") => Ok(Form::Svg),
-            Some("png") => Ok(Form::Png),
+            Some("svg") => Ok(PictureForm::Svg),
+            Some("png") => Ok(PictureForm::Png),
             _ => Err(Error::input(path, "names no form of picture", "end --out with .png or .svg")),
         }
     }
@@ -73,8 +73,8 @@ impl Form {
     /// A PNG of more than 16,384 pixels a side.
     pub fn write(self, scene: &Scene, scale: f32) -> Result<Vec<u8>> {
         match self {
-            Form::Svg => Ok(scene.svg(Theme::White)?.into_bytes()),
-            Form::Png => scene.png(scale),
+            PictureForm::Svg => Ok(scene.svg(Theme::White)?.into_bytes()),
+            PictureForm::Png => scene.png(scale),
         }
     }
 }

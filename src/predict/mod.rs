@@ -11,7 +11,7 @@
 //! | `rna/values` | `[nnz, H]` | r_i |
 //! | `atac/values` | `[nnz, H]` | p_j |
 //!
-//! See docs/model.md, section 8.2, section 8.3.
+//! See docs/model.md, sections 8.2 and 8.3.
 
 pub mod partners;
 
@@ -25,24 +25,28 @@ use crate::engine::room::check_memory;
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, CisTarget};
+use crate::progress::Progress;
 use crate::real::sigmoid;
 use crate::train::Run;
 
 /// What is written besides the predictions, and how.
-pub struct Options<'a> {
-    /// Cells a forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PredictOptions<'a> {
+    /// Cells a forward pass; 0 counts as 1.
     pub batch_size: usize,
     /// Cells (numbers in the data set) whose node-level outputs are written; none: no node group.
     pub nodes: &'a [u32],
-    /// Told the cells done.
-    pub progress: &'a dyn Fn(u64),
 }
 
-impl Default for Options<'_> {
+impl Default for PredictOptions<'_> {
+    /// 64 cells a forward pass, no node-level outputs.
     fn default() -> Self {
-        Options { batch_size: 64, nodes: &[], progress: &|_| {} }
+        PredictOptions { batch_size: 64, nodes: &[] }
     }
 }
+
+/// What an interruption leaves of a prediction.
+const NOTHING: &str = "nothing was written";
 
 /// Cells (numbers in the data set) by barcode, in the order of `names`.
 ///
@@ -109,22 +113,23 @@ impl Side {
     }
 }
 
-/// Writes the node group for `cells`.
+/// Writes the node group for `options.nodes`.
 fn write_nodes(
     writer: &mut AnnDataWriter,
     runner: &mut Runner<'_>,
     data: &DataSet,
-    cells: &[u32],
-    size: usize,
+    options: &PredictOptions<'_>,
+    progress: &dyn Progress,
 ) -> Result<()> {
+    let cells = options.nodes;
     let v = data.vocabulary();
     let hidden = runner.model().config.hidden;
     let rows: Vec<i64> = cells.iter().map(|&c| i64::from(c)).collect();
     writer.uns_array("sccrossrec/nodes/cells", &UnsArray::Ints(&rows))?;
     let mut rna = Side::new(writer, "rna", v.genes.iter().map(|g| g.name.clone()).collect(), hidden)?;
     let mut atac = Side::new(writer, "atac", v.peaks.iter().map(|p| p.name.clone()).collect(), hidden)?;
-    for chunk in cells.chunks(size) {
-        crate::interrupt::check("nothing was written")?;
+    for chunk in cells.chunks(options.batch_size.max(1)) {
+        progress.check(NOTHING)?;
         let (batch, out) = pass(runner, data, chunk, Want { nodes: true, ..Want::default() }, 0)?;
         for (i, nodes) in out.nodes.iter().enumerate() {
             rna.add(batch.rna.row(i).0, &nodes.gene)?;
@@ -170,47 +175,62 @@ fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
     Ok((0..n).collect())
 }
 
-/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each. Both halves have seen both modalities, through
-/// the attention: how near they are to each other says nothing of matching.
+/// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each (docs/model.md, section 8.3). Both halves have seen
+/// both modalities, through the attention: how near they are to each other says nothing of matching. `progress` is told
+/// the cells done, as stage `embed`.
 ///
 /// # Errors
-/// A batch that does not fit the model; [`Error::Interrupted`].
-pub fn embeddings<'m>(model: impl Into<Runner<'m>>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
-    all_embeddings(&mut model.into(), data, options)
+/// Data without RNA or without ATAC, or too large for the memory; a batch that does not fit the model;
+/// [`Error::Interrupted`].
+pub fn embeddings<'m>(
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    options: &PredictOptions<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
+    all_embeddings(&mut model.into(), data, options.batch_size, progress)
 }
 
-pub(crate) fn all_embeddings(runner: &mut Runner<'_>, data: &DataSet, options: &Options<'_>) -> Result<Vec<f32>> {
+/// [`embeddings`] with a runner that goes on being used.
+pub(crate) fn all_embeddings(
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    batch_size: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
     data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
     // Both halves of all, and one of them once more while it is written.
     let kept = 4 * data.n_cells() as u64 * (width + width / 2) as u64;
-    check_memory("an embedding", runner.model(), data, options.batch_size, kept)?;
+    check_memory("an embedding", runner.model(), data, batch_size, kept)?;
     let mut z = Vec::with_capacity(data.n_cells() * width);
-    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
-        crate::interrupt::check("nothing was written")?;
+    for chunk in all_cells(data)?.chunks(batch_size.max(1)) {
+        progress.check(NOTHING)?;
         z.extend(pass(runner, data, chunk, Want::default(), 0)?.1.embedding);
-        (options.progress)((z.len() / width) as u64);
+        progress.at("embed", (z.len() / width) as u64, data.n_cells() as u64);
     }
     Ok(z)
 }
 
 /// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
-/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`; no `X`, no `var`. Memory: 12 H bytes a cell besides a batch.
+/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`, all f32; no `X`, no `var`. Memory: 12 H bytes a cell besides a batch. `progress` is told
+/// the cells done, as stage `embed`.
 ///
 /// # Errors
-/// As [`embeddings`]; a file that cannot be written, of which nothing is then left.
+/// As [`embeddings`]; a file that cannot be written. Nothing is then left of it.
 pub fn embed<'m>(
     run: &Run,
     model: impl Into<Runner<'m>>,
     data: &DataSet,
     out: &Path,
-    options: &Options<'_>,
+    options: &PredictOptions<'_>,
+    progress: &dyn Progress,
 ) -> Result<()> {
     let runner = &mut model.into();
     let model = runner.model();
     let n = data.n_cells();
     let h = model.config.hidden;
-    let z = all_embeddings(runner, data, options)?;
+    let z = all_embeddings(runner, data, options.batch_size, progress)?;
     let mut writer = AnnDataWriter::create(out, &obs(data), &Frame::default())?;
     origin(&mut writer, run, data)?;
     writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
@@ -219,26 +239,28 @@ pub fn embed<'m>(
         writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
     }
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
+        write_nodes(&mut writer, runner, data, options, progress)?;
     }
     writer.finish()
 }
 
-/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced); the data need no RNA. Memory: a batch.
+/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced), N cells × G genes; the data need no RNA.
+/// Memory: a batch. `progress` is told the cells done, as stage `translate`.
 ///
 /// Of a model without cis term layer `count` holds n_i, with more heads their mean; `X` is 1 where that is above the model's
 /// `min_peaks`, else absent. Of one whose cis term tells detection layer `probability` holds that of a gene to be detected at
 /// a mean depth of RNA, and `X` is 1 where it is above a half; of one whose cis term tells levels `X` holds these. What is below
-/// 0.01 is left out.
+/// 0.01 is left out. See docs/model.md, section 8.2.
 ///
 /// # Errors
-/// As [`embed`].
+/// Data without ATAC; node-level outputs asked for of data without RNA; else as [`embed`].
 pub fn translate<'m>(
     run: &Run,
     model: impl Into<Runner<'m>>,
     data: &DataSet,
     out: &Path,
-    options: &Options<'_>,
+    options: &PredictOptions<'_>,
+    progress: &dyn Progress,
 ) -> Result<()> {
     if !options.nodes.is_empty() {
         data.need_both("a node-level output")?;
@@ -268,7 +290,7 @@ pub fn translate<'m>(
     let limit = model.config.min_peaks as f64;
     let mut done = 0;
     for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
-        crate::interrupt::check("nothing was written")?;
+        progress.check(NOTHING)?;
         let want = Want { counts: target.is_none(), cis: target.is_some(), ..Want::default() };
         let (_, output) = pass(runner, data, chunk, want, 1)?;
         let (mut predicted, mut counts) = (Csr::new(), Csr::new());
@@ -295,14 +317,14 @@ pub fn translate<'m>(
             layer.append(&counts)?;
         }
         done += chunk.len() as u64;
-        (options.progress)(done);
+        progress.at("translate", done, data.n_cells() as u64);
     }
     x.finish()?;
     if let Some(layer) = layer {
         layer.finish()?;
     }
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, runner, data, options.nodes, options.batch_size.max(1))?;
+        write_nodes(&mut writer, runner, data, options, progress)?;
     }
     writer.finish()
 }

@@ -1,4 +1,4 @@
-//! Matching proper: for the RNA of some cells, which ATAC of others belongs to it (or the other way round), ranked.
+//! Partners of cells: for the RNA of some cells, which ATAC of others belongs to it (or the other way round), ranked.
 //!
 //! The model scores a pair only by a pass over both its profiles; ten thousand cells against ten thousand are 10⁸ passes.
 //! So candidates are found first:
@@ -11,8 +11,8 @@
 //! Probabilities and the order of what is listed are exact, as those of `evaluate`. What the completion may do is to miss a
 //! partner. On 516 cells of SNARE-seq cortex, where all pairs were scored as well, 50 candidates held 91 % of the ten
 //! best of all (32 anchors; 16: 86 %; the halves of the embedding, each from its own modality, found 43 %).
-//! Where cells of one name are on both sides, [`Metrics`] say how many partners were among the candidates. With
-//! [`Options::exact`], or where it costs no more, every pair goes through the model.
+//! Where cells of one name are on both sides, [`PartnerMetrics`] say how many partners were among the candidates. With
+//! [`MatchOptions::exact`], or where it costs no more, every pair goes through the model.
 //!
 //! See docs/model.md, section 8.1.
 
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::model::output::Want;
 use crate::model::{Batch, Model};
 use crate::ops::matmul::{View, product_into};
+use crate::progress::Progress;
 use crate::rng::Rng;
 
 /// Which side asks.
@@ -40,9 +41,9 @@ pub enum Query {
     Atac,
 }
 
-/// How partners are looked for.
+/// How [`rank`] looks for partners.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct MatchOptions {
     /// Which side asks.
     pub query: Query,
     /// Partners listed of each query.
@@ -53,15 +54,15 @@ pub struct Options {
     pub exact: bool,
     /// Anchors of each side.
     pub anchors: usize,
-    /// Pairs a forward pass.
+    /// Pairs a forward pass; 0 counts as 1.
     pub batch_size: usize,
     /// Seed of the anchors.
     pub seed: u64,
 }
 
-impl Default for Options {
+impl Default for MatchOptions {
     fn default() -> Self {
-        Options {
+        MatchOptions {
             query: Query::Rna,
             top: 10,
             candidates: 50,
@@ -86,7 +87,7 @@ pub struct Partner {
 
 /// How well cells of one name on both sides were found; `None` where a number is undefined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Metrics {
+pub struct PartnerMetrics {
     /// Queries whose cell is on the other side.
     pub known: u64,
     /// Cells of the other side.
@@ -119,7 +120,7 @@ pub struct Matches {
     /// Did every pair?
     pub exact: bool,
     /// Where cells of one name are on both sides.
-    pub metrics: Option<Metrics>,
+    pub metrics: Option<PartnerMetrics>,
 }
 
 /// Both sides, as seen from the query.
@@ -146,15 +147,17 @@ impl Sides<'_> {
     }
 }
 
+/// What an interruption leaves.
+const NOTHING: &str = "nothing was written";
 /// Cells a pass over halves.
 const HALVES: usize = 512;
 
 /// The half of z of every cell, `[N, H]`, from one modality alone.
-fn halves(model: &Model<f32>, data: &DataSet, rna: bool) -> Result<Vec<f32>> {
+fn halves(model: &Model<f32>, data: &DataSet, rna: bool, progress: &dyn Progress) -> Result<Vec<f32>> {
     let mut out = Vec::with_capacity(data.n_cells() * model.config.hidden);
     let mut cell = Cell::default();
     for from in (0..data.n_cells()).step_by(HALVES) {
-        crate::interrupt::check("nothing was written")?;
+        progress.check(NOTHING)?;
         let mut batch = Batch::new();
         for c in from..(from + HALVES).min(data.n_cells()) {
             // The other modality is not looked at: one entry stands in.
@@ -180,7 +183,7 @@ struct Scorer<'s, 'm, 'p> {
     batch_size: usize,
     done: u64,
     total: u64,
-    progress: &'p mut dyn FnMut(u64, u64),
+    progress: &'p dyn Progress,
 }
 
 impl Scorer<'_, '_, '_> {
@@ -192,11 +195,11 @@ impl Scorer<'_, '_, '_> {
         while let Some(pair) = pairs.next() {
             pending.push(pair);
             if pending.len() == self.batch_size || pairs.peek().is_none() {
-                crate::interrupt::check("nothing was written")?;
+                self.progress.check(NOTHING)?;
                 let out = self.runner.forward(&self.sides.batch(&pending)?, Want::default())?;
                 logits.extend(out.logits.chunks_exact(2).map(|l| l[1] - l[0]));
                 self.done += pending.len() as u64;
-                (self.progress)(self.done, self.total);
+                self.progress.at("match", self.done, self.total);
                 pending.clear();
             }
         }
@@ -298,7 +301,8 @@ impl Completion {
 }
 
 /// Ranks the partners of every query. `rna` and `atac` have the same genes and peaks (one may be the other); `model` is
-/// for them. `progress` is told the pairs that went through the model, and how many will.
+/// for them. `progress` is told the pairs that went through the model, as stage `match`. Memory: a score a query and
+/// anchor, and a target and anchor, four bytes each; those of the candidates. See docs/model.md, section 8.1.
 ///
 /// # Errors
 /// Data sets that differ in genes or peaks, or lack the modality; [`Error::Interrupted`].
@@ -306,8 +310,8 @@ pub fn rank<'m>(
     model: impl Into<Runner<'m>>,
     rna: &DataSet,
     atac: &DataSet,
-    options: &Options,
-    progress: &mut dyn FnMut(u64, u64),
+    options: &MatchOptions,
+    progress: &dyn Progress,
 ) -> Result<Matches> {
     let runner = model.into();
     let (a, b) = (rna.vocabulary(), atac.vocabulary());
@@ -367,7 +371,7 @@ pub fn rank<'m>(
         })
         .collect();
     let scored_pairs = scorer.done;
-    let metrics = metrics(&sides, model, completion.as_ref(), &scored, options.top)?;
+    let metrics = metrics(&sides, model, completion.as_ref(), &scored, options.top, progress)?;
     let partners = scored.into_iter().map(|mut p| {
         p.truncate(options.top);
         p
@@ -385,7 +389,8 @@ fn metrics(
     completion: Option<&Completion>,
     scored: &[Vec<Partner>],
     top: usize,
-) -> Result<Option<Metrics>> {
+    progress: &dyn Progress,
+) -> Result<Option<PartnerMetrics>> {
     let names = &sides.targets.vocabulary().cells;
     let place: HashMap<&str, u32> = (0..).zip(names).map(|(i, n)| (n.as_str(), i)).collect();
     let queries = &sides.queries.vocabulary().cells;
@@ -395,8 +400,8 @@ fn metrics(
         return Ok(None);
     }
     let query_is_rna = sides.query == Query::Rna;
-    let query_half = halves(model, sides.queries, query_is_rna)?;
-    let target_half = halves(model, sides.targets, !query_is_rna)?;
+    let query_half = halves(model, sides.queries, query_is_rna, progress)?;
+    let target_half = halves(model, sides.targets, !query_is_rna, progress)?;
     let h = model.config.hidden;
     let n = known.len() as f64;
     let t = names.len() as f64;
@@ -430,7 +435,7 @@ fn metrics(
         let mine = distance(own);
         all.iter().filter(|&&t| distance(t) < mine).count()
     };
-    Ok(Some(Metrics {
+    Ok(Some(PartnerMetrics {
         known: known.len() as u64,
         targets: names.len() as u64,
         top1: [within(1), chance(1)],

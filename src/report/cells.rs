@@ -2,13 +2,13 @@
 
 use crate::data::anndata::{Column, H5Context, open_hdf5, plausible, text_of};
 use crate::discover::open::AGAIN;
-use crate::discover::{Found, Pair};
+use crate::discover::{DiscoveryFolder, Pair};
 use crate::error::{Error, Result};
 use crate::near::hint;
 use crate::picture::Place;
 use crate::vocabulary::Peak;
 
-impl Found {
+impl DiscoveryFolder {
     /// Chromosome and TSS of every gene.
     pub fn gene_places(&self) -> Vec<Place> {
         self.vocabulary.genes.iter().map(|g| Place { chrom: g.chrom, base: g.tss.unwrap_or(-1) }).collect()

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::pca::Pca;
 use crate::dataset::{DataSet, SampleSet};
-use crate::discover::Found;
+use crate::discover::DiscoveryFolder;
 use crate::discover::maps::LinkStat;
 use crate::discover::null::Null;
 use crate::discover::tf::{EVIDENCE, TfComparison};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
 use crate::picture::{Ink, Shape, Theme, base64, category, curves, escaped, ramp, thousands, type_map};
+use crate::progress::Progress;
 use crate::train::{EpochRecord, Run};
 
 /// Cells of the embedding, at most: beyond that, evenly spread ones.
@@ -44,7 +45,7 @@ pub struct Page<'a> {
     /// Where each cell of the data lies.
     pub embedding: Shown<Pca>,
     /// The discovery.
-    pub found: Shown<&'a Found>,
+    pub found: Shown<&'a DiscoveryFolder>,
     /// Links of each map, the best first; half as many again (of all cells more: ten a gene, up to 30,000) go to genes
     /// that these leave with few.
     pub links: usize,
@@ -381,7 +382,7 @@ fn largest(values: &[f64], n: usize) -> Vec<usize> {
 }
 
 /// Everything of the discovery that the page's script reads; and the number of links.
-fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> {
+fn found_json(found: &DiscoveryFolder, per_map: usize, data: &mut Value, progress: &dyn Progress) -> Result<usize> {
     let v = &found.vocabulary;
     let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().count() + 1));
     let mut all: Vec<LinkStat> = Vec::new();
@@ -392,7 +393,7 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
     };
     let (gene_name, peak_name) = (|g: usize| v.genes[g].name.clone(), |p: usize| found.peak_name(p as u32));
     for (i, file) in found.maps().enumerate() {
-        crate::interrupt::check("nothing was written")?;
+        progress.check("nothing was written")?;
         let more = if i == 0 { (per_map / 2).max((10 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
         let kept = chosen(&found.links(i)?, per_map, more, v.genes.len());
         let cells = file.cells.max(1) as f64;
@@ -467,7 +468,7 @@ fn found_json(found: &Found, per_map: usize, data: &mut Value) -> Result<usize> 
 }
 
 /// Genes that differ most between types: by the share that one type has of the attention a cell.
-fn type_map_of(found: &Found) -> Result<Option<String>> {
+fn type_map_of(found: &DiscoveryFolder) -> Result<Option<String>> {
     let v = &found.vocabulary;
     let types = &found.made.cell_types;
     if types.len() < 2 {
@@ -529,7 +530,7 @@ const PLANE: &str = r#"<div class="plane"><canvas id="plane" role="img" aria-lab
 <div class="legend" id="legend"></div></div>
 "#;
 
-fn found_sections(out: &mut String, found: &Found, links: usize) -> Result<()> {
+fn found_sections(out: &mut String, found: &DiscoveryFolder, links: usize) -> Result<()> {
     let m = &found.made;
     let tested = match m.null {
         Null::Matched => format!(
@@ -618,7 +619,7 @@ fn factors(t: &TfComparison) -> String {
 ///
 /// # Errors
 /// Link tables that cannot be read; [`Error::Interrupted`].
-pub fn page(p: &Page<'_>) -> Result<(String, Extent)> {
+pub fn page(p: &Page<'_>, progress: &dyn Progress) -> Result<(String, Extent)> {
     let mut data = json!({});
     let mut body = String::new();
     let mut extent = Extent { bytes: 0, links: 0, cells: 0 };
@@ -656,7 +657,7 @@ pub fn page(p: &Page<'_>) -> Result<(String, Extent)> {
     section(&mut body, "cells", "Cells", &cells);
     match &p.found {
         Ok(found) => {
-            extent.links = found_json(found, p.links, &mut data)?;
+            extent.links = found_json(found, p.links, &mut data, progress)?;
             found_sections(&mut body, found, extent.links)?;
         }
         Err(how) => {

@@ -16,7 +16,7 @@ use sccrossrec::data::gtf::Gtf;
 use sccrossrec::data::region::{Region, parse_region};
 use sccrossrec::data::source;
 use sccrossrec::dataset::{DataSet, decode_row};
-use sccrossrec::discover::Found;
+use sccrossrec::discover::DiscoveryFolder;
 use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
 use sccrossrec::discover::{DiscoverOptions, discover};
@@ -152,7 +152,7 @@ fn run(f: &Files, path: &Path) -> Result<()> {
 }
 
 fn found(_: &Files, path: &Path) -> Result<()> {
-    let found = Found::open(folder(path))?;
+    let found = DiscoveryFolder::open(folder(path))?;
     (0..found.maps().count()).try_for_each(|i| found.links(i).map(drop))?;
     assert_eq!(found.peak_places().len(), found.vocabulary.peaks.len());
     Ok(())
@@ -205,7 +205,7 @@ impl Files {
         train(&data, &data.samples("default").unwrap(), &small, &d.join("run"), &mut ()).unwrap();
         let model = Run::open(&d.join("run")).unwrap().model(&data, Checkpoint::Best).unwrap();
         std::fs::create_dir(d.join("found")).unwrap();
-        discover(&model, &data, &DiscoverOptions::default(), &d.join("found"), &mut |_| {}).unwrap();
+        discover(&model, &data, &DiscoverOptions::default(), &d.join("found"), &()).unwrap();
         let vocabulary = data.vocabulary().clone();
         let peaks: Vec<_> = vocabulary.peaks.iter().map(|p| parse_region(&p.name)).collect();
         let scratch = d.join("scratch");

@@ -211,7 +211,7 @@ fn measures_equal_brute_force() {
             types: (0..4).map(|i| map(&format!("t{i}"), draw(2 + 40 * i, 0.5, 0.0))).collect(),
         };
         let strata = PeakStrata::new(&peaks(n), &vec![1; n], &vec![None; n]).unwrap();
-        let found = compare(&tracks, &maps, &strata, 20, 906).unwrap();
+        let found = compare(&tracks, &maps, &strata, 20, 906, &()).unwrap();
         assert_eq!((found.rows.len(), found.top, found.permutations), (10, n as u64 / 10, 20));
         for (row, (t, m)) in found
             .rows
@@ -246,8 +246,8 @@ fn measures_equal_brute_force() {
             }
         }
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        assert_eq!(one.install(|| compare(&tracks, &maps, &strata, 20, 906).unwrap()), found);
-        let other = compare(&tracks, &maps, &strata, 20, 907).unwrap();
+        assert_eq!(one.install(|| compare(&tracks, &maps, &strata, 20, 906, &()).unwrap()), found);
+        let other = compare(&tracks, &maps, &strata, 20, 907, &()).unwrap();
         assert_ne!(other, found, "another seed draws another background");
     }
 }
@@ -260,7 +260,7 @@ fn undefined_measures_are_none() {
     let odd: Vec<f64> = (0..n).map(|i| if i == 4 { f64::NAN } else { i as f64 }).collect();
     let maps = Maps { all: map("all", vec![0.0; n]), types: vec![map("flat", vec![2.0; n]), map("odd", odd)] };
     let tracks = [track("none", vec![0.0; n]), track("some", rising)];
-    let found = compare(&tracks, &maps, &strata, 5, 1).unwrap();
+    let found = compare(&tracks, &maps, &strata, 5, 1, &()).unwrap();
     let all = |row: usize| found.rows[row].measures.iter().map(|m| m.value).collect::<Vec<_>>();
     assert_eq!(all(0), [None; 6]); // nothing bound, no attention
     let some = all(3); // no attention at all: every order is a tie
@@ -274,14 +274,14 @@ fn undefined_measures_are_none() {
     for n in [0, 9] {
         let strata = PeakStrata::new(&peaks(n), &vec![1; n], &vec![None; n]).unwrap();
         let maps = Maps { all: map("all", vec![1.0; n]), types: vec![] };
-        let found = compare(&[track("t", vec![1.0; n])], &maps, &strata, 3, 1).unwrap();
+        let found = compare(&[track("t", vec![1.0; n])], &maps, &strata, 3, 1, &()).unwrap();
         assert_eq!((found.top, value(&found.rows[0], "jaccard")), (0, None));
     }
     // Without permutations there is no background.
-    let found = compare(&tracks, &maps, &strata, 0, 1).unwrap();
+    let found = compare(&tracks, &maps, &strata, 0, 1, &()).unwrap();
     assert!(found.rows.iter().flat_map(|r| &r.measures).all(|m| m.pvalue.is_none() && m.background_mean.is_none()));
     // What does not belong together is refused.
-    let e = compare(&[track("t", vec![1.0; 3])], &maps, &strata, 3, 1).unwrap_err();
+    let e = compare(&[track("t", vec![1.0; 3])], &maps, &strata, 3, 1, &()).unwrap_err();
     assert_eq!(e.exit_code(), 1);
     assert!(
         PeakStrata::new(&peaks(4), &[1; 3], &[None; 4]).is_err() && PeakStrata::new(&peaks(4), &[1; 4], &[]).is_err()
@@ -315,7 +315,7 @@ fn the_background_knows_what_is_alike() {
     let maps = Maps { all: map("all", confounded.clone()), types: vec![map("no", confounded), map("yes", linked)] };
     let compared = |open: &[u32], gc: &[Option<f64>]| {
         let strata = PeakStrata::new(&v, open, gc).unwrap();
-        compare(&[track("tf", bound.clone())], &maps, &strata, 200, 3).unwrap()
+        compare(&[track("tf", bound.clone())], &maps, &strata, 200, 3, &()).unwrap()
     };
     let matched = compared(&open, &vec![None; n]);
     assert_eq!((matched.strata, matched.alone), (30, 0), "ten of accessibility, three of width");
@@ -337,7 +337,7 @@ fn the_background_knows_what_is_alike() {
     // Each alone: no permutation moves anything.
     let alone = PeakStrata::new(&peaks(1), &[5], &[None]).unwrap();
     let one = Maps { all: map("all", vec![1.0]), types: vec![] };
-    assert_eq!(compare(&[track("t", vec![1.0])], &one, &alone, 4, 1).unwrap().alone, 1);
+    assert_eq!(compare(&[track("t", vec![1.0])], &one, &alone, 4, 1, &()).unwrap().alone, 1);
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn p_values_are_even_where_nothing_is_there() {
     let tracks: Vec<TfTrack> = (0..10).map(|i| track(&format!("t{i}"), noise(0.8))).collect();
     let maps = Maps { all: map("all", noise(0.2)), types: (0..9).map(|i| map(&format!("m{i}"), noise(0.2))).collect() };
     let strata = PeakStrata::new(&peaks(n), &vec![1; n], &vec![None; n]).unwrap();
-    let found = compare(&tracks, &maps, &strata, 99, 5).unwrap();
+    let found = compare(&tracks, &maps, &strata, 99, 5, &()).unwrap();
     for (k, name) in MEASURES.iter().enumerate() {
         let p: Vec<f64> = found.rows.iter().map(|r| r.measures[k].pvalue.unwrap()).collect();
         let mean = p.iter().sum::<f64>() / p.len() as f64;
@@ -396,7 +396,7 @@ fn encode_peaks_overlap_as_known() {
     let maps = Maps { all: map("all", noise), types: vec![map("other", second.scores.clone())] };
     let strata = PeakStrata::new(&v, &vec![1; n], &vec![None; n]).unwrap();
     let start = std::time::Instant::now();
-    let found = compare(&[first], &maps, &strata, 200, 906).unwrap();
+    let found = compare(&[first], &maps, &strata, 200, 906, &()).unwrap();
     println!("200 permutations, two maps: {:?}", start.elapsed());
     assert_eq!(found.top, 2_573);
     for k in 0..6 {
@@ -448,7 +448,7 @@ fn recovery_by_distance_equals_brute_force() {
     assert!(table.is_sorted_by_key(|l| (l.gene, l.peak)) && table.len() == m.links.len());
     let (sum, far, chance) = (BySum(&table), ByDistance(&v), ByChance { seed: 4 });
     let scorers: [&dyn PairScorer; 3] = [&sum, &far, &chance];
-    let found = recover(&v, &truth, &scorers).unwrap();
+    let found = recover(&v, &truth, &scorers, &()).unwrap();
     assert_eq!(found.bins.iter().map(|b| b.distance.as_str()).collect::<Vec<_>>(), BINS.map(|b| b.0));
     assert_eq!(found.bins.iter().map(|b| b.pairs).sum::<u64>(), found.pairs);
     assert_eq!(found.bins.iter().map(|b| b.links).sum::<u64>(), found.links);
@@ -475,7 +475,7 @@ fn recovery_by_distance_equals_brute_force() {
         }
     }
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(one.install(|| recover(&v, &truth, &scorers).unwrap()), found);
+    assert_eq!(one.install(|| recover(&v, &truth, &scorers, &()).unwrap()), found);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recovery.tsv");
     write_recovery(&path, &found).unwrap();

@@ -98,7 +98,7 @@ fn recovery_equals_brute_force() {
     let correlation = ByCorrelation::new(&v, &some, &read);
     let (sum, distance, chance) = (BySum(&table), ByDistance(&v), ByChance { seed: 906 });
     let scorers: [&dyn PairScorer; 4] = [&sum, &correlation, &distance, &chance];
-    let found = recover(&v, &truth, &scorers).unwrap();
+    let found = recover(&v, &truth, &scorers, &()).unwrap();
     assert_eq!((found.pairs, found.links), (pairs.len() as u64, links.len() as u64));
     assert_eq!((found.links_missing, found.links_off_chromosome), (2, 1));
     let share = links.len() as f64 / pairs.len() as f64;
@@ -162,7 +162,7 @@ fn recovery_equals_brute_force() {
     }
 
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(one.install(|| recover(&v, &truth, &scorers).unwrap()), found);
+    assert_eq!(one.install(|| recover(&v, &truth, &scorers, &()).unwrap()), found);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sccrossrec::dataset::{Cell, DataSet, Values};
 use sccrossrec::discover::evidence::adjust::{Adjusted, tempered};
-use sccrossrec::discover::evidence::{Evidence, PairEvidence};
+use sccrossrec::discover::evidence::{Cells, Evidence, PairEvidence};
 use sccrossrec::discover::{ByCorrelation, ByDistance, Measure, PairScorer, Recovery, Truth, recover};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::rng::Rng;
@@ -56,13 +56,14 @@ impl Data {
     fn recovery(&self) -> (Evidence, Recovery) {
         let read = |c: u32, cell: &mut Cell| cell.clone_from(&self.cells[c as usize]);
         let all = self.numbers();
-        let found = Evidence::new(&self.v, &all, &read, 500_000, 20, 906).unwrap();
+        let cells = Cells { numbers: &all, read: &read, progress: &() };
+        let found = Evidence::new(&self.v, cells, 500_000, 20, 906).unwrap();
         let correlation = ByCorrelation::new(&self.v, &all, &read);
         let by_evidence = correlation.measuring(Measure::Evidence(&found, &self.v));
         let partial = correlation.measuring(Measure::Partial(&found));
         let distance = ByDistance(&self.v);
         let scorers: [&dyn PairScorer; 4] = [&by_evidence, &partial, &correlation, &distance];
-        let recovery = recover(&self.v, &self.truth, &scorers).unwrap();
+        let recovery = recover(&self.v, &self.truth, &scorers, &()).unwrap();
         (found, recovery)
     }
 }
@@ -172,7 +173,7 @@ fn associations_are_those_of_least_squares() {
     }
     let read = |c: u32, cell: &mut Cell| cell.clone_from(&data.cells[c as usize]);
     let some: Vec<u32> = data.numbers().into_iter().filter(|c| c % 5 != 1).collect();
-    let adjusted = Adjusted::new(&data.v, &some, &read, 0, 1).unwrap();
+    let adjusted = Adjusted::new(&data.v, Cells { numbers: &some, read: &read, progress: &() }, 0, 1).unwrap();
     let cell = |i: &u32| &data.cells[*i as usize];
     let covariates: Vec<[f64; 3]> = (some.iter().map(cell))
         .map(|c| [1.0, (1.0 + c.genes.len() as f64).ln(), (1.0 + c.peaks.len() as f64).ln()])
@@ -277,7 +278,9 @@ fn rare_pairs_of_real_cells_are_no_links() {
     let cells: Vec<u32> = (0..data.n_cells() as u32).collect();
     let mut other = cells.clone();
     Rng::new(906, 3).shuffle(&mut other);
-    let evidence = |read: &(dyn Fn(u32, &mut Cell) + Sync)| Evidence::new(v, &cells, read, 500_000, 20, 906).unwrap();
+    let evidence = |read: &(dyn Fn(u32, &mut Cell) + Sync)| {
+        Evidence::new(v, Cells { numbers: &cells, read, progress: &() }, 500_000, 20, 906).unwrap()
+    };
     let own = evidence(&|c, cell| data.cell_into(c as usize, cell));
     let shuffled = evidence(&|c, cell| {
         let mut atac = Cell::default();

@@ -491,7 +491,7 @@ fn all_forms_lie_where_the_module_says() {
     let dir = tempfile::tempdir().unwrap();
     let v = vocabulary();
     let maps = maps(&v);
-    let made = write_maps(dir.path(), &v, &maps, Format::value_variants(), ChromNames::Ucsc).unwrap();
+    let made = write_maps(dir.path(), &v, &maps, Format::value_variants(), ChromNames::Ucsc, &()).unwrap();
     let mut found: Vec<String> = made
         .iter()
         .map(|e| {
@@ -516,7 +516,7 @@ fn all_forms_lie_where_the_module_says() {
     // Nothing half-written is left, and a second time gives the same bytes.
     let bytes = |e: &Export| std::fs::read(&e.file).unwrap();
     let first: Vec<Vec<u8>> = made.iter().map(bytes).collect();
-    let again = write_maps(dir.path(), &v, &maps, Format::value_variants(), ChromNames::Ucsc).unwrap();
+    let again = write_maps(dir.path(), &v, &maps, Format::value_variants(), ChromNames::Ucsc, &()).unwrap();
     assert_eq!(again.iter().map(bytes).collect::<Vec<_>>(), first);
     let hidden = |d: &Path| {
         std::fs::read_dir(d)
@@ -528,13 +528,16 @@ fn all_forms_lie_where_the_module_says() {
 
     // A map of other genes is a fault of ours; a folder that is not there the user's.
     let foreign = Maps { all: TypeMap { peaks: vec![0.0; 3], ..maps.all.clone() }, types: vec![] };
-    assert_eq!(write_maps(dir.path(), &v, &foreign, &[Format::Bedpe], ChromNames::Data).unwrap_err().exit_code(), 1);
+    assert_eq!(
+        write_maps(dir.path(), &v, &foreign, &[Format::Bedpe], ChromNames::Data, &()).unwrap_err().exit_code(),
+        1
+    );
     let missing = dir.path().join("no/folder");
-    let e = write_maps(&missing, &v, &maps, &[Format::Parquet], ChromNames::Data).unwrap_err();
+    let e = write_maps(&missing, &v, &maps, &[Format::Parquet], ChromNames::Data, &()).unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("links.parquet"), "{e}");
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    assert_eq!(write_maps(&file, &v, &maps, &[Format::Edges], ChromNames::Data).unwrap_err().exit_code(), 2);
+    assert_eq!(write_maps(&file, &v, &maps, &[Format::Edges], ChromNames::Data, &()).unwrap_err().exit_code(), 2);
 }
 
 #[test]

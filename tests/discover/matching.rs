@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::model::output::Want;
 use sccrossrec::model::{Batch, Model, ModelConfig};
-use sccrossrec::predict::partners::{Matches, Options, Partner, Query, rank};
+use sccrossrec::predict::partners::{MatchOptions, Matches, Partner, Query, rank};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, Schedule, TrainConfig, recipe, train};
@@ -41,8 +41,8 @@ fn brute(model: &Model<f32>, data: &DataSet) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn found(model: &Model<f32>, data: &DataSet, options: Options) -> Matches {
-    rank(model, data, data, &options, &mut |_, _| {}).unwrap()
+fn found(model: &Model<f32>, data: &DataSet, options: MatchOptions) -> Matches {
+    rank(model, data, data, &options, &()).unwrap()
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn exact_is_brute_force_and_candidates_are_its_best() {
     let n = data.n_cells();
     for query in [Query::Rna, Query::Atac] {
         let score = |i: usize, j: usize| if query == Query::Rna { scores[i][j] } else { scores[j][i] };
-        let exact = found(&model, &data, Options { query, exact: true, top: n, ..Options::default() });
+        let exact = found(&model, &data, MatchOptions { query, exact: true, top: n, ..MatchOptions::default() });
         assert_eq!((exact.scored, exact.exact), ((n * n) as u64, true));
         for (i, partners) in exact.partners.iter().enumerate() {
             assert_eq!(partners.len(), n);
@@ -83,14 +83,18 @@ fn exact_is_brute_force_and_candidates_are_its_best() {
         assert!((m.match_score[0] - mass).abs() < 1e-4);
 
         // Fewer candidates: what is listed is scored and ranked as before, and is a part of it.
-        let few = found(&model, &data, Options { query, candidates: 30, anchors: 16, top: 5, ..Options::default() });
+        let few = found(
+            &model,
+            &data,
+            MatchOptions { query, candidates: 30, anchors: 16, top: 5, ..MatchOptions::default() },
+        );
         assert_eq!((few.scored, few.exact), ((n * 30 + 16 * 2 * n) as u64, false));
         for (i, partners) in few.partners.iter().enumerate() {
             assert_eq!(partners.len(), 5);
             assert!(partners.is_sorted_by(|a, b| a.logit >= b.logit));
             assert!(partners.iter().all(|p| (p.logit - score(i, p.cell as usize)).abs() < 1e-4));
         }
-        let all = found(&model, &data, Options { query, candidates: n, top: 5, ..Options::default() });
+        let all = found(&model, &data, MatchOptions { query, candidates: n, top: 5, ..MatchOptions::default() });
         for (a, b) in all.partners.iter().zip(&exact.partners) {
             assert!(a.iter().zip(b).all(|(a, b)| (a.logit - b.logit).abs() < 1e-4));
         }
@@ -115,9 +119,9 @@ fn halves_and_anchors() {
         assert!(z.iter().zip(half).all(|(a, b)| (a - b).abs() < 1e-4), "cell {i}");
     }
     // Completed scores find nearly all of the best, with few anchors; with more, more.
-    let exact = found(&model, &data, Options { exact: true, ..Options::default() });
+    let exact = found(&model, &data, MatchOptions { exact: true, ..MatchOptions::default() });
     let share = |anchors: usize| {
-        let few = found(&model, &data, Options { candidates: 20, anchors, ..Options::default() });
+        let few = found(&model, &data, MatchOptions { candidates: 20, anchors, ..MatchOptions::default() });
         assert!(!few.exact);
         let same =
             |(a, b): (&Vec<Partner>, &Vec<Partner>)| a.iter().filter(|a| b.iter().any(|b| a.cell == b.cell)).count();
@@ -125,10 +129,10 @@ fn halves_and_anchors() {
     };
     let (few, more) = (share(2), share(24));
     assert!(more > 0.85 && more > few, "{few} {more}");
-    let options = Options { candidates: 20, anchors: 8, ..Options::default() };
+    let options = MatchOptions { candidates: 20, anchors: 8, ..MatchOptions::default() };
     assert_eq!(found(&model, &data, options), found(&model, &data, options), "the seed decides");
     // Where that costs no more, every pair goes through the model.
-    assert!(found(&model, &data, Options { candidates: CELLS, ..Options::default() }).exact);
+    assert!(found(&model, &data, MatchOptions { candidates: CELLS, ..MatchOptions::default() }).exact);
 }
 
 #[test]

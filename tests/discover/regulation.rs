@@ -8,6 +8,7 @@ use sccrossrec::discover::maps::Maps;
 use sccrossrec::discover::null::Null;
 use sccrossrec::discover::{DiscoverOptions, discover};
 use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Progress;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 
@@ -31,6 +32,15 @@ fn trained(dir: &Path, cells: usize) -> (DataSet, PathBuf) {
     (data, dir.join("run"))
 }
 
+/// Breaks off at 2,500 cells.
+struct Enough;
+
+impl Progress for Enough {
+    fn at(&self, _: &'static str, done: u64, _: u64) {
+        assert!(done < 2500, "enough");
+    }
+}
+
 #[test]
 fn what_was_stopped_goes_on_to_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -44,14 +54,14 @@ fn what_was_stopped_goes_on_to_the_same_files() {
             path
         };
         let options = DiscoverOptions { null, ..DiscoverOptions::default() };
-        let whole = discover(&model, &data, &options, &at("whole"), &mut |_| {}).unwrap();
+        let whole = discover(&model, &data, &options, &at("whole"), &()).unwrap();
         assert_eq!(whole.resumed, 0);
         assert!(!at("whole").join(".attention").exists(), "parts go when all is done");
 
         // Stopped as by kill -9: some parts are there, one of them cut, one of another model.
         let parts = at("stopped").join(".attention/cells");
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            discover(&model, &data, &options, &at("stopped"), &mut |done| assert!(done < 2500, "enough")).unwrap();
+            discover(&model, &data, &options, &at("stopped"), &Enough).unwrap();
         }));
         assert!(stopped.is_err());
         let mut files: Vec<PathBuf> = std::fs::read_dir(&parts).unwrap().map(|e| e.unwrap().path()).collect();
@@ -60,7 +70,7 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         let bytes = std::fs::read(&files[1]).unwrap();
         std::fs::write(&files[1], &bytes[..bytes.len() / 2]).unwrap();
         let resume = DiscoverOptions { resume: true, ..options.clone() };
-        let resumed = discover(&model, &data, &resume, &at("stopped"), &mut |_| {}).unwrap();
+        let resumed = discover(&model, &data, &resume, &at("stopped"), &()).unwrap();
         assert!(resumed.resumed > 0 && resumed.resumed < 2500, "{}", resumed.resumed);
         assert_eq!(resumed.pairs, whole.pairs);
         let mut tables: Vec<PathBuf> = whole.cell_types.iter().map(|t| t.file.clone()).collect();
@@ -76,7 +86,7 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         std::fs::write(kept.join("000000.part"), &bytes).unwrap();
         let mut other = model.clone();
         other.params.as_mut_slice()[0] += 1.0;
-        let found = discover(&other, &data, &resume, &at("other"), &mut |_| {}).unwrap();
+        let found = discover(&other, &data, &resume, &at("other"), &()).unwrap();
         assert_eq!(found.resumed, 0);
     }
 }
@@ -169,7 +179,7 @@ fn nothing_is_found_where_pairings_mean_nothing() {
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
     let options = DiscoverOptions { null: Null::Shuffled, permutations: 3, ..DiscoverOptions::default() };
-    discover(&model, &like, &options, &out, &mut |_| {}).unwrap();
+    discover(&model, &like, &options, &out, &()).unwrap();
     let maps = Maps::read(&out, like.vocabulary()).unwrap();
     let links = &maps.all.links;
     assert!(links.len() > 1000, "{}", links.len());

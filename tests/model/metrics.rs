@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sccrossrec::evaluate::{
-    BitRows, Matching, Ranking, Translation, TranslationMetrics, foscttm, majority_baseline, ranking,
+    BitRows, MatchingTally, Ranking, Translation, TranslationMetrics, foscttm, majority_baseline, ranking,
 };
 
 fn close(a: Option<f64>, b: Option<f64>) -> bool {
@@ -158,7 +158,7 @@ proptest! {
 
 #[test]
 fn matching_by_hand() {
-    let mut m = Matching::new();
+    let mut m = MatchingTally::new();
     // label, logits: hit, miss, hit, and a tie, which is class 0.
     for (label, logits) in [(1, [0.0, 2.0]), (1, [1.0, 0.5]), (0, [3.0, -1.0]), (0, [0.25, 0.25])] {
         m.add_logits(label, logits);

@@ -290,7 +290,7 @@ fn no_test_cell_is_trained_on() {
         let out = dir.path().join("run");
         let errors = [
             train::train(&data, &set, &runs::config(), &out, &mut ()).unwrap_err(),
-            evaluate(&model, &data, &set, Part::Test, 8, &mut |_| {}).unwrap_err(),
+            evaluate(&model, &data, &set, Part::Test, 8, &()).unwrap_err(),
         ];
         data.save_samples(name, &set, false).unwrap();
         let stored = data.samples(name).unwrap_err();

@@ -139,7 +139,7 @@ fn sample_sets_made_by_hand_are_checked() {
         let out = dir.path().join("run");
         let errors = [
             train::train(&data, &set, &config(), &out, &mut ()).unwrap_err(),
-            evaluate(&model, &data, &set, Part::All, 8, &mut |_| {}).unwrap_err(),
+            evaluate(&model, &data, &set, Part::All, 8, &()).unwrap_err(),
         ];
         for e in errors {
             assert!(e.exit_code() == 2 && e.to_string().contains(part), "{part}: {e}");
@@ -222,7 +222,7 @@ fn validation_is_what_evaluation_finds() {
     let config = TrainConfig { epochs: 2, eval_batch_size: 5, ..config() };
     let record = train::train(&data, &set, &config, &out, &mut ()).unwrap().last.unwrap();
     let model = Run::open(&out).unwrap().model(&data, Checkpoint::Last).unwrap();
-    let found = evaluate(&model, &data, &set, Part::Val, 64, &mut |_| {}).unwrap();
+    let found = evaluate(&model, &data, &set, Part::Val, 64, &()).unwrap();
     let near = |a: Option<f64>, b: Option<f64>, what: &str| {
         assert!((a.unwrap() - b.unwrap()).abs() < 1e-12, "{what}: {a:?} against {b:?}");
     };

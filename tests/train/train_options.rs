@@ -484,7 +484,7 @@ fn training_on_sampled_genes() {
     assert!(full["state.safetensors"] == most["state.safetensors"]);
     // validation is of all genes
     let model = Run::open(&dir.path().join("straight")).unwrap().model(&data, Checkpoint::Last).unwrap();
-    let found = evaluate(&model, &data, &set, Part::Val, 64, &mut |_| {}).unwrap();
+    let found = evaluate(&model, &data, &set, Part::Val, 64, &()).unwrap();
     let log: EpochRecord = serde_json::from_slice(&{
         let mut record: serde_json::Value = serde_json::from_slice(&straight["log 1"]).unwrap();
         record["seconds"] = 0.0.into();

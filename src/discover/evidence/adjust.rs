@@ -2,48 +2,17 @@
 
 use rayon::prelude::*;
 
-use super::{PORTIONS, ROUNDS, START};
-use crate::dataset::{Cell, ReadCell};
-use crate::discover::stop::go_on;
+use super::cells::{Cells, plus};
+use crate::dataset::Cell;
 use crate::error::Result;
 use crate::rng::Rng;
 use crate::simd::axpy;
 use crate::vocabulary::Vocabulary;
 
-/// Adds up over cells: `add(sums, place among the cells, cell)`, portion by portion.
-pub(crate) fn over_cells<A: Send>(
-    cells: &[u32],
-    read: &ReadCell<'_>,
-    zero: impl Fn() -> A + Sync,
-    add: impl Fn(&mut A, usize, &Cell) + Sync,
-    merge: impl Fn(&mut A, A),
-) -> Result<A> {
-    let size = cells.len().div_ceil(PORTIONS).max(1);
-    let portions: Vec<A> = cells
-        .par_chunks(size)
-        .enumerate()
-        .map(|(i, some)| {
-            let (mut sums, mut cell) = (zero(), Cell::default());
-            for (j, &c) in some.iter().enumerate() {
-                if crate::interrupt::requested() {
-                    break; // the sums are not used
-                }
-                read(c, &mut cell);
-                add(&mut sums, i * size + j, &cell);
-            }
-            sums
-        })
-        .collect();
-    go_on()?;
-    let mut portions = portions.into_iter();
-    let mut total = portions.next().unwrap_or_else(&zero);
-    portions.for_each(|p| merge(&mut total, p));
-    Ok(total)
-}
-
-pub(crate) fn plus(a: &mut [f64], b: &[f64]) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-}
+/// Rounds of subspace iteration.
+const ROUNDS: usize = 8;
+/// Stream of random numbers that the iteration starts from.
+const START: u64 = 0xE51D_0000;
 
 /// Makes the columns of `m` `[rows, width]` orthonormal, from the left, twice over; one that depends on those before it
 /// becomes 0.
@@ -63,7 +32,7 @@ pub(crate) fn orthonormalise(m: &mut [f64], width: usize) {
 }
 
 /// Sums over cells of each gene and each peak.
-pub(crate) struct Sums {
+struct Sums {
     /// `[G]` and `[P]`.
     sum: [Vec<f64>; 2],
     square: [Vec<f64>; 2],
@@ -82,7 +51,7 @@ impl Sums {
     }
 }
 
-pub(crate) fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result<Sums> {
+fn sums(v: &Vocabulary, cells: Cells<'_>) -> Result<Sums> {
     let zero = || {
         let of = || [vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]];
         Sums { sum: of(), square: of(), cube: of() }
@@ -97,7 +66,7 @@ pub(crate) fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result
         cell.rna().for_each(|(g, x)| one(0, g, x));
         cell.atac().for_each(|(p, x)| one(1, p, x));
     };
-    over_cells(cells, read, zero, add, |a, b| {
+    cells.sum(zero, add, |a, b| {
         for side in 0..2 {
             plus(&mut a.sum[side], &b.sum[side]);
             plus(&mut a.square[side], &b.square[side]);
@@ -107,15 +76,8 @@ pub(crate) fn sums(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>) -> Result
 }
 
 /// The leading components of standardised expression: `[cells, width]`, orthonormal, span of the leading subspace.
-fn components(
-    v: &Vocabulary,
-    cells: &[u32],
-    read: &ReadCell<'_>,
-    s: &Sums,
-    width: usize,
-    seed: u64,
-) -> Result<Vec<f64>> {
-    let (n, genes) = (cells.len(), v.genes.len());
+fn components(v: &Vocabulary, cells: Cells<'_>, s: &Sums, width: usize, seed: u64) -> Result<Vec<f64>> {
+    let (n, genes) = (cells.numbers.len(), v.genes.len());
     let mean: Vec<f64> = s.sum[0].iter().map(|x| x / n as f64).collect();
     let scale: Vec<f64> = (mean.iter().zip(&s.square[0]))
         .map(|(m, q)| Some(q / n as f64 - m * m).filter(|v| *v > 1e-12 * q / n as f64).map_or(0.0, |v| 1.0 / v.sqrt()))
@@ -128,19 +90,17 @@ fn components(
         loading.chunks_exact_mut(width).zip(&scale).for_each(|(l, s)| l.iter_mut().for_each(|l| *l *= s));
         let mut shift = vec![0.0; width];
         loading.chunks_exact(width).zip(&mean).for_each(|(l, &m)| axpy(&mut shift, m, l));
-        scores.par_chunks_mut(width).zip(cells).for_each_init(Cell::default, |cell, (out, &c)| {
-            read(c, cell);
+        scores.par_chunks_mut(width).zip(cells.numbers).for_each_init(Cell::default, |cell, (out, &c)| {
+            (cells.read)(c, cell);
             out.iter_mut().zip(&shift).for_each(|(o, s)| *o = -s);
             cell.rna().for_each(|(g, x)| axpy(out, f64::from(x), &loading[g as usize * width..][..width]));
         });
-        go_on()?;
+        cells.go_on()?;
         orthonormalise(&mut scores, width);
         if round + 1 == ROUNDS {
             break;
         }
-        let mut back = over_cells(
-            cells,
-            read,
+        let mut back = cells.sum(
             || vec![0.0; genes * width],
             |sum, at, cell| {
                 let of_cell = &scores[at * width..][..width];
@@ -160,7 +120,7 @@ fn components(
     Ok(scores)
 }
 
-/// How a gene and a peak go together over cells once covariates are taken out.
+/// How a gene and a peak go together over cells once covariates are taken out: docs/model.md, eq. 71.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Association {
     /// Partial correlation; 0 where nothing is left of either.
@@ -217,20 +177,20 @@ pub struct Adjusted {
 }
 
 impl Adjusted {
-    /// Over `cells`, read by `read`: the constant, the logs of the numbers of genes and peaks of a cell, and the leading
+    /// Over `cells`: the constant, the logs of the numbers of genes and peaks of a cell, and the leading
     /// `most` components of RNA are taken out (fewer than `most` where cells are few). Passes over the cells: 18.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn new(v: &Vocabulary, cells: &[u32], read: &ReadCell<'_>, most: usize, seed: u64) -> Result<Self> {
-        let n = cells.len();
-        let s = sums(v, cells, read)?;
+    pub fn new(v: &Vocabulary, cells: Cells<'_>, most: usize, seed: u64) -> Result<Self> {
+        let n = cells.numbers.len();
+        let s = sums(v, cells)?;
         let leading = most.min(n / 10).min(v.genes.len());
-        let found = if leading > 0 { components(v, cells, read, &s, leading, seed)? } else { Vec::new() };
+        let found = if leading > 0 { components(v, cells, &s, leading, seed)? } else { Vec::new() };
         let width = 3 + leading;
         let mut q = vec![0.0; n * width];
-        q.par_chunks_mut(width).zip(cells).enumerate().for_each_init(Cell::default, |cell, (i, (q, &c))| {
-            read(c, cell);
+        q.par_chunks_mut(width).zip(cells.numbers).enumerate().for_each_init(Cell::default, |cell, (i, (q, &c))| {
+            (cells.read)(c, cell);
             q[0] = 1.0;
             q[1] = (1.0 + cell.genes.len() as f64).ln();
             q[2] = (1.0 + cell.peaks.len() as f64).ln();
@@ -243,7 +203,7 @@ impl Adjusted {
             cell.rna().for_each(|(g, x)| axpy(&mut on[0][g as usize * width..][..width], f64::from(x), q));
             cell.atac().for_each(|(p, x)| axpy(&mut on[1][p as usize * width..][..width], f64::from(x), q));
         };
-        let on = over_cells(cells, read, zero, add, |a, b| (0..2).for_each(|side| plus(&mut a[side], &b[side])))?;
+        let on = cells.sum(zero, add, |a, b| (0..2).for_each(|side| plus(&mut a[side], &b[side])))?;
         let rest = [0, 1].map(|side| {
             let squares = on[side].chunks_exact(width).map(|p| p.iter().map(|x| x * x).sum::<f64>());
             // What rounding leaves of something that the covariates explain wholly counts as nothing.

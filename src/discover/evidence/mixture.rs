@@ -3,11 +3,13 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::BINS;
-use super::adjust::{Association, plus};
+use super::adjust::Association;
+use super::bins::BINS;
+use super::cells::plus;
+use crate::progress::Progress;
 use crate::real::sigmoid;
 
-/// The mixture of links and other pairs.
+/// The mixture of links and other pairs: docs/model.md, eq. 72.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mixture {
     /// π: share of links among the pairs of each distance bin.
@@ -62,11 +64,12 @@ impl Round {
 }
 
 impl Mixture {
-    /// Fits to pairs (bin, association); those without an error are left out. Ends early once it has been asked to stop.
-    pub fn fit(pairs: &[(usize, Association)]) -> Mixture {
+    /// Fits to pairs (bin, association); those without an error are left out. Ends early once `progress` says to stop.
+    /// See docs/model.md, eq. 72.
+    pub fn fit(pairs: &[(usize, Association)], progress: &dyn Progress) -> Mixture {
         let mut m = Mixture { shares: vec![0.02; BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
         for _ in 0..500 {
-            if crate::interrupt::requested() {
+            if progress.stop().is_some() {
                 break;
             }
             let before = m.clone();
@@ -113,7 +116,7 @@ impl Mixture {
         r
     }
 
-    /// Log odds that a pair of this bin is a link. They rise with the effect: below the effect that speaks most against a
+    /// Log odds (natural) that a pair of this bin is a link: docs/model.md, eq. 73. They rise with the effect: below the effect that speaks most against a
     /// link they stay, but for what orders such pairs among each other.
     pub fn log_odds(&self, bin: usize, a: &Association) -> f64 {
         let share = self.shares[bin].clamp(1e-12, 1.0 - 1e-12);

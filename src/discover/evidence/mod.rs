@@ -7,7 +7,7 @@
 //!   gene and a peak gives their partial correlation, and the relative effect `β = slope / mean expression` with its
 //!   standard error `σ`. Where both are rare, a single cell with both lies many standard errors from what is expected and
 //!   is no surprise: sums of products of what is rare are as skewed as the counts of a Poisson law. `σ` of a positive effect
-//!   is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness ([`tempered`]).
+//!   is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness ([`tempered`](adjust::tempered)).
 //! * *Mixture.* Of the pairs of a distance bin a share π(bin) are links. A link's effect is drawn from N(m, t²), any other's
 //!   is 0; both are seen with variance `s² σ²`. π, m, t and s are those of greatest likelihood (EM), so the prior of a
 //!   distance is learned from the data at hand, and a gene whose effects are measured well must show a large one.
@@ -18,6 +18,8 @@
 //! See docs/model.md, section 8.5.
 
 pub mod adjust;
+pub mod bins;
+pub mod cells;
 pub mod mixture;
 
 use std::io::Write;
@@ -28,37 +30,26 @@ use serde::{Deserialize, Serialize};
 
 use super::links::Link;
 use super::maps::{LINK_COLUMNS, LinkStat, PLACE, PairColumns, field, place, read_pairs};
-use super::stop::go_on;
-use crate::dataset::{Cell, ReadCell};
+use crate::dataset::Cell;
 use crate::error::Result;
 use crate::files::atomic::write_atomic;
 use crate::model::CisGraph;
 use crate::real::sigmoid;
 use crate::rng::philox;
 use crate::vocabulary::{Vocabulary, distance};
-use adjust::{Adjusted, Association, over_cells, plus};
+use adjust::{Adjusted, Association};
+use bins::bin;
+use cells::plus;
 use mixture::Mixture;
+
+pub use cells::Cells;
 
 /// Leading components of RNA that are taken out, where there are at least ten cells for each.
 pub const COMPONENTS: usize = 20;
-/// Upper ends of the distance bins of the mixture, in bases; then pairs beyond, then those of unknown distance.
-pub const ENDS: [f64; 9] = [1e3, 5e3, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6];
-/// Distance bins of the mixture.
-pub const BINS: usize = ENDS.len() + 2;
 /// Pairs of a gene drawn from its whole chromosome for the fit of the mixture.
 const FAR: usize = 60;
-/// Portions of the cells whose sums are kept apart and added in order, so that threads do not change the result.
-const PORTIONS: usize = 8;
-/// Rounds of subspace iteration.
-const ROUNDS: usize = 8;
-/// Random streams.
-const START: u64 = 0xE51D_0000;
+/// Stream of the draws of [`FAR`] pairs.
 const DRAW: u32 = 0x6661_7221;
-
-/// Bin of a distance.
-pub fn bin(distance: Option<f64>) -> usize {
-    distance.map_or(BINS - 1, |d| ENDS.partition_point(|&end| end < d))
-}
 
 /// A pair near its gene.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +62,7 @@ pub struct PairEvidence {
     pub cells: u32,
     /// How they go together.
     pub association: Association,
-    /// Log odds that the pair is a link.
+    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 73.
     pub log_odds: f64,
 }
 
@@ -108,7 +99,7 @@ impl PairList {
     }
 
     /// Sums over cells of expression × accessibility, and cells with both.
-    fn products(&self, genes: usize, cells: &[u32], read: &ReadCell<'_>) -> Result<(Vec<f64>, Vec<u32>)> {
+    fn products(&self, genes: usize, cells: Cells<'_>) -> Result<(Vec<f64>, Vec<u32>)> {
         let zero = || (vec![0.0; self.gene.len()], vec![0u32; self.gene.len()], vec![0.0f64; genes]);
         let add = |(sum, both, expr): &mut (Vec<f64>, Vec<u32>, Vec<f64>), _: usize, cell: &Cell| {
             cell.rna().for_each(|(g, x)| expr[g as usize] = f64::from(x));
@@ -121,7 +112,7 @@ impl PairList {
             }
             cell.genes.iter().for_each(|&g| expr[g as usize] = 0.0);
         };
-        let (sum, both, _) = over_cells(cells, read, zero, add, |a, b| {
+        let (sum, both, _) = cells.sum(zero, add, |a, b| {
             plus(&mut a.0, &b.0);
             a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a += b);
         })?;
@@ -129,13 +120,13 @@ impl PairList {
     }
 }
 
-/// Cells with both, for each link; the links are sorted by (gene, peak).
+/// Cells with both, for each link, in the order of the links, which are sorted by (gene, peak).
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
-pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: &[u32], read: &ReadCell<'_>) -> Result<Vec<u32>> {
+pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: Cells<'_>) -> Result<Vec<u32>> {
     let list = PairList::new(links.iter().map(|l| (l.peak, l.gene)).collect(), v.peaks.len());
-    let (_, both) = list.products(v.genes.len(), cells, read)?;
+    let (_, both) = list.products(v.genes.len(), cells)?;
     let of = |l: &Link| {
         let range = list.ptr[l.peak as usize]..list.ptr[l.peak as usize + 1];
         list.gene[range.clone()].binary_search(&l.gene).map_or(0, |at| both[range.start + at])
@@ -144,20 +135,13 @@ pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: &[u32], read: &ReadC
 }
 
 impl Evidence {
-    /// Of `cells`, read by `read`: `window` in bases says which pairs are listed; `most` components are taken out
-    /// ([`COMPONENTS`]). The mixture is fitted to the pairs within 500 kb and to some of every gene's whole chromosome.
+    /// Of `cells`: `window` in bases says which pairs are listed; `most` components are taken out ([`COMPONENTS`]). The
+    /// mixture is fitted to the pairs within 500 kb and to some of every gene's whole chromosome.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`].
-    pub fn new(
-        v: &Vocabulary,
-        cells: &[u32],
-        read: &ReadCell<'_>,
-        window: i64,
-        most: usize,
-        seed: u64,
-    ) -> Result<Evidence> {
-        let adjusted = Adjusted::new(v, cells, read, most, seed)?;
+    pub fn new(v: &Vocabulary, cells: Cells<'_>, window: i64, most: usize, seed: u64) -> Result<Evidence> {
+        let adjusted = Adjusted::new(v, cells, most, seed)?;
         let graph = CisGraph::new(v, window.max(500_000));
         let mut pairs: Vec<(u32, u32)> =
             (0..v.peaks.len() as u32).flat_map(|p| graph.of_peak(p as usize).0.iter().map(move |&g| (p, g))).collect();
@@ -176,7 +160,7 @@ impl Evidence {
             pairs.extend((0..FAR).map(|i| (peaks[((u64::from(draw(i)) * peaks.len() as u64) >> 32) as usize], g)));
         }
         let list = PairList::new(pairs, v.peaks.len());
-        let (sums, both) = list.products(v.genes.len(), cells, read)?;
+        let (sums, both) = list.products(v.genes.len(), cells)?;
         let mut found = Vec::new();
         let mut fitted = Vec::with_capacity(sums.len());
         for p in 0..v.peaks.len() as u32 {
@@ -189,8 +173,8 @@ impl Evidence {
                 }
             }
         }
-        let mixture = Mixture::fit(&fitted);
-        go_on()?;
+        let mixture = Mixture::fit(&fitted, cells.progress);
+        cells.go_on()?;
         for p in &mut found {
             p.log_odds = mixture.log_odds(bin(distance(v, p.gene, p.peak)), &p.association);
         }
@@ -209,8 +193,8 @@ impl Evidence {
     }
 
     /// In short.
-    pub fn summary(&self, file: &Path) -> Summary {
-        Summary {
+    pub fn summary(&self, file: &Path) -> EvidenceSummary {
+        EvidenceSummary {
             pairs: self.pairs.len() as u64,
             expected: self.pairs.iter().map(PairEvidence::probability).sum(),
             likely: self.pairs.iter().filter(|p| p.log_odds > 0.0).count() as u64,
@@ -219,8 +203,11 @@ impl Evidence {
         }
     }
 
-    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`), whose links are sorted by (gene,
-    /// peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
+    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`),
+    /// whose links are sorted by (gene, peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn write(&self, path: &Path, v: &Vocabulary, more: &[(&str, &[Link])]) -> Result<()> {
         write_atomic(path, |out| {
             write!(out, "{}", [&LINK_COLUMNS[..PLACE], &COLUMNS].concat().join("\t"))?;
@@ -271,14 +258,14 @@ pub fn read(path: &Path, v: &Vocabulary) -> Result<Vec<LinkStat>> {
 
 /// Evidence in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct EvidenceSummary {
     /// Pairs within the window.
     pub pairs: u64,
     /// Sum of their probabilities: links expected among them.
     pub expected: f64,
     /// Pairs rather a link than not.
     pub likely: u64,
-    /// The mixture; `shares` by the distance bins of [`ENDS`], then beyond, then unknown.
+    /// The mixture; `shares` by the distance bins of [`ENDS`](bins::ENDS), then beyond, then unknown.
     pub mixture: Mixture,
     /// The table, in the folder of the discovery.
     pub file: std::path::PathBuf,
@@ -286,8 +273,9 @@ pub struct Summary {
 
 #[cfg(test)]
 mod tests {
+    use super::adjust::orthonormalise;
+    use super::bins::BINS;
     use super::*;
-    use crate::discover::evidence::adjust::orthonormalise;
     use crate::rng::Rng;
 
     #[test]
@@ -325,7 +313,7 @@ mod tests {
                 truth.push(link);
             }
         }
-        let m = Mixture::fit(&pairs);
+        let m = Mixture::fit(&pairs, &());
         assert!((m.effect - 0.6).abs() < 0.03 && (m.spread - 0.25).abs() < 0.03, "{m:?}");
         assert!((m.inflation - 1.2).abs() < 0.01 && m.rounds < 500, "{m:?}");
         for (bin, &share) in shares.iter().enumerate() {
@@ -355,7 +343,7 @@ mod tests {
                 (i % BINS, Association { partial: 0.0, effect: error * rng.normal(), error })
             })
             .collect();
-        let m = Mixture::fit(&pairs);
+        let m = Mixture::fit(&pairs, &());
         let expected: f64 = pairs.iter().map(|(b, a)| 1.0 / (1.0 + (-m.log_odds(*b, a)).exp())).sum();
         assert!(expected < 0.01 * pairs.len() as f64, "{expected}: {m:?}");
         assert!(pairs.iter().filter(|(b, a)| m.log_odds(*b, a) > 0.0).count() < 10);

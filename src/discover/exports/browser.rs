@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{ChromNames, Export, chrom, number, token};
+use super::chrom_names::ChromNames;
+use super::export::Export;
+use super::fields::{chrom, number, token};
 use crate::discover::maps::{LinkStat, TypeMap};
 use crate::error::Result;
 use crate::files::atomic::write_atomic;

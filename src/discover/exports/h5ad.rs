@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{Export, check};
+use super::export::{Export, check};
 use crate::data::anndata::{AnnDataWriter, Column, Frame, UnsArray};
 use crate::discover::maps::{Maps, TypeMap};
 use crate::error::{Error, Result};

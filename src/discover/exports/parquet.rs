@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::{Export, check};
+use super::export::{Export, check};
 use crate::discover::maps::{LINK_COLUMNS, LinkStat, TypeMap};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;

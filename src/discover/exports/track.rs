@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::{ChromNames, Export, chrom, number};
+use super::chrom_names::ChromNames;
+use super::export::Export;
+use super::fields::{chrom, number};
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;
 use crate::vocabulary::Vocabulary;

@@ -1,0 +1,106 @@
+//! What to discover, and how.
+
+use std::path::PathBuf;
+
+use super::evidence::COMPONENTS;
+use super::exports::{ChromNames, Format};
+use super::groups::groups;
+use super::null::Null;
+use super::tf::{PERMUTATIONS, TfFile, TfTrack};
+use super::truth::{TSS_WINDOW, Truth};
+use crate::dataset::DataSet;
+use crate::error::Result;
+use crate::rng::DEFAULT_SEED;
+
+/// What to discover, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiscoverOptions {
+    /// Only cells of these types; `None`: all cells.
+    pub cell_types: Option<Vec<String>>,
+    /// Cells a forward pass; 0 counts as 1.
+    pub batch_size: usize,
+    /// Known links to compare with (forms: [`Truth::read_with`]).
+    pub truth: Option<PathBuf>,
+    /// Of known links given by place: bases around a TSS within which an end is at the gene.
+    pub truth_window: i64,
+    /// Binding sites of transcription factors to compare with.
+    pub tf: Vec<TfFile>,
+    /// Permutations behind the background of that comparison.
+    pub tf_permutations: usize,
+    /// Forms in which the maps are written besides tables.
+    pub exports: Vec<Format>,
+    /// How these name chromosomes.
+    pub chrom_names: ChromNames,
+    /// What links are tested against.
+    pub null: Null,
+    /// Bases between TSS and peak up to which a pair has a row of evidence and, with [`Null::Matched`], is tested.
+    pub window: f64,
+    /// Leading components of RNA that evidence takes out.
+    pub components: usize,
+    /// With [`Null::Shuffled`]: passes over shuffled pairings.
+    pub permutations: u32,
+    /// Take over what a discovery of the same cells that was stopped has left in the folder.
+    pub resume: bool,
+    /// Seed of shuffled pairings and of the random baseline.
+    pub seed: u64,
+    /// What `discover.json` says besides: where the run and the data are.
+    pub about: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Default for DiscoverOptions {
+    /// All cells, tested against matched peaks within 500 kb; nothing to compare with, no exports.
+    fn default() -> Self {
+        DiscoverOptions {
+            cell_types: None,
+            batch_size: 64,
+            truth: None,
+            truth_window: TSS_WINDOW,
+            tf: Vec::new(),
+            tf_permutations: PERMUTATIONS,
+            exports: Vec::new(),
+            chrom_names: ChromNames::default(),
+            null: Null::default(),
+            window: 500_000.0,
+            components: COMPONENTS,
+            permutations: 1,
+            resume: false,
+            seed: DEFAULT_SEED,
+            about: serde_json::Map::new(),
+        }
+    }
+}
+
+impl DiscoverOptions {
+    /// Checks cell types, known links and binding sites against the data; reads, but writes nothing.
+    ///
+    /// # Errors
+    /// Those of the same causes that [`discover`](super::discover) has.
+    pub fn check(&self, data: &DataSet) -> Result<()> {
+        self.cells(data)?;
+        let v = data.vocabulary();
+        TfTrack::read_all(&self.tf, v)?;
+        self.truth.as_ref().map_or(Ok(()), |t| Truth::read_with(t, v, self.truth_window).map(|_| ()))
+    }
+
+    /// Passes over the cells: one, and those over shuffled pairings.
+    pub(super) fn passes(&self) -> u64 {
+        1 + if self.null == Null::Shuffled { u64::from(self.permutations.max(1)) } else { 0 }
+    }
+
+    /// Cells that will be computed, those of shuffled pairings included.
+    ///
+    /// # Errors
+    /// Cell types that the data lack.
+    pub fn work(&self, data: &DataSet) -> Result<u64> {
+        Ok(self.cells(data)? * self.passes())
+    }
+
+    /// Cells that will be looked at.
+    ///
+    /// # Errors
+    /// Cell types that the data lack.
+    pub fn cells(&self, data: &DataSet) -> Result<u64> {
+        let groups = groups(data.vocabulary(), data.n_cells(), self.cell_types.as_deref())?;
+        Ok(groups.iter().map(|g| g.cells.len() as u64).sum())
+    }
+}
