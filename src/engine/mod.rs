@@ -11,12 +11,13 @@ pub mod room;
 
 use std::sync::Arc;
 
+use crate::device::Gpu;
 use crate::device::gpu::Kernels;
-use crate::device::registry::Replacement;
-use crate::device::{Gpu, registry};
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, Model, Precision};
+use crate::ops::registry;
+use crate::ops::registry::Replacement;
 
 pub use cpu::Run;
 pub use cuda::Engine;

@@ -4,20 +4,19 @@ use super::Engine;
 use super::pack::Arranged;
 use crate::device::abi;
 use crate::device::abi::StepRecord;
-use crate::device::arena::Span;
-use crate::device::workspace::mask_words;
 use crate::engine::cpu::{sparse, spread};
 use crate::error::Result;
 use crate::model::Decisions;
 use crate::model::output::{Output, Selection, Want};
 use crate::model::terms::Terms;
+use crate::ops::translate::cuda::mask_words;
 
 impl Engine {
     /// What a pass brings back, read from the workspace.
     pub(crate) fn output(&self, record: &StepRecord, a: &Arranged, want: Want, terms: Terms) -> Result<Output<f32>> {
         let c = self.config();
         let work = self.workspace()?;
-        let (n, spans) = (a.sizes.samples as usize, &work.plan.spans);
+        let n = a.sizes.samples as usize;
         let mut out = Output {
             loss: record.loss,
             match_loss: record.match_loss,
@@ -26,8 +25,8 @@ impl Engine {
             contrast_loss: record.contrast_loss,
             cis: Vec::new(),
             cis_blind: Vec::new(),
-            logits: work.arena.read(spans.logits, 2 * n)?,
-            embedding: work.arena.read(spans.z, 2 * c.hidden * n)?,
+            logits: work.read("logits", 2 * n)?,
+            embedding: work.read("z", 2 * c.hidden * n)?,
             attention: Vec::new(),
             translation: Vec::new(),
             counts: Vec::new(),
@@ -37,18 +36,18 @@ impl Engine {
         let predicted = if terms.translate && !a.positives.is_empty() { self.predicted(a)? } else { Vec::new() };
         let per = c.heads * c.genes;
         let by_cis = want.translation && c.translates_by_cis();
-        let predictions = |span: Span<f32>| -> Result<Vec<Vec<f32>>> {
-            let all = work.arena.read(span, a.positives.len() * c.genes)?;
+        let predictions = |region: &str| -> Result<Vec<Vec<f32>>> {
+            let all = work.read::<f32>(region, a.positives.len() * c.genes)?;
             Ok(all.chunks_exact(c.genes).map(<[f32]>::to_vec).collect())
         };
         if terms.blind && !a.positives.is_empty() {
-            let blind = predictions(spans.cis_blind)?;
+            let blind = predictions("cis_blind")?;
             if by_cis {
                 let decide = |row: &Vec<f32>| row.iter().map(|&y| u8::from(y > 0.0)).collect();
                 out.translation = spread(&a.positives, n, blind.iter().map(decide).collect());
             }
             if want.cis {
-                out.cis = spread(&a.positives, n, predictions(spans.cis_y)?);
+                out.cis = spread(&a.positives, n, predictions("cis_y")?);
                 out.cis_blind = spread(&a.positives, n, blind);
             }
         }
@@ -56,7 +55,7 @@ impl Engine {
             out.translation = spread(&a.positives, n, predicted.chunks_exact(per).map(<[u8]>::to_vec).collect());
         }
         if want.counts {
-            let counts = work.arena.read(spans.count, a.positives.len() * per)?;
+            let counts = work.read::<u32>("count", a.positives.len() * per)?;
             out.counts = spread(&a.positives, n, counts.chunks_exact(per).map(<[u32]>::to_vec).collect());
         }
         if want.attention || want.decisions {
@@ -76,7 +75,7 @@ impl Engine {
         let c = self.config();
         let work = self.workspace()?;
         let words = mask_words(c.genes);
-        let bits = work.arena.read(work.plan.spans.predicted, a.positives.len() * c.heads * words)?;
+        let bits = work.read::<u32>("predicted", a.positives.len() * c.heads * words)?;
         let mut out = Vec::with_capacity(a.positives.len() * c.heads * c.genes);
         for row in bits.chunks_exact(words) {
             out.extend((0..c.genes).map(|g| (row[g / 32] >> (g % 32) & 1) as u8));
@@ -88,11 +87,11 @@ impl Engine {
     fn selections(&self, a: &Arranged) -> Result<Vec<Selection<f32>>> {
         let c = self.config();
         let work = self.workspace()?;
-        let (spans, k) = (&work.plan.spans, c.top_k);
+        let k = c.top_k;
         let len = a.sizes.gene_entries as usize * c.heads * k;
-        let member = work.arena.read(spans.member, len)?;
-        let weight = work.arena.read(spans.weight, len)?;
-        let score = work.arena.read(spans.score, len)?;
+        let member = work.read::<u32>("member", len)?;
+        let weight = work.read::<f32>("weight", len)?;
+        let score = work.read::<f32>("score", len)?;
         let tau = c.tau as f32;
         let one = |b: usize| {
             let mut s = Selection { start: vec![0], ..Selection::default() };

@@ -1,5 +1,7 @@
 //! `contrast`: RNA and ATAC of each positive against all others of the batch.
 
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod cuda;
 
 use super::matmul::{View, product, product_into};

@@ -7,6 +7,8 @@
 //! whose g is exactly 0, over the distinct columns or cell by cell, whichever costs less. A sample alone computes no
 //! further scores of a gene that is decided.
 
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod cuda;
 pub mod kernel;
 
