@@ -12,7 +12,7 @@ use crate::device::{Gpu, gpu, host, kernels};
 use crate::error::{Error, Result};
 use crate::model::Precision;
 use crate::ops::registry;
-use crate::ops::registry::{Determinism, Replacement};
+use crate::ops::registry::Replacement;
 use crate::parity::{Cases, bench, check_ops, trust};
 use crate::simd;
 
@@ -92,8 +92,8 @@ fn list(ctx: &Context) -> Result<()> {
     let mut taken = vec![head.map(String::from).to_vec()];
     let mut found = Vec::new();
     for v in registry::variants() {
-        let determinism = if v.built_in { Determinism::RunToRun } else { Determinism::NotGuaranteed };
-        let same = if determinism == Determinism::RunToRun { "yes" } else { "kernels check tells" };
+        // Every output has one owner and sums run in a fixed order; of a file of a user's, nothing is promised.
+        let same = if v.built_in { "yes" } else { "kernels check tells" };
         for (entry, name) in registry::defined(&v) {
             let source = format!("kernels/{}.cu", v.file.name);
             let precision = match name.strip_prefix(entry.stem) {
@@ -117,7 +117,7 @@ fn list(ctx: &Context) -> Result<()> {
                 .collect();
             found.push(json!({
                 "op": v.op, "entry": name, "variant": v.name, "source": source, "precision": precision,
-                "deterministic": determinism == Determinism::RunToRun, "resources": resources,
+                "deterministic": v.built_in, "resources": resources,
             }));
         }
     }
@@ -135,7 +135,7 @@ fn list(ctx: &Context) -> Result<()> {
     let cpu: Vec<_> = registry::names()
         .into_iter()
         .map(|op| {
-            let source = if op == "head" { "src/ops/linear" } else { &format!("src/ops/{op}") };
+            let source = format!("src/ops/{op}");
             text += &format!("  {op:<10} {source} ({isa}; SCCROSSREC_ISA chooses scalar, avx2, avx512 or vnni)\n");
             json!({ "op": op, "source": source, "isa": isa })
         })

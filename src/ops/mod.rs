@@ -15,6 +15,7 @@ pub mod losses;
 pub mod matmul;
 pub mod pool;
 pub mod project;
+#[forbid(unsafe_code)]
 pub mod registry;
 #[forbid(unsafe_code)]
 pub mod rows;
@@ -24,7 +25,7 @@ use crate::device::op::Op;
 use crate::device::region::Region;
 
 /// All ops, in the order in which they are listed.
-pub(crate) static ALL: [&Op; 8] = [
+pub(crate) static ALL: &[&Op] = &[
     &project::cuda::OP,
     &attend::cuda::OP,
     &pool::cuda::OP,
@@ -37,7 +38,7 @@ pub(crate) static ALL: [&Op; 8] = [
 
 /// The op of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Op> {
-    ALL.into_iter().find(|op| op.name == name)
+    ALL.iter().copied().find(|op| op.name == name)
 }
 
 /// The regions of all ops.

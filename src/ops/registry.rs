@@ -18,15 +18,6 @@ use crate::device::kernels::Embedded;
 use crate::device::op::{Entry, Op};
 use crate::error::{Error, Result};
 
-/// Do two runs give the same bits?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Determinism {
-    /// Yes: every output has one owner and sums run in a fixed order.
-    RunToRun,
-    /// Not promised: a file of a user's.
-    NotGuaranteed,
-}
-
 /// The names of the ops.
 pub fn names() -> Vec<&'static str> {
     super::ALL.iter().map(|op| op.name).collect()
@@ -44,7 +35,7 @@ fn names_of(op: &str) -> Vec<String> {
 
 /// The op whose built-in kernels are in this file.
 fn owner(file: &str) -> Option<&'static Op> {
-    super::ALL.into_iter().find(|op| op.sources.iter().any(|s| s.file == file))
+    super::ALL.iter().copied().find(|op| op.sources.iter().any(|s| s.file == file))
 }
 
 /// A source file that comes with the program.

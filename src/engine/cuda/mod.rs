@@ -315,7 +315,7 @@ impl Engine {
             terms: key.terms,
             training: key.last >= Pass::Backward,
         };
-        program(&ops::ALL, &frame, key.last)
+        program(ops::ALL, &frame, key.last)
     }
 
     /// Runs the program of `key`. The first run of a bucket is launched kernel by kernel, the second is captured into a

@@ -6,7 +6,6 @@
 //!
 //! Order: by logit, then lower peak index of the data set; masked pairs take part with their own index.
 
-#[forbid(unsafe_code)]
 pub mod check;
 pub mod cuda;
 

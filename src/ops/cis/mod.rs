@@ -10,7 +10,6 @@
 //!
 //! See docs/model.md, section 3.5, section 4.7, section 6.3, section 7.6.
 
-#[forbid(unsafe_code)]
 pub mod check;
 pub mod cuda;
 

@@ -1,6 +1,5 @@
 //! `contrast`: RNA and ATAC of each positive against all others of the batch.
 
-#[forbid(unsafe_code)]
 pub mod check;
 pub mod cuda;
 
