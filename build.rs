@@ -1,18 +1,21 @@
-//! Compiles each `kernels/*.cu` to one fatbin (machine code for three architectures, PTX for what comes after them)
-//! and writes the table `kernels.rs`, which `src/device/kernels.rs` includes.
+//! Compiles each `.cu` of `kernels/` and `kernels/examples/` to one fatbin (machine code for three architectures, PTX for
+//! what comes after them) and writes the table `kernels.rs`, which `src/device/kernels.rs` includes. Before that it writes
+//! `abi.rs`, the structs that kernels take, for `src/device/abi.rs`: see `src/device/header.rs`.
 //!
 //! Without nvcc the table has the sources but no fatbins, and the build succeeds. A source is compiled again only where
 //! its text, a header it includes, the flags or nvcc changed: each fatbin lies beside the hash of all that made it.
 //! Environment: `NVCC`, `CUDA_HOME`, `CUDA_PATH`, then `PATH`; `NVCC=` (set to nothing) builds without.
 
 use std::fmt::Write as _;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, process, thread};
 
+#[path = "src/device/header.rs"]
+mod header;
 #[allow(dead_code)]
 #[path = "src/device/toolchain.rs"]
 mod toolchain;
@@ -26,13 +29,19 @@ const CACHE_VERSION: u32 = 1;
 /// quarter of its size.
 const BUILD_FLAGS: [&str; 7] = ["-Werror", "all-warnings", "-Xptxas", "-v", "-I", "kernels", "-Xfatbin=-compress-all"];
 
+/// The C++ side of the launch ABI, in `OUT_DIR`; every kernel is compiled with it.
+const ABI_CHECK: &str = "abi_check.h";
+
+/// Folders of kernel sources, below `kernels/`.
+const SOURCES: [&str; 2] = ["", "examples/"];
+
 fn main() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/device/toolchain.rs");
-    println!("cargo::rerun-if-changed=kernels");
+    for path in ["build.rs", "src/device/header.rs", "src/device/toolchain.rs", "kernels"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     if let Err(message) = run() {
         eprintln!("{message}");
         process::exit(1);
@@ -45,21 +54,45 @@ fn run() -> Result<(), String> {
     let mut files = Vec::new();
     list(&root.join("kernels"), "", &mut files)?;
     let (headers, kernels): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| !path.ends_with(".cu"));
+    let abi = launch_abi(&headers)?;
+    write(&out.join("abi.rs"), &abi.rust())?;
+    write(&out.join(ABI_CHECK), &abi.cpp())?;
     let nvcc = find_nvcc(&root);
     if let Some((path, _)) = &nvcc {
         println!("cargo::rerun-if-changed={}", path.display());
     }
 
-    let jobs: Vec<Job> = kernels.iter().map(|(path, text)| Job::new(path, text, &headers, &nvcc, &out)).collect();
-    if let Some((nvcc, _)) = &nvcc {
-        compile_all(&jobs, nvcc, &root)?;
+    // What all compilations have in common.
+    let mut common = DefaultHasher::new();
+    let version = nvcc.as_ref().map(|(_, version)| version.as_str());
+    (CACHE_VERSION, NVCC_FLAGS, BUILD_FLAGS, TARGETS, version, abi.cpp()).hash(&mut common);
+    let mut jobs: Vec<Job> = kernels.iter().map(|(path, text)| Job::new(path, text, &headers, &common, &out)).collect();
+    jobs.sort_by(|a, b| a.stem.cmp(&b.stem));
+    if let Some(pair) = jobs.windows(2).find(|pair| pair[0].stem == pair[1].stem) {
+        return Err(format!("kernels/{} and kernels/{} have one name", pair[0].path, pair[1].path));
     }
-    let table = table(&jobs, &headers, nvcc.as_ref().map(|(_, version)| version.as_str()))?;
-    let path = out.join("kernels.rs");
-    if fs::read_to_string(&path).is_ok_and(|old| old == table) {
+    if let Some((nvcc, _)) = &nvcc {
+        compile_all(&jobs, nvcc, &root, &out.join(ABI_CHECK))?;
+    }
+    write(&out.join("kernels.rs"), &table(&jobs, &headers, version)?)
+}
+
+/// Writes a file of `OUT_DIR`, where it is not so already: what did not change is not compiled again.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    fs::write(&path, table).map_err(|e| format!("{}: cannot write: {e}", path.display()))
+    fs::write(path, text).map_err(|e| format!("{}: cannot write: {e}", path.display()))
+}
+
+/// The structs that kernels take: all of `abi.h`, and the launch shape, which `cuda.h` has.
+fn launch_abi(headers: &[(String, String)]) -> Result<header::Header, String> {
+    let read =
+        |path: &str| headers.iter().find(|(p, _)| p == path).map(|(_, text)| text).ok_or(format!("no kernels/{path}"));
+    let mut all = header::Header::parse("kernels/common/abi.h", read("common/abi.h")?)?;
+    let shape = header::only(read("common/cuda.h")?, "LaunchShape");
+    all.structs.extend(header::Header::parse("kernels/common/cuda.h", &shape)?.structs);
+    Ok(all)
 }
 
 /// Sources and headers below `folder` with their texts, sorted. `host/` is for running kernels on a CPU: not part of this.
@@ -74,7 +107,9 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Resul
             if relative != "host" {
                 list(&path, &format!("{relative}/"), files)?;
             }
-        } else if [".h", ".cuh"].iter().any(|e| name.ends_with(e)) || (prefix.is_empty() && name.ends_with(".cu")) {
+        } else if [".h", ".cuh"].iter().any(|e| name.ends_with(e))
+            || (SOURCES.contains(&prefix) && name.ends_with(".cu"))
+        {
             let text = fs::read_to_string(&path).map_err(|e| format!("{}: cannot read: {e}", path.display()))?;
             files.push((relative, text));
         }
@@ -100,6 +135,9 @@ fn find_nvcc(root: &Path) -> Option<(PathBuf, String)> {
 
 /// One source file and where its results are kept.
 struct Job {
+    /// Below `kernels/`.
+    path: String,
+    /// The file's name without `.cu`, by which the program knows it.
     stem: String,
     fatbin: PathBuf,
     log: PathBuf,
@@ -108,21 +146,21 @@ struct Job {
 }
 
 impl Job {
-    fn new(path: &str, text: &str, headers: &[(String, String)], nvcc: &Option<(PathBuf, String)>, out: &Path) -> Self {
+    fn new(path: &str, text: &str, headers: &[(String, String)], common: &DefaultHasher, out: &Path) -> Self {
         let text_of = |name: &str| headers.iter().find(|(path, _)| path == name).map(|(_, text)| text.clone());
-        let mut hasher = std::hash::DefaultHasher::new();
-        (CACHE_VERSION, NVCC_FLAGS, BUILD_FLAGS, TARGETS, nvcc.as_ref().map(|(_, version)| version), path, text)
-            .hash(&mut hasher);
+        let mut hasher = common.clone();
+        (path, text).hash(&mut hasher);
         for name in include_closure(path, text, &mut |name| text_of(name)) {
             (&name, text_of(&name)).hash(&mut hasher);
         }
-        let stem = path.trim_end_matches(".cu").to_string();
+        let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".cu").to_string();
         let file = |extension: &str| out.join(format!("{stem}.{extension}"));
         Job {
             fatbin: file("fatbin"),
             log: file("ptxas"),
             key_file: file("key"),
             key: format!("{:016x}", hasher.finish()),
+            path: path.to_string(),
             stem,
         }
     }
@@ -133,12 +171,12 @@ impl Job {
             && fs::read_to_string(&self.key_file).is_ok_and(|key| key == self.key)
     }
 
-    fn compile(&self, nvcc: &Path, root: &Path, threads: usize) -> Result<(), String> {
-        let source = format!("kernels/{}.cu", self.stem);
+    fn compile(&self, nvcc: &Path, root: &Path, check: &Path, threads: usize) -> Result<(), String> {
+        let source = format!("kernels/{}", self.path);
         let made = self.fatbin.with_extension("new");
         let _ = fs::remove_file(&self.key_file);
         let mut command = Command::new(nvcc);
-        command.current_dir(root).arg("-fatbin").args(NVCC_FLAGS).args(BUILD_FLAGS);
+        command.current_dir(root).arg("-fatbin").args(NVCC_FLAGS).args(BUILD_FLAGS).arg("-include").arg(check);
         command.args(TARGETS.map(|(arch, code)| format!("-gencode=arch={arch},code={code}")));
         command.arg("-t").arg(threads.to_string()).arg("-o").arg(&made).arg(&source);
         let output = command.output().map_err(|e| format!("{}: cannot run: {e}", nvcc.display()))?;
@@ -157,7 +195,7 @@ impl Job {
 }
 
 /// Compiles what is not done, a file to a worker; workers that files leave over go to nvcc's own threads over targets.
-fn compile_all(jobs: &[Job], nvcc: &Path, root: &Path) -> Result<(), String> {
+fn compile_all(jobs: &[Job], nvcc: &Path, root: &Path, check: &Path) -> Result<(), String> {
     let open: Vec<&Job> = jobs.iter().filter(|job| !job.is_done()).collect();
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
     let cores = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).map_or(cores, |n: usize| n.clamp(1, cores));
@@ -169,7 +207,7 @@ fn compile_all(jobs: &[Job], nvcc: &Path, root: &Path) -> Result<(), String> {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(job) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(message) = job.compile(nvcc, root, threads) {
+                    if let Err(message) = job.compile(nvcc, root, check, threads) {
                         failures.lock().unwrap_or_else(|e| e.into_inner()).push(message);
                     }
                 }
@@ -193,9 +231,9 @@ fn table(jobs: &[Job], headers: &[(String, String)], nvcc: Option<&str>) -> Resu
         line(format_args!("({path:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {full:?}))),\n"))?;
     }
     line(format_args!("];\nstatic EMBEDDED: &[Embedded] = &[\n"))?;
-    for Job { stem, log, .. } in jobs {
-        let source = format!("/kernels/{stem}.cu");
-        line(format_args!("Embedded {{ name: {stem:?},\n"))?;
+    for Job { path, stem, log, .. } in jobs {
+        let source = format!("/kernels/{path}");
+        line(format_args!("Embedded {{ name: {stem:?}, path: {path:?},\n"))?;
         line(format_args!("source: include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {source:?})),\n"))?;
         if nvcc.is_none() {
             line(format_args!("fatbin: None, resources: &[], notes: &[] }},\n"))?;

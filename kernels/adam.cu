@@ -11,7 +11,7 @@
 //
 // See docs/model.md, section 5.6.
 #include "common/abi.h"
-#include "common/tile.h"  // block_sum
+#include "common/tile.h"  // aligned, block_sum
 
 namespace {
 
@@ -19,8 +19,6 @@ using namespace scx;
 
 constexpr uint32_t kThreads = 256, kGroups = 2;             // groups of four elements a thread
 constexpr uint32_t kElements = 4 * kThreads * kGroups;      // a block
-
-__device__ __forceinline__ bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
 __device__ __forceinline__ float square(const float4& x) { return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w; }
 
@@ -47,7 +45,7 @@ SCX_KERNEL(adam_norm, AdamNormArgs, kThreads, 0, 1, 1) {
   if (last < first) last = first;
   float sum = 0.0f;
   uint64_t rest = first;  // what is not taken four at a time starts here
-  if (aligned(a.g)) {
+  if (aligned(a.g, 16)) {
     rest = first + (last - first) / 4 * 4;
     const float4* const g = reinterpret_cast<const float4*>(a.g);
 #pragma unroll 4
@@ -86,7 +84,7 @@ SCX_KERNEL(adam_step, AdamStepArgs, kThreads, 0, kElements, 1) {
   if (first >= a.n) return;
   const bool apply = a.control->apply != 0;
   const Constants c = {a.beta1, a.rest1, a.beta2, a.rest2, a.control->size, a.control->root, a.eps, a.weight_decay};
-  if (a.n - first >= kElements && aligned(a.p) && aligned(a.g) && aligned(a.m) && aligned(a.v)) {
+  if (a.n - first >= kElements && aligned(a.p, 16) && aligned(a.g, 16) && aligned(a.m, 16) && aligned(a.v, 16)) {
     const uint64_t at = first / 4 + threadIdx.x;
     float4* const g = reinterpret_cast<float4*>(a.g) + at;
     if (apply) {

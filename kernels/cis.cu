@@ -26,7 +26,6 @@ namespace {
 using namespace scx;
 
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32, kBins = SCX_CIS_BINS;
-constexpr uint32_t kAll = 0xffffffffu;
 constexpr uint32_t kGenes = 32, kCells = 32;  // tile of cis_near
 static_assert(kBins <= 32, "a lane a bin");
 
@@ -125,11 +124,11 @@ SCX_KERNEL(cis_near, CisArgs, kThreads, 0, kGenes, kCells) {
           from = a.columns.row_ptr[own.row], to = a.columns.row_ptr[own.row + 1];
           s = a.score[own.edge], f = factors[a.graph.bin[own.edge]];
         }
-        for (uint32_t left = __ballot_sync(kAll, own.row != SCX_NONE); left != 0; left &= left - 1) {
+        for (uint32_t left = __ballot_sync(kAllLanes, own.row != SCX_NONE); left != 0; left &= left - 1) {
           const int i = __ffs(int(left)) - 1;
-          const uint32_t last = __shfl_sync(kAll, to, i);
-          const float score = __shfl_sync(kAll, s, i), f_i = __shfl_sync(kAll, f, i);
-          for (uint32_t u = __shfl_sync(kAll, from, i); u < last; ++u) {
+          const uint32_t last = __shfl_sync(kAllLanes, to, i);
+          const float score = __shfl_sync(kAllLanes, s, i), f_i = __shfl_sync(kAllLanes, f, i);
+          for (uint32_t u = __shfl_sync(kAllLanes, from, i); u < last; ++u) {
             const uint32_t bits = a.open[size_t(u) * words + word];
             if (bits >> lane & 1) sum += f_i * (score + a.columns.value[u] * t);
           }
@@ -410,10 +409,10 @@ SCX_KERNEL(cis_backward_genes, CisArgs, kThreads, 0, kWarps, 1) {
     for (uint32_t at = first; at < last; at += 32) {
       const GeneEdge own(a, at + lane, last);
       const float d = own.row != SCX_NONE ? a.d_score[own.edge] : 0.0f;
-      for (uint32_t left = __ballot_sync(kAll, own.row != SCX_NONE); left != 0; left &= left - 1) {
+      for (uint32_t left = __ballot_sync(kAllLanes, own.row != SCX_NONE); left != 0; left &= left - 1) {
         const int i = __ffs(int(left)) - 1;
-        const uint32_t row = __shfl_sync(kAll, own.row, i);
-        const float d_i = __shfl_sync(kAll, d, i);
+        const uint32_t row = __shfl_sync(kAllLanes, own.row, i);
+        const float d_i = __shfl_sync(kAllLanes, d, i);
         if (inside) sum += d_i * a.k[size_t(row) * a.hidden + h];
       }
     }

@@ -11,6 +11,7 @@
 //
 // See docs/model.md, section 5.4, section 6.4.
 #include "common/abi.h"
+#include "common/product.h"
 #include "common/tile.h"  // find, block_sum
 
 namespace {
@@ -24,28 +25,6 @@ __device__ __forceinline__ float by_root(const ContrastArgs& a) { return 1.0f / 
 // Row of a positive in x_r or x_a, its second half.
 __device__ __forceinline__ const float* row_of(const ContrastArgs& a, const float* x, uint32_t positive) {
   return x + size_t(a.positive[positive]) * 2 * a.hidden + a.hidden;
-}
-
-// sum[j] = product of rows `first row + j * kRows` and column of a tile; left(m, k) and right(k, n) give the factors,
-// 0 outside. All threads of the block take part.
-template <class Left, class Right>
-__device__ __forceinline__ void product(float (&sum)[kOwn], uint32_t inner, Left left, Right right) {
-  __shared__ float x[kTile][kTile + 1], y[kTile][kTile + 1];
-  const uint32_t row = threadIdx.x / kTile, column = threadIdx.x % kTile;
-  for (uint32_t first = 0; first < inner; first += kTile) {
-#pragma unroll
-    for (uint32_t j = 0; j < kOwn; ++j) {
-      x[row + j * kRows][column] = first + column < inner ? left(row + j * kRows, first + column) : 0.0f;
-      y[row + j * kRows][column] = first + row + j * kRows < inner ? right(first + row + j * kRows, column) : 0.0f;
-    }
-    __syncthreads();
-#pragma unroll 8
-    for (uint32_t k = 0; k < kTile; ++k) {
-#pragma unroll
-      for (uint32_t j = 0; j < kOwn; ++j) sum[j] += x[row + j * kRows][k] * y[k][column];
-    }
-    __syncthreads();
-  }
 }
 
 // max and sum of exp of n numbers, `stride` apart.
@@ -77,7 +56,7 @@ SCX_KERNEL(contrast_logits, ContrastArgs, kThreads, 0, kTile, kTile) {
   const uint32_t n = *a.n_positives, first = blockIdx.x * kTile, column0 = blockIdx.y * kTile;
   if (first >= n || column0 >= n) return;
   float sum[kOwn] = {};
-  product(
+  product_plain<kTile>(
       sum, a.hidden, [&](uint32_t m, uint32_t k) { return first + m < n ? row_of(a, a.x_r, first + m)[k] : 0.0f; },
       [&](uint32_t k, uint32_t j) { return column0 + j < n ? row_of(a, a.x_a, column0 + j)[k] : 0.0f; });
   const uint32_t column = column0 + threadIdx.x % kTile;
@@ -137,7 +116,7 @@ SCX_KERNEL(contrast_backward, ContrastArgs, kThreads, 0, kTile, kTile) {
   }
   __syncthreads();
   float sum[kOwn] = {};
-  product(
+  product_plain<kTile>(
       sum, n,
       [&](uint32_t m, uint32_t k) {
         if (own[m] == SCX_NONE) return 0.0f;

@@ -21,6 +21,7 @@
 //
 // See docs/model.md, section 4.5, section 5.1, eq. 21.
 #include "common/abi.h"
+#include "common/product.h"
 #include "common/tile.h"
 
 namespace {
@@ -29,24 +30,10 @@ using namespace scx;
 
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
 constexpr uint32_t kM = 16, kN = 32, kK = 16 * kWarps;  // block tile, and the step along the inner dimension
+using Block = Tile<kThreads, kM, kN, kK>;
 
-// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major (ld % 16 == 8: no bank conflicts) where AT, BT.
-template <bool AT, bool BT>
-struct Layout {
-  static constexpr int lda = AT ? kM + 8 : kK + F32::PAD;
-  static constexpr int ldb = BT ? kN + 8 : kK + F32::PAD;
-  static constexpr int a = (AT ? kK : kM) * lda;
-  static constexpr int b = (BT ? kK : kN) * ldb;
-  static constexpr int tiles = (a + b) * int(sizeof(float));
-  static constexpr int sums = kWarps * kM * kN * int(sizeof(float));
-  static constexpr int bytes = tiles > sums ? tiles : sums;
-};
-
-// Where the numbers of a tile come from: rows of a matrix, `stride` apart. What lies past `rows` or `columns` is 0.
-struct Source {
-  const float* from;
-  uint32_t stride;
-  uint32_t rows, columns;
+// Rows of a matrix as the maps need them.
+struct Rows : Source {
   const float* last;       // or null; column number `columns`: one number a row
   const uint32_t* indptr;  // or null; from the tile's first row on: rows are divided by its steps
 };
@@ -55,93 +42,31 @@ __device__ __forceinline__ float scale_of(const uint32_t* indptr, uint32_t sampl
   return indptr == nullptr ? 1.0f : 1.0f / float(indptr[sample + 1] - indptr[sample]);
 }
 
-// Numbers of a tile ROWS x COLUMNS on their way to shared memory; a warp has consecutive columns.
+// Singles of Rows.
 template <int ROWS, int COLUMNS, int LD>
-struct Stage {
-  static constexpr int kCount = ROWS * COLUMNS / int(kThreads), kApart = int(kThreads) / COLUMNS;
-  float v[kCount];
-
-  __device__ __forceinline__ void load(const Source& s) {
+struct Stage : Singles<F32, int(kThreads), ROWS, COLUMNS, LD> {
+  template <class Get>
+  __device__ __forceinline__ void load(uint32_t first, Get get) {
+    const Rows s = get(first);
     const uint32_t row = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
     const bool last = s.last != nullptr && column == s.columns;
     const uint32_t stride = last ? 1 : s.stride, rows = last || column < s.columns ? s.rows : 0;
-    const float* from = last ? s.last + row : s.from + size_t(row) * stride + column;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      v[i] = row + i * kApart < rows ? *from : 0.0f;
-      from += kApart * stride;
-    }
+    this->read(last ? s.last + row : s.from + size_t(row) * stride + column, stride, rows);
     if (s.indptr != nullptr) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (row + i * kApart < rows) v[i] *= scale_of(s.indptr, row + i * kApart);
+      for (int i = 0; i < this->kCount; ++i)
+        if (row + i * this->kApart < rows) this->v[i] *= scale_of(s.indptr, row + i * this->kApart);
     }
-  }
-  __device__ __forceinline__ void store(float* tile) const {
-    tile += threadIdx.x / COLUMNS * LD + threadIdx.x % COLUMNS;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) tile[i * kApart * LD] = v[i];
   }
 };
 
-// The block tile of A B over an inner dimension of `inner`, then put(m, n, sum) for each of its places, two a thread.
-// get_a(first) and get_b(first) give the sources of the step whose first k is `first`, rows as the shared tiles have
-// them. seen(first, tile) is called for every step with the shared tile of A. All threads of the block take part.
+// product_by_inner of Rows: get_a(first), get_b(first).
 template <bool AT, bool BT, class GetA, class GetB, class Seen, class Put>
 __device__ __forceinline__ void product(uint32_t inner, GetA get_a, GetB get_b, Seen seen, Put put) {
-  using L = Layout<AT, BT>;
-  float* const shared_a = reinterpret_cast<float*>(dynamic_shared());
-  float* const shared_b = shared_a + L::a;
-  Stage<AT ? kK : kM, AT ? kM : kK, L::lda> stage_a;
-  Stage<BT ? kK : kN, BT ? kN : kK, L::ldb> stage_b;
-  const int warp = int(threadIdx.x / 32), lane = int(threadIdx.x % 32);
-  float c[kN / 8][4] = {};
-#pragma unroll 1
-  for (uint32_t first = 0; first < inner + kK; first += kK) {  // one round more than there are steps
-    if (first < inner) {
-      stage_a.load(get_a(first));
-      stage_b.load(get_b(first));
-    }
-    if (first > 0) {
-      F32::A fa;
-      if (AT) {
-        F32::load_a_t(fa, shared_a + warp * 16 * L::lda, L::lda);
-      } else {
-        F32::load_a(fa, shared_a + warp * 16, L::lda);
-      }
-#pragma unroll
-      for (int j = 0; j < int(kN / 8); ++j) {
-        F32::B fb;
-        if (BT) {
-          F32::load_b_t(fb, shared_b + warp * 16 * L::ldb + j * 8, L::ldb);
-        } else {
-          F32::load_b(fb, shared_b + j * 8 * L::ldb + warp * 16, L::ldb);
-        }
-        F32::mma(c[j], fa, fb);
-      }
-      seen(first - kK, shared_a);
-      __syncthreads();
-    }
-    if (first >= inner) break;
-    stage_a.store(shared_a);
-    stage_b.store(shared_b);
-    __syncthreads();
-  }
-  float* const sums = shared_a;  // [warp][kM][kN]
-#pragma unroll
-  for (int j = 0; j < int(kN / 8); ++j)
-#pragma unroll
-    for (int k = 0; k < 4; ++k)
-      sums[(warp * int(kM) + lane / 4 + k / 2 * 8) * int(kN) + j * 8 + lane % 4 * 2 + k % 2] = c[j][k];
-  __syncthreads();
-#pragma unroll
-  for (uint32_t i = 0; i < kM * kN / kThreads; ++i) {
-    const uint32_t item = i * kThreads + threadIdx.x;
-    float sum = sums[item];
-#pragma unroll
-    for (uint32_t w = 1; w < kWarps; ++w) sum += sums[w * kM * kN + item];
-    put(item / kN, item % kN, sum);
-  }
+  using L = Layout<F32, Block, AT, BT>;
+  using StageA = Stage<AT ? kK : kM, AT ? kM : kK, L::kLda>;
+  using StageB = Stage<BT ? kK : kN, BT ? kN : kK, L::kLdb>;
+  product_by_inner<F32, Block, AT, BT, StageA, StageB>(inner, get_a, get_b, seen, put);
 }
 
 // Number `which` of the Philox 4x32-10 block of a counter and a key.
@@ -162,7 +87,7 @@ __device__ __forceinline__ uint32_t philox(uint32_t c0, uint32_t c1, uint32_t c2
 
 }  // namespace
 
-SCX_KERNEL(linear_forward, LinearForwardArgs, kThreads, (Layout<false, false>::bytes), kM, kN) {
+SCX_KERNEL(linear_forward, LinearForwardArgs, kThreads, (inner_bytes<F32, Block, false, false>()), kM, kN) {
   const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
   const uint32_t sample0 = blockIdx.x * kM, out0 = blockIdx.y * kN;
   if (sample0 >= samples || out0 >= slice) return;
@@ -170,10 +95,10 @@ SCX_KERNEL(linear_forward, LinearForwardArgs, kThreads, (Layout<false, false>::b
   product<false, false>(
       a.in,
       [&](uint32_t k) {
-        return Source{row_of(sample0) + k, a.heads * a.ldx, samples - sample0, a.in - k, nullptr, nullptr};
+        return Rows{{row_of(sample0) + k, a.heads * a.ldx, samples - sample0, a.in - k}, nullptr, nullptr};
       },
       [&](uint32_t k) {
-        return Source{a.w + size_t(head * slice + out0) * a.in + k, a.in, slice - out0, a.in - k, nullptr, nullptr};
+        return Rows{{a.w + size_t(head * slice + out0) * a.in + k, a.in, slice - out0, a.in - k}, nullptr, nullptr};
       },
       [](uint32_t, const float*) {},
       [&](uint32_t m, uint32_t n, float sum) {
@@ -192,7 +117,7 @@ SCX_KERNEL(linear_forward, LinearForwardArgs, kThreads, (Layout<false, false>::b
       });
 }
 
-SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (Layout<false, true>::bytes), kM, kN) {
+SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (inner_bytes<F32, Block, false, true>()), kM, kN) {
   const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
   const uint32_t sample0 = blockIdx.x * kM, in0 = blockIdx.y * kN, columns = a.in + a.bias_column;
   if (sample0 >= samples || in0 >= columns) return;
@@ -200,12 +125,12 @@ SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (Layout<false, true
       slice,
       [&](uint32_t k) {
         const float* const from = a.dy + size_t(sample0) * a.ldy + head * slice + k;
-        return Source{from, a.ldy, samples - sample0, slice - k, nullptr, nullptr};
+        return Rows{{from, a.ldy, samples - sample0, slice - k}, nullptr, nullptr};
       },
       [&](uint32_t k) {
         const uint32_t o = head * slice + k;
         const float* const bias = a.bias_column ? a.b + o : nullptr;
-        return Source{a.w + size_t(o) * a.in + in0, a.in, slice - k, a.in - in0, bias, nullptr};
+        return Rows{{a.w + size_t(o) * a.in + in0, a.in, slice - k, a.in - in0}, bias, nullptr};
       },
       [](uint32_t, const float*) {},
       [&](uint32_t m, uint32_t n, float sum) {
@@ -217,7 +142,7 @@ SCX_KERNEL(linear_backward_x, LinearBackwardXArgs, kThreads, (Layout<false, true
       });
 }
 
-SCX_KERNEL(linear_backward_w, LinearBackwardWArgs, kThreads, (Layout<true, true>::bytes), kM, kN) {
+SCX_KERNEL(linear_backward_w, LinearBackwardWArgs, kThreads, (inner_bytes<F32, Block, true, true>()), kM, kN) {
   constexpr uint32_t kShares = kThreads / kM;  // threads that share the sum of one element of db
   __shared__ float shares[kShares][kM];
   const uint32_t samples = *a.n_samples, slice = a.out / a.heads, head = blockIdx.z;
@@ -230,15 +155,15 @@ SCX_KERNEL(linear_backward_w, LinearBackwardWArgs, kThreads, (Layout<true, true>
       samples,
       [&](uint32_t k) {
         const float* const from = a.dy + size_t(k) * a.ldy + head * slice + out0;
-        return Source{from, a.ldy, samples - k, slice - out0, nullptr, a.indptr == nullptr ? nullptr : a.indptr + k};
+        return Rows{{from, a.ldy, samples - k, slice - out0}, nullptr, a.indptr == nullptr ? nullptr : a.indptr + k};
       },
       [&](uint32_t k) {
-        return Source{row_of(k) + in0, a.heads * a.ldx, samples - k, a.in - in0, nullptr, nullptr};
+        return Rows{{row_of(k) + in0, a.heads * a.ldx, samples - k, a.in - in0}, nullptr, nullptr};
       },
       [&](uint32_t first, const float* tile) {
         if (blockIdx.y != 0) return;
         for (uint32_t k = share; k < kK && first + k < samples; k += kShares) {
-          db += tile[k * (Layout<true, true>::lda) + me] * (a.bias_column ? row_of(first + k)[a.in] : 1.0f);
+          db += tile[k * (Layout<F32, Block, true, true>::kLda) + me] * (a.bias_column ? row_of(first + k)[a.in] : 1.0f);
         }
       },
       [&](uint32_t m, uint32_t n, float sum) {

@@ -16,25 +16,19 @@
 //
 // See docs/model.md, section 7.3, eq. 57.
 #include "common/abi.h"
-#include "common/tile.h"
+#include "common/rows.h"
+#include "common/tile.h"  // warp_sum
 
 namespace {
 
 using namespace scx;
 
 constexpr uint32_t kThreads = 256, kWarps = kThreads / 32;
-constexpr uint32_t kAll = 0xffffffffu;
 
-__device__ __forceinline__ uint32_t width_of(const Side& s) { return s.dim + 1 + s.chromosomes + s.extra; }
-
-__device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
-  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
-}
 // Whether all of E and the extra features may be read in quads.
 __device__ __forceinline__ bool whole_quads(const Side& side, const float* emb) {
-  const bool whole_emb = side.dim % 4 == 0 && aligned(emb, 16);
-  const bool whole_extra = side.bases != nullptr ? aligned(side.bases, 4) : aligned(side.dense, 16);
-  return whole_emb && side.extra % 4 == 0 && whole_extra;
+  const bool extra = side.bases != nullptr ? quad_rows(side.bases, side.extra) : quad_rows(side.dense, side.extra);
+  return quad_rows(emb, side.dim) && extra;
 }
 
 __device__ __forceinline__ float weight_of(const Nodes& n, const float* weight, uint32_t heads, uint32_t entry,
@@ -54,28 +48,11 @@ __device__ __forceinline__ float code(uint32_t codes, int k) {
 // Columns at..at + 3 of a row of `width`, zeros past its end; base codes as they are (not times 0.25).
 template <bool WHOLE>
 __device__ __forceinline__ float4 quad(const float* row, uint32_t at, uint32_t width) {
-  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (WHOLE) {
-    if (at < width) v = *reinterpret_cast<const float4*>(row + at);
-  } else {
-    if (at < width) v.x = row[at];
-    if (at + 1 < width) v.y = row[at + 1];
-    if (at + 2 < width) v.z = row[at + 2];
-    if (at + 3 < width) v.w = row[at + 3];
-  }
-  return v;
+  return WHOLE ? quad_whole(row, at, width) : quad_apart(row, at, width);
 }
 template <bool WHOLE>
 __device__ __forceinline__ float4 quad(const uint8_t* row, uint32_t at, uint32_t width) {
-  uint32_t codes = 0;
-  if (WHOLE) {
-    if (at < width) codes = *reinterpret_cast<const uint32_t*>(row + at);
-  } else {
-    if (at < width) codes = row[at];
-    if (at + 1 < width) codes |= uint32_t(row[at + 1]) << 8;
-    if (at + 2 < width) codes |= uint32_t(row[at + 2]) << 16;
-    if (at + 3 < width) codes |= uint32_t(row[at + 3]) << 24;
-  }
+  const uint32_t codes = WHOLE ? quad_whole(row, at, width) : quad_apart(row, at, width);
   return make_float4(code(codes, 0), code(codes, 1), code(codes, 2), code(codes, 3));
 }
 
@@ -156,7 +133,7 @@ SCX_KERNEL(pool_forward, PoolForwardArgs, kThreads, 0, 1, 1) {
     w = weight_of(a.nodes, a.weight, a.heads, entry, head, chunk.sample);
   }
   const bool keep = w != 0.0f;
-  const uint32_t kept_lanes = __ballot_sync(kAll, keep);
+  const uint32_t kept_lanes = __ballot_sync(kAllLanes, keep);
   if (lane == 0 && warp < SCX_POOL_ENTRIES / 32) kept.count[warp] = uint32_t(__popc(kept_lanes));
   __syncthreads();
   uint32_t n = 0, before = uint32_t(__popc(kept_lanes & ((1u << lane) - 1)));
@@ -185,7 +162,7 @@ SCX_KERNEL(pool_forward, PoolForwardArgs, kThreads, 0, 1, 1) {
         sum += item == chromosomes ? x * kept.value[i] : x;
       }
     }
-    for (int apart = 4; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    for (int apart = 4; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAllLanes, sum, apart);
     if (threadIdx.x % 8 == 0 && item < chromosomes + 2) {
       part[item < chromosomes ? a.side.dim + 1 + item : item == chromosomes ? a.side.dim : width] = sum;
     }
@@ -239,14 +216,14 @@ __device__ __forceinline__ void gather_row(const PoolBackwardRowsArgs& a, uint32
       w = weight_of(a.nodes, a.weight, a.heads, entry, head, sample);
       bag = sample * a.heads + head;
     }
-    uint32_t left = __ballot_sync(kAll, w != 0.0f);
+    uint32_t left = __ballot_sync(kAllLanes, w != 0.0f);
     while (left != 0) {  // two at a time
       const int one = __ffs(int(left)) - 1;
       left &= left - 1;
       const int two = left != 0 ? __ffs(int(left)) - 1 : one;
-      const float w1 = __shfl_sync(kAll, w, one), w2 = __shfl_sync(kAll, w, two);
-      const float* const from1 = a.d_bag + size_t(__shfl_sync(kAll, bag, one)) * stride;
-      const float* const from2 = a.d_bag + size_t(__shfl_sync(kAll, bag, two)) * stride;
+      const float w1 = __shfl_sync(kAllLanes, w, one), w2 = __shfl_sync(kAllLanes, w, two);
+      const float* const from1 = a.d_bag + size_t(__shfl_sync(kAllLanes, bag, one)) * stride;
+      const float* const from2 = a.d_bag + size_t(__shfl_sync(kAllLanes, bag, two)) * stride;
       float x1[8], x2[8];
 #pragma unroll
       for (int i = 0; i < 8; ++i) x1[i] = from1[column[i]];
@@ -336,9 +313,9 @@ __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, 
   uint32_t held = SCX_NONE;
   float result = 0.0f;
   for (uint32_t k = 0; k < kPairs; ++k) {
-    if (__shfl_sync(kAll, pair.weight, k) == 0.0f) continue;
-    const uint32_t bag = __shfl_sync(kAll, pair.bag, k);
-    const size_t id = __shfl_sync(kAll, pair.id, k);
+    if (__shfl_sync(kAllLanes, pair.weight, k) == 0.0f) continue;
+    const uint32_t bag = __shfl_sync(kAllLanes, pair.bag, k);
+    const size_t id = __shfl_sync(kAllLanes, pair.id, k);
     if (bag != held) {
       const float* const from = a.d_bag + size_t(bag) * stride;
 #pragma unroll
@@ -356,7 +333,7 @@ __device__ __forceinline__ float weights_held(const PoolBackwardWeightsArgs& a, 
       if (EXTRA == kBases) sum += dot(gx[i], quad<WHOLE>(a.side.bases + id * extra, 4 * lane + 128 * i, extra));
       if (EXTRA == kDense) sum += dot(gx[i], quad<WHOLE>(a.side.dense + id * extra, 4 * lane + 128 * i, extra));
     }
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    sum = warp_sum(sum);
     if (lane == k) result = sum;
   }
   return result;
@@ -367,10 +344,10 @@ __device__ __forceinline__ float weights_any(const PoolBackwardWeightsArgs& a, c
   const uint32_t lane = threadIdx.x % 32, dim = a.side.dim, extra = a.side.extra, stride = width_of(a.side) + 1;
   float result = 0.0f;
   for (uint32_t k = 0; k < kPairs; ++k) {
-    if (__shfl_sync(kAll, pair.weight, k) == 0.0f) continue;
-    const float* const from = a.d_bag + size_t(__shfl_sync(kAll, pair.bag, k)) * stride;
+    if (__shfl_sync(kAllLanes, pair.weight, k) == 0.0f) continue;
+    const float* const from = a.d_bag + size_t(__shfl_sync(kAllLanes, pair.bag, k)) * stride;
     const float* const from_extra = from + dim + 1 + a.side.chromosomes;
-    const size_t id = __shfl_sync(kAll, pair.id, k);
+    const size_t id = __shfl_sync(kAllLanes, pair.id, k);
     float sum = 0.0f, codes = 0.0f;
     for (uint32_t i = lane; i < dim; i += 32) sum += from[i] * a.emb[id * dim + i];
     for (uint32_t i = lane; i < extra; i += 32) {
@@ -381,7 +358,7 @@ __device__ __forceinline__ float weights_any(const PoolBackwardWeightsArgs& a, c
       }
     }
     sum += 0.25f * codes;
-    for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    sum = warp_sum(sum);
     if (lane == k) result = sum;
   }
   return result;

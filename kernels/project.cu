@@ -25,6 +25,8 @@
 //
 // See docs/model.md, section 7.1, section 6.5.
 #include "common/abi.h"
+#include "common/product.h"
+#include "common/rows.h"
 #include "common/tile.h"
 
 namespace {
@@ -33,22 +35,7 @@ using namespace scx;
 
 constexpr int kThreads = 256;
 constexpr int kM = 64, kN = 128, kK = 32;  // block tile, and the step along the inner dimension
-
-// Shared tiles of A (kM x kK) and B (kN x kK): row-major, or k-major where AT, BT. Two buffers of each. No bank
-// conflicts: F32 reads k-major tiles with ld % 32 == 8.
-template <class P, bool AT, bool BT>
-struct Layout {
-  static constexpr int lda = AT ? kM + 8 : kK + P::PAD;
-  static constexpr int ldb = BT ? kN + 8 : kK + P::PAD;
-  static constexpr int a = (AT ? kK : kM) * lda;
-  static constexpr int b = (BT ? kK : kN) * ldb;
-  static constexpr int bytes = 2 * (a + b) * int(sizeof(typename P::Elem));
-};
-
-template <class E>
-struct alignas(4 * sizeof(E)) Four {
-  E v[4];
-};
+using Block = Tile<kThreads, kM, kN, kK>;
 
 __device__ __forceinline__ float base(uint32_t code) { return 0.25f * float(code & 0xff); }
 
@@ -60,150 +47,6 @@ __device__ __forceinline__ float4 numbers(float4 raw, bool codes) {
   return make_float4(base(c), base(c >> 8), base(c >> 16), base(c >> 24));
 }
 
-// A tile of ROWS rows of 4 * QUADS elements on its way to shared memory. get(i, row, column) gives the quad from
-// `column` on; i is its number within the thread.
-template <class P, int ROWS, int QUADS, int LD>
-struct Quads {
-  static constexpr int kCount = ROWS * QUADS / kThreads;
-  float4 v[kCount];
-
-  template <class Get>
-  __device__ __forceinline__ void load(Get get) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int item = i * kThreads + int(threadIdx.x);
-      v[i] = get(i, item / QUADS, item % QUADS * 4);
-    }
-  }
-  __device__ __forceinline__ void store(typename P::Elem* tile, bool codes) const {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int item = i * kThreads + int(threadIdx.x);
-      const float4 x = numbers(v[i], codes);
-      Four<typename P::Elem> f;
-      f.v[0] = P::make(x.x), f.v[1] = P::make(x.y), f.v[2] = P::make(x.z), f.v[3] = P::make(x.w);
-      *reinterpret_cast<Four<typename P::Elem>*>(tile + item / QUADS * LD + item % QUADS * 4) = f;
-    }
-  }
-};
-
-// The same number by number, for a matrix whose rows are not aligned: a warp loads consecutive columns. get() gives
-// where they come from.
-struct Source {
-  const float* from;  // the tile's first number
-  uint32_t stride;    // of the matrix
-  uint32_t rows, columns;  // of the tile that exist; the others are 0
-};
-template <class P, int ROWS, int COLUMNS, int LD>
-struct Singles {
-  static constexpr int kCount = ROWS * COLUMNS / kThreads, kApart = kThreads / COLUMNS;
-  float v[kCount];
-
-  __device__ __forceinline__ void load(const Source& s) {
-    const uint32_t row = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
-    const float* from = s.from + size_t(row) * s.stride + column;
-    const uint32_t rows = column < s.columns ? s.rows : 0;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      v[i] = row + i * kApart < rows ? *from : 0.0f;
-      from += kApart * s.stride;
-    }
-  }
-  __device__ __forceinline__ void store(typename P::Elem* tile, bool) const {
-    tile += threadIdx.x / COLUMNS * LD + threadIdx.x % COLUMNS;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) tile[i * kApart * LD] = P::make(v[i]);
-  }
-};
-
-// First row and column of this warp's 32 x 32 of the block tile.
-__device__ __forceinline__ int warp_m() { return int(threadIdx.x / 32 / 4) * 32; }
-__device__ __forceinline__ int warp_n() { return int(threadIdx.x / 32 % 4) * 32; }
-
-// c += A B of one step
-template <class P, bool AT, bool BT>
-__device__ __forceinline__ void multiply(float (&c)[2][4][4], const typename P::Elem* a, const typename P::Elem* b) {
-  using L = Layout<P, AT, BT>;
-  const int m = warp_m(), n = warp_n();
-#pragma unroll
-  for (int k = 0; k < kK; k += 16) {
-    typename P::A fa[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (AT) {
-        P::load_a_t(fa[i], a + k * L::lda + m + i * 16, L::lda);
-      } else {
-        P::load_a(fa[i], a + (m + i * 16) * L::lda + k, L::lda);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      typename P::B fb;
-      if (BT) {
-        P::load_b_t(fb, b + k * L::ldb + n + j * 8, L::ldb);
-      } else {
-        P::load_b(fb, b + (n + j * 8) * L::ldb + k, L::ldb);
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) P::mma(c[i][j], fa[i], fb);
-    }
-  }
-}
-
-template <class P, int ROWS, int QUADS, int LD, class Get>
-__device__ __forceinline__ void load_b(Quads<P, ROWS, QUADS, LD>& stage, uint32_t step, Get get) {
-  stage.load([&](int i, int row, int column) { return get(step, i, row, column); });
-}
-template <class P, int ROWS, int COLUMNS, int LD, class Get>
-__device__ __forceinline__ void load_b(Singles<P, ROWS, COLUMNS, LD>& stage, uint32_t step, Get get) {
-  stage.load(get(step));
-}
-
-// c += sum over `steps` (>= 1) of A B. StageA is Quads, get_a(step, i, row, column) gives what it stages; StageB is
-// Quads with the like, or Singles with get_b(step), a Source. codes(step): whether this thread's quads of [E | extra]
-// are codes. All threads of the block take part.
-template <class P, bool AT, bool BT, class StageA, class StageB, class GetA, class GetB, class Codes>
-__device__ __forceinline__ void product(float (&c)[2][4][4], uint32_t steps, GetA get_a, GetB get_b, Codes codes) {
-  using L = Layout<P, AT, BT>;
-  auto* const shared = reinterpret_cast<typename P::Elem*>(dynamic_shared());
-  auto* const shared_b = shared + 2 * L::a;
-  StageA stage_a;
-  StageB stage_b;
-#pragma unroll 1
-  for (uint32_t step = 0; step <= steps; ++step) {
-    const uint32_t now = step & 1;
-    if (step < steps) {
-      stage_a.load([&](int i, int row, int column) { return get_a(step, i, row, column); });
-      load_b(stage_b, step, get_b);
-    }
-    if (step > 0) multiply<P, AT, BT>(c, shared + (now ^ 1) * L::a, shared_b + (now ^ 1) * L::b);
-    if (step < steps) {
-      stage_a.store(shared + now * L::a, !AT && codes(step));
-      stage_b.store(shared_b + now * L::b, AT && codes(step));
-      __syncthreads();
-    }
-  }
-}
-
-// For the pairs of accumulators: add(row, column, x0, x1), which may add to them, then put(row, column, x0, x1). Places
-// are within the block tile; column is even. Sixteen rows' reads come before their writes: one that waits for a write
-// before it would wait for all of it.
-template <class Add, class Put>
-__device__ __forceinline__ void each_pair(float (&c)[2][4][4], Add add, Put put) {
-  const int lane = int(threadIdx.x & 31), m = warp_m() + lane / 4, n = warp_n() + lane % 4 * 2;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      add(m + i * 16 + k / 4 * 8, n + k % 4 * 8, c[i][k % 4][k / 4 * 2], c[i][k % 4][k / 4 * 2 + 1]);
-    }
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      put(m + i * 16 + k / 4 * 8, n + k % 4 * 8, c[i][k % 4][k / 4 * 2], c[i][k % 4][k / 4 * 2 + 1]);
-    }
-  }
-}
-
 // The work of this block: the grid's (x, y), but dealt so that blocks of one x follow each other in launch order.
 struct Place {
   uint32_t x, y;
@@ -213,33 +56,12 @@ __device__ __forceinline__ Place place() {
   return {number / gridDim.y, number % gridDim.y};
 }
 
-__device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
-  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
-}
-// Whether rows of `width` floats (bytes) from p on may be read in quads.
-__device__ __forceinline__ bool quad_rows(const float* p, uint32_t width) { return width % 4 == 0 && aligned(p, 16); }
-__device__ __forceinline__ bool quad_rows(const uint8_t* p, uint32_t width) { return width % 4 == 0 && aligned(p, 4); }
-
 // The quad at..at + 3 of a row of `width`, zeros past its end. `whole`: quad_rows holds, and at is a multiple of 4.
 __device__ __forceinline__ float4 quad(const float* row, uint32_t at, uint32_t width, bool whole) {
-  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  if (whole) {
-    if (at < width) v = *reinterpret_cast<const float4*>(row + at);
-    return v;
-  }
-#pragma unroll 1
-  for (uint32_t k = at; k < at + 4; ++k) v = make_float4(v.y, v.z, v.w, k < width ? row[k] : 0.0f);  // few registers
-  return v;
+  return whole ? quad_whole(row, at, width) : quad_rolled(row, at, width);
 }
-
 __device__ __forceinline__ float4 quad(const uint8_t* row, uint32_t at, uint32_t width, bool whole) {
-  uint32_t codes = 0;
-  if (whole) {
-    if (at < width) codes = *reinterpret_cast<const uint32_t*>(row + at);
-  } else {
-#pragma unroll 1
-    for (uint32_t k = at; k < at + 4; ++k) codes = codes >> 8 | (k < width ? uint32_t(row[k]) << 24 : 0);
-  }
+  const uint32_t codes = whole ? quad_whole(row, at, width) : quad_rolled(row, at, width);
   return make_float4(__uint_as_float(codes), 0.0f, 0.0f, 0.0f);
 }
 
@@ -295,12 +117,10 @@ struct Features {
   }
 };
 
-__device__ __forceinline__ uint32_t width_of(const Side& s) { return s.dim + 1 + s.chromosomes + s.extra; }
-
 // ---------------------------------------------------------------- forward
 
 template <class P>
-using ForwardLayout = Layout<P, false, false>;
+using ForwardLayout = Layout<P, Block, false, false>;
 
 template <class P>
 __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
@@ -329,7 +149,7 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
   }
   const float* const w = a.w + size_t(column0) * width;
   float c[2][4][4] = {};
-  product<P, false, false, Quads<P, kM, kK / 4, L::lda>, Singles<P, kN, kK, L::ldb>>(
+  product_by_tile<P, Block, false, false, Quads<P, kThreads, kM, kK / 4, L::kLda>, Singles<P, kThreads, kN, kK, L::kLdb>>(
       c, steps,
       [&](uint32_t step, int i, int, int column) {
         const uint32_t id = ids[i];
@@ -342,7 +162,7 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
         const uint32_t k = (of_emb ? step : step - emb_steps) * kK;
         return Source{w + (of_emb ? 0 : tail) + k, width, h - column0, (of_emb ? dim : extra) - k};
       },
-      [&](uint32_t step) { return step >= emb_steps && features.bases != nullptr; });
+      [&](uint32_t step, float4 x) { return numbers(x, step >= emb_steps && features.bases != nullptr); }, AsRead());
   const auto add = [&](int row, int column, float& x0, float& x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r >= rows || j >= h) return;
@@ -350,7 +170,7 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
     x0 += a.b[j] + a.w[at];
     x1 += a.b[j + 1] + a.w[at + width];
   };
-  each_pair(c, add, [&](int row, int column, float x0, float x1) {
+  each_pair<Block>(c, add, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r < rows && j < h) *reinterpret_cast<float2*>(a.table + size_t(r) * h + j) = make_float2(x0, x1);
   });
@@ -359,7 +179,7 @@ __device__ __forceinline__ void forward(const ProjectForwardArgs& a) {
 // ---------------------------------------------------------------- gradient of the embeddings
 
 template <class P>
-using EmbeddingLayout = Layout<P, false, true>;
+using EmbeddingLayout = Layout<P, Block, false, true>;
 
 template <class P>
 __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddingArgs& a) {
@@ -371,7 +191,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
 
   const bool whole = quad_rows(a.d_table, h);
   float c[2][4][4] = {};
-  product<P, false, true, Quads<P, kM, kK / 4, L::lda>, Singles<P, kK, kN, L::ldb>>(
+  product_by_tile<P, Block, false, true, Quads<P, kThreads, kM, kK / 4, L::kLda>, Singles<P, kThreads, kK, kN, L::kLdb>>(
       c, ceil_div(h, kK),
       [&](uint32_t step, int, int row, int column) {
         const uint32_t r = first + row;
@@ -382,7 +202,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
         const uint32_t k = step * kK;
         return Source{a.w + size_t(k) * width + column0, width, h - k, dim - column0};
       },
-      [](uint32_t) { return false; });
+      AsRead(), AsRead());
   const bool pairs = dim % 2 == 0 && aligned(a.d_emb, 8);
   const auto add = [&](int row, int column, float& x0, float& x1) {
     const uint32_t r = first + row, j = column0 + column;
@@ -396,7 +216,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
       if (j + 1 < dim) x1 += from[1];
     }
   };
-  each_pair(c, add, [&](int row, int column, float x0, float x1) {
+  each_pair<Block>(c, add, [&](int row, int column, float x0, float x1) {
     const uint32_t r = first + row, j = column0 + column;
     if (r >= rows || j >= dim) return;
     float* const to = a.d_emb + size_t(a.row[r]) * dim + j;
@@ -412,7 +232,7 @@ __device__ __forceinline__ void backward_embedding(const ProjectBackwardEmbeddin
 // ---------------------------------------------------------------- gradient of the weights
 
 template <class P>
-using WeightLayout = Layout<P, true, true>;
+using WeightLayout = Layout<P, Block, true, true>;
 
 template <class P>
 __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs& a) {
@@ -432,7 +252,7 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
   const bool whole = quad_rows(a.d_table, h);
   const float* const d_table = a.d_table + size_t(first) * h;
   float c[2][4][4] = {};
-  product<P, true, true, Quads<P, kK, kM / 4, L::lda>, Quads<P, kK, kN / 4, L::ldb>>(
+  product_by_tile<P, Block, true, true, Quads<P, kThreads, kK, kM / 4, L::kLda>, Quads<P, kThreads, kK, kN / 4, L::kLdb>>(
       c, ceil_div(count, kK),
       [&](uint32_t step, int, int row, int column) {
         const uint32_t r = step * kK + row;
@@ -444,10 +264,10 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
         if (r >= count) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         return features.of_both(kind, ids[r], column0 + column);
       },
-      [&](uint32_t) { return kind == Features::kBases; });
+      AsRead(), [&](uint32_t, float4 x) { return numbers(x, kind == Features::kBases); });
   float* const part = a.part + size_t(at.x) * h * columns;
   const bool pairs = columns % 2 == 0 && aligned(a.part, 8);
-  each_pair(c, [](int, int, float&, float&) {}, [&](int row, int column, float x0, float x1) {
+  each_pair<Block>(c, [](int, int, float&, float&) {}, [&](int row, int column, float x0, float x1) {
     const uint32_t i = row0 + row, j = column0 + column;
     if (i >= h || j >= columns) return;
     float* const to = part + size_t(i) * columns + j;
@@ -462,22 +282,22 @@ __device__ __forceinline__ void backward_weight(const ProjectBackwardWeightArgs&
 
 }  // namespace
 
-SCX_KERNEL(project_forward_f32, ProjectForwardArgs, kThreads, ForwardLayout<F32>::bytes, kM, kN) { forward<F32>(a); }
-SCX_KERNEL(project_forward_bf16, ProjectForwardArgs, kThreads, ForwardLayout<Bf16>::bytes, kM, kN) { forward<Bf16>(a); }
+SCX_KERNEL(project_forward_f32, ProjectForwardArgs, kThreads, 2 * ForwardLayout<F32>::kBytes, kM, kN) { forward<F32>(a); }
+SCX_KERNEL(project_forward_bf16, ProjectForwardArgs, kThreads, 2 * ForwardLayout<Bf16>::kBytes, kM, kN) { forward<Bf16>(a); }
 
-SCX_KERNEL(project_backward_embedding_f32, ProjectBackwardEmbeddingArgs, kThreads, EmbeddingLayout<F32>::bytes, kM,
+SCX_KERNEL(project_backward_embedding_f32, ProjectBackwardEmbeddingArgs, kThreads, 2 * EmbeddingLayout<F32>::kBytes, kM,
            kN) {
   backward_embedding<F32>(a);
 }
-SCX_KERNEL(project_backward_embedding_bf16, ProjectBackwardEmbeddingArgs, kThreads, EmbeddingLayout<Bf16>::bytes, kM,
+SCX_KERNEL(project_backward_embedding_bf16, ProjectBackwardEmbeddingArgs, kThreads, 2 * EmbeddingLayout<Bf16>::kBytes, kM,
            kN) {
   backward_embedding<Bf16>(a);
 }
 
-SCX_KERNEL(project_backward_weight_f32, ProjectBackwardWeightArgs, kThreads, WeightLayout<F32>::bytes, kM, kN) {
+SCX_KERNEL(project_backward_weight_f32, ProjectBackwardWeightArgs, kThreads, 2 * WeightLayout<F32>::kBytes, kM, kN) {
   backward_weight<F32>(a);
 }
-SCX_KERNEL(project_backward_weight_bf16, ProjectBackwardWeightArgs, kThreads, WeightLayout<Bf16>::bytes, kM, kN) {
+SCX_KERNEL(project_backward_weight_bf16, ProjectBackwardWeightArgs, kThreads, 2 * WeightLayout<Bf16>::kBytes, kM, kN) {
   backward_weight<Bf16>(a);
 }
 
@@ -571,12 +391,7 @@ SCX_KERNEL(project_backward_reduce, ProjectBackwardReduceArgs, kThreads, 0, kThr
     float sum = 0.0f;
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < chunks * chromosomes; i += kThreads) sum += a.part_chrom[size_t(i) * h + j];
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    for (uint32_t half = kThreads / 2; half > 0; half /= 2) {
-      if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-      __syncthreads();
-    }
-    if (threadIdx.x == 0) a.d_b[j] += sums[0];  // which only this thread writes
+    sum = block_sum(sum, sums);
+    if (threadIdx.x == 0) a.d_b[j] += sum;
   }
 }

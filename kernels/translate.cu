@@ -13,31 +13,27 @@
 //
 // See docs/model.md, section 4.6, section 7.4.
 #include "common/abi.h"
-#include "common/cuda.h"
 #include "common/tensor.h"
 #include "common/tile.h"
 
-namespace scx {
+namespace {
+
+using namespace scx;
 
 // ---------------------------------------------------------------- effective tables
 
-constexpr int EFFECTIVE_THREADS = 256, EFFECTIVE_ITEMS = 32;
-
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T v[4];
-};
+constexpr int kEffectiveThreads = 256, kEffectiveItems = 32;
 
 // A thread makes four elements at a time; `padded` is a multiple of 16.
 template <class P>
 __device__ __forceinline__ void effective(const TranslateEffectiveArgs& a) {
   const uint32_t n = *a.n_items;
-  const uint32_t first = blockIdx.x * EFFECTIVE_ITEMS;
+  const uint32_t first = blockIdx.x * kEffectiveItems;
   if (first >= n) return;
-  const uint32_t items = min(n - first, uint32_t(EFFECTIVE_ITEMS));
+  const uint32_t items = min(n - first, uint32_t(kEffectiveItems));
   const uint32_t quads = a.heads * a.padded / 4, slice = a.hidden / a.heads;
   auto* out = static_cast<Four<typename P::Elem>*>(a.out) + size_t(first) * quads;
-  for (uint32_t i = threadIdx.x; i < items * quads; i += EFFECTIVE_THREADS) {
+  for (uint32_t i = threadIdx.x; i < items * quads; i += kEffectiveThreads) {
     const uint32_t item = first + i / quads, at = i % quads * 4;
     const uint32_t head = at / a.padded, k = at % a.padded;
     const float value = a.value ? a.value[item] : 1.0f;
@@ -52,26 +48,26 @@ __device__ __forceinline__ void effective(const TranslateEffectiveArgs& a) {
 
 // ---------------------------------------------------------------- masks
 
-// A block holds SCX_MASK_GENES genes in registers and streams MASK_COLUMNS columns past them, COLS at a time.
+// A block holds SCX_MASK_GENES genes in registers and streams kMaskColumns columns past them, kCols at a time.
 // Columns are the rows (M) of the products, genes the columns (N). Gene number 8 (n / 2) + 2 i + n % 2 of a word is
 // column n of its i-th 16 x 8 tile, so that lane t of a quad holds byte t of the word.
 template <class P>
 struct MaskShape;
 template <>
 struct MaskShape<Bf16> {
-  static constexpr int WARPS = 4, MT = 1, NT = 8, COLS = 64;
+  static constexpr int kWarps = 4, kMt = 1, kNt = 8, kCols = 64;
 };
 template <>
 struct MaskShape<F32> {
-  static constexpr int WARPS = 8, MT = 2, NT = 4, COLS = 64;
+  static constexpr int kWarps = 8, kMt = 2, kNt = 4, kCols = 64;
 };
-constexpr int MASK_COLUMNS = 1024;  // a block
-constexpr int MASK_K = 128;         // inner dimension held in registers, or staged at a time
+constexpr int kMaskColumns = 1024;  // a block
+constexpr int kMaskK = 128;         // inner dimension held in registers, or staged at a time
 
 template <class P>
 constexpr int mask_shared() {
   using S = MaskShape<P>;
-  return 2 * S::COLS * (MASK_K + P::PAD) * int(sizeof(typename P::Elem)) + 2 * S::COLS * 32;
+  return 2 * S::kCols * (kMaskK + P::kPad) * int(sizeof(typename P::Elem)) + 2 * S::kCols * 32;
 }
 
 // Hides from the compiler that a register does not change in a loop: what is made of it is made again, not kept.
@@ -152,9 +148,9 @@ template <class P>
 struct MaskBlock {
   using S = MaskShape<P>;
   using Elem = typename P::Elem;
-  static constexpr int THREADS = 32 * S::WARPS, MT = S::MT, NT = S::NT, COLS = S::COLS;
-  static constexpr int EACH = 16 / int(sizeof(Elem));  // elements of an asynchronous copy
-  static_assert(S::WARPS * NT * 8 == int(SCX_MASK_GENES), "a block is SCX_MASK_GENES genes");
+  static constexpr int kThreads = 32 * S::kWarps, kMt = S::kMt, kNt = S::kNt, kCols = S::kCols;
+  static constexpr int kEach = 16 / int(sizeof(Elem));  // elements of an asynchronous copy
+  static_assert(S::kWarps * kNt * 8 == int(SCX_MASK_GENES), "a block is SCX_MASK_GENES genes");
 
   const TranslateMasksArgs& a;
   uint32_t head, gene0, columns, first, last;
@@ -163,43 +159,43 @@ struct MaskBlock {
     head = blockIdx.z;
     gene0 = blockIdx.x * SCX_MASK_GENES;
     columns = *a.n_columns;
-    first = blockIdx.y * MASK_COLUMNS;
-    last = min(columns, first + MASK_COLUMNS);
+    first = blockIdx.y * kMaskColumns;
+    last = min(columns, first + kMaskColumns);
   }
 
   // The lane's gene of tile n of its warp, or null.
   __device__ __forceinline__ const Elem* gene_row(int n) const {
     const int warp = threadIdx.x >> 5, g = (threadIdx.x & 31) >> 2;
-    const uint32_t gene = gene0 + (warp * NT + n / 4 * 4) * 8 + 8 * (g >> 1) + 2 * (n % 4) + (g & 1);
+    const uint32_t gene = gene0 + (warp * kNt + n / 4 * 4) * 8 + 8 * (g >> 1) + 2 * (n % 4) + (g & 1);
     if (gene >= a.genes) return nullptr;
     return static_cast<const Elem*>(a.genes_eff) + (size_t(gene) * a.heads + head) * a.padded;
   }
 
   // Columns col0 ... of the keys, elements k0 ... k0 + width; zeros past the last column.
   __device__ __forceinline__ void stage(Elem* to, int ld, uint32_t col0, uint32_t k0, uint32_t width) const {
-    const uint32_t pieces = width / EACH;
+    const uint32_t pieces = width / kEach;
     const Elem* keys = static_cast<const Elem*>(a.keys_eff);
-    for (uint32_t i = threadIdx.x; i < COLS * pieces; i += THREADS) {
-      const uint32_t row = i / pieces, at = i % pieces * EACH;
+    for (uint32_t i = threadIdx.x; i < kCols * pieces; i += kThreads) {
+      const uint32_t row = i / pieces, at = i % pieces * kEach;
       const bool valid = col0 + row < last;
       const Elem* from = valid ? keys + (size_t(col0 + row) * a.heads + head) * a.padded + k0 + at : keys;
       cp_async16(to + row * ld + at, from, valid);
     }
   }
 
-  // Bits of columns row ... row + 16 MT of the tile: bytes[column][32].
-  __device__ __forceinline__ void decide(const float (&c)[MT][NT][4], unsigned char* bytes, int row) const {
+  // Bits of columns row ... row + 16 kMt of the tile: bytes[column][32].
+  __device__ __forceinline__ void decide(const float (&c)[kMt][kNt][4], unsigned char* bytes, int row) const {
     const int warp = threadIdx.x >> 5, g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
 #pragma unroll
-    for (int m = 0; m < MT; ++m)
+    for (int m = 0; m < kMt; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int w = 0; w < NT / 4; ++w) {
+        for (int w = 0; w < kNt / 4; ++w) {
           uint32_t byte = 0;
 #pragma unroll
           for (int i = 0; i < 8; ++i) byte |= (c[m][w * 4 + i / 2][half * 2 + i % 2] > a.limit ? 1u : 0u) << i;
-          bytes[(row + m * 16 + half * 8 + g) * 32 + (warp * (NT / 4) + w) * 4 + t] = static_cast<unsigned char>(byte);
+          bytes[(row + m * 16 + half * 8 + g) * 32 + (warp * (kNt / 4) + w) * 4 + t] = static_cast<unsigned char>(byte);
         }
   }
 
@@ -207,7 +203,7 @@ struct MaskBlock {
   __device__ __forceinline__ void write(const unsigned char* bytes, uint32_t col0) const {
     const uint32_t blocks = ceil_div(a.genes, SCX_MASK_GENES);
     uint32_t* to = a.mask + (size_t(head * blocks + blockIdx.x) * columns + col0) * 8;
-    for (uint32_t i = threadIdx.x; i < COLS * 2; i += THREADS) {
+    for (uint32_t i = threadIdx.x; i < kCols * 2; i += kThreads) {
       if (col0 + i / 2 >= last) continue;
       uint4 words = reinterpret_cast<const uint4*>(bytes)[i];
       const uint32_t gene = gene0 + (i & 1) * 128;
@@ -226,72 +222,72 @@ struct MaskBlock {
   // padded <= 16 KS: the genes stay in registers, column tiles are double-buffered.
   template <int KS>
   __device__ __forceinline__ void run_kept() const {
-    constexpr int LD = KS * 16 + P::PAD;
+    constexpr int kLd = KS * 16 + P::kPad;
     Elem* keys = reinterpret_cast<Elem*>(dynamic_shared());
-    unsigned char* bytes = reinterpret_cast<unsigned char*>(keys + 2 * COLS * LD);
+    unsigned char* bytes = reinterpret_cast<unsigned char*>(keys + 2 * kCols * kLd);
     const uint32_t rest = KS * 16 - a.padded;
-    for (uint32_t i = threadIdx.x; i < 2 * COLS * rest; i += THREADS) {
-      keys[i / rest * LD + a.padded + i % rest] = P::make(0.0f);
+    for (uint32_t i = threadIdx.x; i < 2 * kCols * rest; i += kThreads) {
+      keys[i / rest * kLd + a.padded + i % rest] = P::make(0.0f);
     }
-    stage(keys, LD, first, 0, a.padded);
+    stage(keys, kLd, first, 0, a.padded);
     cp_async_commit();
-    Kept<P> genes[KS][NT];
+    Kept<P> genes[KS][kNt];
 #pragma unroll
-    for (int n = 0; n < NT; ++n) {
+    for (int n = 0; n < kNt; ++n) {
       const Elem* row = gene_row(n);
 #pragma unroll
       for (int s = 0; s < KS; ++s) genes[s][n].load(row != nullptr && s * 16 < int(a.padded) ? row + s * 16 : nullptr);
     }
     uint32_t turn = 0;
-    for (uint32_t col0 = first; col0 < last; col0 += COLS, turn ^= 1) {
+    for (uint32_t col0 = first; col0 < last; col0 += kCols, turn ^= 1) {
       cp_async_wait<0>();
       __syncthreads();  // this tile is there, the other buffer is free, the bytes of the tile before are complete
-      if (col0 + COLS < last) stage(keys + (turn ^ 1) * COLS * LD, LD, col0 + COLS, 0, a.padded);
+      if (col0 + kCols < last) stage(keys + (turn ^ 1) * kCols * kLd, kLd, col0 + kCols, 0, a.padded);
       cp_async_commit();
-      if (col0 != first) write(bytes + (turn ^ 1) * COLS * 32, col0 - COLS);
+      if (col0 != first) write(bytes + (turn ^ 1) * kCols * 32, col0 - kCols);
 #pragma unroll 1
-      for (int row = 0; row < COLS; row += 16 * MT) {
-        float c[MT][NT][4] = {};
+      for (int row = 0; row < kCols; row += 16 * kMt) {
+        float c[kMt][kNt][4] = {};
 #pragma unroll
-        for (int s = 0; s < KS; ++s) Kept<P>::step(c, keys + (turn * COLS + row) * LD + s * 16, LD, genes[s]);
-        decide(c, bytes + turn * COLS * 32, row);
+        for (int s = 0; s < KS; ++s) Kept<P>::step(c, keys + (turn * kCols + row) * kLd + s * 16, kLd, genes[s]);
+        decide(c, bytes + turn * kCols * 32, row);
       }
     }
     __syncthreads();
-    const uint32_t tail = (last - first - 1) / COLS * COLS;
-    write(bytes + (turn ^ 1) * COLS * 32, first + tail);
+    const uint32_t tail = (last - first - 1) / kCols * kCols;
+    write(bytes + (turn ^ 1) * kCols * 32, first + tail);
   }
 
   // Any width: both sides come 16 of the inner dimension at a time, genes from the caches.
   __device__ __forceinline__ void run_long() const {
-    constexpr int LD = MASK_K + P::PAD, STEPS = COLS / (16 * MT);
+    constexpr int kLd = kMaskK + P::kPad, kSteps = kCols / (16 * kMt);
     Elem* keys = reinterpret_cast<Elem*>(dynamic_shared());
-    unsigned char* bytes = reinterpret_cast<unsigned char*>(keys + COLS * LD);
+    unsigned char* bytes = reinterpret_cast<unsigned char*>(keys + kCols * kLd);
 #pragma unroll 1
-    for (uint32_t col0 = first; col0 < last; col0 += COLS) {
-      float c[STEPS][MT][NT][4] = {};
+    for (uint32_t col0 = first; col0 < last; col0 += kCols) {
+      float c[kSteps][kMt][kNt][4] = {};
 #pragma unroll 1
-      for (uint32_t k0 = 0; k0 < a.padded; k0 += MASK_K) {
-        const uint32_t width = min(a.padded - k0, uint32_t(MASK_K));
+      for (uint32_t k0 = 0; k0 < a.padded; k0 += kMaskK) {
+        const uint32_t width = min(a.padded - k0, uint32_t(kMaskK));
         __syncthreads();
-        stage(keys, LD, col0, k0, width);
+        stage(keys, kLd, col0, k0, width);
         cp_async_commit();
         cp_async_wait<0>();
         __syncthreads();
 #pragma unroll 1
         for (uint32_t k = 0; k < width; k += 16) {
-          Kept<P> genes[NT];
+          Kept<P> genes[kNt];
 #pragma unroll
-          for (int n = 0; n < NT; ++n) {
+          for (int n = 0; n < kNt; ++n) {
             const Elem* row = gene_row(n);
             genes[n].load(row ? row + k0 + k : nullptr);
           }
 #pragma unroll
-          for (int s = 0; s < STEPS; ++s) Kept<P>::step(c[s], keys + s * 16 * MT * LD + k, LD, genes);
+          for (int s = 0; s < kSteps; ++s) Kept<P>::step(c[s], keys + s * 16 * kMt * kLd + k, kLd, genes);
         }
       }
 #pragma unroll
-      for (int s = 0; s < STEPS; ++s) decide(c[s], bytes, s * 16 * MT);
+      for (int s = 0; s < kSteps; ++s) decide(c[s], bytes, s * 16 * kMt);
       __syncthreads();
       write(bytes, col0);
     }
@@ -299,7 +295,7 @@ struct MaskBlock {
 
   __device__ __forceinline__ void run() const {
     if (gene0 >= a.genes || first >= columns) return;
-    if (a.padded > MASK_K) {
+    if (a.padded > kMaskK) {
       run_long();
     } else if (a.padded > 64) {
       run_kept<8>();
@@ -313,14 +309,14 @@ struct MaskBlock {
 
 // ---------------------------------------------------------------- count
 
-// One block an item (positive, head, block of genes), positives fastest. COUNT_STREAMS pairs of threads take every
-// COUNT_STREAMS-th column; a thread counts 128 genes in binary, bit b of all their counts in planes[b]. The first
+// One block an item (positive, head, block of genes), positives fastest. kCountStreams pairs of threads take every
+// kCountStreams-th column; a thread counts 128 genes in binary, bit b of all their counts in planes[b]. The first
 // stream starts at 2^BITS - (min_peaks + 1): a carry out of the last plane, in a stream or in their sum, is "more than
 // min_peaks".
-constexpr int COUNT_THREADS = 128, COUNT_STREAMS = COUNT_THREADS / 2, COUNT_WARPS = COUNT_THREADS / 32;
-constexpr int COUNT_BITS = 24;  // of counts that must be exact, or thresholds above 63
+constexpr int kCountThreads = 128, kCountStreams = kCountThreads / 2, kCountWarps = kCountThreads / 32;
+constexpr int kCountBits = 24;  // of counts that must be exact, or thresholds above 63
 
-constexpr int count_shared(int bits) { return COUNT_WARPS * (bits + 1) * 8 * 4; }
+constexpr int count_shared(int bits) { return kCountWarps * (bits + 1) * 8 * 4; }
 
 // (sum, carry) of three bits in every position
 __device__ __forceinline__ uint32_t add_bits(uint32_t& sum, uint32_t x, uint32_t y) {
@@ -352,12 +348,12 @@ template <int WORDS, int BITS>
 __device__ __forceinline__ void count_columns(const CountItem& item, const uint32_t* col, int word,
                                               uint32_t (&planes)[BITS][WORDS], uint32_t (&over)[WORDS]) {
   static_assert(BITS > 3, "eight columns carry into plane 3");
-  constexpr int EACH = 8;
-  for (uint32_t i = item.first + (threadIdx.x >> 1); i < item.last; i += EACH * COUNT_STREAMS) {
-    uint32_t x[EACH][WORDS];
+  constexpr int kEach = 8;
+  for (uint32_t i = item.first + (threadIdx.x >> 1); i < item.last; i += kEach * kCountStreams) {
+    uint32_t x[kEach][WORDS];
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-      const uint32_t at = i + e * COUNT_STREAMS;
+    for (int e = 0; e < kEach; ++e) {
+      const uint32_t at = i + e * kCountStreams;
 #pragma unroll
       for (int w = 0; w < WORDS; ++w) x[e][w] = 0;
       if (at < item.last) {
@@ -414,10 +410,10 @@ __device__ __forceinline__ void count_block(const CountItem& item, const Transla
         uint32_t carry = 0;
 #pragma unroll
         for (int b = 0; b < BITS; ++b) {
-          const uint32_t other = __shfl_xor_sync(0xffffffffu, planes[b][w], step);
+          const uint32_t other = __shfl_xor_sync(kAllLanes, planes[b][w], step);
           carry = add_bits(planes[b][w], other, carry);
         }
-        over[w] |= carry | __shfl_xor_sync(0xffffffffu, over[w], step);
+        over[w] |= carry | __shfl_xor_sync(kAllLanes, over[w], step);
       }
     }
     if (lane < 2) {
@@ -432,7 +428,7 @@ __device__ __forceinline__ void count_block(const CountItem& item, const Transla
   __syncthreads();
   if (threadIdx.x < 8) {
     uint32_t over = shared[BITS * 8 + threadIdx.x];
-    for (int other = 1; other < COUNT_WARPS; ++other) {
+    for (int other = 1; other < kCountWarps; ++other) {
       const uint32_t* from = shared + other * (BITS + 1) * 8 + threadIdx.x;
       uint32_t carry = 0;
       for (int b = 0; b < BITS; ++b) {
@@ -459,8 +455,8 @@ __device__ __forceinline__ void count_threshold(const TranslateCountArgs& a) {
     count_block<6, 4, false>(item, a, shared);
     over = shared + 6 * 8;
   } else {
-    count_block<COUNT_BITS, 1, false>(item, a, shared);
-    over = shared + COUNT_BITS * 8;
+    count_block<kCountBits, 1, false>(item, a, shared);
+    over = shared + kCountBits * 8;
   }
   const uint32_t words = ceil_div(a.genes, SCX_MASK_GENES) * 8;
   uint32_t* to = a.predicted + (size_t(item.positive) * a.heads + item.head) * words + item.block * 8;
@@ -471,20 +467,20 @@ __device__ __forceinline__ void count_exact(const TranslateCountArgs& a) {
   CountItem item;
   if (!count_item(item, a)) return;
   uint32_t* shared = reinterpret_cast<uint32_t*>(dynamic_shared());
-  count_block<COUNT_BITS, 1, true>(item, a, shared);
+  count_block<kCountBits, 1, true>(item, a, shared);
   uint32_t* to = a.count + (size_t(item.positive) * a.heads + item.head) * a.genes;
-  for (uint32_t g = threadIdx.x; g < SCX_MASK_GENES; g += COUNT_THREADS) {
+  for (uint32_t g = threadIdx.x; g < SCX_MASK_GENES; g += kCountThreads) {
     const uint32_t gene = item.block * SCX_MASK_GENES + g;
     if (gene >= a.genes) break;
     uint32_t count = 0;
-    for (int b = 0; b < COUNT_BITS; ++b) count |= (shared[b * 8 + g / 32] >> g % 32 & 1) << b;
+    for (int b = 0; b < kCountBits; ++b) count |= (shared[b * 8 + g / 32] >> g % 32 & 1) << b;
     to[gene] = count;
   }
 }
 
 // ---------------------------------------------------------------- gradient
 
-constexpr int GRADIENT_THREADS = 256;
+constexpr int kGradientThreads = 256;
 
 // The loss is a sum over the cell's entries, and a count of the other predicted genes: each contributes 1.
 __device__ __forceinline__ void gradient(const TranslateGradientArgs& a) {
@@ -500,14 +496,14 @@ __device__ __forceinline__ void gradient(const TranslateGradientArgs& a) {
   const float slope = 2.0f * a.alpha * share;
 
   int others = 0;
-  for (uint32_t g = threadIdx.x; g < a.genes; g += GRADIENT_THREADS) {
+  for (uint32_t g = threadIdx.x; g < a.genes; g += kGradientThreads) {
     const uint32_t p = predicted[g / 32] >> g % 32 & 1;
     others += int(p);
     d_pred[g] = p ? slope : 0.0f;
   }
   __syncthreads();
   float sum = 0.0f;
-  for (uint32_t e = first + threadIdx.x; e < last; e += GRADIENT_THREADS) {
+  for (uint32_t e = first + threadIdx.x; e < last; e += kGradientThreads) {
     const uint32_t g = nodes.row[nodes.local[e]];
     const uint32_t p = predicted[g / 32] >> g % 32 & 1;
     const float miss = float(p) - nodes.value[e];
@@ -522,40 +518,40 @@ __device__ __forceinline__ void gradient(const TranslateGradientArgs& a) {
   Partial* part = reinterpret_cast<Partial*>(dynamic_shared());
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) {
-    sum += __shfl_down_sync(0xffffffffu, sum, step);
-    others += __shfl_down_sync(0xffffffffu, others, step);
+    sum += __shfl_down_sync(kAllLanes, sum, step);
+    others += __shfl_down_sync(kAllLanes, others, step);
   }
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = {sum, others};
   __syncthreads();
   if (threadIdx.x == 0) {
-    for (int w = 1; w < GRADIENT_THREADS / 32; ++w) sum += part[w].sum, others += part[w].others;
+    for (int w = 1; w < kGradientThreads / 32; ++w) sum += part[w].sum, others += part[w].others;
     a.loss_part[size_t(positive) * a.heads + head] = (sum + float(others)) * share;
   }
 }
 
 // ---------------------------------------------------------------- genes with a gradient
 
-constexpr int FLAG_THREADS = 256, FLAG_GENES = 32, ACTIVE_THREADS = 1024;
+constexpr int kFlagThreads = 256, kFlagGenes = 32, kActiveThreads = 1024;
 
 // A lane a gene; the warps share the positives.
 __device__ __forceinline__ void flags(const TranslateActiveArgs& a) {
   const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y;
-  const uint32_t gene = blockIdx.x * FLAG_GENES + lane, n = *a.n_positives;
-  if (blockIdx.x * FLAG_GENES >= a.genes) return;
+  const uint32_t gene = blockIdx.x * kFlagGenes + lane, n = *a.n_positives;
+  if (blockIdx.x * kFlagGenes >= a.genes) return;
   uint32_t* found = reinterpret_cast<uint32_t*>(dynamic_shared());
   bool any = false;
   if (gene < a.genes) {
 #pragma unroll 8
-    for (uint32_t i = warp; i < n; i += FLAG_THREADS / 32) {
+    for (uint32_t i = warp; i < n; i += kFlagThreads / 32) {
       any |= a.d_pred[(size_t(i) * a.heads + head) * a.genes + gene] != 0.0f;
     }
   }
-  const uint32_t bits = __ballot_sync(0xffffffffu, any);
+  const uint32_t bits = __ballot_sync(kAllLanes, any);
   if (lane == 0) found[warp] = bits;
   __syncthreads();
   if (warp == 0 && gene < a.genes) {
     uint32_t all = 0;
-    for (int w = 0; w < FLAG_THREADS / 32; ++w) all |= found[w];
+    for (int w = 0; w < kFlagThreads / 32; ++w) all |= found[w];
     a.flag[head * a.genes + gene] = all >> lane & 1;
   }
 }
@@ -566,48 +562,48 @@ __device__ __forceinline__ void active(const TranslateActiveArgs& a) {
   const uint32_t* flag = a.flag + size_t(head) * a.genes;
   uint32_t* list = a.active + size_t(head) * a.genes;
   uint32_t total = 0, turn = 0;
-  for (uint32_t base = 0; base < a.genes; base += ACTIVE_THREADS, turn ^= 1) {
+  for (uint32_t base = 0; base < a.genes; base += kActiveThreads, turn ^= 1) {
     const uint32_t gene = base + threadIdx.x;
     const bool is = gene < a.genes && flag[gene] != 0;
-    const uint32_t bits = __ballot_sync(0xffffffffu, is);
+    const uint32_t bits = __ballot_sync(kAllLanes, is);
     if (lane == 0) found[turn * 32 + warp] = __popc(bits);
     __syncthreads();
     uint32_t before = found[turn * 32 + lane];  // of the warps up to `lane`
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
-      const uint32_t other = __shfl_up_sync(0xffffffffu, before, step);
+      const uint32_t other = __shfl_up_sync(kAllLanes, before, step);
       if (lane >= uint32_t(step)) before += other;
     }
-    const uint32_t all = __shfl_sync(0xffffffffu, before, 31);
-    const uint32_t own = __shfl_sync(0xffffffffu, before, warp) - __popc(bits);
+    const uint32_t all = __shfl_sync(kAllLanes, before, 31);
+    const uint32_t own = __shfl_sync(kAllLanes, before, warp) - __popc(bits);
     if (is) list[total + own + __popc(bits & ((1u << lane) - 1u))] = gene;
     total += all;
   }
   if (threadIdx.x == 0) a.n_active[head] = total;
 }
 
-}  // namespace scx
+}  // namespace
 
-SCX_KERNEL(translate_effective_f32, TranslateEffectiveArgs, scx::EFFECTIVE_THREADS, 0, scx::EFFECTIVE_ITEMS, 1) {
-  scx::effective<scx::F32>(a);
+SCX_KERNEL(translate_effective_f32, TranslateEffectiveArgs, kEffectiveThreads, 0, kEffectiveItems, 1) {
+  effective<F32>(a);
 }
-SCX_KERNEL(translate_effective_bf16, TranslateEffectiveArgs, scx::EFFECTIVE_THREADS, 0, scx::EFFECTIVE_ITEMS, 1) {
-  scx::effective<scx::Bf16>(a);
+SCX_KERNEL(translate_effective_bf16, TranslateEffectiveArgs, kEffectiveThreads, 0, kEffectiveItems, 1) {
+  effective<Bf16>(a);
 }
-SCX_KERNEL(translate_masks_f32, TranslateMasksArgs, scx::MaskBlock<scx::F32>::THREADS, scx::mask_shared<scx::F32>(),
-           SCX_MASK_GENES, scx::MASK_COLUMNS) {
-  scx::MaskBlock<scx::F32>(a).run();
+SCX_KERNEL(translate_masks_f32, TranslateMasksArgs, MaskBlock<F32>::kThreads, mask_shared<F32>(),
+           SCX_MASK_GENES, kMaskColumns) {
+  MaskBlock<F32>(a).run();
 }
-SCX_KERNEL(translate_masks_bf16, TranslateMasksArgs, scx::MaskBlock<scx::Bf16>::THREADS, scx::mask_shared<scx::Bf16>(),
-           SCX_MASK_GENES, scx::MASK_COLUMNS) {
-  scx::MaskBlock<scx::Bf16>(a).run();
+SCX_KERNEL(translate_masks_bf16, TranslateMasksArgs, MaskBlock<Bf16>::kThreads, mask_shared<Bf16>(),
+           SCX_MASK_GENES, kMaskColumns) {
+  MaskBlock<Bf16>(a).run();
 }
-SCX_KERNEL(translate_count, TranslateCountArgs, scx::COUNT_THREADS, scx::count_shared(scx::COUNT_BITS), 1, 1) {
-  scx::count_threshold(a);
+SCX_KERNEL(translate_count, TranslateCountArgs, kCountThreads, count_shared(kCountBits), 1, 1) {
+  count_threshold(a);
 }
-SCX_KERNEL(translate_count_exact, TranslateCountArgs, scx::COUNT_THREADS, scx::count_shared(scx::COUNT_BITS), 1, 1) {
-  scx::count_exact(a);
+SCX_KERNEL(translate_count_exact, TranslateCountArgs, kCountThreads, count_shared(kCountBits), 1, 1) {
+  count_exact(a);
 }
-SCX_KERNEL(translate_gradient, TranslateGradientArgs, scx::GRADIENT_THREADS, 64, 1, 1) { scx::gradient(a); }
-SCX_KERNEL(translate_flags, TranslateActiveArgs, scx::FLAG_THREADS, 32, scx::FLAG_GENES, 1) { scx::flags(a); }
-SCX_KERNEL(translate_active, TranslateActiveArgs, scx::ACTIVE_THREADS, 256, 1, 1) { scx::active(a); }
+SCX_KERNEL(translate_gradient, TranslateGradientArgs, kGradientThreads, 64, 1, 1) { gradient(a); }
+SCX_KERNEL(translate_flags, TranslateActiveArgs, kFlagThreads, 32, kFlagGenes, 1) { flags(a); }
+SCX_KERNEL(translate_active, TranslateActiveArgs, kActiveThreads, 256, 1, 1) { active(a); }

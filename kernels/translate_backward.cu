@@ -15,29 +15,30 @@
 //
 // See docs/model.md, section 6.2, section 7.4, section 7.5.
 #include "common/abi.h"
-#include "common/cuda.h"
 #include "common/tensor.h"
 #include "common/tile.h"
 
-namespace scx {
+namespace {
 
-constexpr int BACK_THREADS = 256, BACK_WARPS = BACK_THREADS / 32;
-constexpr int BACK_GENES = 64;           // active genes of a tile
-constexpr int BACK_K = 128;              // of the inner dimension in shared memory at a time, and of a result
-constexpr int BACK_SPAN = 512;           // positives whose incidence is in shared memory at a time
-constexpr int BITS_LD = BACK_SPAN / 32 + 4;  // 16-byte pieces of eight rows lie in different banks
-constexpr int STAGE_LD = BACK_GENES + 8;  // rows t of four lanes lie 8 banks apart
+using namespace scx;
 
-// COLS: columns of a tile. WORDS: positives staged at a time, in words of 32. PARTS: bf16 numbers a d_pred is split into.
+constexpr int kBackThreads = 256, kBackWarps = kBackThreads / 32;
+constexpr int kBackGenes = 64;           // active genes of a tile
+constexpr int kBackK = 128;              // of the inner dimension in shared memory at a time, and of a result
+constexpr int kBackSpan = 512;           // positives whose incidence is in shared memory at a time
+constexpr int kBitsLd = kBackSpan / 32 + 4;  // 16-byte pieces of eight rows lie in different banks
+constexpr int kStageLd = kBackGenes + 8;  // rows t of four lanes lie 8 banks apart
+
+// kCols: columns of a tile. kWords: positives staged at a time, in words of 32. kParts: bf16 numbers a d_pred is split into.
 template <class P>
 struct BackShape;
 template <>
 struct BackShape<Bf16> {
-  static constexpr int COLS = 128, WORDS = 4, PARTS = 1;
+  static constexpr int kCols = 128, kWords = 4, kParts = 1;
 };
 template <>
 struct BackShape<F32> {
-  static constexpr int COLS = 64, WORDS = 1, PARTS = 3;
+  static constexpr int kCols = 64, kWords = 1, kParts = 3;
 };
 
 // b[n] = B tiles at columns 8 n; load_columns: stored as [n][k], load_columns_t: as [k][n]. NT is even.
@@ -109,41 +110,41 @@ __device__ __forceinline__ float sigmoid_slope(float x) {
 
 // The tiles of one block. KEYS: the block owns a column tile and goes through the active genes, sums of d q by column.
 // Else it owns a tile of active genes and goes through a chunk of columns, sums of d k by gene.
-// FULL: `padded` is a multiple of BACK_K.
+// FULL: `padded` is a multiple of kBackK.
 template <class P, bool KEYS, bool FULL>
 struct Backward {
   using Elem = typename P::Elem;
-  static constexpr int COLS = BackShape<P>::COLS, WORDS = BackShape<P>::WORDS, PARTS = BackShape<P>::PARTS;
-  static constexpr int LD = BACK_K + P::PAD, D_LD = BACK_GENES + P::PAD;
-  static constexpr int EACH = 16 / int(sizeof(Elem));
+  static constexpr int kCols = BackShape<P>::kCols, kWords = BackShape<P>::kWords, kParts = BackShape<P>::kParts;
+  static constexpr int kLd = kBackK + P::kPad, kDLd = kBackGenes + P::kPad;
+  static constexpr int kEach = 16 / int(sizeof(Elem));
   // warps of the tile: rows of 32 columns, and the genes shared among the warps of a row
-  static constexpr int ROWS = COLS / 32, NT = BACK_GENES / (BACK_WARPS / ROWS) / 8;
-  // warps of the result: rows of 32 columns (genes), and the BACK_K columns shared among the warps of a row
-  static constexpr int OUT_ROWS = (KEYS ? COLS : BACK_GENES) / 32, OUT_NT = BACK_K / (BACK_WARPS / OUT_ROWS) / 8;
-  static constexpr int STAGE = PARTS * WORDS * 16 * STAGE_LD;  // words of one buffer of d_pred
-  static constexpr int LOADS = WORDS * 4;                      // pairs of d_pred a thread stages at a time
-  static_assert(BACK_THREADS == 4 * BACK_GENES, "a thread stages every fourth pair of a gene");
+  static constexpr int kRows = kCols / 32, kNt = kBackGenes / (kBackWarps / kRows) / 8;
+  // warps of the result: rows of 32 columns (genes), and the kBackK columns shared among the warps of a row
+  static constexpr int kOutRows = (KEYS ? kCols : kBackGenes) / 32, kOutNt = kBackK / (kBackWarps / kOutRows) / 8;
+  static constexpr int kStage = kParts * kWords * 16 * kStageLd;  // words of one buffer of d_pred
+  static constexpr int kLoads = kWords * 4;                      // pairs of d_pred a thread stages at a time
+  static_assert(kBackThreads == 4 * kBackGenes, "a thread stages every fourth pair of a gene");
 
-  static constexpr int KEYS_BYTES = COLS * LD * int(sizeof(Elem)), GENES_BYTES = BACK_GENES * LD * int(sizeof(Elem));
-  static constexpr int STAGE_BYTES = 2 * STAGE * 4, BITS_BYTES = COLS * BITS_LD * 4;
-  static constexpr int SHARED = KEYS_BYTES + GENES_BYTES + STAGE_BYTES + BITS_BYTES;
-  static_assert(COLS * D_LD * int(sizeof(Elem)) <= STAGE_BYTES, "d takes the place of the staged d_pred");
-  static_assert(SHARED <= 99 * 1024, "a block's shared memory on every device");
+  static constexpr int kKeysBytes = kCols * kLd * int(sizeof(Elem)), kGenesBytes = kBackGenes * kLd * int(sizeof(Elem));
+  static constexpr int kStageBytes = 2 * kStage * 4, kBitsBytes = kCols * kBitsLd * 4;
+  static constexpr int kShared = kKeysBytes + kGenesBytes + kStageBytes + kBitsBytes;
+  static_assert(kCols * kDLd * int(sizeof(Elem)) <= kStageBytes, "d takes the place of the staged d_pred");
+  static_assert(kShared <= 99 * 1024, "a block's shared memory on every device");
 
   const TranslateBackwardArgs& a;
   uint32_t head, columns, positives, genes;  // genes: active ones
-  Elem *keys_tile, *genes_tile;              // [COLS][LD], [BACK_GENES][LD]
-  uint32_t* stage;                           // [2][PARTS][WORDS * 16][STAGE_LD]: positives i and i + 16 of a word
-  Elem* d;                                   // [COLS][D_LD], in the place of `stage`
-  uint32_t* bits;                            // [COLS][BITS_LD]: bit i % 32 of word i / 32: positive i of the span
+  Elem *keys_tile, *genes_tile;              // [kCols][kLd], [kBackGenes][kLd]
+  uint32_t* stage;                           // [2][kParts][kWords * 16][kStageLd]: positives i and i + 16 of a word
+  Elem* d;                                   // [kCols][kDLd], in the place of `stage`
+  uint32_t* bits;                            // [kCols][kBitsLd]: bit i % 32 of word i / 32: positive i of the span
 
   __device__ __forceinline__ explicit Backward(const TranslateBackwardArgs& args) : a(args) {
     unsigned char* shared = dynamic_shared();
     keys_tile = reinterpret_cast<Elem*>(shared);
-    genes_tile = reinterpret_cast<Elem*>(shared + KEYS_BYTES);
-    stage = reinterpret_cast<uint32_t*>(shared + KEYS_BYTES + GENES_BYTES);
+    genes_tile = reinterpret_cast<Elem*>(shared + kKeysBytes);
+    stage = reinterpret_cast<uint32_t*>(shared + kKeysBytes + kGenesBytes);
     d = reinterpret_cast<Elem*>(stage);
-    bits = stage + 2 * STAGE;
+    bits = stage + 2 * kStage;
     head = KEYS ? blockIdx.y : blockIdx.z;
     columns = *a.columns.n_columns;
     positives = *a.columns.n_positives;
@@ -151,85 +152,85 @@ struct Backward {
   }
 
   __device__ __forceinline__ uint32_t width(uint32_t chunk) const {
-    return FULL ? BACK_K : min(a.padded - chunk * BACK_K, uint32_t(BACK_K));
+    return FULL ? kBackK : min(a.padded - chunk * kBackK, uint32_t(kBackK));
   }
 
   // Elements of K chunk `chunk` of a tile of columns, of active genes: asynchronous; zeros past the end.
   __device__ __forceinline__ void load_keys(uint32_t col0, uint32_t chunk) const {
     const Elem* from = static_cast<const Elem*>(a.keys_eff);
-    const uint32_t pieces = width(chunk) / EACH;
-    for (uint32_t i = threadIdx.x; i < COLS * pieces; i += BACK_THREADS) {
-      const uint32_t row = i / pieces, at = i % pieces * EACH;
+    const uint32_t pieces = width(chunk) / kEach;
+    for (uint32_t i = threadIdx.x; i < kCols * pieces; i += kBackThreads) {
+      const uint32_t row = i / pieces, at = i % pieces * kEach;
       const bool valid = col0 + row < columns;
-      const size_t index = valid ? (size_t(col0 + row) * a.heads + head) * a.padded + chunk * BACK_K + at : 0;
-      cp_async16(keys_tile + row * LD + at, from + index, valid);
+      const size_t index = valid ? (size_t(col0 + row) * a.heads + head) * a.padded + chunk * kBackK + at : 0;
+      cp_async16(keys_tile + row * kLd + at, from + index, valid);
     }
   }
   __device__ __forceinline__ void load_genes(uint32_t gene0, uint32_t chunk) const {
     const Elem* from = static_cast<const Elem*>(a.genes_eff);
     const uint32_t* active = a.active + size_t(head) * a.genes;
-    const uint32_t pieces = width(chunk) / EACH;
-    for (uint32_t i = threadIdx.x; i < BACK_GENES * pieces; i += BACK_THREADS) {
-      const uint32_t row = i / pieces, at = i % pieces * EACH;
+    const uint32_t pieces = width(chunk) / kEach;
+    for (uint32_t i = threadIdx.x; i < kBackGenes * pieces; i += kBackThreads) {
+      const uint32_t row = i / pieces, at = i % pieces * kEach;
       const bool valid = gene0 + row < genes;
       const size_t gene = valid ? active[gene0 + row] : 0;
-      cp_async16(genes_tile + row * LD + at, from + (gene * a.heads + head) * a.padded + chunk * BACK_K + at, valid);
+      cp_async16(genes_tile + row * kLd + at, from + (gene * a.heads + head) * a.padded + chunk * kBackK + at, valid);
     }
   }
 
-  // Which of the positives first ... first + BACK_SPAN have which columns of the tile. Begins after a barrier that all
+  // Which of the positives first ... first + kBackSpan have which columns of the tile. Begins after a barrier that all
   // readers of the old bits have passed, and needs one before the new are read.
   __device__ __forceinline__ void mark(uint32_t col0, uint32_t first) const {
-    constexpr int OWN = COLS / BACK_WARPS, AT_ONCE = 8;  // columns of a warp
+    constexpr int kOwn = kCols / kBackWarps, kAtOnce = 8;  // columns of a warp
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const uint32_t at = min(col0 + warp * OWN + min(lane, OWN), columns);
+    const uint32_t at = min(col0 + warp * kOwn + min(lane, kOwn), columns);
     const uint32_t ptr = a.columns.by_ptr[at];
-    for (int i = lane; i < OWN * BITS_LD; i += 32) bits[warp * OWN * BITS_LD + i] = 0;
+    for (int i = lane; i < kOwn * kBitsLd; i += 32) bits[warp * kOwn * kBitsLd + i] = 0;
     __syncwarp();
 #pragma unroll
-    for (int c0 = 0; c0 < OWN; c0 += AT_ONCE) {
-      uint32_t begin[AT_ONCE], end[AT_ONCE], positive[AT_ONCE];
+    for (int c0 = 0; c0 < kOwn; c0 += kAtOnce) {
+      uint32_t begin[kAtOnce], end[kAtOnce], positive[kAtOnce];
 #pragma unroll
-      for (int c = 0; c < AT_ONCE; ++c) {
-        begin[c] = __shfl_sync(0xffffffffu, ptr, c0 + c) + lane;
-        end[c] = __shfl_sync(0xffffffffu, ptr, c0 + c + 1);
+      for (int c = 0; c < kAtOnce; ++c) {
+        begin[c] = __shfl_sync(kAllLanes, ptr, c0 + c) + lane;
+        end[c] = __shfl_sync(kAllLanes, ptr, c0 + c + 1);
         positive[c] = begin[c] < end[c] ? a.columns.by_sample[begin[c]] : SCX_NONE;
       }
 #pragma unroll
-      for (int c = 0; c < AT_ONCE; ++c) {
-        uint32_t* row = bits + (warp * OWN + c0 + c) * BITS_LD;
+      for (int c = 0; c < kAtOnce; ++c) {
+        uint32_t* row = bits + (warp * kOwn + c0 + c) * kBitsLd;
         for (uint32_t i = begin[c]; i < end[c]; i += 32) {
           const uint32_t p = (i == begin[c] ? positive[c] : a.columns.by_sample[i]) - first;
-          if (p < BACK_SPAN) atomicOr(row + p / 32, 1u << p % 32);
+          if (p < kBackSpan) atomicOr(row + p / 32, 1u << p % 32);
         }
       }
     }
   }
 
   // d_pred of the positives of stage `number` and the thread's gene: pairs i, i + 16.
-  __device__ __forceinline__ void fetch(float (&x)[LOADS][2], uint32_t gene0, uint32_t number) const {
-    const uint32_t gene = gene0 + threadIdx.x % BACK_GENES, own = threadIdx.x / BACK_GENES;
-    const uint32_t first = number * WORDS * 32 + own, stride = a.heads * a.genes;
+  __device__ __forceinline__ void fetch(float (&x)[kLoads][2], uint32_t gene0, uint32_t number) const {
+    const uint32_t gene = gene0 + threadIdx.x % kBackGenes, own = threadIdx.x / kBackGenes;
+    const uint32_t first = number * kWords * 32 + own, stride = a.heads * a.genes;
     const uint32_t left = gene < genes && first < positives ? positives - first : 0;
     const float* from = a.d_pred + size_t(first) * stride + size_t(head) * a.genes;
     if (gene < genes) from += a.active[size_t(head) * a.genes + gene];
 #pragma unroll
-    for (int j = 0; j < LOADS; ++j)
+    for (int j = 0; j < kLoads; ++j)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const uint32_t i = j / 4 * 32 + j % 4 * 4 + 16 * e;
         x[j][e] = i < left ? from[size_t(i) * stride] : 0.0f;
       }
   }
-  __device__ __forceinline__ void put(const float (&x)[LOADS][2], uint32_t* buffer) const {
+  __device__ __forceinline__ void put(const float (&x)[kLoads][2], uint32_t* buffer) const {
 #pragma unroll
-    for (int j = 0; j < LOADS; ++j) {
-      const uint32_t pair = threadIdx.x / BACK_GENES + j * 4;
+    for (int j = 0; j < kLoads; ++j) {
+      const uint32_t pair = threadIdx.x / kBackGenes + j * 4;
       float rest[2] = {x[j][0], x[j][1]};
 #pragma unroll
-      for (int part = 0; part < PARTS; ++part) {
+      for (int part = 0; part < kParts; ++part) {
         const uint32_t packed = pack_bf16(rest[0], rest[1]);
-        buffer[(part * WORDS * 16 + pair) * STAGE_LD + threadIdx.x % BACK_GENES] = packed;
+        buffer[(part * kWords * 16 + pair) * kStageLd + threadIdx.x % kBackGenes] = packed;
         rest[0] -= __uint_as_float(packed << 16);
         rest[1] -= __uint_as_float(packed & 0xffff0000u);
       }
@@ -238,18 +239,18 @@ struct Backward {
 
   // sum += M D over the staged positives; `word`: the first of their words in `bits`. A pair of neighbouring k of a
   // fragment is positives i and i + 16 of a word: i = t + 4 (2 step + half).
-  __device__ __forceinline__ void add_staged(float (&sum)[2][NT][4], const uint32_t* buffer, uint32_t word,
+  __device__ __forceinline__ void add_staged(float (&sum)[2][kNt][4], const uint32_t* buffer, uint32_t word,
                                              uint32_t words) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
-    const uint32_t* rows = bits + ((warp % ROWS) * 32 + g) * BITS_LD + word;
-    const uint32_t* from = buffer + t * STAGE_LD + warp / ROWS * NT * 8 + g;
-    uint32_t has[2][2][WORDS];
+    const uint32_t* rows = bits + ((warp % kRows) * 32 + g) * kBitsLd + word;
+    const uint32_t* from = buffer + t * kStageLd + warp / kRows * kNt * 8 + g;
+    uint32_t has[2][2][kWords];
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) load_words(has[m][half], rows + (m * 16 + half * 8) * BITS_LD);
+      for (int half = 0; half < 2; ++half) load_words(has[m][half], rows + (m * 16 + half * 8) * kBitsLd);
 #pragma unroll
-    for (int w = 0; w < WORDS; ++w, from += 16 * STAGE_LD) {
+    for (int w = 0; w < kWords; ++w, from += 16 * kStageLd) {
       if (w >= int(words)) break;
 #pragma unroll
       for (int step = 0; step < 2; ++step) {
@@ -259,12 +260,12 @@ struct Backward {
 #pragma unroll
           for (int i = 0; i < 4; ++i) x[m][i] = (has[m][i & 1][w] >> (t + 8 * step + 4 * (i >> 1)) & 0x00010001u) * 0x3f80u;
 #pragma unroll
-        for (int part = 0; part < PARTS; ++part)
+        for (int part = 0; part < kParts; ++part)
 #pragma unroll
-          for (int n = 0; n < NT; ++n) {
+          for (int n = 0; n < kNt; ++n) {
             uint32_t y[2];
 #pragma unroll
-            for (int i = 0; i < 2; ++i) y[i] = from[(part * WORDS * 16 + 4 * (2 * step + i)) * STAGE_LD + n * 8];
+            for (int i = 0; i < 2; ++i) y[i] = from[(part * kWords * 16 + 4 * (2 * step + i)) * kStageLd + n * 8];
 #pragma unroll
             for (int m = 0; m < 2; ++m) mma_bf16(sum[m][n], x[m], y);
           }
@@ -273,19 +274,19 @@ struct Backward {
   }
 
   // score += K Q^T over the K chunk in shared memory.
-  __device__ __forceinline__ void add_scores(float (&score)[2][NT][4], uint32_t chunk) const {
-    const int warp = threadIdx.x >> 5, row = warp % ROWS * 32, gene = warp / ROWS * NT * 8;
+  __device__ __forceinline__ void add_scores(float (&score)[2][kNt][4], uint32_t chunk) const {
+    const int warp = threadIdx.x >> 5, row = warp % kRows * 32, gene = warp / kRows * kNt * 8;
     auto step = [&](int k) {
       typename P::A x[2];
-      typename P::B y[NT];
+      typename P::B y[kNt];
 #pragma unroll
-      for (int m = 0; m < 2; ++m) P::load_a(x[m], keys_tile + (row + m * 16) * LD + k, LD);
-      load_columns(y, genes_tile + gene * LD + k, LD);
+      for (int m = 0; m < 2; ++m) P::load_a(x[m], keys_tile + (row + m * 16) * kLd + k, kLd);
+      load_columns(y, genes_tile + gene * kLd + k, kLd);
       products(score, x, y);
     };
     if constexpr (FULL) {
 #pragma unroll
-      for (int k = 0; k < BACK_K; k += 16) step(k);
+      for (int k = 0; k < kBackK; k += 16) step(k);
     } else {
       const int last = int(width(chunk));
 #pragma unroll 1
@@ -294,26 +295,26 @@ struct Backward {
   }
 
   // out += d Q (KEYS), d^T K (else), over the K chunk in shared memory.
-  __device__ __forceinline__ void add_result(float (&out)[2][OUT_NT][4], uint32_t chunk) const {
-    const int warp = threadIdx.x >> 5, row = warp % OUT_ROWS * 32, column = warp / OUT_ROWS * OUT_NT * 8;
+  __device__ __forceinline__ void add_result(float (&out)[2][kOutNt][4], uint32_t chunk) const {
+    const int warp = threadIdx.x >> 5, row = warp % kOutRows * 32, column = warp / kOutRows * kOutNt * 8;
     const Elem* other = KEYS ? genes_tile : keys_tile;
 #pragma unroll
-    for (int k = 0; k < (KEYS ? BACK_GENES : COLS); k += 16) {
+    for (int k = 0; k < (KEYS ? kBackGenes : kCols); k += 16) {
       typename P::A x[2];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         if constexpr (KEYS) {
-          P::load_a(x[m], d + (row + m * 16) * D_LD + k, D_LD);
+          P::load_a(x[m], d + (row + m * 16) * kDLd + k, kDLd);
         } else {
-          P::load_a_t(x[m], d + k * D_LD + row + m * 16, D_LD);
+          P::load_a_t(x[m], d + k * kDLd + row + m * 16, kDLd);
         }
       }
 #pragma unroll
-      for (int n = 0; n < OUT_NT; n += 2) {
+      for (int n = 0; n < kOutNt; n += 2) {
         if (FULL || column + n * 8 < int(width(chunk))) {
           typename P::B y[2];
-          load_pair_t(y, other + k * LD + column + n * 8, LD);
-          float(&c)[2][OUT_NT][4] = out;
+          load_pair_t(y, other + k * kLd + column + n * 8, kLd);
+          float(&c)[2][kOutNt][4] = out;
           float part[2][2][4];
 #pragma unroll
           for (int m = 0; m < 2; ++m)
@@ -334,71 +335,71 @@ struct Backward {
   }
 
   // What `out` holds for K chunk `chunk`: rows of `to`, which is [.., hidden], from row `first`; fewer than `rows` of them.
-  __device__ __forceinline__ void store(const float (&out)[2][OUT_NT][4], float* to, uint32_t rows, uint32_t chunk) const {
+  __device__ __forceinline__ void store(const float (&out)[2][kOutNt][4], float* to, uint32_t rows, uint32_t chunk) const {
     const int g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3, warp = threadIdx.x >> 5;
     const uint32_t slice = a.hidden / a.heads;
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
-      for (int n = 0; n < OUT_NT; ++n)
+      for (int n = 0; n < kOutNt; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const uint32_t row = warp % OUT_ROWS * 32 + m * 16 + g + 8 * (i >> 1);
-          const uint32_t k = chunk * BACK_K + (warp / OUT_ROWS * OUT_NT + n) * 8 + 2 * t + (i & 1);
+          const uint32_t row = warp % kOutRows * 32 + m * 16 + g + 8 * (i >> 1);
+          const uint32_t k = chunk * kBackK + (warp / kOutRows * kOutNt + n) * 8 + 2 * t + (i & 1);
           if (row < rows && k < slice) to[size_t(row) * a.hidden + head * slice + k] = out[m][n][i];
         }
   }
 
   // The block's tile begins at `own` (a column, or an active gene); the others are first ... last.
   __device__ __forceinline__ void run(uint32_t own, uint32_t first, uint32_t last, float* to, uint32_t rows) const {
-    constexpr uint32_t STEP = KEYS ? BACK_GENES : COLS;
-    const uint32_t chunks = ceil_div(a.padded, BACK_K), stages = ceil_div(positives, 32 * WORDS);
-    constexpr uint32_t SPAN_STAGES = BACK_SPAN / (32 * WORDS);
-    const bool one_span = stages <= SPAN_STAGES;
+    constexpr uint32_t kStep = KEYS ? kBackGenes : kCols;
+    const uint32_t chunks = ceil_div(a.padded, kBackK), stages = ceil_div(positives, 32 * kWords);
+    constexpr uint32_t kSpanStages = kBackSpan / (32 * kWords);
+    const bool one_span = stages <= kSpanStages;
     const int warp = threadIdx.x >> 5, g = (threadIdx.x & 31) >> 2, t = threadIdx.x & 3;
 #pragma unroll 1
     for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
-      float out[2][OUT_NT][4] = {};
+      float out[2][kOutNt][4] = {};
       if (chunks == 1) {
         if (KEYS) load_keys(own, 0); else load_genes(own, 0);
         cp_async_commit();
       }
       if (KEYS && one_span) mark(own, 0);
-      float x[LOADS][2];
+      float x[kLoads][2];
       fetch(x, KEYS ? first : own, 0);
 #pragma unroll 1
-      for (uint32_t other = first; other < last; other += STEP) {
+      for (uint32_t other = first; other < last; other += kStep) {
         const uint32_t col0 = KEYS ? own : other, gene0 = KEYS ? other : own;
         if (chunks == 1) {
           if (KEYS) load_genes(gene0, 0); else load_keys(col0, 0);
           cp_async_commit();
         }
         if (!KEYS && one_span) mark(col0, 0);
-        float sum[2][NT][4] = {};
+        float sum[2][kNt][4] = {};
 #pragma unroll 1
         for (uint32_t number = 0; number < stages; ++number) {
-          uint32_t* buffer = stage + number % 2 * STAGE;
+          uint32_t* buffer = stage + number % 2 * kStage;
           put(x, buffer);
-          if (!one_span && number % SPAN_STAGES == 0) {
+          if (!one_span && number % kSpanStages == 0) {
             __syncthreads();
-            mark(col0, number * WORDS * 32);
+            mark(col0, number * kWords * 32);
           }
           if (number + 1 < stages) fetch(x, gene0, number + 1);
           __syncthreads();  // this stage is there, the other buffer is free
-          const uint32_t left = ceil_div(positives, 32) - number * WORDS;
-          add_staged(sum, buffer, number % SPAN_STAGES * WORDS, min(left, uint32_t(WORDS)));
+          const uint32_t left = ceil_div(positives, 32) - number * kWords;
+          add_staged(sum, buffer, number % kSpanStages * kWords, min(left, uint32_t(kWords)));
         }
         bool any = false;
 #pragma unroll
         for (int m = 0; m < 2; ++m)
 #pragma unroll
-          for (int n = 0; n < NT; ++n)
+          for (int n = 0; n < kNt; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) any |= sum[m][n][i] != 0.0f;
         cp_async_wait<0>();
         const bool skip = !__syncthreads_or(any);  // and: the tiles are there, nobody reads `stage`
         if (!skip) {
-          float score[2][NT][4] = {};
+          float score[2][kNt][4] = {};
 #pragma unroll 1
           for (uint32_t i = 0; i < chunks; ++i) {
             const uint32_t now = (chunk + 1 + i) % chunks;  // the last is `chunk`, and stays
@@ -415,15 +416,15 @@ struct Backward {
 #pragma unroll
           for (int m = 0; m < 2; ++m)
 #pragma unroll
-            for (int n = 0; n < NT; ++n)
+            for (int n = 0; n < kNt; ++n)
 #pragma unroll
               for (int half = 0; half < 2; ++half) {
                 const float* c = &score[m][n][half * 2];
-                Elem* at = d + (warp % ROWS * 32 + m * 16 + half * 8 + g) * D_LD + (warp / ROWS * NT + n) * 8 + 2 * t;
+                Elem* at = d + (warp % kRows * 32 + m * 16 + half * 8 + g) * kDLd + (warp / kRows * kNt + n) * 8 + 2 * t;
                 store_pair(at, sigmoid_slope(c[0]) * sum[m][n][half * 2], sigmoid_slope(c[1]) * sum[m][n][half * 2 + 1]);
               }
         }
-        if (other + STEP < last) fetch(x, KEYS ? gene0 + STEP : own, 0);
+        if (other + kStep < last) fetch(x, KEYS ? gene0 + kStep : own, 0);
         if (!skip) {
           __syncthreads();
           add_result(out, chunk);
@@ -440,32 +441,32 @@ struct Backward {
 template <class P, bool FULL>
 __device__ __forceinline__ void backward_keys(const TranslateBackwardArgs& a) {
   const Backward<P, true, FULL> tiles(a);
-  const uint32_t col0 = blockIdx.x * tiles.COLS;
+  const uint32_t col0 = blockIdx.x * tiles.kCols;
   if (col0 >= tiles.columns) return;
-  tiles.run(col0, 0, tiles.genes, a.d_keys + size_t(col0) * a.hidden, min(tiles.columns - col0, uint32_t(tiles.COLS)));
+  tiles.run(col0, 0, tiles.genes, a.d_keys + size_t(col0) * a.hidden, min(tiles.columns - col0, uint32_t(tiles.kCols)));
 }
 
 template <class P, bool FULL>
 __device__ __forceinline__ void backward_genes(const TranslateBackwardArgs& a) {
   const Backward<P, false, FULL> tiles(a);
-  const uint32_t gene0 = blockIdx.x * BACK_GENES, first = blockIdx.y * SCX_TRANSLATE_CHUNK;
+  const uint32_t gene0 = blockIdx.x * kBackGenes, first = blockIdx.y * SCX_TRANSLATE_CHUNK;
   if (gene0 >= tiles.genes || first >= tiles.columns) return;
   float* to = a.part + (size_t(blockIdx.y) * a.genes + gene0) * a.hidden;
   tiles.run(gene0, first, min(tiles.columns, first + SCX_TRANSLATE_CHUNK), to,
-            min(tiles.genes - gene0, uint32_t(BACK_GENES)));
+            min(tiles.genes - gene0, uint32_t(kBackGenes)));
 }
 
 // ---------------------------------------------------------------- sums of the parts
 
-constexpr int REDUCE_THREADS = 128, REDUCE_GENES = 16, REDUCE_ROWS = 16;
+constexpr int kReduceThreads = 128, kReduceGenes = 16, kReduceRows = 16;
 
 // A thread a hidden column. Blocks without active genes write their zeros to d_u_part too.
 __device__ __forceinline__ void genes_reduce(const TranslateGenesReduceArgs& a) {
-  const uint32_t first = blockIdx.x * REDUCE_GENES;
+  const uint32_t first = blockIdx.x * kReduceGenes;
   if (first >= a.genes) return;
   const uint32_t chunks = ceil_div(*a.n_columns, SCX_TRANSLATE_CHUNK), slice = a.hidden / a.heads;
-  for (uint32_t k = threadIdx.x; k < a.hidden; k += REDUCE_THREADS) {
-    const uint32_t head = k / slice, last = min(first + REDUCE_GENES, a.n_active[head]);
+  for (uint32_t k = threadIdx.x; k < a.hidden; k += kReduceThreads) {
+    const uint32_t head = k / slice, last = min(first + kReduceGenes, a.n_active[head]);
     float total = 0.0f;
     for (uint32_t i = first; i < last; ++i) {
       float sum = 0.0f;
@@ -480,10 +481,10 @@ __device__ __forceinline__ void genes_reduce(const TranslateGenesReduceArgs& a) 
 
 // A thread a hidden column, key rows in order, their columns in order.
 __device__ __forceinline__ void key_columns(const TranslateColumnsArgs& a) {
-  const uint32_t first = blockIdx.x * REDUCE_ROWS;
+  const uint32_t first = blockIdx.x * kReduceRows;
   if (first >= *a.n_rows) return;
-  const uint32_t last = min(first + REDUCE_ROWS, *a.n_rows);
-  for (uint32_t k = threadIdx.x; k < a.hidden; k += REDUCE_THREADS) {
+  const uint32_t last = min(first + kReduceRows, *a.n_rows);
+  for (uint32_t k = threadIdx.x; k < a.hidden; k += kReduceThreads) {
     float total = 0.0f;
     uint32_t c = a.columns.row_ptr[first];
     for (uint32_t row = first; row < last; ++row) {
@@ -502,25 +503,25 @@ __device__ __forceinline__ void key_columns(const TranslateColumnsArgs& a) {
   }
 }
 
-}  // namespace scx
+}  // namespace
 
 #define SCX_BACKWARD(name, P, keys, tile_x, tile_y)                                                                    \
-  SCX_KERNEL(name, TranslateBackwardArgs, scx::BACK_THREADS, (scx::Backward<P, true, true>::SHARED), tile_x, tile_y) { \
-    if (a.padded % scx::BACK_K == 0) {                                                                                 \
-      scx::keys<P, true>(a);                                                                                           \
+  SCX_KERNEL(name, TranslateBackwardArgs, kBackThreads, (Backward<P, true, true>::kShared), tile_x, tile_y) { \
+    if (a.padded % kBackK == 0) {                                                                                 \
+      keys<P, true>(a);                                                                                           \
     } else {                                                                                                           \
-      scx::keys<P, false>(a);                                                                                          \
+      keys<P, false>(a);                                                                                          \
     }                                                                                                                  \
   }
 
-SCX_BACKWARD(translate_backward_keys_f32, scx::F32, backward_keys, scx::BackShape<scx::F32>::COLS, 1)
-SCX_BACKWARD(translate_backward_keys_bf16, scx::Bf16, backward_keys, scx::BackShape<scx::Bf16>::COLS, 1)
-SCX_BACKWARD(translate_backward_genes_f32, scx::F32, backward_genes, scx::BACK_GENES, SCX_TRANSLATE_CHUNK)
-SCX_BACKWARD(translate_backward_genes_bf16, scx::Bf16, backward_genes, scx::BACK_GENES, SCX_TRANSLATE_CHUNK)
+SCX_BACKWARD(translate_backward_keys_f32, F32, backward_keys, BackShape<F32>::kCols, 1)
+SCX_BACKWARD(translate_backward_keys_bf16, Bf16, backward_keys, BackShape<Bf16>::kCols, 1)
+SCX_BACKWARD(translate_backward_genes_f32, F32, backward_genes, kBackGenes, SCX_TRANSLATE_CHUNK)
+SCX_BACKWARD(translate_backward_genes_bf16, Bf16, backward_genes, kBackGenes, SCX_TRANSLATE_CHUNK)
 
-SCX_KERNEL(translate_backward_genes_reduce, TranslateGenesReduceArgs, scx::REDUCE_THREADS, 0, scx::REDUCE_GENES, 1) {
-  scx::genes_reduce(a);
+SCX_KERNEL(translate_backward_genes_reduce, TranslateGenesReduceArgs, kReduceThreads, 0, kReduceGenes, 1) {
+  genes_reduce(a);
 }
-SCX_KERNEL(translate_backward_columns, TranslateColumnsArgs, scx::REDUCE_THREADS, 0, scx::REDUCE_ROWS, 1) {
-  scx::key_columns(a);
+SCX_KERNEL(translate_backward_columns, TranslateColumnsArgs, kReduceThreads, 0, kReduceRows, 1) {
+  key_columns(a);
 }

@@ -37,18 +37,47 @@ fn parts(fatbin: &[u8]) -> Option<Vec<(bool, u32)>> {
 #[test]
 fn every_source_file_is_embedded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
-        .unwrap()
-        .filter_map(|e| Some(e.unwrap().file_name().to_str()?.strip_suffix(".cu")?.to_string()))
-        .collect();
-    names.sort();
-    assert_eq!(kernels::embedded().iter().map(|k| k.name).collect::<Vec<_>>(), names);
+    let mut paths = Vec::new();
+    for below in ["", "examples/"] {
+        let entries = std::fs::read_dir(folder.join(below)).unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        paths.extend(names.filter(|name| name.ends_with(".cu")).map(|name| format!("{below}{name}")));
+    }
+    let name_of = |path: &str| path.rsplit('/').next().unwrap().strip_suffix(".cu").unwrap().to_string();
+    paths.sort_by_key(|path| name_of(path));
+    assert_eq!(kernels::embedded().iter().map(|k| k.path).collect::<Vec<_>>(), paths);
     for kernel in kernels::embedded() {
-        assert_eq!(kernel.source, std::fs::read_to_string(folder.join(format!("{}.cu", kernel.name))).unwrap());
+        assert_eq!(kernel.name, name_of(kernel.path));
+        assert_eq!(kernel.source, std::fs::read_to_string(folder.join(kernel.path)).unwrap());
     }
     let cuda = kernels::headers().iter().find(|(path, _)| *path == "common/cuda.h").expect("cuda.h is embedded");
     assert!(cuda.1.contains("define SCX_KERNEL"));
     assert!(kernels::headers().iter().all(|(path, _)| !path.starts_with("host/")));
+}
+
+/// What `kernels/README.md` says under "How the sources are written".
+#[test]
+fn the_sources_speak_one_dialect() {
+    let may_include = ["common/abi.h", "common/tensor.h", "common/tile.h", "common/product.h", "common/rows.h"];
+    for kernel in kernels::embedded() {
+        let code: Vec<&str> = kernel.source.lines().map(|l| l.split("//").next().unwrap().trim_end()).collect();
+        let includes: Vec<&str> = code.iter().filter_map(|l| l.strip_prefix("#include ")).collect();
+        assert_eq!(includes.first(), Some(&"\"common/abi.h\""), "{}", kernel.path);
+        for (i, line) in code.iter().enumerate() {
+            let at = format!("kernels/{}:{}: {line}", kernel.path, i + 1);
+            if let Some(name) = line.strip_prefix("#include ") {
+                assert!(may_include.contains(&name.trim_matches('"')), "{at}");
+            }
+            assert!(!line.contains("namespace scx {") && !line.contains("scx::"), "{at}");
+            assert!(!line.contains("_sync(0xffffffff"), "write kAllLanes: {at}");
+            let Some((_, constants)) = line.split_once("constexpr ") else { continue };
+            for constant in constants.split(',').filter_map(|c| c.split_once(" = ")) {
+                let name = constant.0.rsplit(' ').next().unwrap();
+                let is_constant = name.starts_with('k') && name[1..].starts_with(|c: char| c.is_ascii_uppercase());
+                assert!(is_constant, "write `{name}` like kThreads: {at}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -768,36 +768,29 @@ fn out_of_memory_names_what_fits() {
     assert!(!dir.path().join("run").exists(), "nothing is written before the memory is there");
 }
 
-/// The structs of `abi.h` and their mirrors: the same fields in the same order, and the same sizes.
+/// The structs of `abi.h` and of Rust: a kernel says what sizes and offsets it sees.
 #[test]
 fn the_launch_abi_is_mirrored() {
     let d = shared(Precision::F32);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let header = std::fs::read_to_string(root.join("kernels/common/abi.h")).unwrap()
-        + &std::fs::read_to_string(root.join("kernels/common/cuda.h")).unwrap();
-    let mirror = std::fs::read_to_string(root.join("src/device/abi.rs")).unwrap();
-    let in_c = |name: &str| -> Vec<String> {
-        let body = header.split(&format!("struct {name} {{")).nth(1).unwrap().split("};").next().unwrap();
-        let code: String = body.lines().map(|l| l.split("//").next().unwrap()).collect();
-        let name_of = |f: &str| f.trim().rsplit([' ', '*']).next().unwrap().split('[').next().unwrap().to_string();
-        code.split(';')
-            .filter(|s| !s.trim().is_empty())
-            .flat_map(|s| s.split(',').map(name_of).collect::<Vec<_>>())
-            .collect()
-    };
-    let in_rust = |name: &str| -> Vec<String> {
-        let body = mirror.split(&format!("pub struct {name} {{")).nth(1).unwrap().split("\n}").next().unwrap();
-        let fields = body.lines().filter_map(|l| l.trim().strip_prefix("pub "));
-        fields.map(|l| l.split(':').next().unwrap().replace("inp", "in")).collect()
-    };
+    let mut expected = Vec::new();
     let mut source = String::from("#include \"common/abi.h\"\nstruct SizesArgs { uint64_t* out; };\n");
     source += "SCX_KERNEL(abi_sizes, SizesArgs, 32, 0, 1, 1) {\n  if (threadIdx.x) return;\n";
-    for (i, (name, _)) in abi::SIZES.iter().enumerate() {
-        assert_eq!(in_c(name), in_rust(name), "{name}");
-        source += &format!("  a.out[{i}] = sizeof({name});\n");
+    for (name, size, fields) in abi::LAYOUTS {
+        source += &format!("  a.out[{}] = sizeof({name});\n", expected.len());
+        expected.push((name.to_string(), *size as u64));
+        for (field, offset) in *fields {
+            source += &format!("  a.out[{}] = __builtin_offsetof({name}, {field});\n", expected.len());
+            expected.push((format!("{name}::{field}"), *offset as u64));
+        }
     }
     source += "}\n";
-    assert!(abi::SIZES.len() > 30);
+    // Every struct of the header is there.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let header = std::fs::read_to_string(root.join("kernels/common/abi.h")).unwrap();
+    let in_c = header.lines().filter_map(|l| l.strip_prefix("struct ")?.strip_suffix(" {"));
+    let in_rust: Vec<&str> = abi::LAYOUTS.iter().map(|l| l.0).collect();
+    assert_eq!(in_c.chain(["LaunchShape"]).collect::<Vec<_>>(), in_rust);
+    assert!(in_rust.len() > 30 && expected.len() > 400);
     let gpu = &d.0.gpu;
     let module = gpu.module("abi_sizes.cu", &image::image(gpu, "abi_sizes.cu", &source).unwrap()).unwrap();
     let kernel = module.kernel("abi_sizes").unwrap().unwrap();
@@ -809,11 +802,11 @@ fn the_launch_abi_is_mirrored() {
     // SAFETY: the argument struct of `abi_sizes`.
     unsafe impl abi::Args for SizesArgs {}
     let stream = gpu.compute();
-    let out = stream.alloc_zeros::<u64>(abi::SIZES.len()).unwrap();
+    let out = stream.alloc_zeros::<u64>(expected.len()).unwrap();
     let address = cudarc::driver::DevicePtr::device_ptr(&out, stream).0;
     Launch::new(&kernel, [1, 1, 1], &SizesArgs(address)).run(stream).unwrap();
-    for ((name, size), got) in abi::SIZES.iter().zip(stream.clone_dtoh(&out).unwrap()) {
-        assert_eq!(*size as u64, got, "{name}");
+    for ((name, bytes), got) in expected.iter().zip(stream.clone_dtoh(&out).unwrap()) {
+        assert_eq!(*bytes, got, "{name}");
     }
 }
 

@@ -1,8 +1,8 @@
 // The launch ABI: the argument struct of every kernel the engine launches, what it reads and writes, and its grid.
 //
 // Rules
-// - Every kernel takes one struct by value. Pointers are device addresses. `src/device/abi.rs` mirrors these structs;
-//   a test compares sizes and offsets.
+// - Every kernel takes one struct by value. Pointers are device addresses. The build writes the Rust structs from this
+//   file (src/device/header.rs, which says what may stand here), and every compilation asserts that sizes and offsets agree.
 // - Counts that change from batch to batch are *pointers* (`n_...`): a kernel reads them from device memory. The grid
 //   covers the bucket the batch falls into, which may be larger, so blocks past the end return at once. That is what
 //   lets one captured CUDA graph serve many batches.

@@ -2,7 +2,8 @@
 //
 // The same source is compiled three ways: by nvcc (fatbins, build.rs), by NVRTC (at run time, where there was no nvcc),
 // and by a C++ compiler against `host/cuda_host.h` (`SCX_HOST`), which runs it on the CPU: blocks, threads, barriers,
-// warp collectives, shared memory. Kernel files include this header, `tensor.h` and `abi.h`, and nothing else.
+// warp collectives, shared memory. `abi.h` includes this header; what else a kernel file may include is rule 1 of
+// kernels/README.md.
 //
 // A kernel is defined with SCX_KERNEL. It takes one argument, a plain struct of `abi.h`, and carries its own launch
 // shape as a constant symbol `NAME_shape`, which the engine reads from the module: whoever replaces a kernel chooses
@@ -35,6 +36,10 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
 }  // namespace scx
 #define SCX_HOST_EXPORT(name, Args)
 #endif
+
+namespace scx {
+constexpr uint32_t kAllLanes = 0xffffffffu;  // of warp collectives: the whole warp calls them
+}  // namespace scx
 
 // How a kernel wants to be launched; `NAME_shape` in its module.
 struct LaunchShape {

@@ -147,7 +147,7 @@ inline void mma_lanes(void** lanes, Load load) {
 }
 
 inline void whole_warp(uint32_t lanes, const char* what) {
-  if (lanes != 0xffffffffu) scx_host::block().fail("%s with lanes 0x%08x only", what, lanes);
+  if (lanes != kAllLanes) scx_host::block().fail("%s with lanes 0x%08x only", what, lanes);
 }
 
 inline void mma_bf16_lanes(void** lanes, uint32_t present) {
@@ -188,11 +188,11 @@ struct Rows {
   const void* row;
 };
 
-template <int Matrices, bool Transposed>
+template <int MATRICES, bool TRANSPOSED>
 inline void ldmatrix_lanes(void** lanes, uint32_t present) {
   whole_warp(present, "ldmatrix");
-  uint16_t item[Matrices][8][8];
-  for (int i = 0; i < 8 * Matrices; i++) {
+  uint16_t item[MATRICES][8][8];
+  for (int i = 0; i < 8 * MATRICES; i++) {
     const void* row = static_cast<const Rows*>(lanes[i])->row;
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
       scx_host::block().fail("ldmatrix: lane %d gives a misaligned row", i);
@@ -201,9 +201,9 @@ inline void ldmatrix_lanes(void** lanes, uint32_t present) {
   }
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane >> 2, t = lane & 3;
-    for (int m = 0; m < Matrices; m++) {
-      const uint32_t low = Transposed ? item[m][2 * t][g] : item[m][g][2 * t];
-      const uint32_t high = Transposed ? item[m][2 * t + 1][g] : item[m][g][2 * t + 1];
+    for (int m = 0; m < MATRICES; m++) {
+      const uint32_t low = TRANSPOSED ? item[m][2 * t][g] : item[m][g][2 * t];
+      const uint32_t high = TRANSPOSED ? item[m][2 * t + 1][g] : item[m][g][2 * t + 1];
       static_cast<const Rows*>(lanes[lane])->r[m] = high << 16 | low;
     }
   }
@@ -213,12 +213,12 @@ inline void ldmatrix_lanes(void** lanes, uint32_t present) {
 
 __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SCX_HOST_AT) {
   host::Mma argument = {c, a, b};
-  scx_host::block().collective(0xffffffffu, host::mma_bf16_lanes, &argument, {"mma_bf16", file, line});
+  scx_host::block().collective(kAllLanes, host::mma_bf16_lanes, &argument, {"mma_bf16", file, line});
 }
 
 __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SCX_HOST_AT) {
   host::Mma argument = {c, a, b};
-  scx_host::block().collective(0xffffffffu, host::mma_tf32_lanes, &argument, {"mma_tf32", file, line});
+  scx_host::block().collective(kAllLanes, host::mma_tf32_lanes, &argument, {"mma_tf32", file, line});
 }
 
 __device__ __forceinline__ uint32_t to_tf32(float v) {
@@ -232,23 +232,23 @@ __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi) {
 
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row, SCX_HOST_AT) {
   host::Rows argument = {r, row};
-  scx_host::block().collective(0xffffffffu, host::ldmatrix_lanes<4, false>, &argument, {"ldmatrix_x4", file, line});
+  scx_host::block().collective(kAllLanes, host::ldmatrix_lanes<4, false>, &argument, {"ldmatrix_x4", file, line});
 }
 
 __device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row, SCX_HOST_AT) {
   host::Rows argument = {r, row};
-  scx_host::block().collective(0xffffffffu, host::ldmatrix_lanes<2, false>, &argument, {"ldmatrix_x2", file, line});
+  scx_host::block().collective(kAllLanes, host::ldmatrix_lanes<2, false>, &argument, {"ldmatrix_x2", file, line});
 }
 
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, SCX_HOST_AT) {
   host::Rows argument = {r, row};
-  scx_host::block().collective(0xffffffffu, host::ldmatrix_lanes<4, true>, &argument,
+  scx_host::block().collective(kAllLanes, host::ldmatrix_lanes<4, true>, &argument,
                                {"ldmatrix_x4_trans", file, line});
 }
 
 __device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row, SCX_HOST_AT) {
   host::Rows argument = {r, row};
-  scx_host::block().collective(0xffffffffu, host::ldmatrix_lanes<2, true>, &argument,
+  scx_host::block().collective(kAllLanes, host::ldmatrix_lanes<2, true>, &argument,
                                {"ldmatrix_x2_trans", file, line});
 }
 

@@ -17,6 +17,11 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-
 
 __device__ __forceinline__ uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
+// `bytes` is a power of two.
+__device__ __forceinline__ bool aligned(const void* p, uint32_t bytes) {
+  return (reinterpret_cast<size_t>(p) & (bytes - 1)) == 0;
+}
+
 // The first number of from ... to that is not `below`, which all before it are, and none behind; `to` where all are.
 template <class Below>
 __device__ __forceinline__ uint32_t first_not(uint32_t from, uint32_t to, Below below) {
@@ -40,7 +45,7 @@ __device__ __forceinline__ uint32_t find(const uint32_t* list, uint32_t n, uint3
 // The sum of every lane's x, in a fixed order, in every lane. The whole warp calls it.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
-  for (int bits = 16; bits > 0; bits /= 2) x += __shfl_xor_sync(0xffffffffu, x, bits);
+  for (int bits = 16; bits > 0; bits /= 2) x += __shfl_xor_sync(kAllLanes, x, bits);
   return x;
 }
 
@@ -56,9 +61,15 @@ __device__ __forceinline__ float block_sum(float x, float (&sums)[THREADS]) {
   return sums[0];
 }
 
+// Four numbers that are read or written at once.
+template <class E>
+struct alignas(4 * sizeof(E)) Four {
+  E v[4];
+};
+
 struct F32 {
   using Elem = float;
-  static constexpr int PAD = 4;  // added to a multiple of 16 for ld
+  static constexpr int kPad = 4;  // added to a multiple of 16 for ld
   struct A { uint32_t big[2][4], small[2][4]; };
   struct B { uint32_t big[2][2], small[2][2]; };
 
@@ -117,7 +128,7 @@ struct F32 {
 
 struct Bf16 {
   using Elem = __nv_bfloat16;
-  static constexpr int PAD = 8;
+  static constexpr int kPad = 8;
   struct A { uint32_t r[4]; };
   struct B { uint32_t r[2]; };
 

@@ -95,7 +95,7 @@ fn list(ctx: &Context) -> Result<()> {
         // Every output has one owner and sums run in a fixed order; of a file of a user's, nothing is promised.
         let same = if v.built_in { "yes" } else { "kernels check tells" };
         for (entry, name) in registry::defined(&v) {
-            let source = format!("kernels/{}.cu", v.file.name);
+            let source = format!("kernels/{}", v.file.path);
             let precision = match name.strip_prefix(entry.stem) {
                 Some("_f32") => "f32",
                 Some("_bf16") => "bf16",

@@ -1,6 +1,6 @@
 //! The kernels inside this program, and compilation of kernel sources at run time.
 //!
-//! The build script compiles each `kernels/*.cu` to a fatbin where it finds nvcc; the sources and their headers are
+//! The build script compiles each `.cu` below `kernels/` to a fatbin where it finds nvcc; the sources and their headers are
 //! embedded in any case. [`compile`] makes an image of a changed source, or of any where there was no nvcc, with the nvcc
 //! or the NVRTC of the machine the program runs on:
 //! ```no_run
@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 pub struct Embedded {
     /// The file's name without `.cu`.
     pub name: &'static str,
+    /// Where it lies below the kernel folder: `examples/` has what does not run unless it is asked for.
+    pub path: &'static str,
     /// Its text.
     pub source: &'static str,
     /// Machine code for each of [`TARGETS`], and PTX; `None` where the program was built without nvcc.

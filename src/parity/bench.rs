@@ -153,7 +153,7 @@ impl BenchReport {
     }
 }
 
-/// Arguments of `kernels/ceiling.cu`.
+/// Arguments of `kernels/examples/ceiling.cu`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct CeilingArgs {

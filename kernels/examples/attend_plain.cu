@@ -4,10 +4,11 @@
 // loop, and keeps the best places in a sorted array of its own. Nothing is shared, nothing is staged: slow on a GPU, and
 // easy to read. All other entry points of the op stay the built-in ones.
 #include "common/abi.h"
-#include "common/cuda.h"
 #include "common/tile.h"
 
-namespace scx {
+namespace {
+
+using namespace scx;
 
 struct Place {
   float logit;
@@ -37,19 +38,18 @@ struct Places {
 // q . k of one head, from the tables: q = Q[row] + value uq, k likewise.
 __device__ __forceinline__ float logit_of(const AttendForwardArgs& a, uint32_t gene, uint32_t peak, uint32_t head) {
   const uint32_t slice = a.hidden / a.heads, first = head * slice;
-  const float* q = a.q + (size_t)a.genes.local[gene] * a.hidden + first;
-  const float* k = a.k + (size_t)a.peaks.local[peak] * a.hidden + first;
+  const float* q = a.q + size_t(a.genes.local[gene]) * a.hidden + first;
+  const float* k = a.k + size_t(a.peaks.local[peak]) * a.hidden + first;
   const float e = a.genes.value[gene], c = a.peaks.value[peak];
   float sum = 0.0f;
   for (uint32_t i = 0; i < slice; ++i) sum += (q[i] + e * a.uq[first + i]) * (k[i] + c * a.uk[first + i]);
   return sum;
 }
 
-}  // namespace scx
+}  // namespace
 
 // Threads a block: one a gene of a tile. No dynamic shared memory. One tile a block (abi.h: "one block a tile").
 SCX_KERNEL(attend_forward_f32, AttendForwardArgs, SCX_ATTEND_GENES, 0, 1, 1) {
-  using namespace scx;
   if (blockIdx.x >= *a.n_tiles) return;  // the grid may be larger than the batch
   const AttendTile t = a.tile[blockIdx.x];
   const uint32_t gene = t.first_gene + threadIdx.x;
@@ -73,7 +73,7 @@ SCX_KERNEL(attend_forward_f32, AttendForwardArgs, SCX_ATTEND_GENES, 0, 1, 1) {
     for (uint32_t i = 0; i < best.count; ++i) sum += expf(sigmoid(best.list[i].logit) - top);
 
     // Unmasked members, best first; the rest of the places is empty. Every place is written.
-    const size_t at = (size_t)gene * a.heads + head;
+    const size_t at = size_t(gene) * a.heads + head;
     uint32_t place = 0;
     float kept = 0.0f;
     for (uint32_t i = 0; any && i < best.count; ++i) {

@@ -5,7 +5,6 @@
 //   ceiling_bf16  rounds x 8 products mma_bf16 a warp, nothing read: 8 * 4,096 flops each round
 //   ceiling_tf32  rounds x 8 products mma_tf32 a warp: 8 * 2,048 flops each round
 #include "common/abi.h"
-#include "common/cuda.h"
 #include "common/tensor.h"
 
 struct CeilingArgs {
@@ -17,6 +16,8 @@ struct CeilingArgs {
 };
 
 namespace {
+
+using namespace scx;
 
 constexpr uint32_t kThreads = 256;
 
@@ -44,11 +45,11 @@ SCX_KERNEL(ceiling_copy, CeilingArgs, kThreads, 0, kThreads, 1) {
 SCX_KERNEL(ceiling_bf16, CeilingArgs, kThreads, 0, 1, 1) {
   const uint32_t x = 0x3c003c00u + threadIdx.x;
   const uint32_t fa[4] = {x, x, x, x}, fb[2] = {x, x};
-  products(a, [&](float (&c)[4]) { scx::mma_bf16(c, fa, fb); });
+  products(a, [&](float (&c)[4]) { mma_bf16(c, fa, fb); });
 }
 
 SCX_KERNEL(ceiling_tf32, CeilingArgs, kThreads, 0, 1, 1) {
   const uint32_t x = 0x3c000000u + (threadIdx.x << 13);
   const uint32_t fa[4] = {x, x, x, x}, fb[2] = {x, x};
-  products(a, [&](float (&c)[4]) { scx::mma_tf32(c, fa, fb); });
+  products(a, [&](float (&c)[4]) { mma_tf32(c, fa, fb); });
 }
