@@ -11,7 +11,7 @@ use std::time::Instant;
 use clap::Parser;
 use common::{Cell, quantile};
 use rayon::prelude::*;
-use sccrossrec::device::{Sizes, host, registry};
+use sccrossrec::device::{BatchSizes, host, image};
 use sccrossrec::engine::Device;
 use sccrossrec::engine::Engine;
 use sccrossrec::model::Precision;
@@ -203,7 +203,7 @@ fn main() {
         rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global().unwrap();
     }
     if common::rehearsing() {
-        host::install(&registry::cache_dir().join("host")).unwrap();
+        host::install(&image::cache_dir().join("host")).unwrap();
     }
     let device = Device::choose(&options.device, options.precision, &[]).unwrap_or_else(|e| {
         eprintln!("{e}");
@@ -235,7 +235,8 @@ fn main() {
             let mut engine = cuda.engine(&model).unwrap();
             engine.set_graphs(!options.no_graphs);
             let most = |f: fn(&Cell) -> usize| data.cells.iter().map(f).max().unwrap_or(0);
-            let room = Sizes::bound(model.config(), data.size, most(|c| c.0.len()), most(|c| c.1.len()), 1).unwrap();
+            let room =
+                BatchSizes::bound(model.config(), data.size, most(|c| c.0.len()), most(|c| c.1.len()), 1).unwrap();
             let reserved = engine.reserve(&room, |_, _| None);
             if let Err(e) = reserved {
                 eprintln!("{e}");

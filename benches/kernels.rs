@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use sccrossrec::device::program::Pass;
-use sccrossrec::device::registry;
-use sccrossrec::device::registry::Replacement;
 use sccrossrec::engine::CudaDevice;
 use sccrossrec::model::Dropout;
 use sccrossrec::model::Precision;
+use sccrossrec::ops::registry;
+use sccrossrec::ops::registry::Replacement;
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick" || a == "--test") || common::rehearsing();
@@ -35,7 +35,7 @@ fn main() {
             for n in if quick { vec![1] } else { vec![1, 256] } {
                 let batch = cells.batch(&model, n, |i| (i % 2 == 0).into());
                 for precision in [Precision::F32, Precision::Bf16] {
-                    for op in registry::OPS {
+                    for op in registry::names() {
                         for v in registry::variants().iter().filter(|v| v.op == op) {
                             // `translate` comes as two built-in files: one measurement has both.
                             if v.built_in && v.file.name != op {

@@ -15,7 +15,7 @@ use common::runs::stopped_and_resumed;
 use common::tiny;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
-use sccrossrec::device::{Gpu, Sizes, abi, host, registry};
+use sccrossrec::device::{BatchSizes, Gpu, abi, host, image};
 use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::CisGraph;
@@ -23,6 +23,7 @@ use sccrossrec::model::Precision;
 use sccrossrec::model::output::Want;
 use sccrossrec::model::{Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig};
 use sccrossrec::ops::adam::{AdamConfig, Decay};
+use sccrossrec::ops::registry;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
@@ -704,7 +705,7 @@ fn steps_allocate_nothing_and_do_not_wait() {
     let (model, _) = random(1, 1, 5);
     let batches: Vec<Batch<f32>> = (0..40).map(|i| cells(&model, 6, i)).collect();
     let mut engine = Engine::new(gpu, kernels, &model, Precision::F32).unwrap();
-    engine.reserve(&Sizes::bound(model.config(), 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+    engine.reserve(&BatchSizes::bound(model.config(), 6, 70, 300, 3).unwrap(), |_, _| None).unwrap();
     engine.reserve_buffers().unwrap();
     let before = host::counters().unwrap();
     let mut seen = Vec::new();
@@ -739,7 +740,7 @@ fn a_bad_batch_leaves_the_engine_usable() {
             }
             batch
         };
-        engine.reserve(&Sizes::bound(model.config(), 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
+        engine.reserve(&BatchSizes::bound(model.config(), 4, 70, 300, 3).unwrap(), |_, _| None).unwrap();
         let e = engine.train_batches(9, make, Dropout { seed: 1, step: 0 }, |_, _| true).unwrap_err();
         assert!(e.to_string().contains("names gene 70 of 70"), "{e}");
     }
@@ -794,7 +795,7 @@ fn the_launch_abi_is_mirrored() {
     assert_eq!(in_c.chain(["LaunchShape"]).collect::<Vec<_>>(), in_rust);
     assert!(in_rust.len() > 30 && expected.len() > 400);
     let gpu = &d.0.gpu;
-    let module = gpu.module("abi_sizes.cu", &registry::image(gpu, "abi_sizes.cu", &source).unwrap()).unwrap();
+    let module = gpu.module("abi_sizes.cu", &image::image(gpu, "abi_sizes.cu", &source).unwrap()).unwrap();
     let kernel = module.kernel("abi_sizes").unwrap().unwrap();
     assert_eq!((kernel.shape().threads, kernel.shape().tile_y), (32, 1));
 

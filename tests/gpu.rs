@@ -16,10 +16,10 @@ use bench::{Cells, rehearsing, shape};
 use common::compare::{Pass, check, deciding, vectors};
 use common::golden::{Golden, error, f64s};
 use common::tiny;
+use sccrossrec::device::BatchSizes;
 use sccrossrec::device::Gpu;
 use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
-use sccrossrec::device::{Sizes, registry};
 use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
 use sccrossrec::model::Precision;
@@ -28,6 +28,7 @@ use sccrossrec::model::output::{Output, Want};
 use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model};
 use sccrossrec::ops::adam;
 use sccrossrec::ops::adam::AdamConfig;
+use sccrossrec::ops::registry;
 use sccrossrec::parity::{Cases, check_ops};
 use sccrossrec::train;
 use sccrossrec::train::{Observer, Step, TrainConfig};
@@ -164,9 +165,9 @@ fn golden_files() {
 fn every_op(precision: Precision) {
     let Some(rig) = Rig::open() else { return };
     let cases = if rehearsing() { Cases::Quick } else { Cases::Full };
-    let report = check_ops(&rig.gpu, &rig.kernels, &registry::OPS, precision, cases).unwrap();
+    let report = check_ops(&rig.gpu, &rig.kernels, &registry::names(), precision, cases, &()).unwrap();
     println!("{}", report.table());
-    for op in registry::OPS {
+    for op in registry::names() {
         assert!(report.rows.iter().any(|r| r.op == op), "{op} was not checked");
     }
     assert!(report.passed(), "{}", report.first_failure().map_or("other bits in the second run".into(), |r| r.line()));
@@ -320,11 +321,11 @@ fn bits(records: &[StepRecord]) -> Vec<[u32; 4]> {
 fn train_steps(engine: &mut Engine, model: &Model<f32>, cells: &Cells, first: usize, n: usize) -> Vec<StepRecord> {
     let size = if rehearsing() { 5 } else { 32 };
     let make = |i: usize| samples(model, cells, (first + i) % 4 * size, size);
-    let mut room = Sizes::default();
+    let mut room = BatchSizes::default();
     for i in 0..4 {
         let batch = make(i);
         let most = |rows: &sccrossrec::csr::Csr<f32>| (0..rows.rows()).map(|r| rows.row(r).0.len()).max().unwrap_or(0);
-        room = room.max(&Sizes::bound(model.config(), size, most(&batch.rna), most(&batch.atac), 1).unwrap());
+        room = room.max(&BatchSizes::bound(model.config(), size, most(&batch.rna), most(&batch.atac), 1).unwrap());
     }
     engine.reserve(&room, |_, _| None).unwrap();
     let mut records = Vec::new();

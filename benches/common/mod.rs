@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use sccrossrec::device::Gpu;
 use sccrossrec::device::gpu::{Kernels, driver_present};
-use sccrossrec::device::{host, registry};
+use sccrossrec::device::{host, image};
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
+use sccrossrec::ops::registry;
 use sccrossrec::rng::Rng;
 
 /// Sizes of a data set and of its model.
@@ -61,7 +62,7 @@ pub fn shape() -> Shape {
 /// The first GPU and its kernels; in a rehearsal the stand-in. Without one, why there is none.
 pub fn device() -> Result<(Arc<Gpu>, Kernels), String> {
     if rehearsing() {
-        host::install(&registry::cache_dir().join("host")).map_err(|e| e.to_string())?;
+        host::install(&image::cache_dir().join("host")).map_err(|e| e.to_string())?;
     }
     if !driver_present() {
         return Err("no driver".into());

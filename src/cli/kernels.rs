@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::context::Context;
-use crate::device::registry::{Determinism, OPS, Replacement, cache_dir};
-use crate::device::{Gpu, gpu, host, kernels, registry};
+use crate::device::image::cache_dir;
+use crate::device::{Gpu, gpu, host, kernels};
 use crate::error::{Error, Result};
 use crate::model::Precision;
+use crate::ops::registry;
+use crate::ops::registry::Replacement;
 use crate::parity::{Cases, bench, check_ops, trust};
 use crate::simd;
 
@@ -90,8 +92,8 @@ fn list(ctx: &Context) -> Result<()> {
     let mut taken = vec![head.map(String::from).to_vec()];
     let mut found = Vec::new();
     for v in registry::variants() {
-        let determinism = if v.built_in { Determinism::RunToRun } else { Determinism::NotGuaranteed };
-        let same = if determinism == Determinism::RunToRun { "yes" } else { "kernels check tells" };
+        // Every output has one owner and sums run in a fixed order; of a file of a user's, nothing is promised.
+        let same = if v.built_in { "yes" } else { "kernels check tells" };
         for (entry, name) in registry::defined(&v) {
             let source = format!("kernels/{}", v.file.path);
             let precision = match name.strip_prefix(entry.stem) {
@@ -115,7 +117,7 @@ fn list(ctx: &Context) -> Result<()> {
                 .collect();
             found.push(json!({
                 "op": v.op, "entry": name, "variant": v.name, "source": source, "precision": precision,
-                "deterministic": determinism == Determinism::RunToRun, "resources": resources,
+                "deterministic": v.built_in, "resources": resources,
             }));
         }
     }
@@ -130,10 +132,10 @@ fn list(ctx: &Context) -> Result<()> {
     };
     text += "\nOn the CPU (--device cpu), each op is one Rust function, f32; f64 for checks; same bits on any number of \
              threads:\n";
-    let cpu: Vec<_> = OPS
-        .iter()
+    let cpu: Vec<_> = registry::names()
+        .into_iter()
         .map(|op| {
-            let source = if *op == "head" { "src/ops/linear" } else { &format!("src/ops/{op}") };
+            let source = format!("src/ops/{op}");
             text += &format!("  {op:<10} {source} ({isa}; SCCROSSREC_ISA chooses scalar, avx2, avx512 or vnni)\n");
             json!({ "op": op, "source": source, "isa": isa })
         })
@@ -178,9 +180,11 @@ fn open(on: &str) -> Result<Arc<Gpu>> {
 }
 
 fn known(op: &str) -> Result<()> {
-    match OPS.contains(&op) {
+    match registry::names().contains(&op) {
         true => Ok(()),
-        false => Err(Error::usage(format!("--op {op}: no op of that name; there are {}", OPS.join(", ")))),
+        false => {
+            Err(Error::usage(format!("--op {op}: no op of that name; there are {}", registry::names().join(", "))))
+        }
     }
 }
 
@@ -210,14 +214,14 @@ fn check(args: &CheckArgs, ctx: &Context) -> Result<()> {
         (None, Some(_)) => vec![Precision::F32],
         (None, None) => vec![Precision::F32, Precision::Bf16],
     };
-    let ops: Vec<&str> = args.op.as_deref().map_or(OPS.to_vec(), |op| vec![op]);
+    let ops: Vec<&str> = args.op.as_deref().map_or(registry::names(), |op| vec![op]);
     let mut text = String::new();
     if let Some(r) = &replacement {
         text += &format!("{} replaces {}\n", r.source.display(), replaced.join(", "));
     }
     let mut reports = Vec::new();
     for precision in precisions {
-        let report = check_ops(&gpu, &loaded, &ops, precision, cases)?;
+        let report = check_ops(&gpu, &loaded, &ops, precision, cases, &ctx.follow())?;
         text += &report.table();
         if let (Some(r), true) = (&replacement, report.passed()) {
             trust::remember(&gpu, r, &trust::bytes(r)?, &report);
@@ -265,13 +269,13 @@ fn measure(args: &BenchArgs, ctx: &Context) -> Result<()> {
     }
     let gpu = open(&args.on)?;
     let replacement = args.file.as_ref().map(|f| Replacement { op: args.op.clone(), source: f.clone() });
-    let plan = bench::Plan {
+    let plan = bench::BenchPlan {
         op: args.op.clone(),
         precision: args.precision,
         samples: args.batch as usize,
         repeats: args.repeats as usize,
     };
-    let report = bench::run(&gpu, replacement.as_ref(), &plan, |line| ctx.say(line))?;
+    let report = bench::run(&gpu, replacement.as_ref(), &plan, &ctx.follow())?;
     ctx.result(&report.table(), &serde_json::to_value(&report).unwrap_or_default());
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use super::console::{Console, scores};
 use super::context::{Context, Device, check_output_dir};
 use crate::dataset::{DataSet, SampleConfig, SampleSet, draw_samples};
-use crate::device::registry::Replacement;
 use crate::error::{Error, Result};
 use crate::files::atomic;
 use crate::model::{CisTarget, Precision};
 use crate::ops::adam::{AdamConfig, Decay};
+use crate::ops::registry::Replacement;
 use crate::parity::trust;
 use crate::train::{AUTO_BATCH, CisOptions, OnNan, Run, Scaling, Schedule, TrainConfig};
 use crate::{profile, train};
@@ -170,7 +170,7 @@ impl Args {
                 let fix = "take --device cpu; `kernels bench` times each kernel on the device";
                 return Err(Error::usage(format!("--profile: is of the CPU engine; {fix}")));
             }
-            trust::ensure(&d.gpu, &d.kernels, &self.kernel, d.precision, |line| ctx.say(line))?;
+            trust::ensure(&d.gpu, &d.kernels, &self.kernel, d.precision, &ctx.follow())?;
         }
         Ok(device)
     }

@@ -17,6 +17,13 @@ pub(crate) struct Span<T> {
     kind: PhantomData<T>,
 }
 
+impl<T> Span<T> {
+    /// `len` numbers from byte `offset` on.
+    pub fn new(offset: usize, len: usize) -> Self {
+        Span { offset, len, kind: PhantomData }
+    }
+}
+
 impl<T> Clone for Span<T> {
     fn clone(&self) -> Self {
         *self
@@ -31,21 +38,21 @@ impl<T> std::fmt::Debug for Span<T> {
     }
 }
 
-/// A layout in the making.
+/// Where regions are to lie in an arena, in the making.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Layout {
+pub(crate) struct ArenaPlan {
     regions: Vec<(&'static str, usize)>,
     bytes: usize,
 }
 
-impl Layout {
+impl ArenaPlan {
     /// Room for `len` numbers.
     pub fn add<T>(&mut self, name: &'static str, len: usize) -> Span<T> {
         let offset = self.bytes;
         let bytes = (len * size_of::<T>()).next_multiple_of(ALIGN);
         self.regions.push((name, bytes));
         self.bytes += bytes;
-        Span { offset, len, kind: PhantomData }
+        Span::new(offset, len)
     }
 
     /// Bytes of all regions.
@@ -61,15 +68,15 @@ impl Layout {
     }
 }
 
-/// An allocated layout.
+/// An allocated plan.
 #[derive(Debug)]
 pub(crate) struct Arena {
     memory: Memory,
 }
 
 impl Arena {
-    pub fn new(gpu: &Arc<Gpu>, layout: &Layout, what: &str) -> Result<Self> {
-        Ok(Arena { memory: Memory::new(gpu, layout.bytes(), what)? })
+    pub fn new(gpu: &Arc<Gpu>, plan: &ArenaPlan, what: &str) -> Result<Self> {
+        Ok(Arena { memory: Memory::new(gpu, plan.bytes(), what)? })
     }
 
     pub fn ptr<T>(&self, span: Span<T>) -> Ptr<T> {

@@ -3,11 +3,33 @@
 use super::abi;
 use super::abi::Ptr;
 use super::gpu::Kernels;
-use super::slot::{BatchPtrs, Sizes};
-use super::workspace::Ptrs;
+use super::slot::{BatchPtrs, BatchSizes};
+use super::workspace::Workspace;
 use crate::error::Result;
 use crate::model::ModelConfig;
 use crate::model::terms::Terms;
+
+/// The arenas of parameters, gradients and moments, `n` numbers each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arenas {
+    pub p: Ptr<f32>,
+    pub g: Ptr<f32>,
+    pub m: Ptr<f32>,
+    pub v: Ptr<f32>,
+    pub n: usize,
+    /// Partial sums of the gradient's norm.
+    pub part: Ptr<f32>,
+    pub control: Ptr<abi::Control>,
+}
+
+/// Constants of the optimiser; the learning rate travels with the batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constants {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+}
 
 /// All that an op needs to record its launches: kernels, sizes, addresses.
 pub(crate) struct Frame<'a> {
@@ -16,14 +38,17 @@ pub(crate) struct Frame<'a> {
     /// `_f32` or `_bf16`.
     pub suffix: &'static str,
     /// Sizes that grids are made for.
-    pub sizes: Sizes,
+    pub sizes: BatchSizes,
     pub batch: BatchPtrs,
-    pub w: Ptrs,
+    pub work: &'a Workspace,
     pub gene_side: abi::Side,
     pub peak_side: abi::Side,
     pub param: &'a dyn Fn(&str) -> Result<Ptr<f32>>,
     pub grad: &'a dyn Fn(&str) -> Result<Ptr<f32>>,
     pub record: Ptr<abi::StepRecord>,
+    /// What outlives a step, for the optimiser.
+    pub arenas: Arenas,
+    pub constants: Constants,
     /// Seed of the dropout; none in evaluation.
     pub dropout: Option<u64>,
     /// The graph of the cis term, on the device.
@@ -35,6 +60,21 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// The region of that name, which holds f32.
+    pub fn f32(&self, region: &str) -> Result<Ptr<f32>> {
+        self.work.ptr(region)
+    }
+
+    /// The region of that name, which holds u32.
+    pub fn u32(&self, region: &str) -> Result<Ptr<u32>> {
+        self.work.ptr(region)
+    }
+
+    /// Items that one block of a kernel works on.
+    pub fn tile(&self, kernel: &str) -> Result<u32> {
+        Ok(self.kernels.get(kernel)?.shape().tile_x)
+    }
+
     /// Is there anything to translate?
     pub fn translates(&self) -> bool {
         self.terms.translate && self.sizes.positives > 0
@@ -85,24 +125,5 @@ impl Frame<'_> {
 
     pub fn genes(&self) -> u32 {
         self.config.genes as u32
-    }
-
-    /// `out (+)= Σ parts` of `u_part`, where there is a part for each `per` items of `n`.
-    pub fn reduce(&self, n: Ptr<u32>, per: u32, out: Ptr<f32>, add: bool) -> Result<super::gpu::Launch> {
-        self.reduce_from(self.w.u_part, self.hidden(), n, per, out, add)
-    }
-
-    /// As [`Frame::reduce`], of other parts, `width` wide.
-    pub fn reduce_from(
-        &self,
-        part: Ptr<f32>,
-        width: u32,
-        n: Ptr<u32>,
-        per: u32,
-        out: Ptr<f32>,
-        add: bool,
-    ) -> Result<super::gpu::Launch> {
-        let args = abi::ReducePartsArgs { n, part, out, per, width, add: u32::from(add), pad: 0 };
-        self.launch("reduce_parts", |s| [width.div_ceil(s.tile_x), 1, 1], &args)
     }
 }

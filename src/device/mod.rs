@@ -1,4 +1,5 @@
-//! Computing on a GPU: context and streams, planned memory, kernels, the engine that trains a model there.
+//! What computing on a GPU rests on: context and streams, planned memory, kernels, programs of launches. It knows no op:
+//! [`op`] says what one is, and the rest works on lists of them.
 //!
 //! [`kernels`] holds the kernels that come with the program and compiles others at run time. [`host`] compiles the same
 //! CUDA sources for the CPU and provides a CUDA driver that runs them there, so that the GPU path can be tested, and a
@@ -13,16 +14,24 @@ pub mod gpu;
 #[cfg(test)] // the build script's; here for its tests
 mod header;
 pub mod host;
+pub mod image;
 pub mod kernels;
 pub mod nvrtc;
+#[forbid(unsafe_code)]
+pub mod op;
 pub mod program;
-pub mod registry;
+#[forbid(unsafe_code)]
+pub mod region;
+#[forbid(unsafe_code)]
+pub mod sink;
 pub mod slot;
 #[allow(dead_code)] // half of it is the build script's
 pub mod toolchain;
+#[forbid(unsafe_code)]
+pub mod view;
 pub mod workspace;
 
 pub use gpu::Gpu;
 pub use nvrtc::Nvrtc;
-pub use slot::Sizes;
+pub use slot::BatchSizes;
 pub use toolchain::{Resource, TARGETS};

@@ -1,7 +1,7 @@
-//! The autograd tape of the device: each op records the launches of its forward and of its backward pass; the program is
-//! all forward passes in order, all backward passes in reverse, and what updates the parameters.
+//! The program of a step: each op records the launches of its forward and of its backward pass; the program is all forward
+//! passes in order, all backward passes in reverse, and what updates the parameters.
 //!
-//! All addresses are known when a tape is recorded and counts are read from device memory, so a program can be repeated
+//! All addresses are known when launches are recorded and counts are read from device memory, so a program can be repeated
 //! for other batches of the same bucket, profiled op by op, or captured into a CUDA graph.
 
 use super::gpu::{Gpu, Launch};
@@ -23,35 +23,45 @@ pub enum Pass {
 pub struct Step {
     /// The op.
     pub op: &'static str,
+    /// Its turn: where it comes in the forward pass.
+    pub turn: u32,
     /// The pass.
     pub pass: Pass,
     /// Its launches, in order.
     pub launches: Vec<Launch>,
 }
 
-/// A tape in the making.
+/// A program in the making.
 #[derive(Debug, Default)]
-pub struct Tape {
+pub struct Recorder {
+    op: &'static str,
+    turn: u32,
     forward: Vec<Step>,
     backward: Vec<Step>,
     update: Vec<Step>,
 }
 
-impl Tape {
-    /// An op: how it computes, and how its gradients go back.
-    pub fn op(&mut self, op: &'static str, forward: Vec<Launch>, backward: Vec<Launch>) {
+impl Recorder {
+    /// What is recorded from here on belongs to this turn of this op.
+    pub fn begin(&mut self, op: &'static str, turn: u32) {
+        (self.op, self.turn) = (op, turn);
+    }
+
+    /// How the op computes, and how its gradients go back.
+    pub fn add(&mut self, forward: Vec<Launch>, backward: Vec<Launch>) {
+        let (op, turn) = (self.op, self.turn);
         for (list, pass, launches) in
             [(&mut self.forward, Pass::Forward, forward), (&mut self.backward, Pass::Backward, backward)]
         {
             if !launches.is_empty() {
-                list.push(Step { op, pass, launches });
+                list.push(Step { op, turn, pass, launches });
             }
         }
     }
 
     /// What happens to the parameters once all gradients are there.
-    pub fn update(&mut self, op: &'static str, launches: Vec<Launch>) {
-        self.update.push(Step { op, pass: Pass::Update, launches });
+    pub fn update(&mut self, launches: Vec<Launch>) {
+        self.update.push(Step { op: self.op, turn: self.turn, pass: Pass::Update, launches });
     }
 
     /// The program up to and including `last`.

@@ -1,14 +1,14 @@
 //! A packed batch: its sizes and where its parts lie.
 
 use super::abi::{ATTEND_GENES, AttendBlock, AttendTile, Columns, Nodes, POOL_ENTRIES, PoolChunk, Ptr};
-use super::arena::{Layout, Span};
+use super::arena::{ArenaPlan, Span};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::model::nodes::NodeSet;
 
 /// How much of everything a batch has; also how much a workspace has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Sizes {
+pub struct BatchSizes {
     /// B.
     pub samples: u32,
     /// Samples of label 1, of which translation is computed.
@@ -37,7 +37,7 @@ pub struct Sizes {
     pub peak_chunks: u32,
 }
 
-impl Sizes {
+impl BatchSizes {
     fn fields(&self) -> [u32; 13] {
         [
             self.samples,
@@ -57,7 +57,7 @@ impl Sizes {
     }
 
     fn from_fields(f: [u32; 13]) -> Self {
-        Sizes {
+        BatchSizes {
             samples: f[0],
             positives: f[1],
             gene_entries: f[2],
@@ -75,20 +75,20 @@ impl Sizes {
     }
 
     /// Has a workspace of these sizes room for a batch of those?
-    pub fn holds(&self, batch: &Sizes) -> bool {
+    pub fn holds(&self, batch: &BatchSizes) -> bool {
         self.fields().iter().zip(batch.fields()).all(|(room, need)| *room >= need)
     }
 
     /// Room for both.
-    pub fn max(&self, other: &Sizes) -> Sizes {
+    pub fn max(&self, other: &BatchSizes) -> BatchSizes {
         let (a, b) = (self.fields(), other.fields());
-        Sizes::from_fields(std::array::from_fn(|i| a[i].max(b[i])))
+        BatchSizes::from_fields(std::array::from_fn(|i| a[i].max(b[i])))
     }
 
     /// A quarter more of everything that grows with the cells, for the same samples.
-    pub(crate) fn with_slack(&self, config: &ModelConfig) -> Sizes {
-        let more = Sizes::from_fields(self.fields().map(|n| n.saturating_add(n / 4)));
-        Sizes {
+    pub(crate) fn with_slack(&self, config: &ModelConfig) -> BatchSizes {
+        let more = BatchSizes::from_fields(self.fields().map(|n| n.saturating_add(n / 4)));
+        BatchSizes {
             samples: self.samples,
             positives: self.positives,
             gene_rows: more.gene_rows.min(config.genes as u32),
@@ -97,31 +97,31 @@ impl Sizes {
         }
     }
 
-    fn min(&self, other: &Sizes) -> Sizes {
+    fn min(&self, other: &BatchSizes) -> BatchSizes {
         let (a, b) = (self.fields(), other.fields());
-        Sizes::from_fields(std::array::from_fn(|i| a[i].min(b[i])))
+        BatchSizes::from_fields(std::array::from_fn(|i| a[i].min(b[i])))
     }
 
     /// Room for more than a batch of these sizes, where the model can have more.
-    pub(crate) fn more(&self, config: &ModelConfig) -> Sizes {
+    pub(crate) fn more(&self, config: &ModelConfig) -> BatchSizes {
         let most = |rows: u32, all: usize| (rows + rows / 2 + 3).min(all as u32);
-        Sizes {
+        BatchSizes {
             gene_rows: most(self.gene_rows, config.genes),
             peak_rows: most(self.peak_rows, config.peaks),
-            ..Sizes::from_fields(self.fields().map(|n| if n == 0 { 0 } else { n + n / 2 + 3 }))
+            ..BatchSizes::from_fields(self.fields().map(|n| if n == 0 { 0 } else { n + n / 2 + 3 }))
         }
     }
 
     /// The bucket of these sizes within a workspace: powers of two, no further than the room, and what follows from them.
     /// Batches of one bucket are launched with the same grids, so that one captured graph serves them all; blocks past a
     /// batch's own counts return at once.
-    pub fn bucket(&self, config: &ModelConfig, room: &Sizes) -> Sizes {
+    pub fn bucket(&self, config: &ModelConfig, room: &BatchSizes) -> BatchSizes {
         let round = |n: u32| if n == 0 { 0 } else { n.checked_next_power_of_two().unwrap_or(u32::MAX) };
         let (samples, genes, peaks) = (round(self.samples), round(self.gene_entries), round(self.peak_entries));
         // Work items are bounded by the nodes; nothing is launched over `pads` and `column_entries`.
         let items =
-            Sizes::bound_by_totals(config, samples as usize, genes as usize, peaks as usize, 0).unwrap_or(*room);
-        let sizes = Sizes {
+            BatchSizes::bound_by_totals(config, samples as usize, genes as usize, peaks as usize, 0).unwrap_or(*room);
+        let sizes = BatchSizes {
             samples,
             positives: round(self.positives),
             gene_entries: genes,
@@ -138,18 +138,24 @@ impl Sizes {
 
     /// Room for any batch of `samples` whose cells have at most `genes` and `peaks` nodes, with `values` distinct
     /// accessibilities (0: not known).
-    pub fn bound(config: &ModelConfig, samples: usize, genes: usize, peaks: usize, values: usize) -> Result<Sizes> {
+    pub fn bound(
+        config: &ModelConfig,
+        samples: usize,
+        genes: usize,
+        peaks: usize,
+        values: usize,
+    ) -> Result<BatchSizes> {
         Self::bound_by_totals(config, samples, samples * genes, samples * peaks, values)
     }
 
-    /// As [`Sizes::bound`], for batches of at most so many gene and peak nodes in all.
+    /// As [`BatchSizes::bound`], for batches of at most so many gene and peak nodes in all.
     pub fn bound_by_totals(
         config: &ModelConfig,
         samples: usize,
         gene_entries: usize,
         peak_entries: usize,
         values: usize,
-    ) -> Result<Sizes> {
+    ) -> Result<BatchSizes> {
         let distinct = if values == 0 { usize::MAX } else { config.peaks.saturating_mul(values) };
         let segments = (samples * config.chromosomes).min(gene_entries.max(peak_entries));
         let places = gene_entries.saturating_mul(config.heads * config.top_k);
@@ -160,7 +166,7 @@ impl Sizes {
             )));
         }
         let f = |n: usize| n as u32;
-        Ok(Sizes {
+        Ok(BatchSizes {
             samples: f(samples),
             positives: f(samples),
             gene_entries: f(gene_entries),
@@ -217,7 +223,7 @@ pub(crate) struct NodeSpans {
 /// Where the parts of a batch lie in its slot.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotLayout {
-    pub layout: Layout,
+    pub layout: ArenaPlan,
     pub(crate) header: Span<u32>,
     pub(crate) label: Span<u32>,
     pub(crate) sample_key: Span<u32>,
@@ -237,8 +243,8 @@ pub(crate) struct SlotLayout {
 }
 
 impl SlotLayout {
-    pub fn new(room: &Sizes) -> Self {
-        let mut l = Layout::default();
+    pub fn new(room: &BatchSizes) -> Self {
+        let mut l = ArenaPlan::default();
         let n = |x: u32| x as usize;
         let header = l.add("header", word::COUNT);
         let label = l.add("label", n(room.samples));

@@ -24,12 +24,13 @@ mod stages;
 
 use std::sync::Arc;
 
+use crate::device::Gpu;
 use crate::device::gpu::Kernels;
-use crate::device::registry::Replacement;
-use crate::device::{Gpu, registry};
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, Model, Precision};
+use crate::ops::registry;
+use crate::ops::registry::Replacement;
 
 pub use cpu::PassOptions;
 pub use cuda::Engine;

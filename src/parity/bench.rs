@@ -10,20 +10,25 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::cases::{Case, shape};
+use super::cases::shape;
 use crate::device::abi::{Args, Ptr};
 use crate::device::gpu::{Kernels, Launch, Memory};
+use crate::device::image::embedded_module;
+use crate::device::op::{Cost, Work};
 use crate::device::program::{Pass, Step};
-use crate::device::registry::Replacement;
-use crate::device::{Gpu, Sizes, kernels as sources, registry};
+use crate::device::view::Case;
+use crate::device::{BatchSizes, Gpu, kernels as sources};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::nodes::NodeSet;
-use crate::model::{ModelConfig, Precision};
+use crate::model::Precision;
+use crate::ops;
+use crate::ops::registry;
+use crate::ops::registry::Replacement;
+use crate::progress::Progress;
 
 /// What is measured.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct BenchPlan {
     /// The op.
     pub op: String,
     /// How matrices are multiplied.
@@ -68,7 +73,7 @@ pub struct Line {
 
 /// What came of a bench.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// The op.
     pub op: String,
     /// The device.
@@ -87,9 +92,12 @@ pub struct Report {
     pub tensor: (f64, f64),
     /// Passes and entry points.
     pub lines: Vec<Line>,
+    /// Are the op's products work for tensor cores?
+    #[serde(skip)]
+    pub tensor_cores: bool,
 }
 
-impl Report {
+impl BenchReport {
     /// A table for reading.
     pub fn table(&self) -> String {
         let mut text = String::new();
@@ -134,9 +142,9 @@ impl Report {
                     or_dash(l.bytes, format!("{:.0}", 100.0 * gb / self.copy.max(1.0))),
                     or_dash(l.flops, format!("{:.2}", tf / 1e12)),
                     // The others have no products for tensor cores.
-                    match self.op.as_str() {
-                        "pool" | "adam" | "cis" | "contrast" => "-".into(),
-                        _ => or_dash(l.flops, format!("{:.0}", 100.0 * tf / most.max(1.0))),
+                    match self.tensor_cores {
+                        true => or_dash(l.flops, format!("{:.0}", 100.0 * tf / most.max(1.0))),
+                        false => "-".into(),
                     },
                 );
             }
@@ -167,16 +175,17 @@ unsafe impl Args for CeilingArgs {}
 pub fn run(
     gpu: &Arc<Gpu>,
     replacement: Option<&Replacement>,
-    plan: &Plan,
-    mut say: impl FnMut(&str),
-) -> Result<Report> {
+    plan: &BenchPlan,
+    progress: &dyn Progress,
+) -> Result<BenchReport> {
     let rehearsal = gpu.is_host();
     let (genes, peaks, cell, samples, repeats) = match rehearsal {
         true => (300, 900, (40, 120), plan.samples.min(4), plan.repeats.min(3)),
         false => (13_431, 116_490, (1000, 4000), plan.samples, plan.repeats),
     };
-    let terms = matches!(plan.op.as_str(), "cis" | "contrast");
-    let case = shape(genes, peaks, samples, cell, if rehearsal { 32 } else { 128 }, terms)?;
+    let none = || Error::usage(format!("{:?} is no op; there are {}", plan.op, registry::names().join(", ")));
+    let op = ops::find(&plan.op).ok_or_else(none)?;
+    let case = shape(genes, peaks, samples, cell, if rehearsal { 32 } else { 128 }, op.bench.with_terms)?;
     let built_in = registry::load(gpu)?;
     let mut mine = built_in.clone();
     let replaced = match replacement {
@@ -184,23 +193,19 @@ pub fn run(
         None => Vec::new(),
     };
     let flush = Memory::new(gpu, if rehearsal { 1 << 16 } else { 512 << 20 }, "a buffer that flushes the L2 cache")?;
-    say("measuring what the device can do at most");
+    progress.note("measuring what the device can do at most");
     let (copy, tensor) = ceilings(gpu, &flush, repeats)?;
-    say("a training step to fill the memory");
-    let (engine_a, a) = steps(gpu, &built_in, &case, plan)?;
-    let b = replacement.map(|_| steps(gpu, &mine, &case, plan)).transpose()?;
-    let of = |steps: &[Step], pass: Pass| -> Vec<Launch> {
-        let own = steps.iter().filter(|s| s.op == plan.op && s.pass == pass);
-        own.flat_map(|s| s.launches.clone()).collect()
-    };
-    let sizes = engine_a.1;
+    progress.note("a training step to fill the memory");
+    let a = Rehearsed::new(gpu, &built_in, &case, plan.precision)?;
+    let b = replacement.map(|_| Rehearsed::new(gpu, &mine, &case, plan.precision)).transpose()?;
+    let work = Work { model: &case.model, batch: &case.batch, sizes: &a.sizes, active: a.active };
     let mut lines = Vec::new();
     for (pass, what) in [(Pass::Forward, "forward"), (Pass::Backward, "backward"), (Pass::Update, "update")] {
-        let (one, two) = (of(&a, pass), b.as_ref().map(|b| of(&b.1, pass)));
+        let (one, two) = (a.launches(op.name, pass), b.as_ref().map(|b| b.launches(op.name, pass)));
         if one.is_empty() {
             continue;
         }
-        say(&format!("{} {what}", plan.op));
+        progress.note(&format!("{} {what}", plan.op));
         let mut groups = vec![(what.to_string(), one.clone(), two.clone())];
         let mut names: Vec<String> = Vec::new();
         for l in one.iter().map(|l| l.name().to_string()) {
@@ -213,17 +218,18 @@ pub fn run(
             groups.push((format!("  {name}"), pick(&one), two.as_deref().map(pick)));
         }
         for (i, (what, one, two)) in groups.into_iter().enumerate() {
-            let (built_in, replaced) = time(gpu, &flush, &one, two.as_deref(), repeats)?;
-            let (flops, bytes) = if i == 0 { work(&plan.op, pass, &case, &sizes, engine_a.2) } else { (0.0, 0.0) };
+            let (built_in, replaced) = time(gpu, &flush, (&one, two.as_deref()), repeats, progress)?;
+            let cost = if i == 0 { (op.bench.cost)(&work, pass) } else { Cost { flops: 0.0, bytes: 0.0 } };
+            let Cost { flops, bytes } = cost;
             lines.push(Line { what, built_in, replaced, flops, bytes });
         }
     }
-    let z = &sizes;
+    let z = &a.sizes;
     let shape = format!(
         "{genes} genes x {peaks} peaks, {} samples ({} positives), {} gene and {} peak nodes, {} distinct columns",
         z.samples, z.positives, z.gene_entries, z.peak_entries, z.columns
     );
-    Ok(Report {
+    Ok(BenchReport {
         op: plan.op.clone(),
         device: gpu.name().into(),
         precision: plan.precision,
@@ -233,24 +239,40 @@ pub fn run(
         copy,
         tensor,
         lines,
+        tensor_cores: op.bench.tensor_cores,
     })
 }
 
-/// An engine whose memory holds a finished training step, its sizes and the genes with a gradient; and the program's steps.
-#[allow(clippy::type_complexity)]
-fn steps(gpu: &Arc<Gpu>, kernels: &Kernels, case: &Case, plan: &Plan) -> Result<((Engine, Sizes, u64), Vec<Step>)> {
-    let mut engine = Engine::new(gpu.clone(), kernels.clone(), &case.model, plan.precision)?;
-    let (program, sizes, active) = engine.rehearse(&case.batch, case.dropout)?;
-    Ok(((engine, sizes, active), program.steps().to_vec()))
+/// An engine whose memory holds a finished training step; its program's steps point there.
+struct Rehearsed {
+    _engine: Engine,
+    steps: Vec<Step>,
+    sizes: BatchSizes,
+    /// Genes with a gradient of the translation, over all heads.
+    active: u64,
+}
+
+impl Rehearsed {
+    fn new(gpu: &Arc<Gpu>, kernels: &Kernels, case: &Case, precision: Precision) -> Result<Self> {
+        let mut engine = Engine::new(gpu.clone(), kernels.clone(), &case.model, precision)?;
+        let (program, sizes, active) = engine.rehearse(&case.batch, case.dropout)?;
+        Ok(Rehearsed { _engine: engine, steps: program.steps().to_vec(), sizes, active })
+    }
+
+    /// Launches of a pass of an op.
+    fn launches(&self, op: &str, pass: Pass) -> Vec<Launch> {
+        let own = self.steps.iter().filter(|s| s.op == op && s.pass == pass);
+        own.flat_map(|s| s.launches.clone()).collect()
+    }
 }
 
 /// Times of some launches and of their replacements, in turn.
 fn time(
     gpu: &Arc<Gpu>,
     flush: &Memory,
-    one: &[Launch],
-    two: Option<&[Launch]>,
+    (one, two): (&[Launch], Option<&[Launch]>),
     repeats: usize,
+    progress: &dyn Progress,
 ) -> Result<(Times, Option<Times>)> {
     let (start, end) = (gpu.event(true)?, gpu.event(true)?);
     let once = |launches: &[Launch]| -> Result<f64> {
@@ -263,7 +285,7 @@ fn time(
     };
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for i in 0..repeats + 2 {
-        crate::interrupt::check("nothing was written")?;
+        progress.check("nothing was written")?;
         let first = once(one)?;
         let second = two.map(once).transpose()?;
         // The first rounds warm up.
@@ -279,7 +301,7 @@ fn time(
 fn ceilings(gpu: &Arc<Gpu>, buffer: &Memory, repeats: usize) -> Result<(f64, (f64, f64))> {
     let file = sources::embedded().iter().find(|k| k.name == "ceiling");
     let file = file.ok_or_else(|| Error::Internal("the kernels lack `ceiling`".into()))?;
-    let module = registry::embedded_module(gpu, file)?;
+    let module = embedded_module(gpu, file)?;
     let kernel = |name: &str| module.kernel(name)?.ok_or_else(|| Error::Internal(format!("no kernel `{name}`")));
     let half = buffer.bytes() / 2;
     let blocks = if gpu.is_host() { 2 } else { 8 * gpu.multiprocessors()? };
@@ -308,89 +330,4 @@ fn ceilings(gpu: &Arc<Gpu>, buffer: &Memory, repeats: usize) -> Result<(f64, (f6
         best("ceiling_copy", 0, (half / 16 * 32) as f64)?,
         (best("ceiling_bf16", rounds, products * 4096.0)?, best("ceiling_tf32", rounds, products * 2048.0)?),
     ))
-}
-
-/// Flops and bytes of a pass, counted. `active` is the number of genes with a translation gradient, over all heads.
-fn work(op: &str, pass: Pass, case: &Case, z: &Sizes, active: u64) -> (f64, f64) {
-    let c: &ModelConfig = &case.model.config;
-    let forward = pass == Pass::Forward;
-    let n = |x: u32| f64::from(x);
-    let (h, d, heads) = (c.hidden as f64, c.embedding_dim as f64, c.heads as f64);
-    let (gr, pr, ge, pe) = (n(z.gene_rows), n(z.peak_rows), n(z.gene_entries), n(z.peak_entries));
-    let (xg, xp) = (c.gene_extra as f64, c.dna_length as f64);
-    let (gw, pw) = (d + 1.0 + c.gene_features() as f64, d + 1.0 + c.peak_features() as f64);
-    let tables = 4.0 * h * (gr + pr);
-    // Embedding rows, extra features and weights, each once.
-    let features = gr * 4.0 * (d + xg) + pr * (4.0 * d + xp);
-    let weights = 4.0 * h * (gw + pw);
-    let members = ge * heads * c.top_k as f64;
-    match (op, forward) {
-        ("project", true) => (2.0 * h * (gr * (d + xg) + pr * (d + xp)), features + weights + tables),
-        ("project", false) => (
-            2.0 * h * (gr * (2.0 * d + xg) + pr * (2.0 * d + xp)),
-            features + 8.0 * d * (gr + pr) + 3.0 * weights + tables,
-        ),
-        ("attend", true) => {
-            let chrom = &case.model.features;
-            let genes = NodeSet::new(&case.batch.rna, &chrom.gene_chrom, false);
-            let peaks = NodeSet::new(&case.batch.atac, &chrom.peak_chrom, false);
-            let mut pairs = 0.0;
-            for b in 0..genes.samples() {
-                for &(chromosome, g0, g1) in &genes.segments[b] {
-                    let own = peaks.segments[b].iter().find(|s| s.0 == chromosome && chrom.unknown != Some(chromosome));
-                    pairs += (g1 - g0) as f64 * own.map_or(0.0, |s| (s.2 - s.1) as f64);
-                }
-            }
-            (2.0 * pairs * h, tables + 8.0 * (ge + pe) + 16.0 * members + 12.0 * heads * (ge + pe))
-        }
-        ("attend", false) => (4.0 * members * h / heads, 2.0 * tables + 20.0 * members + 8.0 * heads * (ge + pe)),
-        ("pool", forward) => {
-            let rows = (ge * d + pe * (d + xp / 4.0)) * 2.0 * (heads + 1.0);
-            let bags = 4.0 * n(z.samples) * (heads + 1.0) * (gw + pw);
-            let more = if forward { 0.0 } else { 8.0 * d * (gr + pr) };
-            (rows * if forward { 1.0 } else { 2.0 }, 2.0 * (features + 8.0 * (ge + pe)) + bags + more)
-        }
-        ("head", forward) => {
-            let maps = 2.0 * h * (gw + pw)
-                + 4.0 * h * h
-                + 2.0 * h * h
-                + h * h / 2.0
-                + h
-                + if c.heads > 1 { 2.0 * h * h } else { 0.0 };
-            let bytes = 4.0 * maps + 4.0 * n(z.samples) * (heads + 1.0) * (gw + pw);
-            if forward { (2.0 * n(z.samples) * maps, bytes) } else { (4.0 * n(z.samples) * maps, 3.0 * bytes) }
-        }
-        ("translate", forward) => {
-            let (genes, u, element) = (c.genes as f64, n(z.columns), 4.0);
-            if forward {
-                let mask = heads * genes * u / 8.0;
-                (
-                    2.0 * genes * u * h,
-                    3.0 * element * h * (genes + u) + 2.0 * mask + 4.0 * n(z.positives) * genes * heads,
-                )
-            } else {
-                let genes = active as f64;
-                (6.0 * genes * u * h / heads, 4.0 * element * h * (genes / heads + u) + 4.0 * n(z.positives) * genes)
-            }
-        }
-        ("cis", forward) => {
-            let edges = case.model.cis.as_ref().map_or(0, |g| g.len()) as f64;
-            let numbers = c.cis.as_ref().map_or(0, |c| c.components) as f64 + 2.0;
-            let y = n(z.positives) * c.genes as f64;
-            // Scores, sums over cells (an addition an edge and cell that has it), the map of every gene. Each table and row once.
-            let each = if forward { 1.0 } else { 2.0 };
-            let flops = each * (2.0 * edges * h + 2.0 * y * numbers)
-                + 2.0 * edges * n(z.column_entries) / n(z.columns).max(1.0);
-            (flops, each * (tables + 16.0 * edges + 8.0 * y + 4.0 * c.genes as f64 * (numbers + 1.0)))
-        }
-        ("contrast", forward) => {
-            let (pairs, rows) = (n(z.positives) * n(z.positives), 4.0 * n(z.samples) * h);
-            let each = if forward { 1.0 } else { 2.0 };
-            (each * 2.0 * pairs * h, each * (2.0 * rows + 8.0 * pairs))
-        }
-        _ => {
-            let n = case.model.params.layout().len() as f64;
-            (14.0 * n, 36.0 * n)
-        }
-    }
 }

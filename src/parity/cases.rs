@@ -2,24 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Cases;
+use super::report::Cases;
+use crate::device::view::Case;
 use crate::error::Result;
 use crate::model::{Batch, CisConfig, CisGraph, CisTarget, Dropout, Features, Init, Model, ModelConfig};
 use crate::rng::Rng;
 use crate::vocabulary::{Gene, Peak, Vocabulary};
 
-/// One model and one batch.
-pub(crate) struct Case {
-    pub name: &'static str,
-    pub model: Model<f32>,
-    pub batch: Batch<f32>,
-    pub dropout: Option<Dropout>,
-    /// Grids and regions for a larger batch than this?
-    pub roomy: bool,
-}
-
 /// How a case is made. Cells are (label, gene nodes, peak nodes).
-struct Plan<'a> {
+struct CasePlan<'a> {
     name: &'static str,
     genes: usize,
     peaks: usize,
@@ -68,7 +59,7 @@ enum Unknown {
     AllGenes,
 }
 
-const PLAIN: Plan<'static> = Plan {
+const PLAIN: CasePlan<'static> = CasePlan {
     name: "",
     genes: 60,
     peaks: 130,
@@ -92,8 +83,8 @@ const PLAIN: Plan<'static> = Plan {
     cells: &[(1, 30, 70), (0, 25, 60)],
 };
 
-const SMALL: [Plan<'static>; 13] = [
-    Plan {
+const SMALL: [CasePlan<'static>; 13] = [
+    CasePlan {
         name: "two heads, gene features, DNA, room to spare",
         genes: 290,
         peaks: 170,
@@ -108,7 +99,7 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 80, 70), (0, 35, 90), (1, 20, 120), (0, 50, 11)],
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "one gene, one peak",
         genes: 1,
         peaks: 1,
@@ -118,7 +109,7 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 1, 1)],
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "one chromosome, width 40",
         chromosomes: 1,
         peaks: 300,
@@ -130,10 +121,10 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 40, 200), (0, 10, 129), (1, 60, 140)],
         ..PLAIN
     },
-    Plan { name: "no pair on one chromosome", unknown: Unknown::AllGenes, ..PLAIN },
-    Plan { name: "ties", roomy: true, cells: &[(1, 40, 90), (1, 30, 100), (0, 20, 60)], ..PLAIN },
-    Plan { name: "saturated scores", std: 30.0, open: true, extra: 1, ..PLAIN },
-    Plan {
+    CasePlan { name: "no pair on one chromosome", unknown: Unknown::AllGenes, ..PLAIN },
+    CasePlan { name: "ties", roomy: true, cells: &[(1, 40, 90), (1, 30, 100), (0, 20, 60)], ..PLAIN },
+    CasePlan { name: "saturated scores", std: 30.0, open: true, extra: 1, ..PLAIN },
+    CasePlan {
         name: "four heads of 18, fewer peaks than places",
         hidden: 72,
         heads: 4,
@@ -143,8 +134,8 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 30, 3), (0, 40, 1), (1, 12, 25), (1, 1, 40), (0, 60, 2)],
         ..PLAIN
     },
-    Plan { name: "no positives", open: true, cells: &[(0, 30, 70), (0, 25, 60), (0, 9, 9)], ..PLAIN },
-    Plan {
+    CasePlan { name: "no positives", open: true, cells: &[(0, 30, 70), (0, 25, 60), (0, 9, 9)], ..PLAIN },
+    CasePlan {
         name: "cells of more than 512 nodes",
         genes: 600,
         peaks: 1200,
@@ -155,7 +146,7 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 520, 1030), (0, 140, 300)],
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "cis and contrast: more positives than a warp has lanes, two heads, room to spare",
         unknown: Unknown::Some,
         dim: 20,
@@ -169,7 +160,7 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &POSITIVES,
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "cis: levels, every gene takes its chromosome, no numbers of the cell",
         hidden: 40,
         alpha: 0.0,
@@ -177,7 +168,7 @@ const SMALL: [Plan<'static>; 13] = [
         cells: &[(1, 30, 70), (0, 25, 60), (1, 11, 20)],
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "cis: a hundred edges a gene, and contrast of one",
         alpha: 0.0,
         contrast: 1.0,
@@ -185,7 +176,7 @@ const SMALL: [Plan<'static>; 13] = [
         chromosomes: 1,
         ..PLAIN
     },
-    Plan {
+    CasePlan {
         name: "no positives for cis and contrast",
         contrast: 1.0,
         cis: Some(CIS),
@@ -205,7 +196,7 @@ const POSITIVES: [(u8, usize, usize); 60] = {
     cells
 };
 
-const NEURIPS: Plan<'static> = Plan {
+const NEURIPS: CasePlan<'static> = CasePlan {
     name: "NeurIPS-2021",
     genes: 13_431,
     peaks: 116_490,
@@ -220,16 +211,16 @@ const NEURIPS: Plan<'static> = Plan {
 };
 
 /// More than one partial gradient of everything.
-const LARGE: [Plan<'static>; 3] = [
+const LARGE: [CasePlan<'static>; 3] = [
     NEURIPS,
-    Plan {
+    CasePlan {
         name: "NeurIPS-2021, default terms",
         alpha: 0.0,
         contrast: 1.0,
         cis: Some(Cis { components: 8, sparsity: 0.0, placeless: 50, ..CIS }),
         ..NEURIPS
     },
-    Plan {
+    CasePlan {
         name: "NeurIPS-2021, two heads, 20,000 columns",
         heads: 2,
         roomy: false,
@@ -258,10 +249,10 @@ pub(crate) fn shape(
     let cells: Vec<_> = (0..samples).map(|i| (u8::from(i % 2 == 0), cell.0, cell.1)).collect();
     let (dim, dna) = if hidden < 128 { (32, 16) } else { (256, 256) };
     let (cis, contrast) = if terms { (Some(Cis { components: 8, sparsity: 0.0, ..CIS }), 1.0) } else { (None, 0.0) };
-    Plan { genes, peaks, cells: &cells, hidden, dim, dna, roomy: false, cis, contrast, ..NEURIPS }.make(99)
+    CasePlan { genes, peaks, cells: &cells, hidden, dim, dna, roomy: false, cis, contrast, ..NEURIPS }.make(99)
 }
 
-impl Plan<'_> {
+impl CasePlan<'_> {
     fn make(&self, number: u64) -> Result<Case> {
         let mut rng = Rng::new(906, 7000 + number);
         let unknown = (self.unknown != Unknown::Nobody).then_some(self.chromosomes as u32);

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Cases, Report};
+use super::check::check;
+use super::report::{Cases, CheckReport};
 use crate::device::gpu::Kernels;
-use crate::device::registry::{Replacement, cache_dir, variants};
+use crate::device::image::cache_dir;
 use crate::device::{Gpu, kernels};
 use crate::error::{Error, Result};
 use crate::model::Precision;
-use crate::parity;
+use crate::ops::registry::{Replacement, variants};
+use crate::progress::Progress;
 
 /// The bytes of a replacement: the file's and how it is launched, or the source of a variant that comes with the program.
 pub fn bytes(r: &Replacement) -> Result<Vec<u8>> {
@@ -49,11 +51,11 @@ struct Record<'a> {
     op: &'a str,
     source: &'a Path,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a CheckReport,
 }
 
 /// Keeps that a replacement has passed. A cache that cannot be written to is no failure: it will be checked again.
-pub fn remember(gpu: &Gpu, r: &Replacement, bytes: &[u8], report: &Report) {
+pub fn remember(gpu: &Gpu, r: &Replacement, bytes: &[u8], report: &CheckReport) {
     let path = record_path(gpu, &r.op, report.precision, bytes);
     let record = Record { program: env!("CARGO_PKG_VERSION"), op: &r.op, source: &r.source, report };
     let Ok(text) = serde_json::to_string(&record) else { return };
@@ -71,7 +73,7 @@ pub fn has_passed(gpu: &Gpu, r: &Replacement, precision: Precision, bytes: &[u8]
     record_path(gpu, &r.op, precision, bytes).is_file()
 }
 
-/// Sees to it that all replacements have passed: those that have not are checked now. `say` is told so.
+/// Sees to it that all replacements have passed: those that have not are checked now, and told of.
 ///
 /// # Errors
 /// One that fails, with the first output that is wrong.
@@ -80,17 +82,17 @@ pub fn ensure(
     kernels: &Kernels,
     replacements: &[Replacement],
     precision: Precision,
-    mut say: impl FnMut(&str),
+    progress: &dyn Progress,
 ) -> Result<()> {
     for r in replacements {
         let (bytes, source) = (bytes(r)?, r.source.display());
         let what = format!("--kernel {}={source}", r.op);
         if has_passed(gpu, r, precision, &bytes) {
-            say(&format!("{what}: has passed `kernels check` before"));
+            progress.note(&format!("{what}: has passed `kernels check` before"));
             continue;
         }
-        say(&format!("{what}: checked against the CPU, as there is no record of it yet"));
-        let report = parity::check(gpu, kernels, &r.op, precision, Cases::Quick)?;
+        progress.note(&format!("{what}: checked against the CPU, as there is no record of it yet"));
+        let report = check(gpu, kernels, &r.op, precision, Cases::Quick, progress)?;
         if let Some(row) = report.first_failure() {
             return Err(Error::usage(format!(
                 "{what} fails its check: {}; see all of it with `sccrossrec kernels check {source} --op {} --precision \
@@ -102,7 +104,7 @@ pub fn ensure(
             )));
         }
         let (error, allowed) = report.worst(&r.op);
-        say(&format!(
+        progress.note(&format!(
             "{what}: passed, largest error {error:.1e} where {allowed:.1e} is allowed{}",
             if report.deterministic { "" } else { "; two runs do not give the same bits" }
         ));

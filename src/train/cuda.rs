@@ -7,7 +7,7 @@ use super::config::{OnNan, TrainConfig};
 use super::state::{Moments, Place};
 use super::steps::{Losses, Source, Steps};
 use crate::dataset::{DataSet, SampleSet};
-use crate::device::Sizes;
+use crate::device::BatchSizes;
 use crate::device::workspace::SLOTS;
 use crate::engine::cuda::feed::Feed;
 use crate::engine::{Device, Engine};
@@ -58,12 +58,12 @@ impl Room {
     }
 
     /// Room for every batch of `train` training samples and of `val` validation samples.
-    fn of(&self, config: &ModelConfig, train: usize, val: usize) -> Result<Sizes> {
-        let mut room = Sizes::default();
+    fn of(&self, config: &ModelConfig, train: usize, val: usize) -> Result<BatchSizes> {
+        let mut room = BatchSizes::default();
         for ([genes, peaks], size) in self.parts.iter().zip([train, val]) {
             let n = size.min(genes.len());
             if n > 0 {
-                let of = Sizes::bound_by_totals(config, n, genes[n - 1], peaks[n - 1], self.values)?;
+                let of = BatchSizes::bound_by_totals(config, n, genes[n - 1], peaks[n - 1], self.values)?;
                 room = room.max(&of);
             }
         }

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use crate::common::tiny::{self, Order};
 use sccrossrec::device::host::HostCompiler;
-use sccrossrec::device::{kernels, registry};
+use sccrossrec::device::kernels;
+use sccrossrec::ops::registry;
 use serde_json::Value;
 
 /// Compiled kernels and records of passes, shared by the tests here and by the next run.
@@ -72,7 +73,7 @@ fn list_names_every_entry_point() {
     let table = text(&program().args(["kernels", "list"]).output().unwrap());
     let found = json(&["kernels", "list"]);
     let found = found["kernels"].as_array().unwrap();
-    for name in registry::ENTRIES.iter().flat_map(|e| e.names()) {
+    for name in registry::entries().iter().flat_map(|e| e.names()) {
         assert!(table.contains(&name), "{name} is not in\n{table}");
         assert!(found.iter().any(|k| k["entry"] == name.as_str() && k["variant"] == "built-in"), "{name}");
     }
@@ -87,7 +88,7 @@ fn every_built_in_kernel_is_right() {
     assert_eq!(reports.len(), 2, "f32 and bf16");
     for r in reports {
         assert_eq!(r["deterministic"], true);
-        for op in registry::OPS {
+        for op in registry::names() {
             let rows = r["rows"].as_array().unwrap().iter().filter(|row| row["op"] == op);
             let worst = rows.clone().filter_map(|row| row["error"].as_f64()).fold(0.0, f64::max);
             println!("{:<5} {op:<10} {:>3} rows, worst {worst:.1e}", r["precision"].as_str().unwrap(), rows.count());
@@ -96,7 +97,7 @@ fn every_built_in_kernel_is_right() {
     let launched = |name: &String| {
         reports.iter().any(|r| r["launched"].as_array().unwrap().iter().any(|l| l.as_str() == Some(name)))
     };
-    let missed: Vec<String> = registry::ENTRIES.iter().flat_map(|e| e.names()).filter(|n| !launched(n)).collect();
+    let missed: Vec<String> = registry::entries().iter().flat_map(|e| e.names()).filter(|n| !launched(n)).collect();
     assert!(missed.is_empty(), "never launched by a check: {missed:?}");
 }
 

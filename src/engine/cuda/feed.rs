@@ -7,28 +7,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use cudarc::driver::CudaGraph;
-
 use super::Engine;
 use super::pack::Packed;
-use crate::device::Sizes;
+use super::slots::Key;
 use crate::device::abi::StepRecord;
-use crate::device::gpu::{Event, Pinned, driver};
-use crate::device::program::{Pass, Program};
+use crate::device::gpu::{Pinned, driver};
+use crate::device::program::Pass;
 use crate::device::workspace::SLOTS;
 use crate::error::{Error, Result};
 use crate::model::terms::Terms;
 use crate::model::{Batch, Dropout};
-
-/// Which program: how far it goes, and what it is made for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) last: Pass,
-    pub(crate) sizes: Sizes,
-    pub(crate) slot: usize,
-    pub(crate) dropout: Option<u64>,
-    pub(crate) terms: Terms,
-}
 
 /// Packed batches, in order, and the way back for their buffers.
 pub(crate) struct Feed {
@@ -64,25 +52,6 @@ impl Feed {
         // They may have stopped; then nobody needs it.
         let _ = self.give.send(buffer);
     }
-}
-
-/// A program, and the graph it was captured into.
-pub(crate) struct Recorded {
-    pub(crate) program: Program,
-    pub(crate) graph: Option<CudaGraph>,
-    pub(crate) met: bool,
-    /// Number of the run that used it last.
-    pub(crate) used: u64,
-}
-
-/// One of the two slots: its events and where its record lands.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) uploaded: Event,
-    pub(crate) computed: Event,
-    pub(crate) record: Pinned,
-    /// The batch under way.
-    pub(crate) flight: Option<Packed>,
 }
 
 impl Engine {

@@ -6,33 +6,33 @@ pub mod output;
 pub mod pack;
 pub mod probe;
 pub mod profile;
+pub mod slots;
 pub mod state;
+pub mod tensors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::device::abi::{Ptr, StepRecord};
 use crate::device::arena::{Arena, Span};
-use crate::device::frame::Frame;
+use crate::device::frame::{Arenas, Constants, Frame};
 use crate::device::gpu::{Kernels, Pinned, capture, driver};
-use crate::device::program::{Pass, Program, Tape};
+use crate::device::op::program;
+use crate::device::program::{Pass, Program};
+use crate::device::region::Extent;
 use crate::device::workspace::{SLOTS, WorkPlan, Workspace};
-use crate::device::{Gpu, Sizes, abi};
+use crate::device::{BatchSizes, Gpu, abi};
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::terms::Terms;
 use crate::model::{Batch, CisGraph, Dropout, Model, ModelConfig, ParamLayout, Precision};
+use crate::ops;
 use crate::ops::adam::{AdamConfig, Rates};
-use crate::ops::contrast::cuda;
-use crate::ops::{adam, attend, cis, head as linear, pool, project, translate};
-use feed::{Key, Recorded, Slot};
 use pack::{Arranged, Packer};
+use slots::{Key, Recorded, Slot, Spent};
 use state::State;
 
-pub use profile::{OpTime, Profile, Spent, Staged};
-
-/// Numbers between the starts of two tensors on the device are a multiple of this: 256 bytes.
-const TENSOR_ALIGN: usize = 64;
+pub use profile::{OpTime, Profile, Staged};
 
 /// Programs kept, with their graphs; the one that was not used for longest makes room.
 const PROGRAMS: usize = 128;
@@ -189,18 +189,27 @@ impl Engine {
     }
 
     /// Bytes of a workspace for batches of these sizes.
-    pub fn workspace_bytes(&self, room: &Sizes) -> Result<usize> {
-        Ok(WorkPlan::new(self.config(), self.cis.as_deref(), &self.kernels, *room)?.bytes())
+    pub fn workspace_bytes(&self, room: &BatchSizes) -> Result<usize> {
+        Ok(self.plan(*room)?.bytes())
+    }
+
+    /// What lengths of regions are made of, for these sizes.
+    pub(crate) fn extent(&self, sizes: BatchSizes) -> Extent<'_> {
+        Extent::new(self.config(), self.cis.as_deref(), &self.kernels, sizes)
+    }
+
+    fn plan(&self, room: BatchSizes) -> Result<WorkPlan> {
+        WorkPlan::new(&self.extent(room), &ops::regions())
     }
 
     /// Plans and allocates the workspace, so that batches of up to these sizes take no further allocation. A workspace
     /// that is large enough already stays. `fits` names, for the message, the flags that would fit into so many bytes.
-    pub fn reserve(&mut self, room: &Sizes, fits: impl Fn(&Engine, u64) -> Option<String>) -> Result<()> {
+    pub fn reserve(&mut self, room: &BatchSizes, fits: impl Fn(&Engine, u64) -> Option<String>) -> Result<()> {
         if self.work.as_ref().is_some_and(|w| w.plan.room.holds(room)) {
             return Ok(());
         }
         let room = self.work.as_ref().map_or(*room, |w| w.plan.room.max(room));
-        let plan = WorkPlan::new(self.config(), self.cis.as_deref(), &self.kernels, room)?;
+        let plan = self.plan(room)?;
         self.gpu.synchronize()?;
         self.forget_programs();
         self.work = None;
@@ -277,33 +286,7 @@ impl Engine {
         };
         let dense = if config.gene_extra > 0 { state.arena.ptr(state.gene_extra) } else { Ptr::NULL };
         let bases = if config.dna_length > 0 { state.arena.ptr(state.peak_dna) } else { Ptr::NULL };
-        let frame = Frame {
-            kernels: &self.kernels,
-            config,
-            suffix: self.precision.suffix(),
-            sizes: key.sizes,
-            batch: work.batch(key.slot),
-            w: work.ptrs,
-            gene_side: side(state.gene_chrom, dense, Ptr::NULL, f.genes(), config.gene_extra),
-            peak_side: side(state.peak_chrom, Ptr::NULL, bases, f.peaks(), config.dna_length),
-            param: &|name| param(state.p, name),
-            grad: &|name| param(state.g, name),
-            record: state.arena.ptr(state.records).add(key.slot),
-            dropout: key.dropout,
-            graph: state.cis.map(|g| g.args(&state.arena, config)),
-            terms: key.terms,
-            training: key.last >= Pass::Backward,
-        };
-        let mut tape = Tape::default();
-        project::cuda::record(&mut tape, &frame)?;
-        cis::cuda::record_tables(&mut tape, &frame)?;
-        translate::cuda::record(&mut tape, &frame)?;
-        attend::cuda::record(&mut tape, &frame)?;
-        pool::cuda::record(&mut tape, &frame)?;
-        linear::cuda::record(&mut tape, &frame)?;
-        cuda::record(&mut tape, &frame)?;
-        cis::cuda::record(&mut tape, &frame)?;
-        let arenas = adam::cuda::Arenas {
+        let arenas = Arenas {
             p: state.arena.ptr(state.p),
             g: state.arena.ptr(state.g),
             m: state.arena.ptr(state.m),
@@ -312,8 +295,27 @@ impl Engine {
             part: state.arena.ptr(state.norm_part),
             control: state.arena.ptr(state.control),
         };
-        adam::cuda::record(&mut tape, &frame, &arenas, &self.adam)?;
-        Ok(tape.program(key.last))
+        let AdamConfig { beta1, beta2, eps, weight_decay, .. } = self.adam;
+        let frame = Frame {
+            kernels: &self.kernels,
+            config,
+            suffix: self.precision.suffix(),
+            sizes: key.sizes,
+            batch: work.batch(key.slot),
+            work,
+            gene_side: side(state.gene_chrom, dense, Ptr::NULL, f.genes(), config.gene_extra),
+            peak_side: side(state.peak_chrom, Ptr::NULL, bases, f.peaks(), config.dna_length),
+            param: &|name| param(state.p, name),
+            grad: &|name| param(state.g, name),
+            record: state.arena.ptr(state.records).add(key.slot),
+            arenas,
+            constants: Constants { beta1, beta2, eps, weight_decay },
+            dropout: key.dropout,
+            graph: state.cis.map(|g| g.args(&state.arena, config)),
+            terms: key.terms,
+            training: key.last >= Pass::Backward,
+        };
+        program(ops::ALL, &frame, key.last)
     }
 
     /// Runs the program of `key`. The first run of a bucket is launched kernel by kernel, the second is captured into a

@@ -4,19 +4,19 @@ use super::Engine;
 use super::pack::Arranged;
 use crate::device::abi;
 use crate::device::abi::StepRecord;
-use crate::device::workspace::mask_words;
 use crate::error::Result;
 use crate::model::Decisions;
 use crate::model::output::{Attention, Output, Predicted, Selection, Want};
 use crate::model::terms::Terms;
+use crate::ops::translate::cuda::mask_words;
 
 impl Engine {
     /// What a pass brings back, read from the workspace.
     pub(crate) fn output(&self, record: &StepRecord, a: &Arranged, want: Want, terms: Terms) -> Result<Output<f32>> {
         let c = self.config();
         let work = self.workspace()?;
-        let (n, spans) = (a.sizes.samples as usize, &work.plan.spans);
-        let (logits, embedding) = (work.arena.read(spans.logits, 2 * n)?, work.arena.read(spans.z, 2 * c.hidden * n)?);
+        let n = a.sizes.samples as usize;
+        let (logits, embedding) = (work.read("logits", 2 * n)?, work.read("z", 2 * c.hidden * n)?);
         let mut out = Output {
             loss: record.loss,
             translation_loss: record.translation_loss,
@@ -31,13 +31,13 @@ impl Engine {
         }
         if terms.counts {
             let per = c.heads * c.genes;
-            let counts = work.arena.read(spans.count, a.positives.len() * per)?;
+            let counts = work.read::<u32>("count", a.positives.len() * per)?;
             predicted.counts = counts.chunks_exact(per).map(<[u32]>::to_vec).collect();
         }
         if terms.blind {
-            predicted.blind = work.arena.read(spans.cis_blind, a.positives.len() * c.genes)?;
+            predicted.blind = work.read("cis_blind", a.positives.len() * c.genes)?;
             if want.cis {
-                predicted.cis = work.arena.read(spans.cis_y, a.positives.len() * c.genes)?;
+                predicted.cis = work.read("cis_y", a.positives.len() * c.genes)?;
             }
         }
         let on = out.hand_out(c, want, &a.positives, n, predicted);
@@ -59,7 +59,7 @@ impl Engine {
         let c = self.config();
         let work = self.workspace()?;
         let words = mask_words(c.genes);
-        let bits = work.arena.read(work.plan.spans.predicted, a.positives.len() * c.heads * words)?;
+        let bits = work.read::<u32>("predicted", a.positives.len() * c.heads * words)?;
         let mut out = Vec::with_capacity(a.positives.len() * c.heads * c.genes);
         for row in bits.chunks_exact(words) {
             out.extend((0..c.genes).map(|g| (row[g / 32] >> (g % 32) & 1) as u8));
@@ -71,11 +71,11 @@ impl Engine {
     fn selections(&self, a: &Arranged) -> Result<Vec<Selection<f32>>> {
         let c = self.config();
         let work = self.workspace()?;
-        let (spans, k) = (&work.plan.spans, c.top_k);
+        let k = c.top_k;
         let len = a.sizes.gene_entries as usize * c.heads * k;
-        let member = work.arena.read(spans.member, len)?;
-        let weight = work.arena.read(spans.weight, len)?;
-        let score = work.arena.read(spans.score, len)?;
+        let member = work.read::<u32>("member", len)?;
+        let weight = work.read::<f32>("weight", len)?;
+        let score = work.read::<f32>("score", len)?;
         let tau = c.tau as f32;
         let one = |b: usize| {
             let mut s = Selection { start: vec![0], ..Selection::default() };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Sizes;
+use crate::device::BatchSizes;
 use crate::device::abi::{ATTEND_GENES, AttendBlock, AttendTile, PoolChunk};
 use crate::device::arena::Span;
 use crate::device::gpu::Pinned;
@@ -17,7 +17,7 @@ use crate::ops::translate;
 /// A batch arranged for the device, still in ordinary memory.
 #[derive(Debug)]
 pub(crate) struct Arranged {
-    pub sizes: Sizes,
+    pub sizes: BatchSizes,
     pub positives: Vec<usize>,
     pub genes: NodeSet<f32>,
     pub peaks: NodeSet<f32>,
@@ -61,7 +61,7 @@ impl Packer {
             },
         );
         let (tiles, blocks, pads) = self.work(&genes, &peaks);
-        let sizes = Sizes {
+        let sizes = BatchSizes {
             samples: fits(batch.len(), "samples")?,
             positives: fits(positives.len(), "positives")?,
             gene_entries: fits(genes.nnz() * self.config.heads * self.config.top_k, "members")
@@ -151,7 +151,7 @@ fn fits(n: usize, what: &str) -> Result<u32> {
 /// A batch in pinned memory, ready to be uploaded.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    pub sizes: Sizes,
+    pub sizes: BatchSizes,
     pub pinned: Pinned,
     /// Ranges of the slot that hold something: offset, bytes.
     pub ranges: Vec<(usize, usize)>,
@@ -199,7 +199,7 @@ impl Writer<'_> {
 }
 
 impl Arranged {
-    /// Writes the batch to a slot's image, as step `step` of learning rate `rate`. The slot holds it: [`Sizes::holds`].
+    /// Writes the batch to a slot's image, as step `step` of learning rate `rate`. The slot holds it: [`BatchSizes::holds`].
     pub fn pack(&self, s: &SlotLayout, genes: usize, step: u64, rate: f64, mut pinned: Pinned) -> Packed {
         let z = &self.sizes;
         let mut w = Writer { to: pinned.bytes_mut(), ranges: Vec::new() };

@@ -1,42 +1,16 @@
 //! A step run op by op, with the device's memory to look at.
 
 use super::Engine;
-use super::feed::Key;
 use super::pack::Arranged;
-use crate::device::Sizes;
+use super::slots::Key;
+use crate::device::BatchSizes;
 use crate::device::abi::{Control, StepRecord};
 use crate::device::program::{Pass, Program, Step};
+use crate::device::region::Extent;
+use crate::device::view::{Area, Image, Moment};
 use crate::error::Result;
 use crate::model::terms::Terms;
 use crate::model::{Batch, Dropout};
-
-/// Where a [`Engine::probe`] is in its program: passes of one op that follow each other count as one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment<'a> {
-    pub op: &'a str,
-    pub pass: Pass,
-    /// Behind the pass, or before it?
-    pub after: bool,
-    pub steps: &'a [Step],
-}
-
-/// A region that can be looked at by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Region {
-    pub name: &'static str,
-    /// Of the workspace, or of what outlives a step (parameters `p`, gradients `g`, moments `m` and `v`, `norm_part`,
-    /// `control` and `record`)?
-    pub in_work: bool,
-    pub offset: usize,
-    pub bytes: usize,
-}
-
-/// All that lies on the device at one time.
-#[derive(Debug)]
-pub(crate) struct Image {
-    pub work: Vec<u8>,
-    pub state: Vec<u8>,
-}
 
 /// The engine, held still between two passes.
 pub(crate) struct Probe<'e> {
@@ -51,9 +25,9 @@ impl Probe<'_> {
     }
 
     /// All regions, those of the batch left out.
-    pub fn regions(&self) -> Result<Vec<Region>> {
+    pub fn areas(&self) -> Result<Vec<Area>> {
         let s = &self.engine.state;
-        let work = self.engine.workspace()?.plan.spans.named();
+        let work = self.engine.workspace()?.plan.places.iter().map(|p| (p.name, p.offset, 4 * p.len));
         let record = s.records.offset; // slot 0
         let outlives = [
             ("p", s.p.offset, s.len * 4),
@@ -64,8 +38,13 @@ impl Probe<'_> {
             ("control", s.control.offset, size_of::<Control>()),
             ("record", record, size_of::<StepRecord>()),
         ];
-        let region = |in_work| move |(name, offset, bytes)| Region { name, in_work, offset, bytes };
-        Ok(work.into_iter().map(region(true)).chain(outlives.map(region(false))).collect())
+        let area = |in_work| move |(name, offset, bytes)| Area { name, in_work, offset, bytes };
+        Ok(work.map(area(true)).chain(outlives.map(area(false))).collect())
+    }
+
+    /// What lengths of regions are made of, for this very batch.
+    pub fn extent(&self) -> Extent<'_> {
+        self.engine.extent(self.arranged.sizes)
     }
 
     /// Arena numbers where each tensor of the model's layout starts.
@@ -122,9 +101,9 @@ impl Engine {
         let probe = Probe { engine: self, arranged: &arranged };
         let (mut first, steps) = (0, program.steps());
         while let Some(s) = steps.get(first) {
-            let same = |t: &&Step| t.op == s.op && t.pass == s.pass;
+            let same = |t: &&Step| (t.op, t.turn, t.pass) == (s.op, s.turn, s.pass);
             let last = first + steps[first..].iter().take_while(same).count();
-            let moment = |after| Moment { op: s.op, pass: s.pass, after, steps: &steps[first..last] };
+            let moment = |after| Moment { op: s.op, turn: s.turn, pass: s.pass, after, steps: &steps[first..last] };
             let mut go_on = hook(&probe, moment(false))?;
             if go_on {
                 steps[first..last].iter().try_for_each(|s| s.run(&self.gpu))?;
@@ -142,8 +121,12 @@ impl Engine {
 
     /// Runs a training step and leaves everything where it is: its program, which can be run again in parts, the sizes of
     /// the batch, and how many genes (over all heads) have a gradient of the translation.
-    pub(crate) fn rehearse(&mut self, batch: &Batch<f32>, dropout: Option<Dropout>) -> Result<(Program, Sizes, u64)> {
-        let mut sizes = Sizes::default();
+    pub(crate) fn rehearse(
+        &mut self,
+        batch: &Batch<f32>,
+        dropout: Option<Dropout>,
+    ) -> Result<(Program, BatchSizes, u64)> {
+        let mut sizes = BatchSizes::default();
         self.probe(batch, dropout, false, false, |probe, _| {
             sizes = probe.arranged.sizes;
             Ok(true)
@@ -152,7 +135,7 @@ impl Engine {
         let active = if sizes.positives == 0 || !self.training().translate {
             0
         } else {
-            let all = work.arena.read(work.plan.spans.n_active, self.config().heads)?;
+            let all = work.read::<u32>("n_active", self.config().heads)?;
             all.iter().map(|&n| u64::from(n)).sum()
         };
         let bucket = sizes.bucket(&self.packer.config, &work.plan.room);

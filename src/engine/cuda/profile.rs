@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use super::feed::Key;
+use super::slots::{Key, Spent};
 use crate::device::gpu::{Event, capture, driver};
 use crate::device::program::{Pass, Program, Step};
 use crate::device::workspace::SLOTS;
@@ -48,19 +48,6 @@ impl Staged<'_> {
         end.synchronize()?;
         end.since(&start)
     }
-}
-
-/// Where the host's time went in all training of an engine, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Spent {
-    /// Making and packing batches, summed over the threads that do so.
-    pub pack: f64,
-    /// The training thread, waiting for a packed batch.
-    pub wait_batch: f64,
-    /// The training thread, giving uploads and launches to the device.
-    pub submit: f64,
-    /// The training thread, waiting for the device.
-    pub wait_device: f64,
 }
 
 /// The time of one pass of one op.

@@ -1,13 +1,15 @@
 //! What outlives a step on the device: parameters, gradients, moments, features.
 
-use super::{Engine, TENSOR_ALIGN};
 use crate::device::abi;
 use crate::device::abi::{Control, NORM_PARTS, StepRecord};
-use crate::device::arena::{Arena, Layout as Plan, Span};
+use crate::device::arena::{Arena, ArenaPlan, Span};
 use crate::device::workspace::SLOTS;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::nodes::group;
 use crate::model::{CisGraph, ModelConfig, ParamLayout};
+
+/// Numbers between the starts of two tensors on the device are a multiple of this: 256 bytes.
+const TENSOR_ALIGN: usize = 64;
 
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
@@ -28,12 +30,12 @@ pub(crate) struct State {
     pub(crate) norm_part: Span<f32>,
     pub(crate) control: Span<Control>,
     pub(crate) records: Span<StepRecord>,
-    pub(crate) cis: Option<Graph>,
+    pub(crate) cis: Option<CisGraphSpans>,
 }
 
 /// The cis graph on the device.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Graph {
+pub(crate) struct CisGraphSpans {
     peak_ptr: Span<u32>,
     gene: Span<u32>,
     peak: Span<u32>,
@@ -44,10 +46,10 @@ pub(crate) struct Graph {
     whole: Span<u32>,
 }
 
-impl Graph {
-    fn plan(l: &mut Plan, config: &ModelConfig, graph: &CisGraph) -> Self {
+impl CisGraphSpans {
+    fn plan(l: &mut ArenaPlan, config: &ModelConfig, graph: &CisGraph) -> Self {
         let edges = graph.len();
-        Graph {
+        CisGraphSpans {
             peak_ptr: l.add("cis graph", config.peaks + 1),
             gene: l.add("cis graph, genes", edges),
             peak: l.add("cis graph, peaks", edges),
@@ -108,14 +110,14 @@ impl State {
         config: &ModelConfig,
         layout: &ParamLayout,
         graph: Option<&CisGraph>,
-    ) -> (Plan, impl FnOnce(Arena) -> State + use<>) {
+    ) -> (ArenaPlan, impl FnOnce(Arena) -> State + use<>) {
         let mut starts = Vec::new();
         let mut len = 0usize;
         for e in layout.entries() {
             starts.push(len);
             len += e.range.len().next_multiple_of(TENSOR_ALIGN);
         }
-        let mut l = Plan::default();
+        let mut l = ArenaPlan::default();
         let (p, g) = (l.add("parameters", len), l.add("gradients", len));
         let (m, v) = (l.add("first moments", len), l.add("second moments", len));
         let gene_chrom = l.add("gene chromosomes", config.genes);
@@ -125,7 +127,7 @@ impl State {
         let norm_part = l.add("norm", NORM_PARTS as usize);
         let control = l.add("control", 1);
         let records = l.add("records", SLOTS);
-        let cis = graph.map(|g| Graph::plan(&mut l, config, g));
+        let cis = graph.map(|g| CisGraphSpans::plan(&mut l, config, g));
         let build = move |arena| State {
             arena,
             starts,
@@ -144,68 +146,5 @@ impl State {
             cis,
         };
         (l, build)
-    }
-}
-
-impl Engine {
-    fn scatter(&self, span: Span<f32>, data: &[f32]) -> Result<()> {
-        let mut all = vec![0f32; self.state.len];
-        for (e, &at) in self.layout.entries().iter().zip(&self.state.starts) {
-            all[at..at + e.range.len()].copy_from_slice(&data[e.range.clone()]);
-        }
-        self.state.arena.write(span, &all)
-    }
-
-    fn gather(&self, span: Span<f32>) -> Result<Vec<f32>> {
-        let all = self.state.arena.read(span, self.state.len)?;
-        let mut out = vec![0f32; self.layout.len()];
-        for (e, &at) in self.layout.entries().iter().zip(&self.state.starts) {
-            out[e.range.clone()].copy_from_slice(&all[at..at + e.range.len()]);
-        }
-        Ok(out)
-    }
-
-    /// Replaces the parameters: an arena of the model's layout.
-    pub fn set_params(&mut self, params: &[f32]) -> Result<()> {
-        self.scatter(self.state.p, params)
-    }
-
-    /// The parameters, as an arena of the model's layout.
-    pub fn params(&self) -> Result<Vec<f32>> {
-        self.gather(self.state.p)
-    }
-
-    /// The gradients, as an arena of the model's layout.
-    pub fn grads(&self) -> Result<Vec<f32>> {
-        self.gather(self.state.g)
-    }
-
-    /// Replaces the gradients: an arena of the model's layout.
-    pub(crate) fn set_grads(&mut self, grads: &[f32]) -> Result<()> {
-        self.scatter(self.state.g, grads)
-    }
-
-    /// Sets all gradients to zero.
-    pub fn zero_grads(&mut self) -> Result<()> {
-        self.state.arena.zero(self.state.g)
-    }
-
-    /// Replaces the moments, arenas of the model's layout, and the number of steps they are the result of.
-    pub fn set_moments(&mut self, m: &[f32], v: &[f32], updates: u64, stop_on_nan: bool) -> Result<()> {
-        self.scatter(self.state.m, m)?;
-        self.scatter(self.state.v, v)?;
-        self.set_control(updates, stop_on_nan)
-    }
-
-    /// The moments, arenas of the model's layout.
-    pub fn moments(&self) -> Result<(Vec<f32>, Vec<f32>)> {
-        Ok((self.gather(self.state.m)?, self.gather(self.state.v)?))
-    }
-
-    /// Sets the number of optimiser steps taken; lets them be taken again after one that was not finite.
-    pub(crate) fn set_control(&mut self, updates: u64, stop_on_nan: bool) -> Result<()> {
-        let updates = u32::try_from(updates).map_err(|_| Error::usage("more than four thousand million steps"))?;
-        let control = Control { updates, stop_on_nan: u32::from(stop_on_nan), ..Control::default() };
-        self.state.arena.write(self.state.control, &[control])
     }
 }

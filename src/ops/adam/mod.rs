@@ -2,6 +2,8 @@
 //!
 //! See docs/model.md, section 5.6.
 
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod cuda;
 pub mod rates;
 pub mod sparse;

@@ -6,6 +6,7 @@
 //!
 //! Order: by logit, then lower peak index of the data set; masked pairs take part with their own index.
 
+pub mod check;
 pub mod cuda;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@
 //!
 //! See docs/model.md, section 3.5, section 4.7, section 6.3, section 7.6.
 
+pub mod check;
 pub mod cuda;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! `contrast`: RNA and ATAC of each positive against all others of the batch.
 
+pub mod check;
 pub mod cuda;
 
 use super::matmul::{View, product, product_into};

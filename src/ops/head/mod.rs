@@ -2,6 +2,7 @@
 //!
 //! See docs/model.md, section 4.5, section 5, section 7.3.
 
+pub mod check;
 pub mod cuda;
 
 use super::matmul::{View, product, product_into};

@@ -4,6 +4,8 @@
 //! A row of the result is `[Σ w E (d) | Σ w value | Σ w one-hot (C) | Σ w extras | Σ w]`, so that one linear map
 //! ([`crate::ops::head::pooled`]) serves means, whose Σ w is 1, and attention bags alike.
 
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod cuda;
 
 use std::sync::Arc;

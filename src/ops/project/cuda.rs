@@ -5,9 +5,80 @@ use crate::device::abi::{
     ProjectForwardArgs, Ptr, Side,
 };
 use crate::device::frame::Frame;
-use crate::device::program::Tape;
+use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::program::{Pass, Recorder};
+use crate::device::region::{Region, Writes};
 use crate::error::Result;
 use crate::model::PREFIX;
+
+pub(crate) static OP: Op = Op {
+    name: "project",
+    sources: &[Source {
+        file: "project",
+        precise: &["project_forward", "project_backward_embedding", "project_backward_weight"],
+        plain: &["project_backward_chromosome", "project_backward_reduce"],
+    }],
+    regions: &[
+        Region::f32("q", |n| n.gene_rows * n.hidden),
+        Region::f32("k", |n| n.peak_rows * n.hidden),
+        Region::f32("uq", |n| n.hidden),
+        Region::f32("uk", |n| n.hidden),
+        Region::f32("d_q", |n| n.gene_rows * n.hidden),
+        Region::f32("d_k", |n| n.peak_rows * n.hidden),
+        Region::f32("d_uq", |n| n.hidden),
+        Region::f32("d_uk", |n| n.hidden),
+        Region::f32("weight_part", |n| {
+            let of = |rows: usize, extra| chunks(rows) * n.hidden * (n.config.embedding_dim + extra);
+            of(n.gene_rows, n.config.gene_extra).max(of(n.peak_rows, n.config.dna_length))
+        }),
+        Region::f32("chromosome_part", |n| chunks(n.gene_rows.max(n.peak_rows)) * n.config.chromosomes * n.hidden),
+    ],
+    turns: &[Turn {
+        place: 10,
+        last: Pass::Backward,
+        sums_by: &[],
+        record,
+        writes,
+        check: |v, pass, out| match pass {
+            Pass::Forward => v.project_forward(out),
+            _ => v.project_backward(out),
+        },
+    }],
+    bench: Bench { with_terms: false, tensor_cores: true, cost },
+};
+
+/// Partial gradients of so many rows.
+fn chunks(rows: usize) -> usize {
+    rows.div_ceil(PROJECT_CHUNK as usize)
+}
+
+fn writes(w: &mut Writes<'_>, pass: Pass) {
+    if pass == Pass::Forward {
+        w.rows(&["q", "k", "uq", "uk"]);
+        return;
+    }
+    w.whole(&["weight_part", "chromosome_part"]);
+    w.gradients(&[
+        "rna_idembedding.weight",
+        "atac_idembedding.weight",
+        "cross_attention_layer.rna_query.weight",
+        "cross_attention_layer.rna_query.bias",
+        "cross_attention_layer.atac_key.weight",
+        "cross_attention_layer.atac_key.bias",
+    ]);
+}
+
+fn cost(w: &Work<'_>, pass: Pass) -> Cost {
+    let ((genes, peaks), (xg, xp), (h, d)) = (w.rows(), w.extra(), (w.hidden(), w.dim()));
+    if pass == Pass::Forward {
+        let flops = 2.0 * h * (genes * (d + xg) + peaks * (d + xp));
+        return Cost { flops, bytes: w.features() + w.weights() + w.tables() };
+    }
+    Cost {
+        flops: 2.0 * h * (genes * (2.0 * d + xg) + peaks * (2.0 * d + xp)),
+        bytes: w.features() + 8.0 * d * (genes + peaks) + 3.0 * w.weights() + w.tables(),
+    }
+}
 
 /// One table: whose nodes, and which parameters.
 struct Table {
@@ -23,8 +94,7 @@ struct Table {
 }
 
 /// Records the tables of queries and keys.
-pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
-    let w = &f.w;
+pub(crate) fn record(recorder: &mut Recorder, f: &Frame<'_>) -> Result<()> {
     let tables = [
         Table {
             layer: "rna_query",
@@ -32,10 +102,10 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
             side: f.gene_side,
             nodes: f.batch.genes,
             rows: f.sizes.gene_rows,
-            table: w.q,
-            u: w.uq,
-            d_table: w.d_q,
-            d_u: w.d_uq,
+            table: f.f32("q")?,
+            u: f.f32("uq")?,
+            d_table: f.f32("d_q")?,
+            d_u: f.f32("d_uq")?,
         },
         Table {
             layer: "atac_key",
@@ -43,10 +113,10 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
             side: f.peak_side,
             nodes: f.batch.peaks,
             rows: f.sizes.peak_rows,
-            table: w.k,
-            u: w.uk,
-            d_table: w.d_k,
-            d_u: w.d_uk,
+            table: f.f32("k")?,
+            u: f.f32("uk")?,
+            d_table: f.f32("d_k")?,
+            d_u: f.f32("d_uk")?,
         },
     ];
     for t in tables {
@@ -75,7 +145,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
             hidden,
             pad: 0,
         };
-        let (part, part_chrom) = (w.weight_part, w.chromosome_part);
+        let (part, part_chrom) = (f.f32("weight_part")?, f.f32("chromosome_part")?);
         let parts =
             ProjectBackwardWeightArgs { side, n_rows, row, emb, d_table: t.d_table, part, part_chrom, hidden, pad: 0 };
         let reduce = ProjectBackwardReduceArgs {
@@ -94,8 +164,7 @@ pub(crate) fn record(tape: &mut Tape, f: &Frame<'_>) -> Result<()> {
         let width = inner + 1 + side.chromosomes;
         let tiles =
             |n: u32| move |s: crate::device::abi::LaunchShape| [t.rows.div_ceil(s.tile_x), n.div_ceil(s.tile_y), 1];
-        tape.op(
-            "project",
+        recorder.add(
             vec![f.launch_precise("project_forward", tiles(hidden), &forward)?],
             vec![
                 f.launch_precise("project_backward_embedding", tiles(side.dim), &embedding)?,

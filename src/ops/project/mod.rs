@@ -4,6 +4,8 @@
 //! (expression or accessibility) multiplies, `[1, H]`: `q_i = table[i] + e_i u`. One row a distinct gene or peak of the
 //! batch, not one a node. DNA stays one byte a base until a block of rows is multiplied.
 
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod cuda;
 
 use std::sync::Arc;

@@ -8,6 +8,8 @@
 //! further scores of a gene that is decided.
 
 mod backward;
+#[forbid(unsafe_code)]
+pub mod check;
 pub mod columns;
 mod counters;
 pub mod cuda;

@@ -1,12 +1,53 @@
 //! Differences between a device and the CPU, collected.
 
-use super::Row;
+use serde::Serialize;
+
 use crate::csr::Csr;
-use crate::engine::cuda::probe::Moment;
 use crate::tape::{Grads, Tape, Var};
 
+/// What came of one output of one case.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// The case.
+    pub case: String,
+    /// The op.
+    pub op: String,
+    /// What was compared.
+    pub output: String,
+    /// The largest error, relative to the largest magnitude; `None` for what must be equal.
+    pub error: Option<f64>,
+    /// The largest that is allowed.
+    pub tolerance: f64,
+    /// Choices that differ from the CPU's, all of them within rounding where `ok`.
+    pub differing: usize,
+    /// Is it as it should be?
+    pub ok: bool,
+    /// What is wrong, in words.
+    pub note: String,
+}
+
+impl Row {
+    /// One line that says what is wrong.
+    pub fn line(&self) -> String {
+        let error = match self.error {
+            Some(e) if e.is_nan() || e > self.tolerance => {
+                format!(" has error {e:.1e}, allowed {:.1e}", self.tolerance)
+            }
+            _ => String::new(),
+        };
+        let note = if self.note.is_empty() { String::new() } else { format!(": {}", self.note) };
+        format!("{} {}{error}{note} (case: {})", self.op, self.output, self.case)
+    }
+
+    /// The same, of a second run.
+    pub(crate) fn shuffled(mut self) -> Self {
+        self.case += "; run again";
+        self
+    }
+}
+
 /// Collects rows of one pass.
-pub(super) struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     case: &'a str,
     op: &'a str,
     /// Is the op itself asked for, or only what it launches of `head`?
@@ -15,8 +56,8 @@ pub(super) struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub fn new(case: &'a str, ops: &[&str], m: &Moment<'a>) -> Self {
-        Sink { case, op: m.op, whole: ops.contains(&m.op), rows: Vec::new() }
+    pub fn new(case: &'a str, ops: &[&str], op: &'a str) -> Self {
+        Sink { case, op, whole: ops.contains(&op), rows: Vec::new() }
     }
 
     fn push(&mut self, output: &str, error: Option<f64>, tolerance: f64, differing: usize, wrong: Option<String>) {

@@ -1,9 +1,9 @@
 //! The registry: every kernel the engine launches, and every variant that comes with the program.
 //!
-//! An *op* has entry points, named in `kernels/common/abi.h`. A *variant* is a source file that defines some of them; the
-//! file of the op's own name is the built-in one. A user's file replaces the entry points it defines and leaves the
-//! others: [`apply`]. Parity tests, benches and `kernels list` go through [`ENTRIES`], so that no kernel can be there
-//! untested or unmeasured.
+//! An *op* has entry points, which it declares beside its code; [`entries`] lists them. A *variant* is a source file that
+//! defines some of them; the files that ops declare are the built-in ones. A user's file replaces the entry points it
+//! defines and leaves the others: [`apply`]. Parity tests, benches and `kernels list` go through this list, so that no
+//! kernel can be there untested or unmeasured.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,84 +11,32 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::gpu::{Gpu, Kernels, Module};
-use super::host::HostCompiler;
-use super::kernels::{Embedded, Toolkit};
-use super::{host, kernels};
+use crate::device::gpu::{Gpu, Kernels, Module};
+use crate::device::image::{embedded_image, embedded_module, image};
+use crate::device::kernels;
+use crate::device::kernels::Embedded;
+use crate::device::op::{Entry, Op};
 use crate::error::{Error, Result};
 
-/// Do two runs give the same bits?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Determinism {
-    /// Yes: every output has one owner and sums run in a fixed order.
-    RunToRun,
-    /// Not promised: a file of a user's.
-    NotGuaranteed,
+/// The names of the ops.
+pub fn names() -> Vec<&'static str> {
+    super::ALL.iter().map(|op| op.name).collect()
 }
 
-/// An entry point that the engine launches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// The op it belongs to.
-    pub op: &'static str,
-    /// The source file it is built in from, without `.cu`.
-    pub file: &'static str,
-    /// Its name without the precision.
-    pub stem: &'static str,
-    /// Does it come as `_f32` and `_bf16`? Else its name is the stem.
-    pub precise: bool,
+/// Every entry point, op by op.
+pub fn entries() -> Vec<Entry> {
+    super::ALL.iter().flat_map(|op| op.entries()).collect()
 }
 
-impl Entry {
-    /// The names of its symbols.
-    pub fn names(&self) -> Vec<String> {
-        match self.precise {
-            true => ["_f32", "_bf16"].iter().map(|p| format!("{}{p}", self.stem)).collect(),
-            false => vec![self.stem.to_string()],
-        }
-    }
+/// The names of an op's entry points.
+fn names_of(op: &str) -> Vec<String> {
+    super::find(op).into_iter().flat_map(|op| op.entries()).flat_map(|e| e.names()).collect()
 }
 
-macro_rules! entries {
-    ($($op:literal $file:literal: [$($precise:literal),*] [$($plain:literal),*];)*) => {
-        /// Every entry point, op by op.
-        pub const ENTRIES: &[Entry] = &[$(
-            $(Entry { op: $op, file: $file, stem: $precise, precise: true },)*
-            $(Entry { op: $op, file: $file, stem: $plain, precise: false },)*
-        )*];
-    };
+/// The op whose built-in kernels are in this file.
+fn owner(file: &str) -> Option<&'static Op> {
+    super::ALL.iter().copied().find(|op| op.sources.iter().any(|s| s.file == file))
 }
-
-entries! {
-    "project" "project":
-        ["project_forward", "project_backward_embedding", "project_backward_weight"]
-        ["project_backward_chromosome", "project_backward_reduce"];
-    "attend" "attend":
-        ["attend_forward"]
-        ["attend_columns", "attend_backward_logits", "attend_backward_rows", "attend_backward_columns"];
-    "pool" "pool": [] ["pool_forward", "pool_finish", "pool_backward_rows", "pool_backward_weights"];
-    "translate" "translate":
-        ["translate_effective", "translate_masks"]
-        ["translate_count", "translate_count_exact", "translate_gradient", "translate_flags", "translate_active"];
-    "translate" "translate_backward":
-        ["translate_backward_keys", "translate_backward_genes"]
-        ["translate_backward_genes_reduce", "translate_backward_columns"];
-    "cis" "cis":
-        []
-        ["cis_place", "cis_open", "cis_values", "cis_scores", "cis_near", "cis_sums", "cis_whole", "cis_covariates",
-         "cis_loss", "cis_size", "cis_total", "cis_covariates_backward", "cis_backward_edges", "cis_backward_sums",
-         "cis_backward_rows", "cis_backward_genes"];
-    "contrast" "contrast":
-        [] ["contrast_logits", "contrast_lines", "contrast_total", "contrast_slopes", "contrast_backward"];
-    "head" "head":
-        []
-        ["linear_forward", "linear_backward_x", "linear_backward_w", "head_gate", "cross_entropy", "loss_total",
-         "reduce_parts"];
-    "adam" "adam": [] ["adam_norm", "adam_guard", "adam_step"];
-}
-
-/// The ops, in the order of a step.
-pub const OPS: [&str; 8] = ["project", "attend", "pool", "head", "contrast", "cis", "translate", "adam"];
 
 /// A source file that comes with the program.
 #[derive(Debug, Clone, Copy)]
@@ -107,17 +55,17 @@ pub struct Variant {
 pub fn variants() -> Vec<Variant> {
     let mut all: Vec<Variant> = Vec::new();
     for file in kernels::embedded() {
-        if let Some(e) = ENTRIES.iter().find(|e| e.file == file.name) {
-            all.push(Variant { op: e.op, name: "built-in", file, built_in: true });
+        if let Some(op) = owner(file.name) {
+            all.push(Variant { op: op.name, name: "built-in", file, built_in: true });
         }
     }
     for file in kernels::embedded() {
-        if ENTRIES.iter().any(|e| e.file == file.name) {
+        if owner(file.name).is_some() {
             continue;
         }
-        let named = |op: &&&'static str| file.name.strip_prefix(**op).is_some_and(|rest| rest.starts_with('_'));
-        if let Some(op) = OPS.iter().find(named) {
-            all.push(Variant { op, name: &file.name[op.len() + 1..], file, built_in: false });
+        let rest = |op: &str| file.name.strip_prefix(op)?.strip_prefix('_');
+        if let Some((op, name)) = super::ALL.iter().find_map(|op| Some((op.name, rest(op.name)?))) {
+            all.push(Variant { op, name, file, built_in: false });
         }
     }
     all
@@ -152,61 +100,14 @@ impl std::str::FromStr for Replacement {
         let Some((op, source)) = s.split_once('=') else {
             return Err(format!("{s:?} is not of the form OP=FILE"));
         };
-        if !OPS.contains(&op) {
-            return Err(format!("{op:?} is no op; there are {}", OPS.join(", ")));
+        if super::find(op).is_none() {
+            return Err(format!("{op:?} is no op; there are {}", names().join(", ")));
         }
         if source.is_empty() {
             return Err(format!("{s:?} names no file"));
         }
         Ok(Replacement { op: op.to_string(), source: source.into() })
     }
-}
-
-/// Where compiled things are kept between runs: `SCCROSSREC_CACHE`, else the user's cache folder, else a temporary one.
-pub fn cache_dir() -> PathBuf {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    var("SCCROSSREC_CACHE")
-        .or_else(|| var("XDG_CACHE_HOME").map(|d| d.join("sccrossrec")))
-        .or_else(|| var("HOME").map(|d| d.join(".cache/sccrossrec")))
-        .unwrap_or_else(|| std::env::temp_dir().join("sccrossrec-cache"))
-}
-
-/// The image of a kernel source for a device: compiled for the host where the device is the host's.
-pub fn image(gpu: &Gpu, name: &str, source: &str) -> Result<Vec<u8>> {
-    if gpu.is_host() {
-        let compiler = HostCompiler::find()?.sanitize(std::env::var_os("SCCROSSREC_HOST_SANITIZE").is_some());
-        let module = compiler.kernel(&cache_dir().join("host"), name, source, kernels::headers())?;
-        return Ok(host::image(&module));
-    }
-    Toolkit::find()?.compile(name, source, &gpu.target())
-}
-
-/// The CUDA version that a driver must be of to take the kernels inside.
-const BUILT_FOR: (i32, i32) = (13, 0);
-
-/// The image of a file that comes with the program: as built, or compiled now where it was not built or the driver is older
-/// than what it was built for.
-fn embedded_image(gpu: &Gpu, file: &Embedded) -> Result<Cow<'static, [u8]>> {
-    let driver = super::gpu::driver_version().unwrap_or(BUILT_FOR);
-    match file.fatbin {
-        Some(fatbin) if !gpu.is_host() && driver >= BUILT_FOR => Ok(Cow::Borrowed(fatbin)),
-        built => image(gpu, &format!("{}.cu", file.name), file.source).map(Cow::Owned).map_err(|e| match e {
-            Error::Usage(found) if built.is_some() => Error::usage(format!(
-                "the kernels inside this program need a driver of CUDA {}.{} (580 or newer), this one is of {}.{}, and they \
-                 cannot be compiled here either: {found}",
-                BUILT_FOR.0, BUILT_FOR.1, driver.0, driver.1
-            )),
-            Error::Usage(found) => Error::usage(format!(
-                "this program was built without CUDA kernels, and they cannot be compiled here either: {found}"
-            )),
-            e => e,
-        }),
-    }
-}
-
-/// The module of a file that comes with the program.
-pub(crate) fn embedded_module(gpu: &Arc<Gpu>, file: &Embedded) -> Result<Module> {
-    gpu.module(&format!("{}.cu", file.name), &embedded_image(gpu, file)?)
 }
 
 /// The image in a user's file, compiled where it is source.
@@ -258,7 +159,7 @@ fn replace_by_cust(kernels: &mut Kernels, gpu: &Arc<Gpu>, op: &str, path: &Path)
     let mut image = user_image(gpu, path)?;
     image.push(0);
     for name in &found {
-        kernels.insert(super::cust::CustKernel::load(gpu.context(), &image, name)?.into());
+        kernels.insert(crate::device::cust::CustKernel::load(gpu.context(), &image, name)?.into());
     }
     Ok(found)
 }
@@ -304,8 +205,9 @@ pub fn apply(kernels: &mut Kernels, gpu: &Arc<Gpu>, r: &Replacement) -> Result<V
 }
 
 /// The entry points that a variant defines.
-pub fn defined(variant: &Variant) -> Vec<(&'static Entry, String)> {
-    let of = ENTRIES.iter().filter(|e| e.op == variant.op && (!variant.built_in || e.file == variant.file.name));
+pub fn defined(variant: &Variant) -> Vec<(Entry, String)> {
+    let own = |e: &Entry| !variant.built_in || e.file == variant.file.name;
+    let of = super::find(variant.op).into_iter().flat_map(|op| op.entries()).filter(own);
     let names = of.flat_map(|e| e.names().into_iter().map(move |n| (e, n)));
     names.filter(|(_, n)| variant.built_in || variant.file.source.contains(&format!("SCX_KERNEL({n},"))).collect()
 }
@@ -325,13 +227,12 @@ fn replacement_module(gpu: &Arc<Gpu>, r: &Replacement) -> Result<Module> {
 /// No image for this device and no compiler to make one.
 pub fn load(gpu: &Arc<Gpu>) -> Result<Kernels> {
     let mut out = Kernels::default();
-    let built_in: Vec<&Embedded> =
-        kernels::embedded().iter().filter(|file| ENTRIES.iter().any(|e| e.file == file.name)).collect();
+    let built_in: Vec<&Embedded> = kernels::embedded().iter().filter(|file| owner(file.name).is_some()).collect();
     // What has to be compiled is compiled side by side.
     let images: Vec<Result<Cow<'static, [u8]>>> = built_in.par_iter().map(|file| embedded_image(gpu, file)).collect();
     for (file, image) in built_in.into_iter().zip(images) {
         let module = gpu.module(&format!("{}.cu", file.name), &image?)?;
-        for name in ENTRIES.iter().filter(|e| e.file == file.name).flat_map(|e| e.names()) {
+        for name in entries().iter().filter(|e| e.file == file.name).flat_map(Entry::names) {
             let kernel = module.kernel(&name)?;
             out.insert(kernel.ok_or_else(|| Error::Internal(format!("{}.cu has no kernel `{name}`", file.name)))?);
         }
@@ -341,7 +242,7 @@ pub fn load(gpu: &Arc<Gpu>) -> Result<Kernels> {
 
 /// Puts the entry points of `op` that a module defines into `kernels`; returns their names.
 fn replace(kernels: &mut Kernels, module: &Module, op: &str, source: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = ENTRIES.iter().filter(|e| e.op == op).flat_map(Entry::names).collect();
+    let names = names_of(op);
     let mut found = Vec::new();
     for name in &names {
         if let Some(kernel) = module.kernel(name)? {

@@ -1,88 +1,18 @@
-//! The contrastive and the cis term: what their passes must have written.
+//! `cis` against the CPU.
 
 use std::sync::Arc;
 
-use super::sink::{Sink, backward, seed, widen};
-use super::view::{F32, View};
-use crate::device::abi::{CIS_BINS, NONE, StepRecord};
-use crate::engine::cuda::probe::Image;
+use super::{Places, cis};
+use crate::device::abi::{CIS_BINS, NONE};
+use crate::device::sink::{Sink, backward, seed};
+use crate::device::view::{F32, Image, View};
 use crate::model::{CisConfig, CisGraph, CisTarget};
-use crate::ops::cis::{Places, cis};
-use crate::ops::contrast::contrast;
 use crate::ops::head::{linear, pooled};
 use crate::ops::losses::{mean_abs, weighted_sum};
-use crate::ops::matmul::{View as Matrix, product_into};
 use crate::real::sigmoid;
 use crate::tape::{Tape, Var};
 
 impl View<'_> {
-    // ------------------------------------------------------------------------------------------ contrast
-
-    /// Second halves of the positives' rows of `x_r` or `x_a`.
-    fn alone(&self, name: &str) -> Vec<f64> {
-        let h = self.config.hidden;
-        let rows = self.numbers(self.before, name, 2 * self.batch.len() * h);
-        self.positives.iter().flat_map(|&i| rows[(2 * i + 1) * h..(2 * i + 2) * h].to_vec()).collect()
-    }
-
-    pub(super) fn contrast_forward(&self, out: &mut Sink<'_>) {
-        let (h, n) = (self.config.hidden, self.positives.len());
-        let (a, b) = (self.alone("x_r"), self.alone("x_a"));
-        let mut logits = vec![0.0; n * n];
-        product_into(&mut logits, n, Matrix::new(&a, n, h), Matrix::new(&b, n, h).t(), false);
-        logits.iter_mut().for_each(|x| *x /= (h as f64).sqrt());
-        let got = self.get("contrast_logits", n * n);
-        out.tensor("contrast_logits", &got, &logits, F32);
-        // Lines and loss from the device's own logits.
-        let line = |of: &dyn Fn(usize) -> f64| {
-            let most = (0..n).map(of).fold(f64::NEG_INFINITY, f64::max);
-            [most, (0..n).map(|j| (of(j) - most).exp()).sum::<f64>()]
-        };
-        let both = |i: usize| [line(&|j| got[i * n + j]), line(&|j| got[j * n + i])];
-        let lines: Vec<f64> = (0..n).flat_map(both).flatten().collect();
-        out.tensor("contrast_lines", &self.get("contrast_lines", 4 * n), &lines, F32);
-        let own = |i: usize| {
-            let of = |k: usize| lines[4 * i + k] + lines[4 * i + k + 1].ln() - got[i * n + i];
-            of(0) + of(2)
-        };
-        let loss = (0..n).map(own).sum::<f64>() * 0.5 / n as f64;
-        self.loss(out, "contrast_loss", loss, self.config.contrast * loss, |r| r.contrast_loss);
-    }
-
-    /// A term's loss in the record, and `added`, what comes to the loss of the step.
-    fn loss(&self, out: &mut Sink<'_>, name: &str, loss: f64, added: f64, of: fn(&StepRecord) -> f32) {
-        let records = (self.plain::<StepRecord>(self.before, "record"), self.plain::<StepRecord>(self.after, "record"));
-        let (Some(before), Some(after)) = records else { return };
-        let want = [loss, f64::from(before.loss) + added];
-        out.tensor(name, &widen(&[of(&after), after.loss]), &want, F32);
-    }
-
-    pub(super) fn contrast_backward(&self, out: &mut Sink<'_>) {
-        let (h, n) = (self.config.hidden, self.positives.len());
-        let (a, b) = (self.alone("x_r"), self.alone("x_a"));
-        let mut tape = Tape::recording();
-        let (va, vb) = (tape.param(0, &a, [n, h]), tape.param(1, &b, [n, h]));
-        let apart = contrast(&mut tape, va, vb);
-        let root = seed(&mut tape, vec![(apart, vec![self.config.contrast])]);
-        let d = backward(tape, root, &[a.len(), b.len()]);
-        for (name, d) in ["d_x_r", "d_x_a"].into_iter().zip(&d) {
-            let mut want = vec![0.0; 2 * self.batch.len() * h];
-            for (&i, row) in self.positives.iter().zip(d.chunks_exact(h)) {
-                want[(2 * i + 1) * h..(2 * i + 2) * h].copy_from_slice(row);
-            }
-            // Of a single positive nothing is left but rounding: of numbers that are near 1.
-            let got = self.get(name, want.len());
-            if n == 1 {
-                let wrong = got.iter().find(|x| x.is_nan() || x.abs() >= 1e-6);
-                out.exact(name, wrong.map(|x| format!("{x:.1e} of a single positive, should be 0")));
-            } else {
-                out.tensor(name, &got, &want, F32);
-            }
-        }
-    }
-
-    // ------------------------------------------------------------------------------------------ cis
-
     fn cis(&self) -> Option<(&CisConfig, &CisGraph)> {
         Some((self.config.cis.as_ref()?, self.case.model.cis.as_deref()?))
     }
@@ -113,7 +43,7 @@ impl View<'_> {
         self.positives.iter().flat_map(of).collect()
     }
 
-    pub(super) fn cis_forward(&self, out: &mut Sink<'_>) {
+    pub(crate) fn cis_forward(&self, out: &mut Sink<'_>) {
         let Some((term, graph)) = self.cis() else { return out.exact("cis", Some("there is no such term".into())) };
         let (c, n, cols) = (self.config, self.positives.len(), self.columns());
         let (h, genes) = (c.hidden, c.genes);
@@ -197,7 +127,7 @@ impl View<'_> {
         self.loss(out, "cis_loss", loss, term.weight * loss + term.sparsity * size, |r| r.cis_loss);
     }
 
-    pub(super) fn cis_backward(&self, out: &mut Sink<'_>) {
+    pub(crate) fn cis_backward(&self, out: &mut Sink<'_>) {
         let Some((term, _)) = self.cis() else { return out.exact("cis", Some("there is no such term".into())) };
         let (genes, n, samples) = (self.config.genes, self.positives.len(), self.batch.len());
         let (numbers, width) = (term.components, term.components + 2);
@@ -239,7 +169,7 @@ impl View<'_> {
         self.gradient(out, "cis.cell.bias", &d[2], F32);
     }
 
-    pub(super) fn cis_backward_tables(&self, out: &mut Sink<'_>) {
+    pub(crate) fn cis_backward_tables(&self, out: &mut Sink<'_>) {
         let Some((term, graph)) = self.cis() else { return out.exact("cis", Some("there is no such term".into())) };
         let (n, h) = (self.positives.len(), self.config.hidden);
         let [q, uq, k, uk] = self.tables_read();

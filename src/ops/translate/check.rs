@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use super::sink::{Sink, backward, rounded, seed};
-use super::view::{BF16, F32, View};
-use crate::device::workspace::mask_words;
+use super::cuda::mask_words;
+use super::{PeakColumns, TranslateSpec, logit_limit, translate};
+use crate::device::sink::{Sink, backward, rounded, seed};
+use crate::device::view::{BF16, F32, View};
 use crate::model::Precision;
 use crate::ops::matmul::{View as Matrix, product_into};
-use crate::ops::translate::{PeakColumns, TranslateSpec, logit_limit, translate};
 use crate::tape::Tape;
 
-impl<'a> View<'a> {
+impl View<'_> {
+    pub(crate) fn columns(&self) -> PeakColumns<f64> {
+        PeakColumns::new(&self.peaks, self.positives)
+    }
+
     pub(crate) fn translate_forward(&self, out: &mut Sink<'_>) {
         let c = self.config;
         let (h, heads, genes, n) = (c.hidden, c.heads, c.genes, self.positives.len());

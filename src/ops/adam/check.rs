@@ -1,13 +1,14 @@
 //! `adam` against the CPU.
 
-use super::sink::Sink;
-use super::view::{F32, RATE, View};
 use crate::device::abi::{Control, StepRecord};
+use crate::device::sink::Sink;
+use crate::device::view::{F32, View};
 use crate::ops::adam;
 
-impl<'a> View<'a> {
-    // ------------------------------------------------------------------------------------------ adam
+/// The learning rate of the steps that are checked: not the usual one, which a kernel might have built in.
+pub(crate) const RATE: f64 = 7e-4;
 
+impl<'a> View<'a> {
     pub(crate) fn adam(&self, out: &mut Sink<'_>) {
         let Some(g) = self.regions.get("g") else { return };
         let len = g.bytes / 4;

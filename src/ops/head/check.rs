@@ -2,25 +2,28 @@
 
 use std::collections::HashMap;
 
-use super::sink::{Sink, backward, seed, swap, widen};
-use super::view::{F32, HEAD_LAYERS, View, is_first_of_cis};
+use super::{concat, dropout, dropout_mask, linear, pooled};
 use crate::device::abi::StepRecord;
-use crate::device::program::Pass;
-use crate::engine::cuda::probe::Moment;
+use crate::device::sink::{Sink, backward, seed, swap, widen};
+use crate::device::view::{F32, View};
 use crate::model::PREFIX;
 use crate::model::nodes::NodeSet;
-use crate::ops::head::{concat, dropout, dropout_mask, linear, pooled};
 use crate::ops::losses::cross_entropy;
 use crate::tape::{Tape, Var};
 
-/// Does a pass of another op launch an entry point of `head` (`reduce_parts`)?
-pub(super) fn uses_head(m: &Moment<'_>) -> bool {
-    m.pass == Pass::Backward && (matches!(m.op, "attend" | "translate") || m.op == "cis" && !is_first_of_cis(m))
-}
+/// Layers of `head` before the classifier.
+pub(crate) const HEAD_LAYERS: [&str; 8] = [
+    "atac_value",
+    "rna_value",
+    "rna_out_proj",
+    "atac_out_proj",
+    "rna_self_attention",
+    "atac_self_attention",
+    "dim_reduction_rna",
+    "dim_reduction_atac",
+];
 
 impl<'a> View<'a> {
-    // ------------------------------------------------------------------------------------------ head
-
     /// Everything behind the bags on a tape, with `gates` (0 or the factor of the dropout) in place of relu and dropout
     /// where they are given. Parameters of the tape: tensors of `HEAD_LAYERS` and the classifier, then the bags.
     fn head<'p>(&self, tape: &mut Tape<'p, f64>, leaves: &'p Leaves, gates: Option<[Vec<f64>; 2]>) -> Head {

@@ -2,15 +2,82 @@
 
 use std::sync::Arc;
 
-use super::sink::{Sink, backward, rounded, seed};
-use super::view::{F32, View};
-use crate::model::PREFIX;
-use crate::model::Precision;
-use crate::ops::project::project;
+use super::{Extra, Side, project};
+use crate::device::sink::{Sink, backward, rounded, seed};
+use crate::device::view::{F32, View};
+use crate::model::nodes::NodeSet;
+use crate::model::{PREFIX, Precision};
 use crate::tape::Tape;
 
-impl<'a> View<'a> {
-    // ------------------------------------------------------------------------------------------ project
+impl View<'_> {
+    pub(crate) fn gene_side(&self) -> Side<'_, f64> {
+        Side {
+            chrom: &self.features.gene_chrom,
+            chromosomes: self.config.chromosomes,
+            extra: Extra::Dense(&self.features.gene_extra),
+            extra_width: self.config.gene_extra,
+            dim: self.config.embedding_dim,
+        }
+    }
+
+    pub(crate) fn peak_side(&self) -> Side<'_, f64> {
+        Side {
+            chrom: &self.features.peak_chrom,
+            chromosomes: self.config.chromosomes,
+            extra: Extra::Dna(&self.features.peak_dna),
+            extra_width: self.config.dna_length,
+            dim: self.config.embedding_dim,
+        }
+    }
+
+    pub(crate) fn tables(&self) -> [Table<'_>; 2] {
+        [
+            Table {
+                name: "q",
+                u_name: "uq",
+                layer: "rna_query",
+                embedding: "rna_idembedding.weight",
+                side: self.gene_side(),
+                nodes: &self.genes,
+            },
+            Table {
+                name: "k",
+                u_name: "uk",
+                layer: "atac_key",
+                embedding: "atac_idembedding.weight",
+                side: self.peak_side(),
+                nodes: &self.peaks,
+            },
+        ]
+    }
+
+    /// q, uq, k, uk as they were before the pass.
+    pub(crate) fn tables_read(&self) -> [Vec<f64>; 4] {
+        let h = self.config.hidden;
+        let get = |name: &str, n: usize| self.numbers(self.before, name, n);
+        [get("q", self.genes.rows.len() * h), get("uq", h), get("k", self.peaks.rows.len() * h), get("uk", h)]
+    }
+
+    /// Rows `table[row] + value u`.
+    pub(crate) fn effective(table: &[f64], u: &[f64], rows: impl Iterator<Item = (usize, f64)>) -> Vec<f64> {
+        let h = u.len();
+        rows.flat_map(|(r, v)| table[r * h..(r + 1) * h].iter().zip(u).map(move |(x, u)| x + v * u)).collect()
+    }
+
+    /// Node lists whose entries name rows of a table directly, without values.
+    pub(crate) fn flat(&self, rows: usize, indptr: Vec<usize>, local: Vec<u32>) -> NodeSet<f64> {
+        let n = local.len();
+        NodeSet {
+            rows: (0..rows as u32).collect(),
+            indptr,
+            local,
+            sample: vec![0; n],
+            values: vec![0.0; n],
+            row_ptr: Vec::new(),
+            by_row: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
 
     pub(crate) fn project_forward(&self, out: &mut Sink<'_>) {
         let h = self.config.hidden;
@@ -61,4 +128,14 @@ impl<'a> View<'a> {
             tables.push(t.name);
         }
     }
+}
+
+/// One of the two projections.
+pub(crate) struct Table<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) u_name: &'static str,
+    pub(crate) layer: &'static str,
+    pub(crate) embedding: &'static str,
+    pub(crate) side: Side<'a, f64>,
+    pub(crate) nodes: &'a NodeSet<f64>,
 }

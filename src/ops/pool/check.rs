@@ -1,12 +1,29 @@
 //! `pool` against the CPU.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::sink::{Sink, backward, seed, swap};
-use super::view::{F32, Pool, View};
-use crate::tape::Tape;
+use super::{Weights, pool};
+use crate::device::sink::{Sink, backward, seed, swap};
+use crate::device::view::{F32, View};
+use crate::model::nodes::NodeSet;
+use crate::ops::project::Side;
+use crate::tape::{Tape, Var};
 
-impl<'a> View<'a> {
+impl View<'_> {
+    pub(crate) fn pools(&self) -> [Pool<'_>; 4] {
+        let heads = self.config.heads;
+        let (genes, peaks) = (self.gene_side(), self.peak_side());
+        let (gn, pn) = (&self.genes, &self.peaks);
+        let (eg, ep) = ("rna_idembedding.weight", "atac_idembedding.weight");
+        [
+            Pool { bag: "bag_a", weights: Some("col_sums"), side: peaks, nodes: pn, embedding: ep, heads },
+            Pool { bag: "bag_r", weights: Some("row_sums"), side: genes, nodes: gn, embedding: eg, heads },
+            Pool { bag: "mean_a", weights: None, side: peaks, nodes: pn, embedding: ep, heads: 1 },
+            Pool { bag: "mean_r", weights: None, side: genes, nodes: gn, embedding: eg, heads: 1 },
+        ]
+    }
+
     pub(crate) fn pool_forward(&self, out: &mut Sink<'_>) {
         for p in self.pools() {
             let (emb, weights) = (self.param(p.embedding), self.pool_weights(&p));
@@ -47,5 +64,30 @@ impl<'a> View<'a> {
         for name in ["rna_idembedding.weight", "atac_idembedding.weight"] {
             self.gradient(out, name, &d_emb[name], F32);
         }
+    }
+}
+
+/// One of the four poolings.
+pub(crate) struct Pool<'a> {
+    pub(crate) bag: &'static str,
+    pub(crate) weights: Option<&'static str>,
+    side: Side<'a, f64>,
+    pub(crate) nodes: &'a Arc<NodeSet<f64>>,
+    pub(crate) embedding: &'static str,
+    pub(crate) heads: usize,
+}
+
+impl<'a> Pool<'a> {
+    /// The pooling on a tape; parameters: the embedding, the weights.
+    pub(crate) fn record<'p>(&self, tape: &mut Tape<'p, f64>, emb: &'p [f64], weights: Option<&'p [f64]>) -> Var
+    where
+        'a: 'p,
+    {
+        let emb = tape.param(0, emb, [emb.len() / self.side.dim, self.side.dim]);
+        let weights = match weights {
+            Some(w) => Weights::Var { var: tape.param(1, w, [self.heads, w.len() / self.heads]), heads: self.heads },
+            None => Weights::Mean,
+        };
+        pool(tape, self.side, self.nodes.clone(), emb, weights)
     }
 }

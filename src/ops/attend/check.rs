@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use super::sink::{Sink, rounded, swap};
-use super::view::{Choice, F32, View};
+use super::{AttendSpec, Table, TableGrad, attend, gradients};
 use crate::device::abi::NONE;
-use crate::engine::cuda::probe::Image;
+use crate::device::sink::{Sink, rounded, swap};
+use crate::device::view::{F32, Image, View};
 use crate::model::Precision;
 use crate::model::nodes::NodeSet;
 use crate::model::output::Selection;
-use crate::ops::attend::{AttendSpec, Table, TableGrad, attend, gradients};
 use crate::ops::translate::logit_limit;
 use crate::tape::Tape;
 
 impl<'a> View<'a> {
-    // ------------------------------------------------------------------------------------------ attend
-
     fn spec(&self) -> AttendSpec {
         let c = self.config;
         AttendSpec { heads: c.heads, top_k: c.top_k, tau: c.tau, unknown: self.features.unknown }
@@ -256,5 +253,73 @@ impl Candidate {
             return self.index < other.index;
         }
         self.logit > other.logit - self.free - other.free
+    }
+}
+
+/// The places of one gene.
+pub(crate) struct Choice<'a> {
+    pub(crate) all: &'a [Candidate],
+    pub(crate) pads: &'a [Candidate],
+    pub(crate) places: usize,
+    pub(crate) limit: f64,
+}
+
+impl Choice<'_> {
+    /// Exactly the members, in the order and on the side of the threshold that f64 gives?
+    pub(crate) fn is_best(&self, chosen: &[u32], kept: &[bool]) -> bool {
+        let mut list: Vec<&Candidate> =
+            self.all.iter().chain(if self.all.is_empty() { &[] } else { self.pads }).collect();
+        list.sort_by(|a, b| b.ahead(a).cmp(&a.ahead(b)));
+        list.truncate(self.places);
+        list.retain(|c| c.entry != NONE);
+        if !list.iter().any(|c| c.logit > self.limit) {
+            return chosen.is_empty();
+        }
+        let same = |(c, (&m, &k)): (&&Candidate, (&u32, &bool))| c.entry == m && k == (c.logit > self.limit);
+        list.len() == chosen.len() && list.iter().zip(chosen.iter().zip(kept)).all(same)
+    }
+
+    /// Is it a choice that rounding explains?
+    pub(crate) fn may_be(&self, chosen: &[u32], kept: &[bool]) -> Result<(), String> {
+        let near = |c: &Candidate| (c.logit - self.limit).abs() <= c.free + 1e-5;
+        if chosen.is_empty() {
+            let missed = self.all.iter().filter(|c| c.logit > self.limit && !near(c));
+            return match missed.max_by(|a, b| a.logit.total_cmp(&b.logit)) {
+                Some(c) => Err(format!("no member, but peak {} has logit {:.5}", c.index, c.logit)),
+                None => Ok(()),
+            };
+        }
+        let find = |m: u32| self.all.iter().find(|c| c.entry == m);
+        let mut taken: Vec<&Candidate> = Vec::new();
+        for &m in chosen {
+            let Some(c) = find(m) else {
+                return Err(format!("member {m} is no peak entry of its chromosome and sample"));
+            };
+            if taken.iter().any(|t| t.entry == m) {
+                return Err(format!("peak {} is a member twice", c.index));
+            }
+            taken.push(c);
+        }
+        let pads = match self.places.checked_sub(taken.len()).and_then(|n| self.pads.get(..n)) {
+            Some(pads) => pads,
+            None => return Err(format!("{} members for {} places", taken.len(), self.places)),
+        };
+        let said = |c: &Candidate| format!("peak {} (logit {:.6})", c.index, c.logit);
+        if let Some(w) = taken.windows(2).find(|w| !w[0].may_precede(w[1])) {
+            return Err(format!("{} is listed before {}", said(w[0]), said(w[1])));
+        }
+        let excluded = self.all.iter().filter(|c| !chosen.contains(&c.entry)).chain(&self.pads[pads.len()..]);
+        for x in excluded {
+            if let Some(c) = taken.iter().copied().chain(pads).find(|c| !c.may_precede(x)) {
+                return Err(format!("{} has a place that belongs to {}", said(c), said(x)));
+            }
+        }
+        if !kept.contains(&true) {
+            return Err("has members though no score is above tau".into());
+        }
+        match taken.iter().zip(kept).find(|(c, k)| **k != (c.logit > self.limit) && !near(c)) {
+            Some((c, k)) => Err(format!("{} is said to be {} tau", said(c), if *k { "above" } else { "not above" })),
+            None => Ok(()),
+        }
     }
 }
