@@ -8,7 +8,7 @@ use crate::data::source;
 use crate::data::source::{Form, Source};
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::train::tensors::Checkpoint as File;
+use crate::train::tensors::TensorFile;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
 /// Flags of `inspect`.
@@ -252,7 +252,7 @@ fn kind_of(column: &Column) -> String {
 }
 
 fn inspect_checkpoint(path: &Path) -> Result<Report> {
-    let file = File::read(path)?;
+    let file = TensorFile::read(path)?;
     let mut r = Report::new("checkpoint");
     for (k, v) in &file.metadata {
         r.add(k, v.as_str());
