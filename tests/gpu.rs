@@ -26,6 +26,7 @@ use sccrossrec::device::gpu::Kernels;
 use sccrossrec::device::{Sizes, registry};
 use sccrossrec::engine::Run;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::model::Precision;
 use sccrossrec::model::output::Selection;
 use sccrossrec::model::output::{Output, Want};
@@ -33,8 +34,9 @@ use sccrossrec::model::{Batch, Decisions, Dropout, Features, Init, Model};
 use sccrossrec::ops::adam;
 use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::parity::{Cases, check_ops};
+use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::{Observer, Step, TrainConfig};
+use sccrossrec::train::{Observer, StepRecord, TrainConfig};
 
 /// The device, for one test at a time; none, and a word about it, where there is no GPU.
 struct Rig {
@@ -397,11 +399,14 @@ fn graphs_and_threads_change_no_bit() {
 struct StopAfter(u64);
 
 impl Observer for StopAfter {
-    fn step(&mut self, _: &Step) {
+    fn step(&mut self, _: &StepRecord) {
         self.0 = self.0.saturating_sub(1);
     }
-    fn stop(&mut self) -> bool {
-        self.0 == 0
+}
+
+impl Progress for StopAfter {
+    fn stop(&self) -> Option<i32> {
+        (self.0 == 0).then_some(130)
     }
 }
 
@@ -420,16 +425,9 @@ fn runs_resume_and_take_any_threads() {
     let set = data.samples("default").unwrap();
     for (precision, recipe) in BOTH.into_iter().flat_map(|p| ["large-batch", "default"].map(|r| (p, r))) {
         let device = rig.device(precision);
-        let config = TrainConfig {
-            epochs: 3,
-            batch_size: 8,
-            hidden: 16,
-            embedding_dim: 16,
-            heads: 2,
-            checkpoint_minutes: None,
-            precision,
-            ..train::recipe(recipe).unwrap()
-        };
+        let base = train::recipe(recipe).unwrap();
+        let model = ModelConfig { hidden: 16, embedding_dim: 16, heads: 2, ..base.model };
+        let config = TrainConfig { epochs: 3, batch_size: 8, model, checkpoint_minutes: None, precision, ..base };
         let straight = |name: &str, threads: usize| {
             let out = dir.path().join(format!("{name}-{recipe}-{precision:?}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -250,7 +250,7 @@ fn a_second_signal_leaves_at_once() {
         assert!(took < 0.5, "{took} s after the second {signal}");
         assert_eq!(child.wait().unwrap().code(), Some(code));
         // The state before the step is whole.
-        sccrossrec::train::tensors::Checkpoint::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
+        sccrossrec::train::tensors::TensorFile::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
     }
 }
 

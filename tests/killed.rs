@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use program::{Mounted, all, files, ok, program, refused, run, text};
 use sccrossrec::dataset::DataSet;
 use sccrossrec::rng::Rng;
-use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::tensors::TensorFile;
 use tiny::Order;
 
 fn rounds(gate: usize, long: usize) -> usize {
@@ -62,7 +62,7 @@ fn step_of(run: &Path) -> Option<u64> {
     if !path.exists() {
         return None;
     }
-    let file = Checkpoint::read(&path).unwrap_or_else(|e| panic!("after a kill: {e}"));
+    let file = TensorFile::read(&path).unwrap_or_else(|e| panic!("after a kill: {e}"));
     let state: serde_json::Value = serde_json::from_str(&file.metadata["state"]).unwrap();
     Some(state["step"].as_u64().unwrap())
 }
@@ -117,7 +117,7 @@ fn training_goes_on_after_a_kill() {
             kills += 1;
             for file in ["best.safetensors", "last.safetensors", "before.safetensors"] {
                 let path = out.join("checkpoints").join(file);
-                assert!(!path.exists() || Checkpoint::read(&path).is_ok(), "{} is not whole", path.display());
+                assert!(!path.exists() || TensorFile::read(&path).is_ok(), "{} is not whole", path.display());
             }
             let after = step_of(&out);
             assert!(after >= before, "step {before:?} was on the disk, {after:?} is after the kill");

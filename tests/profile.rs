@@ -56,7 +56,7 @@ fn spans_account_for_the_steps() {
     }
     // The optimiser passes over all parameters: four arenas read and written.
     let set = DataSet::open(&data).unwrap();
-    let config = sccrossrec::train::recipe("large-batch").unwrap().model(&set);
+    let config = sccrossrec::train::recipe("large-batch").unwrap().model_for(&set);
     let parameters = sccrossrec::model::Layout::new(&config).len() as f64;
     assert_eq!(sum("adam", "", "bytes"), 32.0 * parameters * steps);
 

@@ -18,10 +18,12 @@ use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
 use sccrossrec::ops::adam;
 use sccrossrec::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam};
+use sccrossrec::progress::Progress;
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
 use sccrossrec::train::{
-    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, Step, TrainConfig, auto_batch,
+    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, StepRecord, TrainConfig,
+    auto_batch,
 };
 
 /// Rates and losses of every step.
@@ -31,8 +33,10 @@ struct Seen {
     losses: Vec<f64>,
 }
 
+impl Progress for Seen {}
+
 impl Observer for Seen {
-    fn step(&mut self, s: &Step) {
+    fn step(&mut self, s: &StepRecord) {
         self.rates.push(s.lr);
         self.losses.push(s.loss);
     }

@@ -574,4 +574,52 @@ mod tests {
             assert!(e.starts_with(flag) && e.contains("at most"), "{e}");
         }
     }
+
+    /// As files have had it since before the settings were a list; what older ones lack is as published.
+    #[test]
+    fn files_keep_their_form() {
+        let text = serde_json::to_string(&recipe("published").unwrap()).unwrap();
+        let first =
+            r#"{"recipe":"published","samples":"default","split":"sample","epochs":99,"min_epochs":0,"patience":null,"#;
+        let last = r#""precision":"f32","match_weight":1.0,"contrast":0.0,"cis":{"weight":0.0,"window":500000,"components":16,"target":"detection","sparsity":0.0}}"#;
+        assert!(text.starts_with(first) && text.ends_with(last), "{text}");
+        for (name, _) in RECIPES {
+            let config = recipe(name).unwrap();
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+        }
+        let with = |key: &str, value: Option<serde_json::Value>| {
+            let mut file: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap();
+            match value {
+                Some(value) => drop(file.insert(key.into(), value)),
+                None => assert!(file.remove(key).is_some()),
+            }
+            serde_json::from_value::<TrainConfig>(file.into())
+        };
+        for older in ["schedule", "cis", "match_weight", "patience"] {
+            assert_eq!(with(older, None).unwrap(), recipe("published").unwrap(), "{older}");
+        }
+        for (key, value, part) in [
+            ("epochs", None, "missing field `epochs`"),
+            ("adam", None, "missing field `adam.lr`"),
+            ("epochs", Some("x".into()), "`epochs`: invalid type"),
+            ("epoch", Some(1.into()), "unknown field `epoch`"),
+            ("cis", Some(serde_json::json!({ "weigth": 1 })), "unknown field `cis.weigth`"),
+            ("cis", Some(1.into()), "`cis` is no group"),
+        ] {
+            let e = with(key, value).unwrap_err().to_string();
+            assert!(e.contains(part), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_cis_term_of_no_weight_is_kept_as_typed() {
+        let mut config = recipe("published").unwrap();
+        change_cis(&mut config, |c| c.window = 3000);
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""cis":{"weight":0.0,"window":3000"#), "{text}");
+        assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+        change_cis(&mut config, |c| c.window = 500_000);
+        assert_eq!(config, recipe("published").unwrap());
+    }
 }

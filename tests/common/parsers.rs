@@ -20,6 +20,7 @@ use sccrossrec::discover::Found;
 use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
 use sccrossrec::discover::{DiscoverOptions, discover};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Hooks;
 use sccrossrec::rng::Rng;
@@ -201,8 +202,9 @@ impl Files {
         let made = Simulation::new(config).unwrap().write(d, &|_| {}).unwrap();
         prepare(&PrepareConfig::new(&made.rna, &made.atac), &d.join("data"), Hooks::default()).unwrap();
         let data = DataSet::open(&d.join("data")).unwrap();
-        let small =
-            TrainConfig { epochs: 1, hidden: 8, embedding_dim: 4, batch_size: 32, ..recipe("default").unwrap() };
+        let base = recipe("default").unwrap();
+        let model = ModelConfig { hidden: 8, embedding_dim: 4, ..base.model };
+        let small = TrainConfig { epochs: 1, model, batch_size: 32, ..base };
         train(&data, &data.samples("default").unwrap(), &small, &d.join("run"), &mut ()).unwrap();
         let model = Run::open(&d.join("run")).unwrap().model(&data, Checkpoint::Best).unwrap();
         std::fs::create_dir(d.join("found")).unwrap();
