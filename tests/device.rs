@@ -32,7 +32,7 @@ use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::{Hooks, Progress};
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
-use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, StepRecord, TrainConfig};
+use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, TrainConfig, TrainingStep};
 use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
 use std::sync::Mutex;
 
@@ -471,7 +471,7 @@ struct Losses(Vec<f64>);
 impl Progress for Losses {}
 
 impl Observer for Losses {
-    fn step(&mut self, s: &StepRecord) {
+    fn step(&mut self, s: &TrainingStep) {
         self.0.push(s.loss);
     }
 }

@@ -36,7 +36,7 @@ use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::parity::{Cases, check_ops};
 use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::{Observer, StepRecord, TrainConfig};
+use sccrossrec::train::{Observer, TrainConfig, TrainingStep};
 
 /// The device, for one test at a time; none, and a word about it, where there is no GPU.
 struct Rig {
@@ -399,7 +399,7 @@ fn graphs_and_threads_change_no_bit() {
 struct StopAfter(u64);
 
 impl Observer for StopAfter {
-    fn step(&mut self, _: &StepRecord) {
+    fn step(&mut self, _: &TrainingStep) {
         self.0 = self.0.saturating_sub(1);
     }
 }

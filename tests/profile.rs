@@ -114,7 +114,7 @@ fn counted_flops_are_those_of_the_model() {
     let data = DataSet::open(&path).unwrap();
     let set = data.samples("default").unwrap();
     let config = sccrossrec::train::recipe("large-batch").unwrap();
-    let model = sccrossrec::model::Model::new(config.model(&data), data.features(), config.init(), 1).unwrap();
+    let model = sccrossrec::model::Model::new(config.model_for(&data), data.features(), config.init(), 1).unwrap();
     let batch = data.batch(&set, &set.train[..48]);
     let counted = model.flops(&batch).unwrap();
     let mut grads = vec![0.0; model.params.layout().len()];

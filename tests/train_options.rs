@@ -22,7 +22,7 @@ use sccrossrec::progress::Progress;
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
 use sccrossrec::train::{
-    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, StepRecord, TrainConfig,
+    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, TrainConfig, TrainingStep,
     auto_batch,
 };
 
@@ -36,7 +36,7 @@ struct Seen {
 impl Progress for Seen {}
 
 impl Observer for Seen {
-    fn step(&mut self, s: &StepRecord) {
+    fn step(&mut self, s: &TrainingStep) {
         self.rates.push(s.lr);
         self.losses.push(s.loss);
     }
@@ -583,7 +583,7 @@ fn batches_of_one_have_the_bits_of_dense_adam() {
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
     let config = config();
-    let make = || Model::new(config.model(&data), data.features(), config.init(), 4).unwrap();
+    let make = || Model::new(config.model_for(&data), data.features(), config.init(), 4).unwrap();
     let (mut a, mut b) = (make(), make());
     let n = a.params.layout().len();
     let [mut ga, mut ma, mut va, mut gb, mut mb, mut vb] = std::array::from_fn(|_| vec![0f32; n]);

@@ -4,7 +4,7 @@ use indicatif::ProgressBar;
 
 use super::context::Context;
 use crate::progress::Progress;
-use crate::train::{EpochRecord, Observer, StepRecord, TrainingPlan};
+use crate::train::{EpochRecord, Observer, TrainingPlan, TrainingStep};
 
 fn number(x: Option<f64>) -> String {
     x.map_or("NaN".into(), |x| format!("{x:.4}"))
@@ -75,7 +75,7 @@ impl Observer for Console<'_> {
         self.plan = Some(plan.clone());
     }
 
-    fn step(&mut self, step: &StepRecord) {
+    fn step(&mut self, step: &TrainingStep) {
         let Some(plan) = &self.plan else { return };
         let samples = plan.samples[0];
         let bar = self

@@ -22,7 +22,7 @@ pub(crate) use config::settings;
 pub use config::{AUTO_BATCH, AUTO_STEPS, OnNan, RECIPES, TrainConfig, auto_batch, recipe};
 pub use fit::{Outcome, resume, resume_on, train, train_on};
 pub use log::EpochRecord;
-pub use observe::{Observer, StepRecord, TrainingPlan};
+pub use observe::{Observer, TrainingPlan, TrainingStep};
 pub use run::{Checkpoint, Run};
 pub use samples::samples_for;
 pub use schedule::{Scaling, Schedule};

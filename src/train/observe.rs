@@ -23,7 +23,7 @@ pub struct TrainingPlan {
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepRecord {
+pub struct TrainingStep {
     /// Its epoch, from 1.
     pub epoch: u32,
     /// Samples of the epoch done, this step's included.
@@ -46,7 +46,7 @@ pub trait Observer: Progress {
     /// Before the first step.
     fn start(&mut self, _plan: &TrainingPlan) {}
     /// After every step.
-    fn step(&mut self, _step: &StepRecord) {}
+    fn step(&mut self, _step: &TrainingStep) {}
     /// After every epoch, validation included.
     fn epoch(&mut self, _record: &EpochRecord) {}
     /// Validation has done this many of these many samples.

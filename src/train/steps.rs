@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::config::{OnNan, TrainConfig};
-use super::observe::{Observer, StepRecord};
+use super::observe::{Observer, TrainingStep};
 use super::run::Checkpoint;
 use super::schedule::Scaling;
 use super::state::{Moments, Place};
@@ -294,7 +294,7 @@ impl Steps<'_> {
         p.step += 1;
         p.position += numbers.len();
         let seconds = began.elapsed().as_secs_f64();
-        self.observer.step(&StepRecord {
+        self.observer.step(&TrainingStep {
             epoch: p.epoch + 1,
             position: p.position,
             step: p.step,

@@ -79,7 +79,7 @@ pub const PARSERS: &[Parser] = &[
     of_a_group("samples", "samples/default", data_set),
     of_a_group("shard", "shards/00000.shard", data_set),
     alone("checkpoint", "a.safetensors", |_, p| {
-        checkpoint::Checkpoint::read(p)
+        checkpoint::TensorFile::read(p)
             .map(|c| assert!(c.tensors.values().all(|t| t.values.len() == t.shape.iter().product::<usize>())))
     }),
     alone("weights", "a.safetensors", |f, p| {

@@ -10,7 +10,7 @@ use sccrossrec::engine::Device;
 use sccrossrec::model::ModelConfig;
 use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::{Observer, StepRecord, TrainConfig};
+use sccrossrec::train::{Observer, TrainConfig, TrainingStep};
 
 /// Settings of a run of seconds.
 pub fn config() -> TrainConfig {
@@ -23,7 +23,7 @@ pub fn config() -> TrainConfig {
 pub struct StopAfter(pub u64);
 
 impl Observer for StopAfter {
-    fn step(&mut self, _: &StepRecord) {
+    fn step(&mut self, _: &TrainingStep) {
         self.0 = self.0.saturating_sub(1);
     }
 }
