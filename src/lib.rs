@@ -26,6 +26,7 @@
 //! use sccrossrec::discover::{DiscoverOptions, discover};
 //! use sccrossrec::evaluate::{Part, evaluate};
 //! use sccrossrec::dataset::DataSet;
+//! use sccrossrec::model::ModelConfig;
 //! use sccrossrec::prepare::{PrepareConfig, prepare};
 //! use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
 //!
@@ -42,7 +43,9 @@
 //! assert_eq!(set.samples.len(), 2 * report.cells);
 //!
 //! // A run of one epoch.
-//! let config = TrainConfig { epochs: 1, hidden: 16, embedding_dim: 8, batch_size: 32, ..recipe("default")? };
+//! let base = recipe("default")?;
+//! let small = ModelConfig { hidden: 16, embedding_dim: 8, ..base.model };
+//! let config = TrainConfig { epochs: 1, batch_size: 32, model: small, ..base };
 //! let outcome = train(&data, &set, &config, &dir.join("run"), &mut ())?;
 //! assert_eq!(outcome.steps, set.train.len().div_ceil(32) as u64);
 //!

@@ -25,10 +25,12 @@ use sccrossrec::model::{Batch, CisConfig, CisTarget, Decisions, Dropout, Feature
 use sccrossrec::ops::adam::{AdamConfig, Decay};
 use sccrossrec::ops::registry;
 use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Progress;
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
-use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, Step, TrainConfig};
+use sccrossrec::train::{Checkpoint, Observer, OnNan, Schedule, TrainConfig, TrainingStep};
 use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
+use std::sync::Mutex;
 
 /// Held by tests that share the driver; whoever counts what the driver does holds it alone.
 static DRIVER: RwLock<()> = RwLock::new(());
@@ -471,8 +473,10 @@ fn more_than_one_chunk_of_everything() {
 #[derive(Default)]
 struct Losses(Vec<f64>);
 
+impl Progress for Losses {}
+
 impl Observer for Losses {
-    fn step(&mut self, s: &Step) {
+    fn step(&mut self, s: &TrainingStep) {
         self.0.push(s.loss);
     }
 }
@@ -482,16 +486,9 @@ fn config() -> TrainConfig {
 }
 
 fn small(recipe: &str) -> TrainConfig {
-    TrainConfig {
-        epochs: 2,
-        batch_size: 8,
-        eval_batch_size: 8,
-        hidden: 16,
-        embedding_dim: 12,
-        heads: 2,
-        checkpoint_minutes: None,
-        ..train::recipe(recipe).unwrap()
-    }
+    let recipe = train::recipe(recipe).unwrap();
+    let model = ModelConfig { hidden: 16, embedding_dim: 12, heads: 2, ..recipe.model };
+    TrainConfig { epochs: 2, batch_size: 8, eval_batch_size: 8, model, checkpoint_minutes: None, ..recipe }
 }
 
 /// The same training, with dropout, validation and checkpoints, step by step.
@@ -651,13 +648,15 @@ fn not_finite_stops_and_can_be_skipped() {
 }
 
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Notes(Mutex<Vec<String>>);
 
-impl Observer for Notes {
-    fn note(&mut self, line: &str) {
-        self.0.push(line.into());
+impl Progress for Notes {
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.into());
     }
 }
+
+impl Observer for Notes {}
 
 /// A cell whose expression is beyond what a product of two f32 can hold: named with its op, and the last checkpoint's weights
 /// and moments are the device's again.
@@ -685,8 +684,9 @@ fn not_finite_goes_back_to_the_checkpoint() {
         // Whole batches are left out; going back takes the step that was under way with it.
         let most = if on_nan == OnNan::Skip { 3 * bad } else { 6 * bad };
         assert!((bad..=most).contains(&last.skipped) && last.loss.unwrap().is_finite(), "{on_nan:?}: {}", last.skipped);
-        let said: Vec<_> = notes.0.iter().filter(|n| n.contains("RNA of cell7,")).collect();
-        assert!(!said.is_empty(), "{:?}", notes.0);
+        let notes = notes.0.into_inner().unwrap();
+        let said: Vec<_> = notes.iter().filter(|n| n.contains("RNA of cell7,")).collect();
+        assert!(!said.is_empty(), "{notes:?}");
         if on_nan == OnNan::Rollback {
             assert!(said.iter().all(|l| l.contains("op `") && l.contains("of the checkpoint of step")), "{said:?}");
         }

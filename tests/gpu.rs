@@ -22,6 +22,7 @@ use sccrossrec::device::abi::StepRecord;
 use sccrossrec::device::gpu::Kernels;
 use sccrossrec::engine::PassOptions;
 use sccrossrec::engine::{CudaDevice, Device, Engine};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::model::Precision;
 use sccrossrec::model::output::Selection;
 use sccrossrec::model::output::{Output, Want};
@@ -30,8 +31,9 @@ use sccrossrec::ops::adam;
 use sccrossrec::ops::adam::AdamConfig;
 use sccrossrec::ops::registry;
 use sccrossrec::parity::{Cases, check_ops};
+use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::{Observer, Step, TrainConfig};
+use sccrossrec::train::{Observer, TrainConfig, TrainingStep};
 
 /// The device, for one test at a time; none, and a word about it, where there is no GPU.
 struct Rig {
@@ -396,11 +398,14 @@ fn graphs_and_threads_change_no_bit() {
 struct StopAfter(u64);
 
 impl Observer for StopAfter {
-    fn step(&mut self, _: &Step) {
+    fn step(&mut self, _: &TrainingStep) {
         self.0 = self.0.saturating_sub(1);
     }
-    fn stop(&mut self) -> bool {
-        self.0 == 0
+}
+
+impl Progress for StopAfter {
+    fn stop(&self) -> Option<i32> {
+        (self.0 == 0).then_some(130)
     }
 }
 
@@ -419,16 +424,9 @@ fn runs_resume_and_take_any_threads() {
     let set = data.samples("default").unwrap();
     for (precision, recipe) in BOTH.into_iter().flat_map(|p| ["large-batch", "default"].map(|r| (p, r))) {
         let device = rig.device(precision);
-        let config = TrainConfig {
-            epochs: 3,
-            batch_size: 8,
-            hidden: 16,
-            embedding_dim: 16,
-            heads: 2,
-            checkpoint_minutes: None,
-            precision,
-            ..train::recipe(recipe).unwrap()
-        };
+        let base = train::recipe(recipe).unwrap();
+        let model = ModelConfig { hidden: 16, embedding_dim: 16, heads: 2, ..base.model };
+        let config = TrainConfig { epochs: 3, batch_size: 8, model, checkpoint_minutes: None, precision, ..base };
         let straight = |name: &str, threads: usize| {
             let out = dir.path().join(format!("{name}-{recipe}-{precision:?}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -49,7 +49,7 @@ impl Given {
             Some(run) => train::Run::open(run)?.model(&data, Checkpoint::Best)?,
             None => {
                 let config = recipe("large-batch")?;
-                Model::new(config.model(&data), data.features(), config.init(), config.seed)?
+                Model::new(config.model_for(&data), data.features(), config.init(), config.seed)?
             }
         };
         Ok(Side { data, set, pool, model })

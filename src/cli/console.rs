@@ -3,7 +3,8 @@
 use indicatif::ProgressBar;
 
 use super::context::Context;
-use crate::train::{EpochRecord, Observer, Plan, Step};
+use crate::progress::Progress;
+use crate::train::{EpochRecord, Observer, TrainingPlan, TrainingStep};
 
 fn number(x: Option<f64>) -> String {
     x.map_or("NaN".into(), |x| format!("{x:.4}"))
@@ -17,7 +18,7 @@ pub(crate) fn scores(r: &EpochRecord) -> String {
 pub struct Console<'a> {
     ctx: &'a Context,
     bar: Option<ProgressBar>,
-    plan: Option<Plan>,
+    plan: Option<TrainingPlan>,
 }
 
 impl<'a> Console<'a> {
@@ -41,8 +42,18 @@ impl<'a> Console<'a> {
     }
 }
 
+impl Progress for Console<'_> {
+    fn note(&self, line: &str) {
+        self.say(line);
+    }
+
+    fn stop(&self) -> Option<i32> {
+        self.ctx.follow().stop()
+    }
+}
+
 impl Observer for Console<'_> {
-    fn start(&mut self, plan: &Plan) {
+    fn start(&mut self, plan: &TrainingPlan) {
         self.ctx.say(&format!(
             "{} training and {} validation samples, {} steps an epoch, {} epochs{}, {} parameters",
             plan.samples[0],
@@ -64,7 +75,7 @@ impl Observer for Console<'_> {
         self.plan = Some(plan.clone());
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &TrainingStep) {
         let Some(plan) = &self.plan else { return };
         let samples = plan.samples[0];
         let bar = self
@@ -98,9 +109,5 @@ impl Observer for Console<'_> {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("validation {done}/{of}"));
         }
-    }
-
-    fn note(&mut self, line: &str) {
-        self.say(line);
     }
 }

@@ -8,7 +8,7 @@ use crate::data::source;
 use crate::data::source::{Form, Source};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::train::tensors::Checkpoint as File;
+use crate::train::tensors::TensorFile;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
 /// Flags of `inspect`.
@@ -252,7 +252,7 @@ fn kind_of(column: &Column) -> String {
 }
 
 fn inspect_checkpoint(path: &Path) -> Result<Findings> {
-    let file = File::read(path)?;
+    let file = TensorFile::read(path)?;
     let mut r = Findings::new("checkpoint");
     for (k, v) in &file.metadata {
         r.add(k, v.as_str());

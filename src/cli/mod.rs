@@ -20,6 +20,7 @@ pub mod match_cells;
 pub mod plot;
 pub mod prepare;
 pub mod recipes;
+mod reference;
 pub mod report;
 pub mod samples;
 pub mod simulate;
@@ -165,7 +166,7 @@ fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
 }
 
 fn start(argv: Vec<OsString>) -> Result<()> {
-    let command = negative_values(Cli::command());
+    let command = command();
     let argv = config::expand(argv, &command)?;
     let cli = match command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
@@ -187,6 +188,16 @@ fn start(argv: Vec<OsString>) -> Result<()> {
         access: Access { io: cli.common.io.unwrap_or_default(), memory_limit: cli.common.memory_limit },
     };
     dispatch(&cli.verb, &ctx)
+}
+
+fn command() -> clap::Command {
+    negative_values(Cli::command())
+}
+
+/// The page `docs/reference.md`: all verbs and flags.
+#[doc(hidden)]
+pub fn reference() -> String {
+    reference::page(&command())
 }
 
 /// `-1` after a flag that takes a value is its value, so that the message names the flag.
@@ -267,6 +278,6 @@ mod tests {
 
     #[test]
     fn flags_are_consistent() {
-        negative_values(Cli::command()).debug_assert();
+        command().debug_assert();
     }
 }

@@ -24,10 +24,10 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
             c.adam.lr,
             c.schedule.words(),
             c.adam.weight_decay,
-            c.alpha,
-            c.cis.weight,
-            c.contrast,
-            c.dropout,
+            c.model.alpha,
+            c.model.cis.as_ref().map_or(0.0, |c| c.weight),
+            c.model.contrast,
+            c.model.dropout,
             c.split.as_deref().unwrap_or("any"),
         );
         json.push(serde_json::json!({ "name": name, "about": what, "config": c }));

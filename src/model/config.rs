@@ -37,6 +37,20 @@ pub struct CisConfig {
     pub depth: [[f64; 2]; 2],
 }
 
+impl Default for CisConfig {
+    /// One of no weight, which is none, at the usual settings.
+    fn default() -> Self {
+        CisConfig {
+            weight: 0.0,
+            window: 500_000,
+            components: 16,
+            target: CisTarget::Detection,
+            sparsity: 0.0,
+            depth: [[0.0, 1.0]; 2],
+        }
+    }
+}
+
 impl CisConfig {
     /// Depths of a cell as covariates: standardised log numbers of its genes and peaks.
     /// See docs/model.md, eq. 27.

@@ -148,7 +148,7 @@ fn run_section(run: &Run, log: &[EpochRecord]) -> String {
                     c.adam.lr,
                     c.schedule.words(),
                     c.adam.weight_decay,
-                    c.dropout
+                    c.model.dropout
                 )
             ),
             ("data hash", run.data_hash().to_string()),

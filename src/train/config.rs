@@ -2,12 +2,19 @@
 //!
 //! See docs/model.md, section 5.5.
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::LazyLock;
 
-use super::schedule::{Scaling, Schedule};
+use clap::builder::ValueParser;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::schedule::{MOST_STEPS, Scaling, Schedule};
+use super::setting;
+use super::setting::{Kind, Place, Rule, Setting, choices, flag, kept};
 use crate::error::{Error, Result};
-use crate::model::{CisTarget, Init, Precision, sample_genes};
-use crate::ops::adam::{AdamConfig, Rates};
+use crate::model::{CisConfig, CisTarget, Init, ModelConfig, Precision, sample_genes};
+use crate::ops::adam::{AdamConfig, Decay, Rates};
 
 /// What to do at a step whose loss or gradient is not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -24,8 +31,9 @@ pub enum OnNan {
 }
 
 /// Every setting of a training run. Written, resolved, into `run.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// Flag, help, range and place in files of each are in one row of the list `settings` below.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TrainConfig {
     /// Recipe the settings started from.
     pub recipe: String,
@@ -40,25 +48,15 @@ pub struct TrainConfig {
     /// Stop when the validation score has not risen for this many epochs; `None`: never.
     pub patience: Option<u32>,
     /// Samples a step, positives and negatives; [`AUTO_BATCH`]: as many as [`auto_batch`] says.
-    #[serde(with = "batch")]
     pub batch_size: usize,
     /// Samples a forward pass in validation.
     pub eval_batch_size: usize,
     /// The optimiser's constants.
     pub adam: AdamConfig,
     /// What makes the rate of a step of the optimiser's.
-    #[serde(default)]
     pub schedule: Schedule,
-    /// Weight of the translation loss.
-    pub alpha: f64,
-    /// Dropout of the matching head.
-    pub dropout: f64,
-    /// Attention heads.
-    pub heads: usize,
-    /// H, hidden size.
-    pub hidden: usize,
-    /// d, size of the id embeddings.
-    pub embedding_dim: usize,
+    /// The model. Its sizes of the data are filled in by [`TrainConfig::model_for`]; a cis term of weight 0 is none.
+    pub model: ModelConfig,
     /// Standard deviation of the id embeddings at the start.
     pub embedding_std: f64,
     /// Seed of initialisation, shuffling and dropout.
@@ -71,49 +69,274 @@ pub struct TrainConfig {
     pub on_nan: OnNan,
     /// Genes that the translation loss of a step is the mean of, drawn anew for each: a number from 1 on, or below 1 the
     /// share of all; `None`: all genes. Validation takes all. On the CPU only.
-    #[serde(default)]
     pub translate_genes: Option<f64>,
     /// Leave rows of the id tables that a step does not read as they are, moments and weight decay included: another
     /// optimiser than the published one. On the CPU only.
-    #[serde(default)]
     pub lazy_adam: bool,
     /// How matrices are multiplied; bf16 only on a GPU.
-    #[serde(default)]
     pub precision: Precision,
-    /// Weight of the matching loss.
-    #[serde(default = "one")]
-    pub match_weight: f64,
-    /// Weight of the contrastive loss; 0: none.
-    #[serde(default)]
-    pub contrast: f64,
-    /// The cis term.
-    #[serde(default)]
-    pub cis: CisOptions,
 }
 
-fn one() -> f64 {
-    1.0
+/// What numbers must be.
+const ONE_OR_MORE: Rule = Rule { words: "be at least 1", holds: |x| x >= 1.0 };
+const ONE_EPOCH: Rule = Rule { words: "be at least 1 epoch; leave it out for no early stopping", holds: |x| x >= 1.0 };
+const ONE_STEP: Rule = Rule { words: "be at least 1 step", holds: |x| x >= 1.0 };
+const ABOVE_0: Rule = Rule { words: "be above 0", holds: |x| x > 0.0 && x.is_finite() };
+const MINUTES: Rule = Rule { words: "be above 0", holds: |x| x > 0.0 && x < 1e6 };
+const NOT_BELOW_0: Rule = Rule { words: "be 0 or more", holds: |x| x >= 0.0 && x.is_finite() };
+const BELOW_1: Rule = Rule { words: "lie in [0, 1)", holds: |x| (0.0..1.0).contains(&x) };
+const SHARE: Rule = Rule { words: "lie in 0 to 1", holds: |x| (0.0..=1.0).contains(&x) };
+const EPOCHS: Rule = Rule { words: "lie in 0 to 1000000", holds: |x| (0.0..=1e6).contains(&x) };
+const STEPS: Rule = Rule { words: "be at most 9e15", holds: |x| x <= MOST_STEPS };
+const HEADS: Rule = Rule { words: "be at most 256", holds: |x| x <= 256.0 };
+const COMPONENTS: Rule = Rule { words: "be at most 4096", holds: |x| x <= 4096.0 };
+/// Largest hidden size and size of the id embeddings.
+const SIZE: Rule = Rule { words: "be at most 1048576", holds: |x| x <= 1_048_576.0 };
+const GENES: Rule = Rule {
+    words: "be a number of genes, or a share of them below 1",
+    holds: |x| x > 0.0 && x < 1e9 && (x < 1.0 || x.fract() == 0.0),
+};
+
+choices!(Scaling, Decay, CisTarget, OnNan, Precision);
+
+/// The place of a field: `at!(adam.lr)`.
+macro_rules! at {
+    ($($field:ident).+) => {
+        Place {
+            path: concat!($(".", stringify!($field)),+),
+            get: |c: &TrainConfig| Clone::clone(&c.$($field).+),
+            set: |c, value| c.$($field).+ = value,
+        }
+    };
+}
+/// The place of a setting of the cis term; without the term it is that of [`CisConfig::default`].
+macro_rules! of_cis {
+    ($field:ident) => {
+        Place {
+            path: concat!(".cis.", stringify!($field)),
+            get: |c: &TrainConfig| c.model.cis.as_ref().unwrap_or(&CisConfig::default()).$field,
+            set: |c, value| change_cis(c, |cis| cis.$field = value),
+        }
+    };
 }
 
-/// The cis term of a run ([`CisConfig`]); without effect, and without parameters, while its weight is 0.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CisOptions {
-    /// Weight of its loss; 0: none.
-    pub weight: f64,
-    /// Bases on either side of a TSS within which a peak is near.
-    pub window: u32,
-    /// Numbers that stand for a cell as a whole.
-    pub components: usize,
-    /// What is predicted of a gene.
-    pub target: CisTarget,
-    /// Weight of the mean absolute weight of a peak on a gene.
-    pub sparsity: f64,
+fn change_cis(config: &mut TrainConfig, change: impl FnOnce(&mut CisConfig)) {
+    let mut cis = config.model.cis.take().unwrap_or_default();
+    change(&mut cis);
+    // One that is as if it were not there is not there, so that equal settings are equal.
+    config.model.cis = Some(cis).filter(|c| *c != CisConfig::default());
 }
 
-impl Default for CisOptions {
-    fn default() -> Self {
-        CisOptions { weight: 0.0, window: 500_000, components: 16, target: CisTarget::Detection, sparsity: 0.0 }
+/// All settings, in the order of the help.
+pub(crate) fn settings() -> &'static [Setting<TrainConfig>] {
+    static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> =
+        LazyLock::new(|| [course(), optimiser(), losses(), model_and_run()].into_iter().flatten().collect());
+    &SETTINGS
+}
+
+/// What is trained on, how long.
+fn course() -> Vec<Setting<TrainConfig>> {
+    vec![
+        kept(at!(recipe)),
+        kept(at!(split)),
+        kept(at!(seed)),
+        flag("samples", "NAME", at!(samples), "Sample set of the data"),
+        flag("epochs", "N", at!(epochs), "Passes over the training samples, at most")
+            .rules(&[ONE_OR_MORE])
+            .may_change(),
+        flag("min-epochs", "N", at!(min_epochs), "Early stopping does not stop before this epoch").may_change(),
+        flag(
+            "patience",
+            "N",
+            at!(patience),
+            "Stop when the validation score has not risen for this many epochs [default: never]",
+        )
+        .rules(&[ONE_EPOCH])
+        .may_change(),
+        flag(
+            "batch-size",
+            "N|auto",
+            batch_size(),
+            "Samples a step, positives and negatives; auto: 32 to 1024, as many as leave an epoch 200 steps",
+        ),
+        flag("eval-batch-size", "N", at!(eval_batch_size), "Samples a forward pass in validation")
+            .rules(&[ONE_OR_MORE]),
+    ]
+}
+
+/// The steps of the optimiser.
+fn optimiser() -> Vec<Setting<TrainConfig>> {
+    vec![
+        flag("lr", "X", at!(adam.lr), "Learning rate").rules(&[ABOVE_0]),
+        flag("lr-scaling", "none|sqrt|linear", at!(schedule.scaling), "How the learning rate follows the batch size")
+            .later(),
+        flag(
+            "lr-base-batch",
+            "N",
+            at!(schedule.base_batch),
+            "The batch size at which --lr holds as it is [default: 64, published: 1]",
+        )
+        .rules(&[ONE_OR_MORE])
+        .later(),
+        flag("warmup-steps", "N", at!(schedule.warmup_steps), "Steps over which the learning rate rises from 0")
+            .rules(&[STEPS])
+            .later(),
+        flag("warmup-epochs", "X", at!(schedule.warmup_epochs), "The same in epochs; the longer of the two counts")
+            .rules(&[EPOCHS])
+            .later(),
+        flag(
+            "lr-decay",
+            "none|cosine|linear",
+            at!(schedule.decay),
+            "How the learning rate falls from then to the last step of --epochs",
+        )
+        .later(),
+        flag(
+            "lr-final-fraction",
+            "X",
+            at!(schedule.final_fraction),
+            "The share of the learning rate that the last step has [default: 0]",
+        )
+        .rules(&[SHARE])
+        .later(),
+        flag("beta1", "X", at!(adam.beta1), "Adam's decay of the first moment").rules(&[BELOW_1]),
+        flag("beta2", "X", at!(adam.beta2), "Adam's decay of the second moment").rules(&[BELOW_1]),
+        flag("eps", "X", at!(adam.eps), "Adam's epsilon").rules(&[ABOVE_0]),
+        flag("weight-decay", "X", at!(adam.weight_decay), "L2, added to the gradient").rules(&[NOT_BELOW_0]),
+    ]
+}
+
+/// The parts of the loss.
+fn losses() -> Vec<Setting<TrainConfig>> {
+    vec![
+        flag("alpha", "X", at!(model.alpha), "Weight of the translation loss").rules(&[NOT_BELOW_0]),
+        flag("match-weight", "X", at!(model.match_weight), "Weight of the matching loss [default: 1]")
+            .rules(&[NOT_BELOW_0])
+            .later(),
+        flag(
+            "contrast",
+            "X",
+            at!(model.contrast),
+            "Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch \
+             [default: 0]",
+        )
+        .rules(&[NOT_BELOW_0])
+        .later(),
+        flag(
+            "cis-weight",
+            "X",
+            of_cis!(weight),
+            "Weight of the cis loss: each gene predicted from the open peaks near it, beside depth and the \
+             cell as a whole [default: 0]",
+        )
+        .rules(&[NOT_BELOW_0])
+        .later(),
+        flag(
+            "cis-window",
+            "BASES",
+            cis_window(),
+            "Bases on either side of a TSS within which a peak is near [default: 500000]",
+        )
+        .later(),
+        flag(
+            "cis-components",
+            "N",
+            of_cis!(components),
+            "Numbers that stand for the cell as a whole in the cis term [default: 16]",
+        )
+        .rules(&[COMPONENTS])
+        .later(),
+        flag(
+            "cis-target",
+            "detection|level",
+            of_cis!(target),
+            "What the cis term predicts: whether a gene is detected, or its expression [default: detection]",
+        )
+        .later(),
+        flag(
+            "cis-sparsity",
+            "X",
+            of_cis!(sparsity),
+            "Weight of the mean absolute weight of a peak on a gene [default: 0]",
+        )
+        .rules(&[NOT_BELOW_0])
+        .later(),
+    ]
+}
+
+/// The rest of the model and of the run.
+fn model_and_run() -> Vec<Setting<TrainConfig>> {
+    vec![
+        flag(
+            "translate-genes",
+            "N|FRACTION",
+            at!(translate_genes),
+            "Train each step's translation on so many genes (or this share of them, below 1), drawn at \
+             random: an estimate, for the CPU [default: all]",
+        )
+        .rules(&[GENES])
+        .later()
+        .cpu_only(),
+        flag(
+            "lazy-adam",
+            "",
+            at!(lazy_adam),
+            "Adam that leaves alone the id embeddings that a step does not read: another optimiser, for the \
+             CPU",
+        )
+        .later()
+        .cpu_only(),
+        flag("dropout", "P", at!(model.dropout), "Dropout of the matching head").rules(&[BELOW_1]),
+        flag("heads", "N", at!(model.heads), "Attention heads").rules(&[ONE_OR_MORE, HEADS]),
+        flag("hidden", "N", at!(model.hidden), "Hidden size").rules(&[ONE_OR_MORE, SIZE]),
+        flag("embedding-dim", "N", at!(model.embedding_dim), "Size of the id embeddings").rules(&[ONE_OR_MORE, SIZE]),
+        flag("embedding-std", "X", at!(embedding_std), "Standard deviation of the id embeddings at the start")
+            .rules(&[NOT_BELOW_0]),
+        flag(
+            "checkpoint-steps",
+            "N",
+            at!(checkpoint_steps),
+            "Checkpoint every N steps, besides the one after each epoch",
+        )
+        .rules(&[ONE_STEP])
+        .may_change(),
+        flag(
+            "checkpoint-minutes",
+            "X",
+            at!(checkpoint_minutes),
+            "Checkpoint when this many minutes have passed since the last one",
+        )
+        .rules(&[MINUTES])
+        .may_change(),
+        flag(
+            "on-nan",
+            "stop|skip|rollback",
+            at!(on_nan),
+            "At a step that is not finite: stop, leave it out, or leave it out and go back to the parameters \
+             of the last checkpoint (three times at most before the next one)",
+        )
+        .may_change(),
+        flag("precision", "f32|bf16", at!(precision), "How matrices are multiplied; bf16 only on a GPU").later(),
+    ]
+}
+
+/// The order of `run.json`; what is not named here comes after, in the order of the help.
+const ORDER: &str = "recipe samples split epochs min_epochs patience batch_size eval_batch_size adam schedule alpha dropout \
+                     heads hidden embedding_dim embedding_std seed checkpoint_steps checkpoint_minutes on_nan \
+                     translate_genes lazy_adam precision";
+
+impl Serialize for TrainConfig {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        setting::write(settings(), ORDER, self, s)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrainConfig {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        // What older files lack is as published.
+        let mut config = published();
+        setting::read(settings(), Deserialize::deserialize(d)?, &mut config).map_err(D::Error::custom)?;
+        Ok(config)
     }
 }
 
@@ -135,15 +358,40 @@ pub fn auto_batch(training_samples: usize) -> usize {
     sizes.into_iter().find(|n| training_samples.div_ceil(*n) >= AUTO_STEPS).unwrap_or(least)
 }
 
-/// `auto` or a number in files.
-mod batch {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+/// A batch size as it is typed and in files: `auto` or a number.
+#[derive(Clone, Copy, PartialEq)]
+struct BatchSize(usize);
 
-    pub fn serialize<S: Serializer>(n: &usize, s: S) -> Result<S::Ok, S::Error> {
-        if *n == super::AUTO_BATCH { s.serialize_str("auto") } else { n.serialize(s) }
+fn batch_size() -> Place<TrainConfig, BatchSize> {
+    Place { path: ".batch_size", get: |c| BatchSize(c.batch_size), set: |c, n| c.batch_size = n.0 }
+}
+
+impl Kind for BatchSize {
+    type Typed = BatchSize;
+    fn parser() -> Option<ValueParser> {
+        Some(ValueParser::new(|text: &str| match text.parse() {
+            _ if text == "auto" => Ok(BatchSize(AUTO_BATCH)),
+            Ok(0) => Err("it must be at least 1"),
+            Ok(n) => Ok(BatchSize(n)),
+            Err(_) => Err("it must be `auto` or a whole number"),
+        }))
     }
+    fn of(typed: &BatchSize) -> Self {
+        *typed
+    }
+    fn words(&self) -> String {
+        if self.0 == AUTO_BATCH { "auto".into() } else { self.0.to_string() }
+    }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
+impl Serialize for BatchSize {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.0 == AUTO_BATCH { s.serialize_str("auto") } else { self.0.serialize(s) }
+    }
+}
+
+impl<'de> Deserialize<'de> for BatchSize {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Size {
@@ -151,10 +399,19 @@ mod batch {
             Word(String),
         }
         match Size::deserialize(d)? {
-            Size::Number(n) if n > 0 => Ok(n),
-            Size::Word(w) if w == "auto" => Ok(super::AUTO_BATCH),
-            _ => Err(de::Error::custom("batch_size is neither `auto` nor a number from 1 on")),
+            Size::Number(n) if n > 0 => Ok(BatchSize(n)),
+            Size::Word(w) if w == "auto" => Ok(BatchSize(AUTO_BATCH)),
+            _ => Err(D::Error::custom("batch_size is neither `auto` nor a number from 1 on")),
         }
+    }
+}
+
+/// A window is no more than this in files and flags.
+fn cis_window() -> Place<TrainConfig, u32> {
+    Place {
+        path: ".cis.window",
+        get: |c| u32::try_from(c.model.cis.as_ref().unwrap_or(&CisConfig::default()).window).unwrap_or(u32::MAX),
+        set: |c, bases| change_cis(c, |cis| cis.window = bases.into()),
     }
 }
 
@@ -165,9 +422,9 @@ pub const RECIPES: [(&str, &str); 3] = [
     ("published", "the published protocol: one sample a step, 99 epochs"),
 ];
 
-/// The settings of a named recipe.
-pub fn recipe(name: &str) -> Result<TrainConfig> {
-    let published = TrainConfig {
+/// The published protocol, which all others start from.
+fn published() -> TrainConfig {
+    TrainConfig {
         recipe: "published".into(),
         samples: "default".into(),
         split: Some("sample".into()),
@@ -178,11 +435,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         eval_batch_size: 64,
         adam: AdamConfig::default(),
         schedule: Schedule::default(),
-        alpha: 1.0,
-        dropout: 0.1,
-        heads: 1,
-        hidden: 128,
-        embedding_dim: 256,
+        model: ModelConfig::default(),
         embedding_std: 1.0,
         seed: crate::rng::DEFAULT_SEED,
         checkpoint_steps: None,
@@ -191,10 +444,12 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         translate_genes: None,
         lazy_adam: false,
         precision: Precision::F32,
-        match_weight: 1.0,
-        contrast: 0.0,
-        cis: CisOptions::default(),
-    };
+    }
+}
+
+/// The settings of a named recipe.
+pub fn recipe(name: &str) -> Result<TrainConfig> {
+    let published = published();
     match name {
         "published" => Ok(published),
         // As measured by benches/quality.py (README, "Quality at large batch"): best scores at 32 to 64 samples a step for
@@ -213,9 +468,12 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         // one matching; the published translation adds nothing to either and takes most of a step.
         "default" => Ok(TrainConfig {
             recipe: "default".into(),
-            alpha: 0.0,
-            contrast: 1.0,
-            cis: CisOptions { weight: 0.1, ..CisOptions::default() },
+            model: ModelConfig {
+                alpha: 0.0,
+                contrast: 1.0,
+                cis: Some(CisConfig { weight: 0.1, ..CisConfig::default() }),
+                ..published.model
+            },
             ..recipe("large-batch")?
         }),
         other => {
@@ -225,88 +483,35 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
     }
 }
 
-/// Largest hidden size and size of the id embeddings.
-const MAX_SIZE: usize = 1 << 20;
-
 impl TrainConfig {
     /// Checks ranges. The message names the flag.
     pub fn validate(&self) -> Result<()> {
-        let bad = |flag: &str, found: String, fix: &str| Err(Error::usage(format!("--{flag} {found}: {fix}")));
-        for (flag, n) in [
-            ("epochs", self.epochs as usize),
-            ("eval-batch-size", self.eval_batch_size),
-            ("heads", self.heads),
-            ("hidden", self.hidden),
-            ("embedding-dim", self.embedding_dim),
-        ] {
-            if n == 0 {
-                return bad(flag, "0".into(), "it must be at least 1");
-            }
+        settings().iter().try_for_each(|s| s.check(self))?;
+        let (hidden, heads) = (self.model.hidden, self.model.heads);
+        if !hidden.is_multiple_of(2) || !hidden.is_multiple_of(heads) {
+            return Err(Error::usage(format!("--hidden {hidden}: it must be even and divisible by --heads {heads}")));
         }
-        for (flag, n, most) in [
-            ("heads", self.heads, 256),
-            ("hidden", self.hidden, MAX_SIZE),
-            ("embedding-dim", self.embedding_dim, MAX_SIZE),
-        ] {
-            if n > most {
-                return bad(flag, n.to_string(), &format!("it must be at most {most}"));
-            }
+        Ok(())
+    }
+
+    /// Are these settings those of `before`, but for what may change when a run is taken up again? Else an error that `out`
+    /// holds a run of other settings.
+    pub(crate) fn check_resumes(&self, before: &TrainConfig, out: &Path) -> Result<()> {
+        let (free, fixed): (Vec<_>, Vec<_>) = settings().iter().partition(|s| s.may_change);
+        // What no flag sets, and run.json has among the sizes of the model.
+        let constants = |c: &TrainConfig| (c.model.top_k, c.model.tau, c.model.min_peaks);
+        if fixed.iter().any(|s| !s.same(self, before)) || constants(self) != constants(before) {
+            let free: Vec<_> = free.iter().filter_map(|s| s.flag).map(|f| format!("--{}", f.name)).collect();
+            let (last, others) = free.split_last().map_or(("", String::new()), |(l, o)| (l.as_str(), o.join(", ")));
+            let fix = format!("resume with the settings of its run.json; only {others} and {last} may change");
+            return Err(Error::input(out, "was trained with other settings than these", fix));
         }
-        if self.patience == Some(0) {
-            return bad("patience", "0".into(), "it must be at least 1 epoch; leave it out for no early stopping");
-        }
-        if self.checkpoint_steps == Some(0) {
-            return bad("checkpoint-steps", "0".into(), "it must be at least 1 step");
-        }
-        if let Some(m) = self.checkpoint_minutes
-            && !(m > 0.0 && m < 1e6)
-        {
-            return bad("checkpoint-minutes", m.to_string(), "it must be above 0");
-        }
-        let a = &self.adam;
-        if !(a.lr.is_finite() && a.lr > 0.0) {
-            return bad("lr", a.lr.to_string(), "it must be above 0");
-        }
-        if !(a.weight_decay.is_finite() && a.weight_decay >= 0.0) {
-            return bad("weight-decay", a.weight_decay.to_string(), "it must be 0 or more");
-        }
-        for (flag, b) in [("beta1", a.beta1), ("beta2", a.beta2), ("dropout", self.dropout)] {
-            if !(0.0..1.0).contains(&b) {
-                return bad(flag, b.to_string(), "it must lie in [0, 1)");
-            }
-        }
-        if !(a.eps.is_finite() && a.eps > 0.0) {
-            return bad("eps", a.eps.to_string(), "it must be above 0");
-        }
-        if !(self.alpha.is_finite() && self.alpha >= 0.0) {
-            return bad("alpha", self.alpha.to_string(), "it must be 0 or more");
-        }
-        if !(self.embedding_std.is_finite() && self.embedding_std >= 0.0) {
-            return bad("embedding-std", self.embedding_std.to_string(), "it must be 0 or more");
-        }
-        for (flag, x) in [
-            ("match-weight", self.match_weight),
-            ("contrast", self.contrast),
-            ("cis-weight", self.cis.weight),
-            ("cis-sparsity", self.cis.sparsity),
-        ] {
-            if !(x.is_finite() && x >= 0.0) {
-                return bad(flag, x.to_string(), "it must be 0 or more");
-            }
-        }
-        if self.cis.components > 4096 {
-            return bad("cis-components", self.cis.components.to_string(), "it must be at most 4096");
-        }
-        if let Some(n) = self.translate_genes
-            && !(n > 0.0 && n < 1e9 && (n < 1.0 || n.fract() == 0.0))
-        {
-            let fix = "it must be a number of genes, or a share of them below 1";
-            return bad("translate-genes", n.to_string(), fix);
-        }
-        self.schedule.validate()?;
-        if !self.hidden.is_multiple_of(2) || !self.hidden.is_multiple_of(self.heads) {
-            let fix = format!("it must be even and divisible by --heads {}", self.heads);
-            return bad("hidden", self.hidden.to_string(), &fix);
+        if self.epochs != before.epochs && self.schedule.decay != Decay::None {
+            return Err(Error::usage(format!(
+                "--epochs {}: the learning rate falls over the {} epochs that the run was begun with, so their number \
+                 cannot change; resume without --epochs, or train a new run",
+                self.epochs, before.epochs
+            )));
         }
         Ok(())
     }
@@ -319,10 +524,12 @@ impl TrainConfig {
 
     /// Refuses options that only the CPU has. The message names the flag.
     pub fn check_for_cuda(&self) -> Result<()> {
-        let asked = [("translate-genes", self.translate_genes.is_some()), ("lazy-adam", self.lazy_adam)];
-        match asked.iter().find(|a| a.1) {
-            Some((flag, _)) => {
-                Err(Error::usage(format!("--{flag}: is for the CPU; leave it out, or take --device cpu")))
+        // As published is what every device does.
+        let published = published();
+        let asked = settings().iter().filter(|s| s.cpu_only && !s.same(self, &published)).find_map(|s| s.flag);
+        match asked {
+            Some(flag) => {
+                Err(Error::usage(format!("--{}: is for the CPU; leave it out, or take --device cpu", flag.name)))
             }
             None => Ok(()),
         }
@@ -358,13 +565,61 @@ mod tests {
     fn sizes_without_end_are_refused() {
         let good = recipe("default").unwrap();
         good.validate().unwrap();
-        for (flag, config) in [
-            ("--heads", TrainConfig { heads: 512, hidden: 512, ..good.clone() }),
-            ("--hidden", TrainConfig { hidden: usize::MAX - 1, ..good.clone() }),
-            ("--embedding-dim", TrainConfig { embedding_dim: usize::MAX, ..good.clone() }),
+        for (flag, model) in [
+            ("--heads", ModelConfig { heads: 512, hidden: 512, ..good.model.clone() }),
+            ("--hidden", ModelConfig { hidden: usize::MAX - 1, ..good.model.clone() }),
+            ("--embedding-dim", ModelConfig { embedding_dim: usize::MAX, ..good.model.clone() }),
         ] {
-            let e = config.validate().unwrap_err().to_string();
+            let e = TrainConfig { model, ..good.clone() }.validate().unwrap_err().to_string();
             assert!(e.starts_with(flag) && e.contains("at most"), "{e}");
         }
+    }
+
+    /// As files have had it since before the settings were a list; what older ones lack is as published.
+    #[test]
+    fn files_keep_their_form() {
+        let text = serde_json::to_string(&recipe("published").unwrap()).unwrap();
+        let first =
+            r#"{"recipe":"published","samples":"default","split":"sample","epochs":99,"min_epochs":0,"patience":null,"#;
+        let last = r#""precision":"f32","match_weight":1.0,"contrast":0.0,"cis":{"weight":0.0,"window":500000,"components":16,"target":"detection","sparsity":0.0}}"#;
+        assert!(text.starts_with(first) && text.ends_with(last), "{text}");
+        for (name, _) in RECIPES {
+            let config = recipe(name).unwrap();
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+        }
+        let with = |key: &str, value: Option<serde_json::Value>| {
+            let mut file: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap();
+            match value {
+                Some(value) => drop(file.insert(key.into(), value)),
+                None => assert!(file.remove(key).is_some()),
+            }
+            serde_json::from_value::<TrainConfig>(file.into())
+        };
+        for older in ["schedule", "cis", "match_weight", "patience"] {
+            assert_eq!(with(older, None).unwrap(), recipe("published").unwrap(), "{older}");
+        }
+        for (key, value, part) in [
+            ("epochs", None, "missing field `epochs`"),
+            ("adam", None, "missing field `adam.lr`"),
+            ("epochs", Some("x".into()), "`epochs`: invalid type"),
+            ("epoch", Some(1.into()), "unknown field `epoch`"),
+            ("cis", Some(serde_json::json!({ "weigth": 1 })), "unknown field `cis.weigth`"),
+            ("cis", Some(1.into()), "`cis` is no group"),
+        ] {
+            let e = with(key, value).unwrap_err().to_string();
+            assert!(e.contains(part), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_cis_term_of_no_weight_is_kept_as_typed() {
+        let mut config = recipe("published").unwrap();
+        change_cis(&mut config, |c| c.window = 3000);
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""cis":{"weight":0.0,"window":3000"#), "{text}");
+        assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+        change_cis(&mut config, |c| c.window = 500_000);
+        assert_eq!(config, recipe("published").unwrap());
     }
 }

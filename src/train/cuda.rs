@@ -177,7 +177,7 @@ impl<'n> OnDevice<'_, 'n> {
             self.feed.free(self.engine.settle()?.1);
             behind.push(numbers);
         }
-        fetch(self.engine, steps.model, steps.moments)?;
+        fetch(self.engine, &mut steps.model, &mut steps.moments)?;
         // What the device lacks, the CPU tells: which op, which sample.
         let mut grads = vec![0.0; steps.model.params.layout().len()];
         let (what, of) = steps.narrow(source, numbers, what, &mut grads);

@@ -5,17 +5,19 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::config::TrainConfig;
 use super::cuda::{OnDevice, check_device, device_line, engine, fetch};
-use super::log::{EpochRecord, read_kept};
-use super::observe::{Observer, Plan};
+use super::log::{EpochRecord, read_kept, write_log};
+use super::memory::check_parameters;
+use super::observe::{Observer, TrainingPlan};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
+use super::samples::check_split;
 use super::state::{Bits, Moments, Place};
-use super::steps::{Prepared, Source, Steps, optimiser, rate_line, save};
+use super::steps::{Prepared, Source, Steps, optimiser, rate_line};
 use super::validate::{Validation, ratio};
-use super::{state, tensors};
+use super::{memory, state, tensors};
 use crate::dataset::samples::set_hash;
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::{Device, Engine};
@@ -23,13 +25,10 @@ use crate::error::{Error, Result};
 use crate::files::atomic::{Lock, sweep};
 use crate::model::output::Want;
 use crate::model::{Batch, MemoryPlan, Model};
-use crate::ops::adam::{Decay, Rates, RowAdam};
 use crate::profile;
 use crate::profile::span;
 use crate::rng::Rng;
 
-/// Times that a checkpoint is gone back to, at most, with `--on-nan rollback`.
-pub(crate) const ROLLBACKS: u32 = 3;
 /// Streams of the shuffle: this plus the epoch.
 const SHUFFLE: u64 = 0x5348_5546_0000_0000;
 
@@ -90,18 +89,16 @@ pub fn train_on(
     out: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    config.validate()?;
-    check_device(device, config)?;
-    data.need_both("training")?;
-    check_samples(data, set)?;
-    let config = &config.resolved(set.train.len());
+    let config = &checked(device, data, set, config)?;
+    check_split(set, config)?;
+    check_parameters(data, config)?;
     let model = config.start(data, set)?;
     let mut file = new_run_file(data, config, &model.config)?;
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
     file.samples_hash = set_hash(set);
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
     let place = Place::default();
-    check_memory(device, data, set, config, &model)?;
+    let memory = memory::plan(device, data, set, config, &model)?;
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
@@ -114,23 +111,10 @@ pub fn train_on(
     }
     clean(out)?;
     write_run(out, &file, data.vocabulary())?;
-    let mut fit = Fit {
-        source: Prepared { data, set },
-        config,
-        rates: config.rates(set.train.len()),
-        out,
-        adam: optimiser(config, &model.config),
-        model,
-        moments,
-        engine,
-        place,
-        rollbacks: 0,
-        log: Vec::new(),
-        observer,
-        resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
-    };
-    fit.write_log()?;
-    fit.save()?;
+    let begun = Begun { model, moments, place, log: Vec::new(), engine, memory };
+    let mut fit = Fit::new(Prepared { data, set }, config, out, observer, begun);
+    write_log(out, &fit.log)?;
+    fit.steps.save()?;
     fit.run(&set.train, &set.val)
 }
 
@@ -155,11 +139,7 @@ pub fn resume_on(
     out: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    config.validate()?;
-    check_device(device, config)?;
-    data.need_both("training")?;
-    check_samples(data, set)?;
-    let config = &config.resolved(set.train.len());
+    let config = &checked(device, data, set, config)?;
     let run = Run::open(out)?;
     if run.file.origin != "trained" {
         return Err(Error::input(
@@ -168,30 +148,7 @@ pub fn resume_on(
             "train without --resume",
         ));
     }
-    let as_before = TrainConfig {
-        epochs: run.config.epochs,
-        min_epochs: run.config.min_epochs,
-        patience: run.config.patience,
-        checkpoint_steps: run.config.checkpoint_steps,
-        checkpoint_minutes: run.config.checkpoint_minutes,
-        on_nan: run.config.on_nan,
-        ..config.clone()
-    };
-    if as_before != run.config {
-        return Err(Error::input(
-            out,
-            "was trained with other settings than these",
-            "resume with the settings of its run.json; only --epochs, --min-epochs, --patience, --checkpoint-steps, \
-             --checkpoint-minutes and --on-nan may change",
-        ));
-    }
-    if config.epochs != run.config.epochs && config.schedule.decay != Decay::None {
-        return Err(Error::usage(format!(
-            "--epochs {}: the learning rate falls over the {} epochs that the run was begun with, so their number cannot \
-             change; resume without --epochs, or train a new run",
-            config.epochs, run.config.epochs
-        )));
-    }
+    config.check_resumes(&run.config, out)?;
     if run.data_hash() != data.hash() {
         return Err(Error::input(
             data.dir(),
@@ -207,7 +164,7 @@ pub fn resume_on(
         ));
     }
     let mut model = config.start(data, set)?;
-    check_memory(device, data, set, config, &model)?;
+    let memory = memory::plan(device, data, set, config, &model)?;
     let _lock = Lock::take(out, "trains")?;
     let mut skipped = |line: String| observer.note(&line);
     let (moments, place) = state::load(&out.join("checkpoints"), &run.sizes, &mut model.params, &mut skipped)?;
@@ -228,53 +185,22 @@ pub fn resume_on(
     };
     write_run_file(out, &file)?;
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
-    let mut fit = Fit {
-        source: Prepared { data, set },
-        config,
-        rates: config.rates(set.train.len()),
-        out,
-        adam: optimiser(config, &model.config),
-        model,
-        moments,
-        engine,
-        place,
-        rollbacks: 0,
-        log,
-        observer,
-        resume_hint: format!("go on with: sccrossrec train --resume --out {}", out.display()),
-    };
-    fit.write_log()?;
+    let begun = Begun { model, moments, place, log, engine, memory };
+    let mut fit = Fit::new(Prepared { data, set }, config, out, observer, begun);
+    write_log(out, &fit.log)?;
     // One that was killed after the state, and before these parameters, has those of an earlier checkpoint there.
-    tensors::save(&out.join("checkpoints").join(Checkpoint::Last.file_name()), &fit.model.params, &fit.model.config)?;
+    let model = &fit.steps.model;
+    tensors::save(&out.join("checkpoints").join(Checkpoint::Last.file_name()), &model.params, &model.config)?;
     fit.run(&set.train, &set.val)
 }
 
-/// Refuses a run that does not fit into memory, before anything is written. On a device gradients and passes are there.
-fn check_memory(
-    device: &Device,
-    data: &DataSet,
-    set: &SampleSet,
-    config: &TrainConfig,
-    model: &Model<f32>,
-) -> Result<()> {
-    let plan = |size: usize| {
-        let size = size.min(set.train.len());
-        let parameters = model.params.layout().len();
-        let mut plan = MemoryPlan::new(&model.config, parameters, &data.batch(set, &set.train[..size]));
-        if device.cuda().is_some() {
-            (plan.gradients, plan.passes) = (0, 0);
-        }
-        plan
-    };
-    let whole = plan(config.batch_size);
-    data.check()?;
-    crate::memory::check("training", &whole.parts(), data.access().memory_limit, |limit| {
-        let halves = std::iter::successors(Some(config.batch_size / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
-        match halves.into_iter().find(|&n| plan(n).total() <= limit) {
-            Some(n) => format!("--batch-size {n} takes less"),
-            None => "a smaller --embedding-dim and --hidden take less".into(),
-        }
-    })
+/// Checks what a run is made of; the settings for so many samples.
+fn checked(device: &Device, data: &DataSet, set: &SampleSet, config: &TrainConfig) -> Result<TrainConfig> {
+    config.validate()?;
+    check_device(device, config)?;
+    data.need_both("training")?;
+    check_samples(data, set)?;
+    Ok(config.resolved(set.train.len()))
 }
 
 /// Removes temporary files of a run that was killed while it wrote.
@@ -296,22 +222,23 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
     set.check(data.vocabulary())
 }
 
-pub(crate) struct Fit<'a, S> {
-    source: S,
-    config: &'a TrainConfig,
-    rates: Rates,
-    pub(crate) out: &'a Path,
+/// Where a run begins, or goes on.
+struct Begun {
     model: Model<f32>,
     moments: Moments,
-    /// The optimiser on the CPU; behind only between steps.
-    adam: RowAdam<f32>,
-    /// Where the parameters and moments are while it computes; `model` and `moments` are then what was last fetched.
-    engine: Option<Box<Engine>>,
     place: Place,
-    /// Times that the last checkpoint was gone back to.
-    rollbacks: u32,
-    pub(crate) log: Vec<EpochRecord>,
-    observer: &'a mut dyn Observer,
+    log: Vec<EpochRecord>,
+    engine: Option<Box<Engine>>,
+    memory: MemoryPlan,
+}
+
+struct Fit<'a, S> {
+    source: S,
+    steps: Steps<'a>,
+    /// Where the parameters and moments are while it computes; those of `steps` are then what was last fetched.
+    engine: Option<Box<Engine>>,
+    log: Vec<EpochRecord>,
+    memory: MemoryPlan,
     resume_hint: String,
 }
 
@@ -320,52 +247,64 @@ enum Stopped {
     Asked,
 }
 
-impl<S: Source> Fit<'_, S> {
+impl<'a, S: Source> Fit<'a, S> {
+    fn new(source: S, config: &'a TrainConfig, out: &'a Path, observer: &'a mut dyn Observer, begun: Begun) -> Self {
+        let Begun { model, moments, place, log, engine, memory } = begun;
+        let steps = Steps {
+            config,
+            rates: config.rates(source.train()),
+            out,
+            adam: optimiser(config, &model.config),
+            model,
+            moments,
+            place,
+            rollbacks: 0,
+            observer,
+        };
+        let resume_hint = format!("go on with: sccrossrec train --resume --out {}", out.display());
+        Fit { source, steps, engine, log, memory, resume_hint }
+    }
+
     fn run(&mut self, train: &[u32], val: &[u32]) -> Result<Outcome> {
-        let size = self.config.batch_size.min(train.len());
-        let first = self.source.batch(&train[..size]);
-        self.source.check()?;
-        first.validate(&self.model.features)?;
-        let parameters = self.model.params.layout().len();
-        let mut memory = MemoryPlan::new(&self.model.config, parameters, &first);
+        let parameters = self.steps.model.params.layout().len();
+        let mut memory = self.memory;
         if let Some(engine) = &self.engine {
             // The rest is on the device, which has a plan of its own.
-            (memory.gradients, memory.passes) = (0, 0);
             memory.batches += engine.pinned_bytes() as u64;
         }
-        self.observer.start(&Plan {
+        let config = self.steps.config;
+        self.steps.observer.start(&TrainingPlan {
             samples: [train.len(), val.len()],
-            steps: train.len().div_ceil(self.config.batch_size) as u64,
-            epochs: self.config.epochs,
-            epochs_done: self.place.epoch,
+            steps: train.len().div_ceil(config.batch_size) as u64,
+            epochs: config.epochs,
+            epochs_done: self.steps.place.epoch,
             parameters,
             memory,
         });
         if let Some(engine) = &self.engine {
-            self.observer.note(&device_line(engine));
+            self.steps.observer.note(&device_line(engine));
         }
-        if let Some(line) = rate_line(self.config, &self.rates) {
-            self.observer.note(&line);
+        if let Some(line) = rate_line(config, &self.steps.rates) {
+            self.steps.observer.note(&line);
         }
-        drop(first);
         let mut grads = vec![0f32; if self.engine.is_some() { 0 } else { parameters }];
         let stopped = self.epochs(train, val, &mut grads).map_err(|e| self.with_checkpoint(e))?;
         if let Stopped::Asked = stopped {
-            self.save()?;
+            self.steps.save()?;
             return Err(Error::Interrupted {
-                code: crate::interrupt::code(),
+                code: self.steps.observer.stop().unwrap_or(130),
                 saved: format!(
                     "saved after step {} (epoch {}); {}",
-                    self.place.step,
-                    self.place.epoch + 1,
+                    self.steps.place.step,
+                    self.steps.place.epoch + 1,
                     self.resume_hint
                 ),
             });
         }
         Ok(Outcome {
-            epochs: self.place.epoch,
-            steps: self.place.step,
-            best: self.place.best.and_then(|(_, e)| self.log.iter().find(|r| r.epoch == e)).cloned(),
+            epochs: self.steps.place.epoch,
+            steps: self.steps.place.step,
+            best: self.steps.place.best.and_then(|(_, e)| self.log.iter().find(|r| r.epoch == e)).cloned(),
             last: self.log.last().cloned(),
             early: matches!(stopped, Stopped::Done { early: true }),
         })
@@ -375,7 +314,7 @@ impl<S: Source> Fit<'_, S> {
     fn with_checkpoint(&self, e: Error) -> Error {
         match e {
             Error::Device { doing, code, name, text, .. } => {
-                let state = self.out.join("checkpoints/state.safetensors");
+                let state = self.steps.out.join("checkpoints/state.safetensors");
                 let saved = state::place(&state).map_or("no checkpoint was written".into(), |p| {
                     format!(
                         "the last checkpoint, {}, is of step {} (epoch {}); {}",
@@ -393,14 +332,14 @@ impl<S: Source> Fit<'_, S> {
 
     fn epochs(&mut self, train: &[u32], val: &[u32], grads: &mut [f32]) -> Result<Stopped> {
         let mut saved = Instant::now();
-        while self.place.epoch < self.config.epochs {
+        while self.steps.place.epoch < self.steps.config.epochs {
             if self.exhausted() {
                 return Ok(Stopped::Done { early: true });
             }
             let mut order = train.to_vec();
-            Rng::new(self.config.seed, SHUFFLE | u64::from(self.place.epoch)).shuffle(&mut order);
+            Rng::new(self.steps.config.seed, SHUFFLE | u64::from(self.steps.place.epoch)).shuffle(&mut order);
             let began = Instant::now();
-            let from = self.place.position;
+            let from = self.steps.place.position;
             if !self.epoch(&order, grads, began, &mut saved)? {
                 return Ok(Stopped::Asked);
             }
@@ -415,11 +354,11 @@ impl<S: Source> Fit<'_, S> {
 
     /// Is there no progress left by the rule of early stopping?
     fn exhausted(&self) -> bool {
-        match (self.config.patience, self.place.best) {
+        match (self.steps.config.patience, self.steps.place.best) {
             (Some(patience), Some((_, best))) => {
-                self.place.position == 0
-                    && self.place.epoch >= self.config.min_epochs
-                    && self.place.epoch.saturating_sub(best) >= patience
+                self.steps.place.position == 0
+                    && self.steps.place.epoch >= self.steps.config.min_epochs
+                    && self.steps.place.epoch.saturating_sub(best) >= patience
             }
             _ => false,
         }
@@ -430,18 +369,16 @@ impl<S: Source> Fit<'_, S> {
         if let Some(mut engine) = self.engine.take() {
             let result = self.epoch_on(&mut engine, order, began, saved);
             // A device that failed cannot be asked for its parameters; what was fetched last is what is on disk.
-            let fetched = if result.is_ok() { self.fetch(&engine) } else { Ok(()) };
+            let Steps { model, moments, .. } = &mut self.steps;
+            let fetched = if result.is_ok() { fetch(&engine, model, moments) } else { Ok(()) };
             self.engine = Some(engine);
             return result.and_then(|go| fetched.map(|()| go));
         }
-        let from = self.place.position;
-        let size = self.config.batch_size;
-        let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        let from = self.steps.place.position;
+        let size = self.steps.config.batch_size;
         // The reader shares the source with this thread, which keeps the rest to itself.
-        let Fit { source, config, rates, out, model, moments, adam, place, rollbacks, observer, .. } = self;
+        let Fit { source, steps, .. } = self;
         let source = &*source;
-        let observer = &mut **observer;
-        let mut steps = Steps { config, rates, out, model, moments, adam, place, rollbacks, observer };
         let result = std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Batch<f32>>(1);
             let reader = scope.spawn(move || {
@@ -469,9 +406,7 @@ impl<S: Source> Fit<'_, S> {
                 if !matches!(result, Ok(true)) {
                     break;
                 }
-                let due = steps.config.checkpoint_steps.is_some_and(|n| steps.place.step.is_multiple_of(n))
-                    || minutes.is_some_and(|m| saved.elapsed() >= m);
-                if due && steps.place.position < order.len() {
+                if steps.checkpoint_due(steps.place.step, *saved) && steps.place.position < order.len() {
                     if let Err(e) = steps.save() {
                         result = Err(e);
                         break;
@@ -492,44 +427,34 @@ impl<S: Source> Fit<'_, S> {
     /// The same on a device: batches are packed on another thread into pinned memory and uploaded while the one before is
     /// computed; the record of a step is read once the next one has been given to the device.
     fn epoch_on(&mut self, engine: &mut Engine, order: &[u32], began: Instant, saved: &mut Instant) -> Result<bool> {
-        let from = self.place.position;
-        let size = self.config.batch_size;
-        let first_step = self.place.step;
-        let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
-        let Fit { source, config, rates, out, model, moments, adam, place, rollbacks, observer, .. } = self;
+        let from = self.steps.place.position;
+        let size = self.steps.config.batch_size;
+        let first_step = self.steps.place.step;
+        let Fit { source, steps, .. } = self;
         let source = &*source;
-        let observer = &mut **observer;
-        let mut steps = Steps { config, rates, out, model, moments, adam, place, rollbacks, observer };
         let chunks: Vec<&[u32]> = order[from..].chunks(size).collect();
         let make = |i: usize| source.batch(chunks[i]);
         engine.with_feed(chunks.len(), make, first_step, |engine, feed| {
             let mut device = OnDevice { engine, feed, flights: VecDeque::new(), from, began };
             for numbers in &chunks {
                 source.check()?;
-                if !device.step(&mut steps, source, numbers)? {
-                    return device.drain(&mut steps, source).map(|_| false);
+                if !device.step(steps, source, numbers)? {
+                    return device.drain(steps, source).map(|_| false);
                 }
                 let ahead = steps.place.step + device.flights.len() as u64;
-                let due = steps.config.checkpoint_steps.is_some_and(|n| ahead.is_multiple_of(n))
-                    || minutes.is_some_and(|m| saved.elapsed() >= m);
-                if due {
-                    if !device.drain(&mut steps, source)? {
+                if steps.checkpoint_due(ahead, *saved) {
+                    if !device.drain(steps, source)? {
                         return Ok(false);
                     }
                     if steps.place.position < order.len() {
-                        fetch(device.engine, steps.model, steps.moments)?;
+                        fetch(device.engine, &mut steps.model, &mut steps.moments)?;
                         steps.save()?;
                         *saved = Instant::now();
                     }
                 }
             }
-            device.drain(&mut steps, source)
+            device.drain(steps, source)
         })
-    }
-
-    /// Brings parameters and moments back from the device.
-    fn fetch(&mut self, engine: &Engine) -> Result<()> {
-        fetch(engine, &mut self.model, &mut self.moments)
     }
 
     /// None: asked to stop.
@@ -537,16 +462,16 @@ impl<S: Source> Fit<'_, S> {
         let _span = span("validate", "");
         let mut sums = Validation::default();
         let want = Want { translation: true, cis: true, ..Want::default() };
-        for numbers in val.chunks(self.config.eval_batch_size) {
+        for numbers in val.chunks(self.steps.config.eval_batch_size) {
             let batch = self.source.batch(numbers);
             self.source.check()?;
             let output = match &mut self.engine {
                 Some(engine) => engine.forward(&batch, want)?,
-                None => self.model.forward(&batch, want)?,
+                None => self.steps.model.forward(&batch, want)?,
             };
-            sums.add(&batch, &output, self.model.config.genes);
-            self.observer.validation(sums.samples, val.len());
-            if self.observer.stop() {
+            sums.add(&batch, &output, self.steps.model.config.genes);
+            self.steps.observer.validation(sums.samples, val.len());
+            if self.steps.observer.stop().is_some() {
                 return Ok(None);
             }
         }
@@ -554,9 +479,9 @@ impl<S: Source> Fit<'_, S> {
     }
 
     fn close_epoch(&mut self, v: &Validation, seconds: f64, samples_per_second: f64) -> Result<()> {
-        let p = &mut self.place;
+        let p = &mut self.steps.place;
         let n = p.counted as usize;
-        let genes = self.model.config.genes;
+        let genes = self.steps.model.config.genes;
         let accuracy = ratio(v.correct as f64, v.samples);
         let mae = v.over_heads(genes, |x| x);
         let score = accuracy.map(|a| a - mae.unwrap_or(0.0));
@@ -565,7 +490,7 @@ impl<S: Source> Fit<'_, S> {
             _ => true, // the first, or nothing to choose by: the latest
         };
         p.epoch += 1;
-        let terms = self.model.config.cis.is_some();
+        let terms = self.steps.model.config.cis.is_some();
         let record = EpochRecord {
             epoch: p.epoch,
             step: p.step,
@@ -575,7 +500,7 @@ impl<S: Source> Fit<'_, S> {
             match_loss: ratio(p.match_loss.get(), n),
             translation_loss: ratio(p.translation_loss.get(), n),
             cis_loss: terms.then(|| ratio(p.cis_loss.get(), n)).flatten(),
-            contrast_loss: (self.model.config.contrast > 0.0).then(|| ratio(p.contrast_loss.get(), n)).flatten(),
+            contrast_loss: (self.steps.model.config.contrast > 0.0).then(|| ratio(p.contrast_loss.get(), n)).flatten(),
             val_cis_loss: terms.then(|| ratio(v.cis_loss, v.samples)).flatten(),
             val_loss: ratio(v.loss, v.samples),
             val_match_loss: ratio(v.match_loss, v.samples),
@@ -586,7 +511,7 @@ impl<S: Source> Fit<'_, S> {
             best,
             seconds,
             samples_per_second,
-            lr: p.step.checked_sub(1).map(|last| self.rates.at(last)),
+            lr: p.step.checked_sub(1).map(|last| self.steps.rates.at(last)),
         };
         if best {
             p.best = Some((Bits::of(score.unwrap_or(f64::NEG_INFINITY)), p.epoch));
@@ -602,20 +527,15 @@ impl<S: Source> Fit<'_, S> {
         self.log.push(record);
         // In this order: a crash in between repeats the epoch, and writes the same again.
         if best {
-            let path = self.out.join("checkpoints").join(Checkpoint::Best.file_name());
-            tensors::save(&path, &self.model.params, &self.model.config)?;
+            let path = self.steps.out.join("checkpoints").join(Checkpoint::Best.file_name());
+            tensors::save(&path, &self.steps.model.params, &self.steps.model.config)?;
         }
-        self.write_log()?;
-        self.save()?;
+        write_log(self.steps.out, &self.log)?;
+        self.steps.save()?;
         if let Some(record) = self.log.last() {
-            self.observer.epoch(record);
+            self.steps.observer.epoch(record);
         }
         Ok(())
-    }
-
-    fn save(&mut self) -> Result<()> {
-        self.rollbacks = 0;
-        save(self.out, &self.model, &self.moments, &self.place)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
 
-use super::fit::Fit;
 use super::run::Run;
-use super::steps::Source;
 use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_text};
 
@@ -47,48 +46,58 @@ pub(crate) fn read_kept(path: &Path, records: usize) -> Result<Vec<EpochRecord>>
     Ok(log)
 }
 
-impl<S: Source> Fit<'_, S> {
-    pub(crate) fn write_log(&self) -> Result<()> {
-        let internal = |e: serde_json::Error| Error::Internal(format!("log: {e}"));
-        let mut lines = String::new();
-        let mut table = String::new();
-        for (i, record) in self.log.iter().enumerate() {
-            lines += &(serde_json::to_string(record).map_err(internal)? + "\n");
-            let serde_json::Value::Object(fields) = serde_json::to_value(record).map_err(internal)? else { continue };
-            // The order of the struct, which a JSON object here does not keep.
-            let keys = [
-                "epoch",
-                "step",
-                "samples",
-                "skipped",
-                "loss",
-                "match_loss",
-                "translation_loss",
-                "val_loss",
-                "val_match_loss",
-                "val_accuracy",
-                "val_mae",
-                "val_rmse",
-                "score",
-                "best",
-                "seconds",
-                "samples_per_second",
-                "lr",
-                "cis_loss",
-                "contrast_loss",
-                "val_cis_loss",
-            ];
-            if i == 0 {
-                table += &(keys.join(",") + "\n");
-            }
-            let cells = keys.map(|k| match fields.get(k) {
-                None | Some(serde_json::Value::Null) => String::new(),
-                Some(v) => v.to_string(),
-            });
-            table += &(cells.join(",") + "\n");
-        }
-        write_text(&self.out.join("log.jsonl"), &lines)?;
-        write_text(&self.out.join("log.csv"), &table)
+/// Writes `log.jsonl` and `log.csv`, whose columns are the fields of the record, those that no record has included.
+pub(crate) fn write_log(dir: &Path, log: &[EpochRecord]) -> Result<()> {
+    let internal = |e: serde_json::Error| Error::Internal(format!("log: {e}"));
+    let keys = Fields::of::<EpochRecord>();
+    let mut lines = String::new();
+    let mut table = if log.is_empty() { String::new() } else { keys.join(",") + "\n" };
+    for record in log {
+        lines += &(serde_json::to_string(record).map_err(internal)? + "\n");
+        let fields = serde_json::to_value(record).map_err(internal)?;
+        let cells: Vec<String> = keys
+            .iter()
+            .map(|k| fields.get(k).filter(|v| !v.is_null()).map_or(String::new(), ToString::to_string))
+            .collect();
+        table += &(cells.join(",") + "\n");
+    }
+    write_text(&dir.join("log.jsonl"), &lines)?;
+    write_text(&dir.join("log.csv"), &table)
+}
+
+/// Asks a struct for the names of its fields: a source of data that has none, and keeps what is asked for.
+struct Fields(&'static [&'static str]);
+
+impl Fields {
+    /// In the order of the struct, which a JSON object does not keep.
+    fn of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+        let mut fields = Fields(&[]);
+        // Fails always, as there are no data.
+        let _ = T::deserialize(&mut fields);
+        fields.0
+    }
+}
+
+impl<'de> serde::Deserializer<'de> for &mut Fields {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("no data"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> std::result::Result<V::Value, Self::Error> {
+        self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct
+        seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

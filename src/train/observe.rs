@@ -1,11 +1,12 @@
-//! What a training run tells while it runs, and how it is asked to stop.
+//! What a training run tells while it runs.
 
 use super::log::EpochRecord;
 use crate::model::MemoryPlan;
+use crate::progress::Progress;
 
 /// What is known before the first step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct TrainingPlan {
     /// Samples in train and val.
     pub samples: [usize; 2],
     /// Steps an epoch.
@@ -22,7 +23,7 @@ pub struct Plan {
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub struct TrainingStep {
     /// Its epoch, from 1.
     pub epoch: u32,
     /// Samples of the epoch done, this step's included.
@@ -39,22 +40,17 @@ pub struct Step {
     pub samples_per_second: f64,
 }
 
-/// Follows a run. All methods do nothing unless written.
-pub trait Observer {
+/// Follows a run: what it tells beside the news of [`Progress`], which is asked after every step whether to stop (all is
+/// saved then, and the error is [`crate::error::Error::Interrupted`]). All methods do nothing unless written.
+pub trait Observer: Progress {
     /// Before the first step.
-    fn start(&mut self, _plan: &Plan) {}
+    fn start(&mut self, _plan: &TrainingPlan) {}
     /// After every step.
-    fn step(&mut self, _step: &Step) {}
+    fn step(&mut self, _step: &TrainingStep) {}
     /// After every epoch, validation included.
     fn epoch(&mut self, _record: &EpochRecord) {}
     /// Validation has done this many of these many samples.
     fn validation(&mut self, _done: usize, _of: usize) {}
-    /// Something to tell the user.
-    fn note(&mut self, _line: &str) {}
-    /// Stop now (state saved, error [`crate::error::Error::Interrupted`])? Asked after every step.
-    fn stop(&mut self) -> bool {
-        crate::interrupt::requested()
-    }
 }
 
 /// Follows nothing.

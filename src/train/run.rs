@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
-use super::tensors::Checkpoint as File;
+use super::tensors::TensorFile;
 use crate::dataset::{Access, DataSet, SampleSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_text};
@@ -149,15 +149,10 @@ impl Run {
                 "restore the file or train (or import) again",
             ));
         }
-        Ok(Run {
-            config: file.config.clone(),
-            sizes: file.model.clone(),
-            allow_missing: false,
-            dir: dir.to_path_buf(),
-            file,
-            genes,
-            peaks,
-        })
+        let mut config = file.config.clone();
+        // What no flag sets.
+        (config.model.top_k, config.model.tau, config.model.min_peaks) = (m.top_k, m.tau, m.min_peaks);
+        Ok(Run { config, sizes: file.model.clone(), allow_missing: false, dir: dir.to_path_buf(), file, genes, peaks })
     }
 
     /// The folder.
@@ -244,7 +239,7 @@ impl Run {
             };
             return Err(Error::input(&path, "there is no such checkpoint", fix));
         }
-        File::read(&path)?.params(&path, &self.stored_sizes())
+        TensorFile::read(&path)?.params(&path, &self.stored_sizes())
     }
 
     /// Sizes of the stored tensors.

@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::ops::adam::{Decay, Rates};
 
 /// How the rate follows the batch size.
@@ -52,27 +51,9 @@ impl Default for Schedule {
 }
 
 /// Steps that can be counted exactly in an f64.
-const MOST_STEPS: f64 = 9e15;
+pub(crate) const MOST_STEPS: f64 = 9e15;
 
 impl Schedule {
-    /// Checks ranges. The message names the flag.
-    pub fn validate(&self) -> Result<()> {
-        let bad = |flag: &str, found: String, fix: &str| Err(Error::usage(format!("--{flag} {found}: {fix}")));
-        if self.base_batch == 0 {
-            return bad("lr-base-batch", "0".into(), "it must be at least 1");
-        }
-        if !(self.warmup_epochs.is_finite() && (0.0..=1e6).contains(&self.warmup_epochs)) {
-            return bad("warmup-epochs", self.warmup_epochs.to_string(), "it must lie in 0 to 1000000");
-        }
-        if self.warmup_steps as f64 > MOST_STEPS {
-            return bad("warmup-steps", self.warmup_steps.to_string(), "it must be at most 9e15");
-        }
-        if !(0.0..=1.0).contains(&self.final_fraction) {
-            return bad("lr-final-fraction", self.final_fraction.to_string(), "it must lie in 0 to 1");
-        }
-        Ok(())
-    }
-
     /// The rate at this batch size, warm-up and decay left out.
     pub fn scaled(&self, lr: f64, batch_size: usize) -> f64 {
         let ratio = batch_size as f64 / self.base_batch as f64;

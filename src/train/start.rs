@@ -6,11 +6,11 @@ use super::config::TrainConfig;
 use crate::dataset::means::{gene_means, training_cells};
 use crate::dataset::{DataSet, SampleSet};
 use crate::error::Result;
-use crate::model::{CisConfig, CisGraph, CisTarget, Model, ModelConfig};
+use crate::model::{CisGraph, CisTarget, Model, ModelConfig};
 
 impl TrainConfig {
     /// The model that these settings make of a data set.
-    pub fn model(&self, data: &DataSet) -> ModelConfig {
+    pub fn model_for(&self, data: &DataSet) -> ModelConfig {
         let f = data.features();
         ModelConfig {
             genes: f.genes(),
@@ -18,29 +18,15 @@ impl TrainConfig {
             chromosomes: f.chromosomes,
             gene_extra: f.extra(),
             dna_length: f.dna_length(),
-            embedding_dim: self.embedding_dim,
-            hidden: self.hidden,
-            heads: self.heads,
-            dropout: self.dropout,
-            alpha: self.alpha,
-            contrast: self.contrast,
-            match_weight: self.match_weight,
-            cis: (self.cis.weight > 0.0).then(|| CisConfig {
-                weight: self.cis.weight,
-                window: i64::from(self.cis.window),
-                components: self.cis.components,
-                target: self.cis.target,
-                sparsity: self.cis.sparsity,
-                depth: [[0.0, 1.0]; 2],
-            }),
-            ..ModelConfig::default()
+            cis: self.model.cis.clone().filter(|c| c.weight > 0.0),
+            ..self.model.clone()
         }
     }
 
     /// The model that these settings make of a data set for training on some samples: the depths of the cis term are those
     /// of the training cells, its genes start at their frequency (or mean level) there.
     pub fn start(&self, data: &DataSet, set: &SampleSet) -> Result<Model<f32>> {
-        let mut config = self.model(data);
+        let mut config = self.model_for(data);
         let cells = training_cells(set);
         if let Some(cis) = &mut config.cis {
             let logs = |count: &dyn Fn((usize, usize)) -> usize| -> Vec<f64> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::tensors;
-use super::tensors::{Checkpoint, Out};
+use super::tensors::{Out, TensorFile};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, Params};
 
@@ -101,7 +101,7 @@ fn set_aside(path: &Path, before: &Path) -> Result<()> {
 
 /// The place in a state file, if there is one that can be read.
 pub(crate) fn place(path: &Path) -> Option<Place> {
-    serde_json::from_str(Checkpoint::read(path).ok()?.metadata.get("state")?).ok()
+    serde_json::from_str(TensorFile::read(path).ok()?.metadata.get("state")?).ok()
 }
 
 /// The newest state in `dir` that is whole; `skipped` is told of one that is not.
@@ -123,12 +123,12 @@ pub(crate) fn load(
             "train without --resume, to another --out",
         ));
     }
-    let damaged = match Checkpoint::read(&last) {
+    let damaged = match TensorFile::read(&last) {
         Ok(file) => return take(&last, file, config, params),
         Err(e) => e,
     };
     // The first error is the one to tell where nothing else is whole.
-    let Ok(file) = Checkpoint::read(&before) else { return Err(damaged) };
+    let Ok(file) = TensorFile::read(&before) else { return Err(damaged) };
     let found = take(&before, file, config, params)?;
     skipped(format!(
         "warning: {damaged}; skipped: going on from the one before, {}, of step {} (epoch {})",
@@ -139,7 +139,7 @@ pub(crate) fn load(
     Ok(found)
 }
 
-fn take(path: &Path, mut file: Checkpoint, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
+fn take(path: &Path, mut file: TensorFile, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
     let bad = |found: &str| Error::input(path, found, "train again, to another --out");
     if file.config().as_ref() != Some(config) {
         return Err(bad("its model configuration is not that of run.json"));

@@ -1,13 +1,12 @@
 //! Steps on the CPU: losses, guards against what is no number, the optimiser.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::config::{OnNan, TrainConfig};
-use super::fit::ROLLBACKS;
-use super::observe::{Observer, Step};
+use super::observe::{Observer, TrainingStep};
 use super::run::Checkpoint;
 use super::schedule::Scaling;
 use super::state::{Moments, Place};
@@ -20,11 +19,16 @@ use crate::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam, Stepped};
 use crate::profile::{span, work};
 use crate::{engine, tape};
 
+/// Times that a checkpoint is gone back to, at most, with `--on-nan rollback`.
+const ROLLBACKS: u32 = 3;
+
 /// Where batches come from.
 pub(crate) trait Source: Sync {
     fn batch(&self, numbers: &[u32]) -> Batch<f32>;
     /// The sample's name for an error message.
     fn name(&self, number: u32) -> String;
+    /// Training samples.
+    fn train(&self) -> usize;
     /// Could all that was read be read?
     fn check(&self) -> Result<()>;
 }
@@ -46,6 +50,10 @@ impl Source for Prepared<'_> {
             Some(s) => format!("{number} (RNA of {}, ATAC of {})", cell(s.rna), cell(s.atac)),
             None => number.to_string(),
         }
+    }
+
+    fn train(&self) -> usize {
+        self.set.train.len()
     }
 
     fn check(&self) -> Result<()> {
@@ -97,16 +105,18 @@ pub(crate) fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Pl
     tensors::save(&dir.join(Checkpoint::Last.file_name()), &model.params, &model.config)
 }
 
-/// What a step changes, apart from the source that the reader shares.
+/// A run between two steps: all that a step reads and changes, apart from the source that the reader shares.
 pub(crate) struct Steps<'a> {
     pub(crate) config: &'a TrainConfig,
-    pub(crate) rates: &'a Rates,
+    pub(crate) rates: Rates,
     pub(crate) out: &'a Path,
-    pub(crate) model: &'a mut Model<f32>,
-    pub(crate) moments: &'a mut Moments,
-    pub(crate) adam: &'a mut RowAdam<f32>,
-    pub(crate) place: &'a mut Place,
-    pub(crate) rollbacks: &'a mut u32,
+    pub(crate) model: Model<f32>,
+    pub(crate) moments: Moments,
+    /// The optimiser on the CPU; behind only between steps.
+    pub(crate) adam: RowAdam<f32>,
+    pub(crate) place: Place,
+    /// Times that the last checkpoint was gone back to.
+    pub(crate) rollbacks: u32,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -118,8 +128,15 @@ impl Steps<'_> {
 
     pub(crate) fn save(&mut self) -> Result<()> {
         self.flush();
-        *self.rollbacks = 0;
-        save(self.out, self.model, self.moments, self.place)
+        self.rollbacks = 0;
+        save(self.out, &self.model, &self.moments, &self.place)
+    }
+
+    /// Is a checkpoint due after this step, the last one having been written then?
+    pub(crate) fn checkpoint_due(&self, step: u64, saved: Instant) -> bool {
+        let minutes = self.config.checkpoint_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        self.config.checkpoint_steps.is_some_and(|n| step.is_multiple_of(n))
+            || minutes.is_some_and(|m| saved.elapsed() >= m)
     }
 
     /// False: asked to stop.
@@ -132,11 +149,11 @@ impl Steps<'_> {
         from: usize,
         began: Instant,
     ) -> Result<bool> {
-        let p = &mut *self.place;
+        let p = &self.place;
         let dropout = Dropout { seed: self.config.seed, step: p.step };
         let genes = self.config.genes_of_step(self.model.config.genes, p.step);
         let rows = self.model.table_rows(batch, genes.as_deref());
-        let Moments { m, v } = &mut *self.moments;
+        let Moments { m, v } = &mut self.moments;
         self.adam.catch_up(self.model.params.as_mut_slice(), m, v, &rows);
         let want = Want::default();
         let run = engine::PassOptions {
@@ -154,7 +171,7 @@ impl Steps<'_> {
             cis: output.cis_loss,
             contrast: output.contrast_loss,
         };
-        if output.loss.is_finite() && finite(grads, &rows, self.adam) {
+        if output.loss.is_finite() && finite(grads, &rows, &self.adam) {
             let constants = AdamConfig { lr: self.rates.at(p.step), ..self.config.adam };
             let of = Stepped { p: self.model.params.as_mut_slice(), g: grads, m, v };
             self.adam.step(of, &constants, p.updates + 1, &rows);
@@ -230,7 +247,7 @@ impl Steps<'_> {
 
     /// Brings back the parameters and moments of the last checkpoint; what was done, in words.
     pub(crate) fn roll_back(&mut self, line: &str) -> Result<String> {
-        *self.rollbacks += 1;
+        self.rollbacks += 1;
         self.flush();
         let mut damaged = String::new();
         let dir = self.out.join("checkpoints");
@@ -239,9 +256,9 @@ impl Steps<'_> {
         if !damaged.is_empty() {
             self.observer.note(&damaged);
         }
-        *self.moments = moments;
+        self.moments = moments;
         self.place.updates = place.updates;
-        if *self.rollbacks > ROLLBACKS {
+        if self.rollbacks > ROLLBACKS {
             let fix = "resume with --on-nan skip, or train again with a smaller --lr";
             let found = format!("{line}; went back {ROLLBACKS} times to the checkpoint of step {} already", place.step);
             return Err(Error::input(self.out, found, fix));
@@ -251,7 +268,7 @@ impl Steps<'_> {
 
     /// A step was taken. False: asked to stop.
     pub(crate) fn took(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
-        let p = &mut *self.place;
+        let p = &mut self.place;
         let n = numbers.len() as f64;
         p.updates += 1;
         p.loss.add(f64::from(losses.loss) * n);
@@ -279,11 +296,11 @@ impl Steps<'_> {
     }
 
     fn passed(&mut self, numbers: &[u32], losses: Losses, from: usize, began: Instant) -> Result<bool> {
-        let p = &mut *self.place;
+        let p = &mut self.place;
         p.step += 1;
         p.position += numbers.len();
         let seconds = began.elapsed().as_secs_f64();
-        self.observer.step(&Step {
+        self.observer.step(&TrainingStep {
             epoch: p.epoch + 1,
             position: p.position,
             step: p.step,
@@ -292,7 +309,7 @@ impl Steps<'_> {
             lr: self.rates.at(p.step - 1),
             samples_per_second: if seconds > 0.0 { (p.position - from) as f64 / seconds } else { 0.0 },
         });
-        Ok(!self.observer.stop())
+        Ok(self.observer.stop().is_none())
     }
 
     /// What was not finite, at which step, with which samples of a batch of so many.

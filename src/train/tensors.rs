@@ -30,7 +30,7 @@ pub struct Tensor {
 
 /// A safetensors file in memory.
 #[derive(Debug, Clone, Default)]
-pub struct Checkpoint {
+pub struct TensorFile {
     /// Tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
     /// The file's own metadata.
@@ -76,7 +76,7 @@ pub(crate) fn prepared(path: &Path, tensors: &[Out<'_>], mut metadata: BTreeMap<
     while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
-    // Little-endian, as shards are: see graph/shard.rs.
+    // Little-endian, as shards are: see dataset/shard.rs.
     let length = (header.len() as u64).to_le_bytes();
     let mut parts: Vec<&[u8]> = vec![&length, header.as_bytes()];
     parts.extend(tensors.iter().map(|t| bytemuck::cast_slice::<f32, u8>(t.values)));
@@ -103,7 +103,7 @@ pub(crate) fn metadata(config: &ModelConfig) -> Result<BTreeMap<&'static str, St
     ]))
 }
 
-impl Checkpoint {
+impl TensorFile {
     /// Reads a safetensors file with f32, f64, f16 or bf16 tensors. Lengths in the header are checked against the file
     /// before anything is made of them, and all tensors against the checksum where there is one.
     pub fn read(path: &Path) -> Result<Self> {
@@ -138,7 +138,7 @@ impl Checkpoint {
             };
             tensors.insert(name.to_string(), Tensor { shape: view.shape().to_vec(), values });
         }
-        Ok(Checkpoint { tensors, metadata })
+        Ok(TensorFile { tensors, metadata })
     }
 
     /// The model configuration in the metadata, where there is a whole one.

@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
-use super::config::{CisOptions, TrainConfig, recipe};
+use super::config::{TrainConfig, recipe};
 use super::run::{Checkpoint, Run, new_run_file, write_run};
 use super::tensors;
-use super::tensors::Checkpoint as File;
+use super::tensors::TensorFile;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
 use crate::model::PREFIX;
@@ -51,7 +51,7 @@ impl Imported {
 
     /// Reads the weights in `path` (f32, f64, f16 or bf16, rounded to f32) for `data`. Sizes are inferred from shapes.
     pub fn read(path: &Path, data: &DataSet, constants: &Constants) -> Result<Self> {
-        let file = File::read(path)?;
+        let file = TensorFile::read(path)?;
         let shape = |name: &str| match file.tensors.get(name) {
             Some(t) if t.shape.len() == 2 => Ok((t.shape[0], t.shape[1])),
             Some(t) => Err(Error::input(
@@ -147,21 +147,7 @@ impl Imported {
     /// Makes the run in `out`, which exists: its `best` and `last` are the imported weights.
     pub fn write(&self, data: &DataSet, out: &Path) -> Result<()> {
         let c = &self.config;
-        let train = TrainConfig {
-            heads: c.heads,
-            hidden: c.hidden,
-            embedding_dim: c.embedding_dim,
-            alpha: c.alpha,
-            dropout: c.dropout,
-            cis: c.cis.as_ref().map_or_else(CisOptions::default, |c| CisOptions {
-                weight: c.weight,
-                window: u32::try_from(c.window).unwrap_or(u32::MAX),
-                components: c.components,
-                target: c.target,
-                sparsity: c.sparsity,
-            }),
-            ..recipe("published")?
-        };
+        let train = TrainConfig { model: c.clone(), ..recipe("published")? };
         let stored = ModelConfig { genes: self.gene_rows, peaks: self.peak_rows, ..c.clone() };
         let mut file = new_run_file(data, &train, c)?;
         file.gene_rows = self.gene_rows;

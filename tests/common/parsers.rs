@@ -20,6 +20,7 @@ use sccrossrec::discover::DiscoveryFolder;
 use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
 use sccrossrec::discover::{DiscoverOptions, discover};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::rng::Rng;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
@@ -77,7 +78,7 @@ pub const PARSERS: &[Parser] = &[
     of_a_group("samples", "samples/default", data_set),
     of_a_group("shard", "shards/00000.shard", data_set),
     alone("checkpoint", "a.safetensors", |_, p| {
-        checkpoint::Checkpoint::read(p)
+        checkpoint::TensorFile::read(p)
             .map(|c| assert!(c.tensors.values().all(|t| t.values.len() == t.shape.iter().product::<usize>())))
     }),
     alone("weights", "a.safetensors", |f, p| {
@@ -200,8 +201,9 @@ impl Files {
         let made = Simulation::new(config).unwrap().write(d, &()).unwrap();
         prepare(&PrepareConfig::new(&made.rna, &made.atac), &d.join("data"), &()).unwrap();
         let data = DataSet::open(&d.join("data")).unwrap();
-        let small =
-            TrainConfig { epochs: 1, hidden: 8, embedding_dim: 4, batch_size: 32, ..recipe("default").unwrap() };
+        let base = recipe("default").unwrap();
+        let model = ModelConfig { hidden: 8, embedding_dim: 4, ..base.model };
+        let small = TrainConfig { epochs: 1, model, batch_size: 32, ..base };
         train(&data, &data.samples("default").unwrap(), &small, &d.join("run"), &mut ()).unwrap();
         let model = Run::open(&d.join("run")).unwrap().model(&data, Checkpoint::Best).unwrap();
         std::fs::create_dir(d.join("found")).unwrap();

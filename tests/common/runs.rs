@@ -6,31 +6,30 @@ use std::path::Path;
 use sccrossrec::Error;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::engine::Device;
+use sccrossrec::model::ModelConfig;
+use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::{Observer, Step, TrainConfig};
+use sccrossrec::train::{Observer, TrainConfig, TrainingStep};
 
 /// Settings of a run of seconds.
 pub fn config() -> TrainConfig {
-    TrainConfig {
-        epochs: 3,
-        batch_size: 8,
-        hidden: 16,
-        embedding_dim: 12,
-        heads: 2,
-        checkpoint_minutes: None,
-        ..train::recipe("large-batch").unwrap()
-    }
+    let recipe = train::recipe("large-batch").unwrap();
+    let model = ModelConfig { hidden: 16, embedding_dim: 12, heads: 2, ..recipe.model };
+    TrainConfig { epochs: 3, batch_size: 8, model, checkpoint_minutes: None, ..recipe }
 }
 
 /// Asks to stop after this many of its steps.
 pub struct StopAfter(pub u64);
 
 impl Observer for StopAfter {
-    fn step(&mut self, _: &Step) {
+    fn step(&mut self, _: &TrainingStep) {
         self.0 = self.0.saturating_sub(1);
     }
-    fn stop(&mut self) -> bool {
-        self.0 == 0
+}
+
+impl Progress for StopAfter {
+    fn stop(&self) -> Option<i32> {
+        (self.0 == 0).then_some(130)
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use sccrossrec::dataset::DataSet;
+use sccrossrec::model::ModelConfig;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Batch, Model, ModelConfig};
+use sccrossrec::model::{Batch, Model};
 use sccrossrec::predict::partners::{MatchOptions, Matches, Partner, Query, rank};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::simulate::{SimulateConfig, Simulation};
@@ -22,8 +23,9 @@ fn trained(dir: &Path) -> (DataSet, Model<f32>) {
     let set = data.samples("default").unwrap();
     // 1e-3 whatever the batch size.
     let schedule = Schedule::default();
-    let sizes = TrainConfig { hidden: 16, embedding_dim: 8, ..recipe("large-batch").unwrap() };
-    let config = TrainConfig { epochs: 12, batch_size: 16, schedule, ..sizes };
+    let base = recipe("large-batch").unwrap();
+    let model = ModelConfig { hidden: 16, embedding_dim: 8, ..base.model };
+    let config = TrainConfig { epochs: 12, batch_size: 16, model, schedule, ..base };
     train(&data, &set, &config, &dir.join("run"), &mut ()).unwrap();
     let model = Run::open(&dir.join("run")).unwrap().model(&data, Checkpoint::Last).unwrap();
     (data, model)

@@ -7,6 +7,7 @@ use sccrossrec::dataset::DataSet;
 use sccrossrec::discover::maps::Maps;
 use sccrossrec::discover::null::Null;
 use sccrossrec::discover::{DiscoverOptions, discover};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Progress;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
@@ -26,8 +27,9 @@ fn trained(dir: &Path, cells: usize) -> (DataSet, PathBuf) {
     prepare(&config, &dir.join("data"), &()).unwrap();
     let data = DataSet::open(&dir.join("data")).unwrap();
     let set = data.samples("default").unwrap();
-    let config =
-        TrainConfig { epochs: 1, hidden: 16, embedding_dim: 16, batch_size: 32, ..recipe("large-batch").unwrap() };
+    let base = recipe("large-batch").unwrap();
+    let model = ModelConfig { hidden: 16, embedding_dim: 16, ..base.model };
+    let config = TrainConfig { epochs: 1, model, batch_size: 32, ..base };
     train(&data, &set, &config, &dir.join("run"), &mut ()).unwrap();
     (data, dir.join("run"))
 }

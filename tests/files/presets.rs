@@ -134,7 +134,7 @@ fn the_input_width_of_a_model_is_the_published_one() {
     let config = Preset::named("issaac").unwrap().config(&dir.path().join("issaac")).unwrap();
     let out = dir.path().join("data");
     sccrossrec::prepare::prepare(&config, &out, &()).unwrap();
-    let model = sccrossrec::train::recipe("published").unwrap().model(&DataSet::open(&out).unwrap());
+    let model = sccrossrec::train::recipe("published").unwrap().model_for(&DataSet::open(&out).unwrap());
     // x_i = [embedding 256 | value 1 | F_g], y_j = [embedding 256 | value 1 | F_p].
     assert_eq!((model.gene_features(), model.peak_features()), (33, 285));
     assert_eq!((model.embedding_dim + 34, model.embedding_dim + 286), (290, 542));

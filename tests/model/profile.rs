@@ -56,7 +56,7 @@ fn spans_account_for_the_steps() {
     }
     // The optimiser passes over all parameters: four arenas read and written.
     let set = DataSet::open(&data).unwrap();
-    let config = sccrossrec::train::recipe("large-batch").unwrap().model(&set);
+    let config = sccrossrec::train::recipe("large-batch").unwrap().model_for(&set);
     let parameters = sccrossrec::model::ParamLayout::new(&config).len() as f64;
     assert_eq!(sum("adam", "", "bytes"), 32.0 * parameters * steps);
 
@@ -118,7 +118,7 @@ fn counted_flops_are_those_of_the_model() {
     let data = DataSet::open(&path).unwrap();
     let set = data.samples("default").unwrap();
     let config = sccrossrec::train::recipe("large-batch").unwrap();
-    let model = sccrossrec::model::Model::new(config.model(&data), data.features(), config.init(), 1).unwrap();
+    let model = sccrossrec::model::Model::new(config.model_for(&data), data.features(), config.init(), 1).unwrap();
     let batch = data.batch(&set, &set.train[..48]);
     let counted = model.flops(&batch).unwrap();
     let mut grads = vec![0.0; model.params.layout().len()];

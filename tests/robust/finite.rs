@@ -2,13 +2,16 @@
 //! leaves it out, or goes back to the last checkpoint.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
 use sccrossrec::dataset::DataSet;
+use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
+use sccrossrec::progress::Progress;
 use sccrossrec::train;
-use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::tensors::TensorFile;
 use sccrossrec::train::{Observer, OnNan, TrainConfig};
 
 /// The cell whose expression is beyond what a product of two f32 can hold.
@@ -25,18 +28,20 @@ fn data(dir: &Path) -> DataSet {
 }
 
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Notes(Mutex<Vec<String>>);
 
-impl Observer for Notes {
-    fn note(&mut self, line: &str) {
-        self.0.push(line.into());
+impl Progress for Notes {
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.into());
     }
 }
+
+impl Observer for Notes {}
 
 fn all_finite(run: &Path) {
     for file in ["state", "last", "best", "before"] {
         let path = run.join(format!("checkpoints/{file}.safetensors"));
-        for (name, tensor) in Checkpoint::read(&path).unwrap().tensors {
+        for (name, tensor) in TensorFile::read(&path).unwrap().tensors {
             assert!(tensor.values.iter().all(|x| x.is_finite()), "{file}: {name}");
         }
     }
@@ -70,7 +75,8 @@ fn a_bad_cell_is_named_and_left_out() {
         let last = outcome.last.unwrap();
         assert_eq!((last.skipped, last.samples), (bad, set.train.len() as u64 - bad), "{on_nan:?}");
         assert!(last.loss.unwrap().is_finite());
-        let said: Vec<_> = notes.0.iter().filter(|n| n.contains("warning")).collect();
+        let notes = notes.0.into_inner().unwrap();
+        let said: Vec<_> = notes.iter().filter(|n| n.contains("warning")).collect();
         assert_eq!(said.len() as u64, 2 * bad, "{said:?}");
         for line in said {
             assert!(line.contains("op `") && line.contains("RNA of cell7,") && line.contains("left out"), "{line}");
@@ -84,7 +90,7 @@ fn a_bad_cell_is_named_and_left_out() {
 }
 
 fn all_finite_state(run: &Path) {
-    for tensor in Checkpoint::read(&run.join("checkpoints/state.safetensors")).unwrap().tensors.values() {
+    for tensor in TensorFile::read(&run.join("checkpoints/state.safetensors")).unwrap().tensors.values() {
         assert!(tensor.values.iter().all(|x| x.is_finite()));
     }
 }
@@ -96,9 +102,10 @@ fn the_sample_is_found_in_its_batch() {
     let data = data(dir.path());
     let set = data.samples("default").unwrap();
     let config = TrainConfig { batch_size: set.train.len(), ..one_by_one(OnNan::Stop) };
-    for alpha in [config.alpha, 0.0] {
+    for alpha in [config.model.alpha, 0.0] {
         let out = dir.path().join(format!("run-{alpha}"));
-        let config = TrainConfig { alpha, ..config.clone() };
+        let model = ModelConfig { alpha, ..config.model.clone() };
+        let config = TrainConfig { model, ..config.clone() };
         let text = train::train(&data, &set, &config, &out, &mut ()).unwrap_err().to_string();
         let of = format!("of a batch of {}", set.train.len());
         assert!(text.contains("; sample ") && text.contains("RNA of cell7,") && text.contains(&of), "{text}");
@@ -120,6 +127,7 @@ fn rollbacks_end() {
     let text = e.to_string();
     assert!(e.exit_code() == 2 && text.contains("went back 3 times to the checkpoint of step 0"), "{text}");
     assert!(text.contains("step 8: ") && text.contains("smaller --lr"), "{text}");
-    assert_eq!(notes.0.iter().filter(|n| n.contains("of the checkpoint of step 0 again")).count(), 3, "{:?}", notes.0);
+    let notes = notes.0.into_inner().unwrap();
+    assert_eq!(notes.iter().filter(|n| n.contains("of the checkpoint of step 0 again")).count(), 3, "{notes:?}");
     all_finite_state(&out);
 }

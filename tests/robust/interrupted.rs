@@ -15,7 +15,7 @@ use sccrossrec::interrupt;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Progress;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
-use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::tensors::TensorFile;
 
 fn names(dir: &Path) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
@@ -237,7 +237,7 @@ fn a_second_signal_leaves_at_once() {
             let done = child.wait_with_output().unwrap();
             assert_eq!(done.status.code(), Some(code));
             // The state before the step is whole.
-            Checkpoint::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
+            TensorFile::read(&d.join(&out).join("checkpoints/state.safetensors")).unwrap();
             // Whoever comes to the end of a step saves, and says so.
             let said = text(&done);
             assert!(said.is_empty() || said.starts_with("error: interrupted; saved"), "{said}");

@@ -274,7 +274,8 @@ fn no_test_cell_is_trained_on() {
     };
     let (train_cells, test_cells) = (cells(&good.train), cells(&good.test));
     assert!(!test_cells.is_empty() && test_cells.iter().all(|c| !train_cells.contains(c)));
-    let model = sccrossrec::model::Model::new(runs::config().model(&data), data.features(), runs::config().init(), 1);
+    let model =
+        sccrossrec::model::Model::new(runs::config().model_for(&data), data.features(), runs::config().init(), 1);
     let model = model.unwrap();
     for (name, doctor) in [
         ("moved", (|s| s.train.push(s.test.pop().unwrap())) as fn(&mut sccrossrec::dataset::SampleSet)),

@@ -11,7 +11,7 @@ use crate::common::program::{self, Moments, Mounted, all, files, ok, program, re
 use crate::common::runs;
 use crate::common::tiny::{self, Order};
 use sccrossrec::dataset::DataSet;
-use sccrossrec::train::tensors::Checkpoint;
+use sccrossrec::train::tensors::TensorFile;
 
 fn rounds(gate: usize, long: usize) -> usize {
     if program::long() { long } else { gate }
@@ -43,7 +43,7 @@ fn step_of(run: &Path) -> Option<u64> {
     if !path.exists() {
         return None;
     }
-    let file = Checkpoint::read(&path).unwrap_or_else(|e| panic!("after a kill: {e}"));
+    let file = TensorFile::read(&path).unwrap_or_else(|e| panic!("after a kill: {e}"));
     let state: serde_json::Value = serde_json::from_str(&file.metadata["state"]).unwrap();
     Some(state["step"].as_u64().unwrap())
 }
@@ -97,7 +97,7 @@ fn training_goes_on_after_a_kill() {
             kills += 1;
             for file in ["best.safetensors", "last.safetensors", "before.safetensors"] {
                 let path = out.join("checkpoints").join(file);
-                assert!(!path.exists() || Checkpoint::read(&path).is_ok(), "{} is not whole", path.display());
+                assert!(!path.exists() || TensorFile::read(&path).is_ok(), "{} is not whole", path.display());
             }
             let after = step_of(&out);
             assert!(after >= before, "step {before:?} was on the disk, {after:?} is after the kill");

@@ -8,6 +8,7 @@ use crate::common::tiny;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::engine::Device;
 use sccrossrec::evaluate::{Part, evaluate};
+use sccrossrec::model::ModelConfig;
 use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, OnNan, Run, TrainConfig};
 
@@ -20,7 +21,10 @@ fn straight(data: &DataSet, out: &Path, config: &TrainConfig) -> BTreeMap<String
 /// With the terms of the default recipe.
 fn all_terms() -> TrainConfig {
     let recipe = train::recipe("default").unwrap();
-    TrainConfig { alpha: recipe.alpha, contrast: recipe.contrast, cis: recipe.cis, ..config() }
+    let config = config();
+    let m = recipe.model;
+    let model = ModelConfig { alpha: m.alpha, contrast: m.contrast, cis: m.cis, ..config.model };
+    TrainConfig { model, ..config }
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn sample_sets_made_by_hand_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
     let good = data.samples("default").unwrap();
-    let model = sccrossrec::model::Model::new(config().model(&data), data.features(), config().init(), 1).unwrap();
+    let model = sccrossrec::model::Model::new(config().model_for(&data), data.features(), config().init(), 1).unwrap();
     let n = good.samples.len() as u32;
     for (part, change) in [
         ("a cell beyond", (|s| s.samples[3].atac = tiny::CELLS as u32) as fn(&mut sccrossrec::dataset::SampleSet)),
@@ -173,9 +177,10 @@ fn checkpoints_that_do_not_fit_are_named() {
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
     let one = TrainConfig { epochs: 1, ..config() };
+    let narrow = TrainConfig { model: ModelConfig { hidden: 8, ..one.model.clone() }, ..one.clone() };
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     train::train(&data, &set, &one, &a, &mut ()).unwrap();
-    train::train(&data, &set, &TrainConfig { hidden: 8, ..one.clone() }, &b, &mut ()).unwrap();
+    train::train(&data, &set, &narrow, &b, &mut ()).unwrap();
     let best = a.join("checkpoints/best.safetensors");
     let good = std::fs::read(&best).unwrap();
     let open = || Run::open(&a).unwrap().model(&data, Checkpoint::Best);

@@ -14,10 +14,12 @@ use sccrossrec::evaluate::{Part, evaluate};
 use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig, sample_genes};
 use sccrossrec::ops::adam;
 use sccrossrec::ops::adam::{AdamConfig, Decay, Others, Rates, RowAdam, Stepped};
+use sccrossrec::progress::Progress;
 use sccrossrec::rng::Rng;
 use sccrossrec::train;
 use sccrossrec::train::{
-    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, Step, TrainConfig, auto_batch,
+    AUTO_BATCH, AUTO_STEPS, Checkpoint, EpochRecord, Observer, Run, Scaling, Schedule, TrainConfig, TrainingStep,
+    auto_batch,
 };
 
 /// Rates and losses of every step.
@@ -27,8 +29,10 @@ struct Seen {
     losses: Vec<f64>,
 }
 
+impl Progress for Seen {}
+
 impl Observer for Seen {
-    fn step(&mut self, s: &Step) {
+    fn step(&mut self, s: &TrainingStep) {
         self.rates.push(s.lr);
         self.losses.push(s.loss);
     }
@@ -575,7 +579,7 @@ fn batches_of_one_have_the_bits_of_dense_adam() {
     let data = tiny::data(dir.path());
     let set = data.samples("default").unwrap();
     let config = config();
-    let make = || Model::new(config.model(&data), data.features(), config.init(), 4).unwrap();
+    let make = || Model::new(config.model_for(&data), data.features(), config.init(), 4).unwrap();
     let (mut a, mut b) = (make(), make());
     let n = a.params.layout().len();
     let [mut ga, mut ma, mut va, mut gb, mut mb, mut vb] = std::array::from_fn(|_| vec![0f32; n]);

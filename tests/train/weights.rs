@@ -8,30 +8,28 @@ use crate::common::tiny::{self, Order};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sccrossrec::dataset::DataSet;
+use sccrossrec::model::CisConfig;
 use sccrossrec::model::output::Want;
 use sccrossrec::model::{Init, Model, ModelConfig, ParamLayout, Params};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::train;
 use sccrossrec::train::tensors as checkpoint;
-use sccrossrec::train::tensors::Checkpoint as File;
+use sccrossrec::train::tensors::TensorFile as File;
 use sccrossrec::train::weights;
 use sccrossrec::train::weights::{Constants, Imported};
-use sccrossrec::train::{Checkpoint, CisOptions, Run, TrainConfig};
+use sccrossrec::train::{Checkpoint, Run, TrainConfig};
 
 fn config() -> TrainConfig {
-    TrainConfig {
-        epochs: 1,
-        batch_size: 8,
-        hidden: 16,
-        embedding_dim: 12,
-        heads: 2,
-        ..train::recipe("large-batch").unwrap()
-    }
+    let recipe = train::recipe("large-batch").unwrap();
+    let model = ModelConfig { hidden: 16, embedding_dim: 12, heads: 2, ..recipe.model };
+    TrainConfig { epochs: 1, batch_size: 8, model, ..recipe }
 }
 
 /// With a cis term.
 fn terms() -> TrainConfig {
-    TrainConfig { cis: CisOptions { weight: 0.1, components: 4, ..CisOptions::default() }, ..config() }
+    let mut config = config();
+    config.model.cis = Some(CisConfig { weight: 0.1, components: 4, ..CisConfig::default() });
+    config
 }
 
 fn trained(dir: &Path, data: &DataSet) -> Run {
@@ -101,7 +99,7 @@ fn out_and_in(config: &TrainConfig) {
 fn extra_rows_stay_unused_and_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
-    let exact = config().model(&data);
+    let exact = config().model_for(&data);
     let wide = ModelConfig { genes: exact.genes + 7, peaks: exact.peaks + 2, ..exact.clone() };
     let params = Params::<f32>::init(Arc::new(ParamLayout::new(&wide)), Init::PyTorch { embedding_std: 1.0 }, 3);
     let file = dir.path().join("wide.safetensors");
@@ -178,7 +176,7 @@ fn other_number_types_are_read() {
 fn what_cannot_be_imported_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = tiny::data(dir.path());
-    let exact = config().model(&data);
+    let exact = config().model_for(&data);
     let file = dir.path().join("w.safetensors");
     let read = |config: &ModelConfig, change: &dyn Fn(&mut Params<f32>)| {
         let mut params =
