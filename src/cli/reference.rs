@@ -8,7 +8,7 @@ use crate::train;
 
 const HEAD: &str = "# Reference
 
-All verbs and flags. This page is made from the program's own tables: `UPDATE=1 cargo test --test reference` writes it
+All verbs and flags. This page is made from the program's own tables: `UPDATE=1 cargo test --release --test program reference` writes it
 anew, and the test `reference` fails where it is out of date.
 ";
 

@@ -18,6 +18,7 @@ mod inputs;
 mod nodes;
 #[forbid(unsafe_code)]
 pub mod reference;
+#[forbid(unsafe_code)]
 pub mod room;
 #[forbid(unsafe_code)]
 mod stages;

@@ -5,4 +5,5 @@ mod common;
 
 mod cli;
 mod demo;
+mod reference;
 mod report;
