@@ -355,10 +355,11 @@ pub(crate) fn read<C>(
     let group = |name: &str| settings.iter().any(|s| s.key.split_once('.').is_some_and(|k| k.0 == name));
     for (key, value) in &file {
         match value {
-            Value::Object(rest) if group(key) => match rest.keys().next() {
-                Some(inner) => return Err(format!("unknown field `{key}.{inner}`")),
-                None => {}
-            },
+            Value::Object(rest) if group(key) => {
+                if let Some(inner) = rest.keys().next() {
+                    return Err(format!("unknown field `{key}.{inner}`"));
+                }
+            }
             _ => return Err(format!("unknown field `{key}`")),
         }
     }
