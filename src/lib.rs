@@ -1,24 +1,21 @@
 //! Masked sparse gene–peak attention for paired single-cell RNA + ATAC data.
 //!
-//! # A tour, in the order of the work
-//! 1. [`data`] reads and writes AnnData, GTF and FASTA, and simulates data with planted gene–peak regulation.
-//! 2. [`graph`] makes of two AnnData files a data set: cells in memory-mapped shards, vocabularies, constant features,
-//!    and sample sets (positives, negatives, parts), from which it assembles batches.
-//! 3. [`tape`] records operations and runs their derivatives backwards.
-//! 4. [`ops`] holds the operations, each with a forward and a backward pass, and the optimiser ([`ops::adam`]).
-//! 5. [`model`] puts them together: sizes, parameters in one arena under the published names, the forward and backward
-//!    pass over a batch, and a plain pair-by-pair reference path.
-//! 6. [`train`] runs the epochs and keeps a RUN: settings, checkpoints, log, and all that resuming needs.
-//! 7. [`evaluate`] measures matching and translation, each beside trivial baselines; [`predict`] writes embeddings and
-//!    translated RNA; [`matching`] ranks the partners of cells.
-//! 8. [`discover`] reads the attention back as gene–peak links, cell by cell and summed over cell types.
+//! Prepared data go in, a trained model and tables come out:
 //!
-//! 9. [`picture`] draws curves, embeddings, heat maps, arcs and tracks as SVG or PNG; [`report`] puts a run and a discovery
-//!    on one page that works offline.
+//! | what | how |
+//! | --- | --- |
+//! | input files | [`annotate()`] fills their gaps, [`Simulation`] makes some with planted links |
+//! | a data set | [`prepare()`] makes the folder, [`DataSet`] reads it, [`draw_samples`] draws a [`SampleSet`] |
+//! | a model | [`ModelConfig`], [`Model`], one [`Batch`] at a time; [`Want`] says what is brought back, [`Output`] brings it |
+//! | where it computes | [`Device`], [`Runner`] |
+//! | a training | [`recipe`], [`TrainConfig`], [`train()`], [`resume`]; [`Run`] is the folder that it keeps |
+//! | numbers | [`evaluate()`], [`embeddings`], [`translate`], [`match_partners`] |
+//! | links | [`discover()`], [`DiscoveryFolder`] |
+//! | a page | [`page`] |
+//! | ops and kernels | [`ops`], [`tape`] |
 //!
-//! Beside them: [`error`] (one line for every failure, with its exit code), [`rng`] (counter-based random numbers, so
-//! that no result depends on the number of threads), [`real`] (f32 and f64), [`simd`], [`profile`] (where the time goes),
-//! [`interrupt`] (Ctrl-C), and [`cli`] (the program itself). [`device`] holds the CUDA kernels.
+//! Long calls take a [`Progress`]; failures are one line with an exit code, [`Error`]. The mathematics is in `docs/model.md`, the
+//! layers of the code in `docs/design.md`. What is not listed here may change at any time.
 //!
 //! # From files to links
 //! ```
@@ -108,63 +105,112 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 #![warn(missing_docs)]
-// Allowed in the few modules that need it, which `tests/architecture` lists; forbidden in all others.
+// Allowed in the few modules that need it, which the test `architecture` lists; forbidden in all others.
 #![deny(unsafe_code)]
 
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod annotate;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod cli;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod csr;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod dataset;
+#[doc(hidden)]
 pub mod device;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod discover;
+#[doc(hidden)]
 pub mod engine;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod error;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod evaluate;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod files;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod interrupt;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod memory;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod model;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod near;
 pub mod ops;
+#[doc(hidden)]
 pub mod parity;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod picture;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod predict;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod prepare;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod profile;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod progress;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod real;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod report;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod rng;
+#[doc(hidden)]
 pub mod simd;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod simulate;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod table;
 #[forbid(unsafe_code)]
 pub mod tape;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod train;
+#[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod vocabulary;
 
+pub use annotate::{AnnotateConfig, annotate};
+pub use dataset::{Access, Cell, DataSet, Io, SampleConfig, SampleSet, SplitBy, draw_samples};
+pub use discover::record::Discovery;
+pub use discover::{DiscoverOptions, DiscoveryFolder, discover};
+pub use engine::{Device, PassOptions, Runner};
 pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Part, evaluate};
+pub use model::output::{Output, Want};
+pub use model::{
+    Batch, CisConfig, CisGraph, CisTarget, Dropout, Features, Init, Model, ModelConfig, Params, Precision,
+};
+pub use predict::partners::{MatchOptions, Matches, Query, rank as match_partners};
+pub use predict::{PredictOptions, embed, embeddings, translate};
+pub use prepare::{PrepareConfig, PrepareReport, prepare};
+pub use progress::Progress;
+pub use report::{Page, page};
+pub use simulate::{SimulateConfig, Simulation};
+pub use train::{
+    Checkpoint, EpochRecord, Observer, Outcome, Run, TrainConfig, TrainingPlan, TrainingStep, recipe, resume, train,
+};
+pub use vocabulary::{Gene, Peak, Vocabulary};

@@ -1,12 +1,12 @@
 //! Files with gaps become files without: where genes and peaks lie, how variable genes are, what peaks read.
 
-pub mod columns;
-pub mod config;
+pub(crate) mod columns;
+pub(crate) mod config;
 pub mod loess;
-pub mod places;
-pub mod report;
-pub mod variable_genes;
-pub mod write;
+pub(crate) mod places;
+pub(crate) mod report;
+pub(crate) mod variable_genes;
+pub(crate) mod write;
 
 use std::path::Path;
 

@@ -21,13 +21,6 @@ pub struct VariableGenes {
     pub rank: Vec<Option<u32>>,
 }
 
-impl VariableGenes {
-    /// Is the gene one of the top?
-    pub fn is_top(&self, gene: usize) -> bool {
-        self.rank[gene].is_some()
-    }
-}
-
 /// What [`variable_genes`] found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
@@ -158,7 +151,7 @@ mod tests {
         let mut ranks: Vec<u32> = v.rank.iter().flatten().copied().collect();
         ranks.sort_unstable();
         assert_eq!(ranks, [0, 1, 2, 3, 4]);
-        assert_eq!((0..40).filter(|&g| v.is_top(g)).count(), 5);
+        assert_eq!((0..40).filter(|&g| v.rank[g].is_some()).count(), 5);
         assert_eq!(find(&cells, 5, 7), Found::Genes(v), "blocks make no difference");
     }
 

@@ -4,29 +4,29 @@
 //! line in each of the two places marked "verbs" below.
 
 // verbs: modules
-pub mod annotate;
-pub mod config;
-pub mod console;
-pub mod context;
-pub mod datasets;
-pub mod demo;
-pub mod discover;
-pub mod doctor;
-pub mod embed;
-pub mod evaluate;
-pub mod inspect;
-pub mod kernels;
-pub mod match_cells;
-pub mod plot;
-pub mod prepare;
-pub mod recipes;
+pub(crate) mod annotate;
+pub(crate) mod config;
+pub(crate) mod console;
+pub(crate) mod context;
+pub(crate) mod datasets;
+pub(crate) mod demo;
+pub(crate) mod discover;
+pub(crate) mod doctor;
+pub(crate) mod embed;
+pub(crate) mod evaluate;
+pub(crate) mod inspect;
+pub(crate) mod kernels;
+pub(crate) mod match_cells;
+pub(crate) mod plot;
+pub(crate) mod prepare;
+pub(crate) mod recipes;
 mod reference;
-pub mod report;
-pub mod samples;
-pub mod simulate;
-pub mod train;
-pub mod translate;
-pub mod weights;
+pub(crate) mod report;
+pub(crate) mod samples;
+pub(crate) mod simulate;
+pub(crate) mod train;
+pub(crate) mod translate;
+pub(crate) mod weights;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -6,7 +6,7 @@ pub mod cells;
 #[forbid(unsafe_code)]
 pub mod chromosomes;
 #[forbid(unsafe_code)]
-pub mod coordinates;
+pub(crate) mod coordinates;
 #[forbid(unsafe_code)]
 pub mod fasta;
 #[forbid(unsafe_code)]

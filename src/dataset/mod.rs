@@ -1,24 +1,24 @@
 //! Prepared data sets: cells in memory-mapped shards, vocabularies, constant features, sample sets.
 
 #[forbid(unsafe_code)]
-pub mod access;
+pub(crate) mod access;
 #[forbid(unsafe_code)]
-pub mod cell;
+pub(crate) mod cell;
 #[forbid(unsafe_code)]
-pub mod codec;
+pub(crate) mod codec;
 #[forbid(unsafe_code)]
-pub mod draw;
+pub(crate) mod draw;
 #[forbid(unsafe_code)]
-pub mod manifest;
+pub(crate) mod manifest;
 #[forbid(unsafe_code)]
-pub mod means;
-pub mod mmap;
+pub(crate) mod means;
+pub(crate) mod mmap;
 #[forbid(unsafe_code)]
-pub mod rows;
+pub(crate) mod rows;
 #[forbid(unsafe_code)]
-pub mod samples;
+pub(crate) mod samples;
 #[forbid(unsafe_code)]
-pub mod shard;
+pub(crate) mod shard;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

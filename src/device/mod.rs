@@ -6,30 +6,30 @@
 //! replaced kernel checked, on a machine without a GPU.
 
 pub mod abi;
-pub mod arena;
+pub(crate) mod arena;
 #[cfg(feature = "cust")]
-pub mod cust;
-pub mod frame;
+pub(crate) mod cust;
+pub(crate) mod frame;
 pub mod gpu;
 #[cfg(test)] // the build script's; here for its tests
 mod header;
 pub mod host;
 pub mod image;
 pub mod kernels;
-pub mod nvrtc;
+pub(crate) mod nvrtc;
 #[forbid(unsafe_code)]
-pub mod op;
+pub(crate) mod op;
 pub mod program;
 #[forbid(unsafe_code)]
-pub mod region;
+pub(crate) mod region;
 #[forbid(unsafe_code)]
-pub mod sink;
-pub mod slot;
+pub(crate) mod sink;
+pub(crate) mod slot;
 #[allow(dead_code)] // half of it is the build script's
-pub mod toolchain;
+pub(crate) mod toolchain;
 #[forbid(unsafe_code)]
-pub mod view;
-pub mod workspace;
+pub(crate) mod view;
+pub(crate) mod workspace;
 
 pub use gpu::Gpu;
 pub use nvrtc::Nvrtc;

@@ -2,20 +2,20 @@
 //!
 //! See docs/model.md, sections 8.4 to 8.6.
 
-pub mod attention;
+pub(crate) mod attention;
 pub mod evidence;
 pub mod exports;
 pub(crate) mod groups;
-pub mod links;
+pub(crate) mod links;
 pub mod maps;
 pub mod null;
-pub mod open;
-pub mod options;
+pub(crate) mod open;
+pub(crate) mod options;
 pub(crate) mod parts;
 pub(crate) mod places;
-pub mod record;
+pub(crate) mod record;
 pub mod recovery;
-pub mod scores;
+pub(crate) mod scores;
 pub(crate) mod stages;
 pub mod tf;
 pub mod truth;

@@ -8,18 +8,18 @@
 //! Training differs more (a device is fed ahead and steps on its own): [`Device::cuda`] leads to its [`Engine`].
 
 #[forbid(unsafe_code)]
-pub mod cpu;
-pub mod cuda;
+pub(crate) mod cpu;
+pub(crate) mod cuda;
 #[forbid(unsafe_code)]
-pub mod flops;
+pub(crate) mod flops;
 #[forbid(unsafe_code)]
 mod inputs;
 #[forbid(unsafe_code)]
 mod nodes;
 #[forbid(unsafe_code)]
-pub mod reference;
+pub(crate) mod reference;
 #[forbid(unsafe_code)]
-pub mod room;
+pub(crate) mod room;
 #[forbid(unsafe_code)]
 mod stages;
 

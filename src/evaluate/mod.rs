@@ -2,11 +2,11 @@
 //!
 //! See docs/model.md, section 8.7.
 
-pub mod detection;
-pub mod matching;
-pub mod ranking;
+pub(crate) mod detection;
+pub(crate) mod matching;
+pub(crate) mod ranking;
 pub(crate) mod tally;
-pub mod translation;
+pub(crate) mod translation;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Files of our own: written whole or not at all, checked when they are read.
 
-pub mod atomic;
-pub mod bytes;
-pub mod folder;
-pub mod text;
+pub(crate) mod atomic;
+pub(crate) mod bytes;
+pub(crate) mod folder;
+pub(crate) mod text;

@@ -1,16 +1,16 @@
 //! The model: configuration, parameters, and its forward and backward passes over a batch.
 
-pub mod cis;
-pub mod config;
-pub mod genes;
-pub mod input;
-pub mod memory;
+pub(crate) mod cis;
+pub(crate) mod config;
+pub(crate) mod genes;
+pub(crate) mod input;
+pub(crate) mod memory;
 pub mod nodes;
 pub mod output;
-pub mod params;
-pub mod precision;
-pub mod terms;
-pub mod want;
+pub(crate) mod params;
+pub(crate) mod precision;
+pub(crate) mod terms;
+pub(crate) mod want;
 
 use std::sync::Arc;
 

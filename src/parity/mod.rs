@@ -11,15 +11,15 @@
 //! a product may be wrong by 2 times (gradients 3 times) what comes of rounding its operands, or that share of 2⁻⁹; else by
 //! 1e-4, and the gradients of the translation by 2⁻²³ |q| |k| where that is more.
 
-pub mod bench;
+pub(crate) mod bench;
 #[forbid(unsafe_code)]
-pub mod cases;
+pub(crate) mod cases;
 #[forbid(unsafe_code)]
-pub mod check;
+pub(crate) mod check;
 #[forbid(unsafe_code)]
-pub mod report;
+pub(crate) mod report;
 #[forbid(unsafe_code)]
-pub mod trust;
+pub(crate) mod trust;
 
 pub use check::{check, check_ops};
 pub use report::{Cases, CheckReport};

@@ -13,19 +13,19 @@
 //! # Ok::<(), sccrossrec::Error>(())
 //! ```
 
-pub mod arcs;
-pub mod axis;
-pub mod colour;
-pub mod curves;
-pub mod embedding;
-pub mod font;
-pub mod genome;
-pub mod heat;
-pub mod png;
-pub mod scene;
-pub mod svg;
-pub mod tracks;
-pub mod typemap;
+pub(crate) mod arcs;
+pub(crate) mod axis;
+pub(crate) mod colour;
+pub(crate) mod curves;
+pub(crate) mod embedding;
+pub(crate) mod font;
+pub(crate) mod genome;
+pub(crate) mod heat;
+pub(crate) mod png;
+pub(crate) mod scene;
+pub(crate) mod svg;
+pub(crate) mod tracks;
+pub(crate) mod typemap;
 
 use std::path::Path;
 

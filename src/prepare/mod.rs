@@ -4,15 +4,15 @@
 //! is bounded by a block and a shard, not by the number of cells. What comes out does not depend on the number of
 //! threads, nor on whether a matrix was CSR, CSC or dense.
 
-pub mod cells;
-pub mod config;
-pub mod input;
-pub mod like;
+pub(crate) mod cells;
+pub(crate) mod config;
+pub(crate) mod input;
+pub(crate) mod like;
 pub mod presets;
-pub mod report;
-pub mod rows;
-pub mod vocabulary;
-pub mod write;
+pub(crate) mod report;
+pub(crate) mod rows;
+pub(crate) mod vocabulary;
+pub(crate) mod write;
 
 use std::path::Path;
 

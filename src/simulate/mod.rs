@@ -26,12 +26,12 @@
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
 
-pub mod cells;
-pub mod config;
-pub mod files;
-pub mod genome;
-pub mod sequences;
-pub mod simulation;
+pub(crate) mod cells;
+pub(crate) mod config;
+pub(crate) mod files;
+pub(crate) mod genome;
+pub(crate) mod sequences;
+pub(crate) mod simulation;
 mod streams;
 
 pub use cells::SimulatedCell;

@@ -1,21 +1,21 @@
 //! Training: settings and recipes, the loop, checkpoints, and runs on disk.
 
-pub mod config;
-pub mod cuda;
-pub mod fit;
+pub(crate) mod config;
+pub(crate) mod cuda;
+pub(crate) mod fit;
 pub mod log;
-pub mod meet;
+pub(crate) mod meet;
 pub(crate) mod memory;
-pub mod observe;
-pub mod run;
-pub mod samples;
-pub mod schedule;
+pub(crate) mod observe;
+pub(crate) mod run;
+pub(crate) mod samples;
+pub(crate) mod schedule;
 pub(crate) mod setting;
-pub mod start;
-pub mod state;
-pub mod steps;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod steps;
 pub mod tensors;
-pub mod validate;
+pub(crate) mod validate;
 pub mod weights;
 
 pub(crate) use config::settings;

@@ -11,5 +11,8 @@ fn reference_page_is_up_to_date() {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = page.lines().zip(found.lines()).position(|(a, b)| a != b);
     let line = differs.unwrap_or_else(|| page.lines().count().min(found.lines().count())) + 1;
-    assert!(page == found, "docs/reference.md is out of date from line {line}: UPDATE=1 cargo test --release --test program reference");
+    assert!(
+        page == found,
+        "docs/reference.md is out of date from line {line}: UPDATE=1 cargo test --release --test program reference"
+    );
 }

@@ -1,17 +1,17 @@
 //! AnnData (`.h5ad`): a streaming reader of every on-disk layout, and a writer that Python's `anndata` opens.
 
-pub mod chunks;
+pub(crate) mod chunks;
 #[forbid(unsafe_code)]
-pub mod edit;
-pub mod fields;
+pub(crate) mod edit;
+pub(crate) mod fields;
 #[forbid(unsafe_code)]
-pub mod heaps;
+pub(crate) mod heaps;
 #[forbid(unsafe_code)]
-pub mod matrix;
+pub(crate) mod matrix;
 #[forbid(unsafe_code)]
-pub mod reader;
+pub(crate) mod reader;
 #[forbid(unsafe_code)]
-pub mod writer;
+pub(crate) mod writer;
 
 use std::path::Path;
 

@@ -11,11 +11,11 @@
 //! What a file is shows in its content, never in its name. A file may hold both modalities: features are then taken
 //! by their type (`feature_types` of `var`: `Gene Expression` or `GEX`, `Peaks` or `ATAC`), or by modality (MuData).
 
-pub mod columns;
-pub mod form;
-pub mod mtx;
-pub mod mudata;
-pub mod tenx;
+pub(crate) mod columns;
+pub(crate) mod form;
+pub(crate) mod mtx;
+pub(crate) mod mudata;
+pub(crate) mod tenx;
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -18,9 +18,9 @@
 //! See docs/model.md, section 8.5.
 
 pub mod adjust;
-pub mod bins;
-pub mod cells;
-pub mod mixture;
+pub(crate) mod bins;
+pub(crate) mod cells;
+pub(crate) mod mixture;
 
 use std::io::Write;
 use std::path::Path;

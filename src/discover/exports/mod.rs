@@ -16,14 +16,14 @@
 //! bgzip and tabix or bedToBigBed want it; blanks in names become `_`. The other forms hold every link. Each file is
 //! whole or not there.
 
-pub mod browser;
-pub mod chrom_names;
-pub mod edges;
-pub mod export;
+pub(crate) mod browser;
+pub(crate) mod chrom_names;
+pub(crate) mod edges;
+pub(crate) mod export;
 pub(crate) mod fields;
-pub mod h5ad;
-pub mod parquet;
-pub mod track;
+pub(crate) mod h5ad;
+pub(crate) mod parquet;
+pub(crate) mod track;
 
 use std::path::Path;
 

@@ -1,14 +1,14 @@
 //! The model on a device: parameters, gradients, moments and features live there; batches are uploaded while the one
 //! before is computed; a step is a recorded program, replayed or launched as a CUDA graph.
 
-pub mod feed;
-pub mod output;
-pub mod pack;
-pub mod probe;
-pub mod profile;
-pub mod slots;
-pub mod state;
-pub mod tensors;
+pub(crate) mod feed;
+pub(crate) mod output;
+pub(crate) mod pack;
+pub(crate) mod probe;
+pub(crate) mod profile;
+pub(crate) mod slots;
+pub(crate) mod state;
+pub(crate) mod tensors;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +31,6 @@ use crate::ops::adam::{AdamConfig, Rates};
 use pack::{Arranged, Packer};
 use slots::{Key, Recorded, Slot, Spent};
 use state::State;
-
-pub use profile::{OpTime, Profile, Staged};
 
 /// Programs kept, with their graphs; the one that was not used for longest makes room.
 const PROGRAMS: usize = 128;

@@ -3,10 +3,10 @@
 //! See docs/model.md, section 5.6.
 
 #[forbid(unsafe_code)]
-pub mod check;
-pub mod cuda;
-pub mod rates;
-pub mod sparse;
+pub(crate) mod check;
+pub(crate) mod cuda;
+pub(crate) mod rates;
+pub(crate) mod sparse;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -6,8 +6,8 @@
 //!
 //! Order: by logit, then lower peak index of the data set; masked pairs take part with their own index.
 
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use std::sync::Arc;
 

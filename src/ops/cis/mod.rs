@@ -10,8 +10,8 @@
 //!
 //! See docs/model.md, section 3.5, section 4.7, section 6.3, section 7.6.
 
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use std::sync::Arc;
 

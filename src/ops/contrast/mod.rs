@@ -1,7 +1,7 @@
 //! `contrast`: RNA and ATAC of each positive against all others of the batch.
 
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use super::matmul::{View, product, product_into};
 use crate::real::Real;

@@ -2,8 +2,8 @@
 //!
 //! See docs/model.md, section 4.5, section 5, section 7.3.
 
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use super::matmul::{View, product, product_into};
 use crate::real::Real;

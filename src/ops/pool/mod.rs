@@ -5,8 +5,8 @@
 //! ([`crate::ops::head::pooled`]) serves means, whose Σ w is 1, and attention bags alike.
 
 #[forbid(unsafe_code)]
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 //! batch, not one a node. DNA stays one byte a base until a block of rows is multiplied.
 
 #[forbid(unsafe_code)]
-pub mod check;
-pub mod cuda;
+pub(crate) mod check;
+pub(crate) mod cuda;
 
 use std::sync::Arc;
 

@@ -9,12 +9,12 @@
 
 mod backward;
 #[forbid(unsafe_code)]
-pub mod check;
-pub mod columns;
+pub(crate) mod check;
+pub(crate) mod columns;
 mod counters;
-pub mod cuda;
-pub mod kernel;
-pub mod scores;
+pub(crate) mod cuda;
+pub(crate) mod kernel;
+pub(crate) mod scores;
 
 use std::sync::Arc;
 
