@@ -31,7 +31,7 @@ pub struct Embedded {
     pub path: &'static str,
     /// Its text.
     pub source: &'static str,
-    /// Machine code for each of [`TARGETS`], and PTX; `None` where the program was built without nvcc.
+    /// Machine code for each target of the build, and PTX; `None` where the program was built without nvcc.
     pub fatbin: Option<&'static [u8]>,
     /// What its kernels take of a multiprocessor, target by target; empty without `fatbin`.
     pub resources: &'static [Resource],

@@ -1,5 +1,5 @@
 //! What computing on a GPU rests on: context and streams, planned memory, kernels, programs of launches. It knows no op:
-//! [`op`] says what one is, and the rest works on lists of them.
+//! `op` says what one is, and the rest works on lists of them.
 //!
 //! [`kernels`] holds the kernels that come with the program and compiles others at run time. [`host`] compiles the same
 //! CUDA sources for the CPU and provides a CUDA driver that runs them there, so that the GPU path can be tested, and a

@@ -42,7 +42,7 @@ pub use scores::{ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable,
 pub use truth::Truth;
 
 /// Reads the attention of a model back, into the folder `out`, which must exist:
-/// * `attention.h5`, the attention of every cell (its format: [`attention`]);
+/// * `attention.h5`, the attention of every cell (its format: `discover::attention`);
 /// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type, with statistics
 ///   against `options.null`; `peaks.tsv` and `genes.tsv`, the tracks of each type (formats: [`maps`]);
 /// * `evidence.tsv`, the pairs within the window with the probability that expression and accessibility say ([`evidence`]);

@@ -49,7 +49,7 @@ impl std::str::FromStr for GeneFeatures {
 /// What `prepare` is to do.
 #[derive(Debug, Clone)]
 pub struct PrepareConfig {
-    /// RNA, in any form that [`source::open`] reads; `None` only with `like`, for prediction.
+    /// RNA, in any form that `prepare` reads; `None` only with `like`, for prediction.
     pub rna: Option<PathBuf>,
     /// ATAC, perhaps in the same file; `None` only with `like`, for prediction.
     pub atac: Option<PathBuf>,

@@ -32,7 +32,7 @@ use form::chosen;
 pub use form::{Form, Modality, Select, Source};
 
 /// Opens the `modality` of a file or folder of any form. An HDF5 file is read through once (see the module
-/// [`heaps`](crate::data::anndata::heaps)); `progress` is asked meanwhile whether to stop, here and in all functions of this
+/// `data::anndata::heaps`); `progress` is asked meanwhile whether to stop, here and in all functions of this
 /// module.
 ///
 /// ```

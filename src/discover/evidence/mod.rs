@@ -265,7 +265,7 @@ pub struct EvidenceSummary {
     pub expected: f64,
     /// Pairs rather a link than not.
     pub likely: u64,
-    /// The mixture; `shares` by the distance bins of [`ENDS`](bins::ENDS), then beyond, then unknown.
+    /// The mixture; `shares` by the distance bins of `evidence::bins`, then beyond, then unknown.
     pub mixture: Mixture,
     /// The table, in the folder of the discovery.
     pub file: std::path::PathBuf,
