@@ -68,7 +68,7 @@ pub struct Outcome {
 /// ```
 ///
 /// # Errors
-/// Settings that do not fit the data; a loss or gradient that is not finite (see `OnNan`); files that cannot be
+/// Settings that do not fit the data; a loss or gradient that is not finite (see [`OnNan`](super::config::OnNan)); files that cannot be
 /// written; [`Error::Interrupted`], once all is saved, when the observer says stop.
 pub fn train(
     data: &DataSet,
