@@ -4,4 +4,5 @@ mod citations;
 mod layers;
 mod sizes;
 mod source;
+mod surface;
 mod unsafe_code;

@@ -113,7 +113,7 @@ fn nothing_is_too_large() {
     let files: Vec<(String, String)> =
         texts(&root.join("src"), &["rs"]).into_iter().map(|(p, t)| (name(&p), t)).collect();
     let design = std::fs::read_to_string(root.join("docs/design.md")).expect("docs/design.md");
-    let long = fenced(&design, "long files").expect("docs/design.md: no block `long files`");
+    let long = fenced(&design, "long files").unwrap_or_default();
     let told = faults(&files, &long.iter().map(|l| l.trim()).collect::<Vec<_>>());
     assert!(told.is_empty(), "{} faults:\n{}", told.len(), told.join("\n"));
 }
