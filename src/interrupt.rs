@@ -7,8 +7,6 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::error::{Error, Result};
-
 /// The exit code of the signal that came, 0 while none has.
 static CODE: AtomicI32 = AtomicI32::new(0);
 
@@ -47,9 +45,4 @@ pub fn code() -> i32 {
         0 => 130,
         code => code,
     }
-}
-
-/// An error to leave with, where nothing needs saving: `saved` says what is on disk.
-pub fn check(saved: &str) -> Result<()> {
-    if requested() { Err(Error::Interrupted { code: code(), saved: saved.to_string() }) } else { Ok(()) }
 }

@@ -94,11 +94,6 @@ impl<'p, T: Real> Tape<'p, T> {
         Tape { values: Vec::new(), shapes: Vec::new(), records: None }
     }
 
-    /// Will there be a backward pass? Ops keep what it needs only then.
-    pub fn is_recording(&self) -> bool {
-        self.records.is_some()
-    }
-
     fn push(&mut self, value: Value<'p, T>, shape: [usize; 2]) -> Var {
         self.values.push(value);
         self.shapes.push(shape);
@@ -123,14 +118,6 @@ impl<'p, T: Real> Tape<'p, T> {
             Value::Owned(x) => x,
             Value::Param(_, x) => x,
             Value::Freed => &[],
-        }
-    }
-
-    /// The numbers of a parameter, free of the tape's own borrow.
-    pub fn get_param(&self, v: Var) -> Option<&'p [T]> {
-        match &self.values[v.0] {
-            Value::Param(_, x) => Some(x),
-            _ => None,
         }
     }
 

@@ -62,7 +62,7 @@ under_valgrind() {
     export RAYON_NUM_THREADS=2
     for isa in scalar avx2; do
         echo "found: instructions $isa"
-        SCCROSSREC_ISA=$isa valgrind -q --error-exitcode=9 "$unit" graph:: ops:: tape:: data::anndata \
+        SCCROSSREC_ISA=$isa valgrind -q --error-exitcode=9 "$unit" dataset:: files:: ops:: tape:: data::anndata \
             --test-threads 1 || code=1
     done
     SCCROSSREC_ISA=avx2 valgrind -q --error-exitcode=9 --undef-value-errors=no "$sources" every_form --test-threads 1 ||

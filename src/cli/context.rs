@@ -38,15 +38,15 @@ impl Which {
     }
 }
 
-/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`Device::choose`] first.
+/// Where a verb computes; flatten it into the `Args` of every verb that does, and call [`DeviceArg::choose`] first.
 #[derive(Debug, Clone, Args)]
-pub struct Device {
+pub struct DeviceArg {
     /// Where to compute: `auto`, `cpu` or `cuda[:N]`.
     #[arg(long, value_name = "DEVICE", default_value = "auto", help = "Where to compute: auto, cpu or cuda[:N]")]
     pub device: String,
 }
 
-impl Device {
+impl DeviceArg {
     /// Opens the device, for f32 and with the kernels that come with the program.
     ///
     /// # Errors

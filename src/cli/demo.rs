@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
-use super::context::{Context, Device, output_dir};
+use super::context::{Context, DeviceArg, output_dir};
 use super::discover::recovery_table;
 use crate::dataset::{DataSet, SampleSet, SplitBy};
 use crate::discover::record::Discovery;
@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 /// Training of the demo: what fits two minutes on two cores.
@@ -89,7 +89,7 @@ struct Made {
 }
 
 /// Where each stage writes.
-struct Places {
+struct DemoPlaces {
     simulated: PathBuf,
     data: PathBuf,
     run: PathBuf,
@@ -98,10 +98,10 @@ struct Places {
     json: PathBuf,
 }
 
-impl Places {
+impl DemoPlaces {
     fn of(args: &Args) -> Self {
         let place = |name: &str| args.out.join(name);
-        Places {
+        DemoPlaces {
             simulated: place("simulated"),
             data: place("data"),
             run: place("run"),
@@ -120,7 +120,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     config.validate()?;
     let simulation = simulation(args, ctx)?;
     let _made = output_dir(&args.out, args.force)?;
-    let places = Places::of(args);
+    let places = DemoPlaces::of(args);
     let _stages = [&places.simulated, &places.run, &places.found]
         .map(|dir| output_dir(dir, args.force))
         .into_iter()
@@ -183,7 +183,7 @@ fn simulation(args: &Args, ctx: &Context) -> Result<Simulation> {
     })
 }
 
-fn simulated(simulation: &Simulation, places: &Places, ctx: &Context) -> Result<Simulated> {
+fn simulated(simulation: &Simulation, places: &DemoPlaces, ctx: &Context) -> Result<Simulated> {
     simulation.write(&places.simulated, &ctx.follow())
 }
 
@@ -191,7 +191,7 @@ fn prepared(
     args: &Args,
     config: &TrainConfig,
     files: &Simulated,
-    places: &Places,
+    places: &DemoPlaces,
     ctx: &Context,
 ) -> Result<PrepareReport> {
     let mut prepared = PrepareConfig::new(&files.rna, &files.atac);
@@ -205,7 +205,7 @@ fn prepared(
 
 /// Writes the page of the report.
 fn report_page(
-    places: &Places,
+    places: &DemoPlaces,
     (model, device): (&Model<f32>, &engine::Device),
     (data, set): (&DataSet, &SampleSet),
     evaluation: &Evaluation,
@@ -233,7 +233,7 @@ impl Made {
     }
 
     /// What `demo.json` holds.
-    fn json(&self, args: &Args, places: &Places) -> Value {
+    fn json(&self, args: &Args, places: &DemoPlaces) -> Value {
         let Made { report, set, outcome, .. } = self;
         json!({
             "out": args.out,
@@ -257,7 +257,7 @@ impl Made {
     }
 
     /// The closing tables, and where to look.
-    fn text(&self, places: &Places) -> String {
+    fn text(&self, places: &DemoPlaces) -> String {
         let (report, discovery) = (&self.report, &self.discovery);
         let per_cell = |n: u64| n as f64 / report.cells.max(1) as f64;
         let mut out = format!(

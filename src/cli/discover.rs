@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use super::context::{Context, Device, Which, output_dir};
+use super::context::{Context, DeviceArg, Which, output_dir};
 use super::evaluate::open_data;
 use crate::discover::evidence::COMPONENTS;
 use crate::discover::exports::{ChromNames, Export, Format};
@@ -80,7 +80,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 /// The ways in which attention counts.

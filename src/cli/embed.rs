@@ -40,7 +40,7 @@ pub struct Args {
     pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub device: super::context::Device,
+    pub device: super::context::DeviceArg,
 }
 
 /// What both verbs need.

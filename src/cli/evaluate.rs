@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::context::{Context, Device, Which, output_file};
+use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 /// Opens the data that a verb is to work on: those given, or those the run was trained on.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::context::{Context, Device, Which, output_file};
+use super::context::{Context, DeviceArg, Which, output_file};
 use crate::discover::maps::field;
 use crate::engine::Runner;
 use crate::error::Result;
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 /// Ranks, writes and prints.

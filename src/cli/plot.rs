@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::{Context, Device, Which, output_file};
+use super::context::{Context, DeviceArg, Which, output_file};
 use crate::discover::DiscoveryFolder;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::engine::Runner;
@@ -75,7 +75,7 @@ struct Embedding {
     #[command(flatten)]
     out: Out,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 #[derive(Debug, clap::Args)]

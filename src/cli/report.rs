@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::{Context, Device, Which, output_file};
+use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    device: Device,
+    device: DeviceArg,
 }
 
 /// The run and the discovery that were named; the run may be missing, and why.

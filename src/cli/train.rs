@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::console::{Console, scores};
-use super::context::{Context, Device, check_output_dir};
+use super::context::{Context, DeviceArg, check_output_dir};
 use crate::error::{Error, Result};
 use crate::files::atomic;
 use crate::ops::registry::Replacement;
@@ -43,7 +43,7 @@ pub struct Args {
     pub profile: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub device: Device,
+    pub device: DeviceArg,
 }
 
 impl Args {

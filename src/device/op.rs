@@ -15,7 +15,7 @@ use crate::model::{Batch, Model, ModelConfig};
 pub(crate) struct Op {
     /// Its name, in messages and on the command line.
     pub name: &'static str,
-    pub sources: &'static [Source],
+    pub sources: &'static [KernelFile],
     pub regions: &'static [Region],
     pub turns: &'static [Turn],
     pub bench: Bench,
@@ -23,7 +23,7 @@ pub(crate) struct Op {
 
 /// A source file of the folder `kernels`, and the entry points in it.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct KernelFile {
     /// Without `.cu`.
     pub file: &'static str,
     /// Stems of entry points that come as `_f32` and `_bf16`.

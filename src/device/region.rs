@@ -138,7 +138,7 @@ impl<'a> Extent<'a> {
 
 /// Where a region lies in its arena.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct RegionPlace {
     pub name: &'static str,
     pub kind: Kind,
     /// In bytes.
@@ -149,9 +149,9 @@ pub(crate) struct Place {
 
 /// Where all regions lie.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Places(Vec<Place>);
+pub(crate) struct RegionPlaces(Vec<RegionPlace>);
 
-impl Places {
+impl RegionPlaces {
     /// Adds regions to a plan.
     pub fn plan(plan: &mut ArenaPlan, lengths: &[(&'static str, Kind, usize)]) -> Self {
         let place = |&(name, kind, len): &(&'static str, Kind, usize)| {
@@ -159,9 +159,9 @@ impl Places {
                 Kind::F32 => plan.add::<f32>(name, len).offset,
                 Kind::U32 => plan.add::<u32>(name, len).offset,
             };
-            Place { name, kind, offset, len }
+            RegionPlace { name, kind, offset, len }
         };
-        Places(lengths.iter().map(place).collect())
+        RegionPlaces(lengths.iter().map(place).collect())
     }
 
     /// The region of that name and kind.
@@ -176,7 +176,7 @@ impl Places {
         }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Place> {
+    pub fn iter(&self) -> impl Iterator<Item = &RegionPlace> {
         self.0.iter()
     }
 }

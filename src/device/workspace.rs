@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::abi::Ptr;
 use super::arena::{Arena, ArenaPlan, Span};
 use super::gpu::Gpu;
-use super::region::{Extent, Number, Places, Region};
+use super::region::{Extent, Number, Region, RegionPlaces};
 use super::slot::{BatchPtrs, BatchSizes, SlotLayout};
 use crate::error::Result;
 
@@ -19,7 +19,7 @@ pub(crate) struct WorkPlan {
     pub room: BatchSizes,
     pub slot: SlotLayout,
     pub layout: ArenaPlan,
-    pub places: Places,
+    pub places: RegionPlaces,
     slots: [Span<u8>; SLOTS],
 }
 
@@ -31,7 +31,7 @@ impl WorkPlan {
         let slot = SlotLayout::new(&room);
         let mut layout = ArenaPlan::default();
         let slots = std::array::from_fn(|_| layout.add::<u8>("batch", slot.layout.bytes()));
-        let places = Places::plan(&mut layout, &lengths);
+        let places = RegionPlaces::plan(&mut layout, &lengths);
         Ok(WorkPlan { room, slot, layout, places, slots })
     }
 

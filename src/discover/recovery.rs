@@ -58,7 +58,7 @@ pub struct Recovery {
 
 /// Bases from TSS to peak up to which a pair counts for [`Recovery::near`].
 pub const NEAR: f64 = 500_000.0;
-/// Bins of [`BINS`] that [`Recovery::near`] joins: all that end at [`NEAR`] or before.
+/// Bins of [`RECOVERY_BINS`] that [`Recovery::near`] joins: all that end at [`NEAR`] or before.
 const NEAR_BINS: usize = 5;
 
 /// Genes and peaks of each chromosome that matches itself, with the blocks of genes to score at a time.
@@ -96,7 +96,7 @@ fn known(v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], sco
         let start = truth.partition_point(|t| t.0 < g);
         for &(_, p) in truth[start..].iter().take_while(|t| t.0 == g) {
             if let Ok(at) = peaks.binary_search(&p) {
-                out.push((row[at], bin(distance(v, g, p))));
+                out.push((row[at], recovery_bin(distance(v, g, p))));
             }
         }
     }
@@ -119,7 +119,7 @@ impl Tally {
         Tally {
             all: of(&|_| true),
             near: of(&|b| b < NEAR_BINS),
-            bins: (0..BINS.len()).map(|bin| of(&|b| b == bin)).collect(),
+            bins: (0..RECOVERY_BINS.len()).map(|bin| of(&|b| b == bin)).collect(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Tally {
     fn add(&mut self, v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) {
         for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
             for (&p, &x) in peaks.iter().zip(row) {
-                let bin = bin(distance(v, g, p));
+                let bin = recovery_bin(distance(v, g, p));
                 self.all.add_negative(x);
                 self.bins[bin].add_negative(x);
                 if bin < NEAR_BINS {
@@ -180,8 +180,8 @@ pub fn recover(
         out
     };
     let none = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
-    let mut total = vec![none; 2 + BINS.len()];
-    let mut scores = vec![Vec::new(); 2 + BINS.len()];
+    let mut total = vec![none; 2 + RECOVERY_BINS.len()];
+    let mut scores = vec![Vec::new(); 2 + RECOVERY_BINS.len()];
     for &scorer in scorers {
         let mut positives = Vec::new();
         for chunk in with_links.chunks(together) {
@@ -228,7 +228,7 @@ pub fn recover(
     }
     let mut parts = total.iter().zip(scores);
     let (total, scores) = parts.next().unwrap_or((&none, Vec::new()));
-    let names = ["0-500kb"].into_iter().chain(BINS.iter().map(|b| b.0));
+    let names = ["0-500kb"].into_iter().chain(RECOVERY_BINS.iter().map(|b| b.0));
     let mut bins = names.zip(parts).map(|(name, (of_bin, scores))| RecoveryBin {
         distance: name.to_string(),
         pairs: of_bin.positives + of_bin.negatives,
@@ -249,7 +249,7 @@ pub fn recover(
 }
 
 /// Distance bins |TSS − peak midpoint| of [`Recovery::bins`]: name, first distance in bases, first beyond.
-pub const BINS: [(&str, f64, f64); 8] = [
+pub const RECOVERY_BINS: [(&str, f64, f64); 8] = [
     ("0-10kb", 0.0, 1e4),
     ("10-50kb", 1e4, 5e4),
     ("50-100kb", 5e4, 1e5),
@@ -261,15 +261,15 @@ pub const BINS: [(&str, f64, f64); 8] = [
 ];
 
 /// Number of the bin of a distance in bases.
-pub fn bin(distance: Option<f64>) -> usize {
-    let Some(d) = distance else { return BINS.len() - 1 };
-    BINS[..BINS.len() - 2].iter().position(|b| d < b.2).unwrap_or(BINS.len() - 2)
+pub fn recovery_bin(distance: Option<f64>) -> usize {
+    let Some(d) = distance else { return RECOVERY_BINS.len() - 1 };
+    RECOVERY_BINS[..RECOVERY_BINS.len() - 2].iter().position(|b| d < b.2).unwrap_or(RECOVERY_BINS.len() - 2)
 }
 
 /// Link recovery among the pairs of one distance bin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecoveryBin {
-    /// Name of the bin, as in [`BINS`].
+    /// Name of the bin, as in [`RECOVERY_BINS`].
     pub distance: String,
     /// Gene–peak pairs of equal chromosome in it.
     pub pairs: u64,

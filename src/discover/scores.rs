@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::evidence::Evidence;
-use super::evidence::bins::bin;
+use super::evidence::bins::evidence_bin;
 use super::groups::Detected;
 use super::links::Link;
 use crate::csr::Csr;
@@ -352,7 +352,7 @@ impl PairScorer for Correlation<'_> {
                     },
                     Measure::Partial(e) => e.adjusted.association(g, p, *x).partial,
                     Measure::Evidence(e, v) => {
-                        e.mixture.log_odds(bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
+                        e.mixture.log_odds(evidence_bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
                     }
                 };
             }

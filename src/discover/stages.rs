@@ -22,7 +22,7 @@ use super::tf::{EVIDENCE, PeakStrata, TfComparison, TfTrack, compare, write_trac
 use super::truth::Truth;
 use crate::dataset::DataSet;
 use crate::engine::Runner;
-use crate::engine::room::check_memory;
+use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
 use crate::files::atomic::sweep;
 use crate::model::Model;

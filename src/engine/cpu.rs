@@ -1,6 +1,6 @@
 //! The fast path: a batch through the ops, forward and backward (docs/model.md, section 7).
 
-use super::stages::Pass;
+use super::stages::CpuPass;
 use crate::error::{Error, Result};
 use crate::model::output::{Attention, Output, Predicted, Want};
 use crate::model::terms::Terms;
@@ -103,12 +103,12 @@ impl<T: Real> Model<T> {
         let positives: Vec<usize> = (0..n).filter(|&i| batch.label[i] == 1).collect();
         let terms = Terms::of(c, want, grads.is_some()).of_positives(positives.len());
         let tape = if grads.is_some() { Tape::recording() } else { Tape::inference() };
-        let mut pass = Pass::new(self, batch, &positives, terms, genes, tape);
+        let mut pass = CpuPass::new(self, batch, &positives, terms, genes, tape);
 
         let scored = pass.attend(given.map(|d| d.attend.as_slice()));
         let embedded = pass.embed(&scored.attended);
         let (logits, match_loss) = pass.classify(embedded.z, dropout);
-        let first = |pass: &Pass<'_, T>, loss| pass.tape.get(loss)[0];
+        let first = |pass: &CpuPass<'_, T>, loss| pass.tape.get(loss)[0];
         let of = |v| pass.tape.get(v).to_vec();
         let mut out = Output::new(first(&pass, match_loss), of(logits), of(embedded.z));
         let mut predicted = Predicted::default();

@@ -8,6 +8,8 @@
 //! Training differs more (a device is fed ahead and steps on its own): [`Device::cuda`] leads to its [`Engine`].
 
 #[forbid(unsafe_code)]
+pub(crate) mod budget;
+#[forbid(unsafe_code)]
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 #[forbid(unsafe_code)]
@@ -18,8 +20,6 @@ mod inputs;
 mod nodes;
 #[forbid(unsafe_code)]
 pub(crate) mod reference;
-#[forbid(unsafe_code)]
-pub(crate) mod room;
 #[forbid(unsafe_code)]
 mod stages;
 

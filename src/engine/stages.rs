@@ -22,7 +22,7 @@ use crate::real::Real;
 use crate::tape::{Grads, Tape, Var};
 
 /// A batch on its way through the model.
-pub(super) struct Pass<'p, T> {
+pub(super) struct CpuPass<'p, T> {
     model: &'p Model<T>,
     batch: &'p Batch<T>,
     positives: &'p [usize],
@@ -75,7 +75,7 @@ pub(super) struct Translated {
     pub loss: Var,
 }
 
-impl<'p, T: Real> Pass<'p, T> {
+impl<'p, T: Real> CpuPass<'p, T> {
     /// Arranges the batch for these terms. `genes` names those to translate.
     pub fn new(
         model: &'p Model<T>,
@@ -91,7 +91,7 @@ impl<'p, T: Real> Pass<'p, T> {
         let peaks = Arc::new(NodeSet::new(&batch.atac, &model.features.peak_chrom, false));
         let of = if terms.by_column() { positives } else { &[] };
         let cols = Arc::new(PeakColumns::new(&peaks, of));
-        Pass { model, batch, positives, some, genes, peaks, cols, tape, p }
+        CpuPass { model, batch, positives, some, genes, peaks, cols, tape, p }
     }
 
     /// Queries, keys, attention. `given` replaces the choices.

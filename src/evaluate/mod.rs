@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::means::{GeneMeans, gene_means};
 use crate::dataset::{Cell, DataSet, Sample, SampleSet};
 use crate::engine::Runner;
-use crate::engine::room::check_memory;
+use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
 use crate::model::CisTarget;
 use crate::model::output::{Output, Want};

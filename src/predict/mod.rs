@@ -21,7 +21,7 @@ use crate::csr::Csr;
 use crate::data::anndata::{AnnDataWriter, Column, DenseSink, Frame, UnsArray};
 use crate::dataset::DataSet;
 use crate::engine::Runner;
-use crate::engine::room::check_memory;
+use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, CisTarget};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::schedule::{MOST_STEPS, Scaling, Schedule};
 use super::setting;
-use super::setting::{Kind, Place, Rule, Setting, choices, flag, kept};
+use super::setting::{Kind, Rule, Setting, SettingPlace, choices, flag, kept};
 use crate::error::{Error, Result};
 use crate::model::{CisConfig, CisTarget, Init, ModelConfig, Precision, sample_genes};
 use crate::ops::adam::{AdamConfig, Decay, Rates};
@@ -102,7 +102,7 @@ choices!(Scaling, Decay, CisTarget, OnNan, Precision);
 /// The place of a field: `at!(adam.lr)`.
 macro_rules! at {
     ($($field:ident).+) => {
-        Place {
+        SettingPlace {
             path: concat!($(".", stringify!($field)),+),
             get: |c: &TrainConfig| Clone::clone(&c.$($field).+),
             set: |c, value| c.$($field).+ = value,
@@ -112,7 +112,7 @@ macro_rules! at {
 /// The place of a setting of the cis term; without the term it is that of [`CisConfig::default`].
 macro_rules! of_cis {
     ($field:ident) => {
-        Place {
+        SettingPlace {
             path: concat!(".cis.", stringify!($field)),
             get: |c: &TrainConfig| c.model.cis.as_ref().unwrap_or(&CisConfig::default()).$field,
             set: |c, value| change_cis(c, |cis| cis.$field = value),
@@ -362,8 +362,8 @@ pub fn auto_batch(training_samples: usize) -> usize {
 #[derive(Clone, Copy, PartialEq)]
 struct BatchSize(usize);
 
-fn batch_size() -> Place<TrainConfig, BatchSize> {
-    Place { path: ".batch_size", get: |c| BatchSize(c.batch_size), set: |c, n| c.batch_size = n.0 }
+fn batch_size() -> SettingPlace<TrainConfig, BatchSize> {
+    SettingPlace { path: ".batch_size", get: |c| BatchSize(c.batch_size), set: |c, n| c.batch_size = n.0 }
 }
 
 impl Kind for BatchSize {
@@ -407,8 +407,8 @@ impl<'de> Deserialize<'de> for BatchSize {
 }
 
 /// A window is no more than this in files and flags.
-fn cis_window() -> Place<TrainConfig, u32> {
-    Place {
+fn cis_window() -> SettingPlace<TrainConfig, u32> {
+    SettingPlace {
         path: ".cis.window",
         get: |c| u32::try_from(c.model.cis.as_ref().unwrap_or(&CisConfig::default()).window).unwrap_or(u32::MAX),
         set: |c, bases| change_cis(c, |cis| cis.window = bases.into()),

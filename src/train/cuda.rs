@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::config::{OnNan, TrainConfig};
-use super::state::{Moments, Place};
-use super::steps::{Losses, Source, Steps};
+use super::state::{Moments, Position};
+use super::steps::{Batches, Losses, Steps};
 use crate::dataset::{DataSet, SampleSet};
 use crate::device::BatchSizes;
 use crate::device::workspace::SLOTS;
@@ -32,14 +32,14 @@ pub(crate) fn check_device(device: &Device, config: &TrainConfig) -> Result<()> 
 }
 
 /// Nodes of the samples of a part, the largest first, summed up: what the largest batches can have.
-struct Room {
+struct BatchRoom {
     /// Of train and val: sums of the genes, and of the peaks, of the largest samples.
     parts: [[Vec<usize>; 2]; 2],
     /// Distinct accessibilities, 0 where they are many.
     values: usize,
 }
 
-impl Room {
+impl BatchRoom {
     fn new(data: &DataSet, set: &SampleSet) -> Self {
         let sums = |part: &[u32], count: &dyn Fn(u32) -> usize| {
             let mut n: Vec<usize> = part.iter().map(|&i| count(i)).collect();
@@ -54,10 +54,10 @@ impl Room {
         let genes = |i: u32| data.cell_sizes(set.samples[i as usize].rna as usize).0;
         let peaks = |i: u32| data.cell_sizes(set.samples[i as usize].atac as usize).1;
         let parts = [&set.train, &set.val].map(|part| [sums(part, &genes), sums(part, &peaks)]);
-        Room { parts, values: data.accessibilities().unwrap_or(0) }
+        BatchRoom { parts, values: data.accessibilities().unwrap_or(0) }
     }
 
-    /// Room for every batch of `train` training samples and of `val` validation samples.
+    /// BatchRoom for every batch of `train` training samples and of `val` validation samples.
     fn of(&self, config: &ModelConfig, train: usize, val: usize) -> Result<BatchSizes> {
         let mut room = BatchSizes::default();
         for ([genes, peaks], size) in self.parts.iter().zip([train, val]) {
@@ -79,14 +79,14 @@ pub(crate) fn engine(
     config: &TrainConfig,
     model: &Model<f32>,
     moments: &Moments,
-    place: &Place,
+    place: &Position,
 ) -> Result<Option<Box<Engine>>> {
     let Some(cuda) = device.cuda() else { return Ok(None) };
     let mut engine = cuda.engine(model)?;
     engine.set_adam(config.adam);
     engine.set_rates(config.rates(set.train.len()));
     engine.set_moments(&moments.m, &moments.v, place.updates, config.on_nan != OnNan::Skip)?;
-    let room = Room::new(data, set);
+    let room = BatchRoom::new(data, set);
     let (train, val) = (config.batch_size, config.eval_batch_size);
     let fits = |e: &Engine, free: u64| {
         // Half of the larger, and half of that, until it fits.
@@ -133,14 +133,14 @@ pub(crate) struct OnDevice<'a, 'n> {
 
 impl<'n> OnDevice<'_, 'n> {
     /// Gives a step to the device; takes the record of the one before. False: asked to stop.
-    pub(crate) fn step(&mut self, steps: &mut Steps<'_>, source: &impl Source, numbers: &'n [u32]) -> Result<bool> {
+    pub(crate) fn step(&mut self, steps: &mut Steps<'_>, source: &impl Batches, numbers: &'n [u32]) -> Result<bool> {
         self.engine.submit(self.feed.next()?, steps.config.seed)?;
         self.flights.push_back(numbers);
         if self.engine.under_way() < SLOTS { Ok(true) } else { self.settle(steps, source) }
     }
 
     /// Takes all records. False: asked to stop.
-    pub(crate) fn drain(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
+    pub(crate) fn drain(&mut self, steps: &mut Steps<'_>, source: &impl Batches) -> Result<bool> {
         let mut go = true;
         while !self.flights.is_empty() {
             go &= self.settle(steps, source)?;
@@ -148,7 +148,7 @@ impl<'n> OnDevice<'_, 'n> {
         Ok(go)
     }
 
-    fn settle(&mut self, steps: &mut Steps<'_>, source: &impl Source) -> Result<bool> {
+    fn settle(&mut self, steps: &mut Steps<'_>, source: &impl Batches) -> Result<bool> {
         let Some(numbers) = self.flights.pop_front() else { return Ok(true) };
         let (r, buffer) = self.engine.settle()?;
         self.feed.free(buffer);

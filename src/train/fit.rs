@@ -14,8 +14,8 @@ use super::memory::check_parameters;
 use super::observe::{Observer, TrainingPlan};
 use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
 use super::samples::check_split;
-use super::state::{Bits, Moments, Place};
-use super::steps::{Prepared, Source, Steps, optimiser, rate_line};
+use super::state::{Bits, Moments, Position};
+use super::steps::{Batches, Prepared, Steps, optimiser, rate_line};
 use super::validate::{Validation, ratio};
 use super::{memory, state, tensors};
 use crate::dataset::samples::set_hash;
@@ -97,7 +97,7 @@ pub fn train_on(
     file.sample_counts = [set.train.len(), set.val.len(), set.test.len()];
     file.samples_hash = set_hash(set);
     let moments = Moments { m: vec![0.0; file.parameters], v: vec![0.0; file.parameters] };
-    let place = Place::default();
+    let place = Position::default();
     let memory = memory::plan(device, data, set, config, &model)?;
     let engine = engine(device, data, set, config, &model, &moments, &place)?;
     let checkpoints = out.join("checkpoints");
@@ -226,7 +226,7 @@ fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
 struct Begun {
     model: Model<f32>,
     moments: Moments,
-    place: Place,
+    place: Position,
     log: Vec<EpochRecord>,
     engine: Option<Box<Engine>>,
     memory: MemoryPlan,
@@ -247,7 +247,7 @@ enum Stopped {
     Asked,
 }
 
-impl<'a, S: Source> Fit<'a, S> {
+impl<'a, S: Batches> Fit<'a, S> {
     fn new(source: S, config: &'a TrainConfig, out: &'a Path, observer: &'a mut dyn Observer, begun: Begun) -> Self {
         let Begun { model, moments, place, log, engine, memory } = begun;
         let steps = Steps {
@@ -516,13 +516,13 @@ impl<'a, S: Source> Fit<'a, S> {
         if best {
             p.best = Some((Bits::of(score.unwrap_or(f64::NEG_INFINITY)), p.epoch));
         }
-        *p = Place {
+        *p = Position {
             epoch: p.epoch,
             step: p.step,
             updates: p.updates,
             best: p.best,
             logged: p.logged + 1,
-            ..Place::default()
+            ..Position::default()
         };
         self.log.push(record);
         // In this order: a crash in between repeats the epoch, and writes the same again.

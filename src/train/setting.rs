@@ -118,7 +118,7 @@ impl<K: Kind> Kind for Option<K> {
 }
 
 /// Where a setting is in the configuration `C`.
-pub(crate) struct Place<C, K> {
+pub(crate) struct SettingPlace<C, K> {
     pub(crate) path: &'static str,
     pub(crate) get: fn(&C) -> K,
     pub(crate) set: fn(&mut C, K),
@@ -155,11 +155,11 @@ pub(crate) struct Setting<C> {
     pub(crate) cpu_only: bool,
     /// May older files lack it? It is then what it was before there was the setting.
     later: bool,
-    value: Box<dyn Access<C>>,
+    value: Box<dyn AnyPlace<C>>,
 }
 
 /// A setting without a flag.
-pub(crate) fn kept<C: 'static, K: Kind>(place: Place<C, K>) -> Setting<C> {
+pub(crate) fn kept<C: 'static, K: Kind>(place: SettingPlace<C, K>) -> Setting<C> {
     // The model's settings are not in a group of their own in files.
     let path = place.path.strip_prefix(".model").unwrap_or(place.path);
     Setting {
@@ -177,7 +177,7 @@ pub(crate) fn kept<C: 'static, K: Kind>(place: Place<C, K>) -> Setting<C> {
 pub(crate) fn flag<C: 'static, K: Kind>(
     name: &'static str,
     value: &'static str,
-    place: Place<C, K>,
+    place: SettingPlace<C, K>,
     help: &'static str,
 ) -> Setting<C> {
     Setting { flag: Some(Flag { name, value, help }), ..kept(place) }
@@ -238,8 +238,8 @@ impl<C> Setting<C> {
     }
 }
 
-/// A [`Place`], whatever kind of setting is there.
-trait Access<C>: Send + Sync {
+/// A [`SettingPlace`], whatever kind of setting is there.
+trait AnyPlace<C>: Send + Sync {
     fn parser(&self) -> Option<ValueParser>;
     fn take(&self, typed: &ArgMatches, name: &str, config: &mut C);
     fn number(&self, config: &C) -> Option<f64>;
@@ -251,7 +251,7 @@ trait Access<C>: Send + Sync {
     fn missing(&self, config: &mut C) -> bool;
 }
 
-impl<C, K: Kind> Access<C> for Place<C, K> {
+impl<C, K: Kind> AnyPlace<C> for SettingPlace<C, K> {
     fn parser(&self) -> Option<ValueParser> {
         K::parser()
     }

@@ -29,7 +29,7 @@ impl Bits {
 /// Where a run is: between two steps.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     /// Finished epochs.
     pub epoch: u32,
     /// Samples of the epoch under way that are done.
@@ -72,7 +72,7 @@ pub(crate) fn save(
     config: &ModelConfig,
     params: &Params<f32>,
     moments: &Moments,
-    place: &Place,
+    place: &Position,
 ) -> Result<()> {
     let mut metadata = tensors::metadata(config)?;
     let text = serde_json::to_string(place).map_err(|e| Error::Internal(format!("training state: {e}")))?;
@@ -100,7 +100,7 @@ fn set_aside(path: &Path, before: &Path) -> Result<()> {
 }
 
 /// The place in a state file, if there is one that can be read.
-pub(crate) fn place(path: &Path) -> Option<Place> {
+pub(crate) fn place(path: &Path) -> Option<Position> {
     serde_json::from_str(TensorFile::read(path).ok()?.metadata.get("state")?).ok()
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn load(
     config: &ModelConfig,
     params: &mut Params<f32>,
     skipped: &mut dyn FnMut(String),
-) -> Result<(Moments, Place)> {
+) -> Result<(Moments, Position)> {
     let (last, before) = (dir.join(STATE), dir.join(BEFORE));
     let there = [&last, &before].map(|p| p.exists());
     if there == [false, false] {
@@ -139,7 +139,12 @@ pub(crate) fn load(
     Ok(found)
 }
 
-fn take(path: &Path, mut file: TensorFile, config: &ModelConfig, params: &mut Params<f32>) -> Result<(Moments, Place)> {
+fn take(
+    path: &Path,
+    mut file: TensorFile,
+    config: &ModelConfig,
+    params: &mut Params<f32>,
+) -> Result<(Moments, Position)> {
     let bad = |found: &str| Error::input(path, found, "train again, to another --out");
     if file.config().as_ref() != Some(config) {
         return Err(bad("its model configuration is not that of run.json"));

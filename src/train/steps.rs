@@ -9,7 +9,7 @@ use super::config::{OnNan, TrainConfig};
 use super::observe::{Observer, TrainingStep};
 use super::run::Checkpoint;
 use super::schedule::Scaling;
-use super::state::{Moments, Place};
+use super::state::{Moments, Position};
 use super::{state, tensors};
 use crate::dataset::{DataSet, SampleSet};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::{engine, tape};
 const ROLLBACKS: u32 = 3;
 
 /// Where batches come from.
-pub(crate) trait Source: Sync {
+pub(crate) trait Batches: Sync {
     fn batch(&self, numbers: &[u32]) -> Batch<f32>;
     /// The sample's name for an error message.
     fn name(&self, number: u32) -> String;
@@ -38,7 +38,7 @@ pub(crate) struct Prepared<'a> {
     pub(crate) set: &'a SampleSet,
 }
 
-impl Source for Prepared<'_> {
+impl Batches for Prepared<'_> {
     fn batch(&self, numbers: &[u32]) -> Batch<f32> {
         self.data.batch(self.set, numbers)
     }
@@ -98,7 +98,7 @@ pub(crate) fn optimiser(config: &TrainConfig, model: &ModelConfig) -> RowAdam<f3
 }
 
 /// The state first: it alone is what a resumption reads.
-pub(crate) fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Place) -> Result<()> {
+pub(crate) fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Position) -> Result<()> {
     let _span = span("save", "");
     let dir = out.join("checkpoints");
     state::save(&dir, &model.config, &model.params, moments, place)?;
@@ -114,7 +114,7 @@ pub(crate) struct Steps<'a> {
     pub(crate) moments: Moments,
     /// The optimiser on the CPU; behind only between steps.
     pub(crate) adam: RowAdam<f32>,
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// Times that the last checkpoint was gone back to.
     pub(crate) rollbacks: u32,
     pub(crate) observer: &'a mut dyn Observer,
@@ -142,7 +142,7 @@ impl Steps<'_> {
     /// False: asked to stop.
     pub(crate) fn step(
         &mut self,
-        source: &impl Source,
+        source: &impl Batches,
         numbers: &[u32],
         batch: &Batch<f32>,
         grads: &mut [f32],
@@ -204,7 +204,7 @@ impl Steps<'_> {
     /// found by halving.
     pub(crate) fn narrow(
         &self,
-        source: &impl Source,
+        source: &impl Batches,
         numbers: &[u32],
         what: String,
         grads: &mut [f32],
@@ -313,7 +313,7 @@ impl Steps<'_> {
     }
 
     /// What was not finite, at which step, with which samples of a batch of so many.
-    pub(crate) fn complaint(&self, source: &impl Source, numbers: &[u32], batch: usize, what: &str) -> String {
+    pub(crate) fn complaint(&self, source: &impl Batches, numbers: &[u32], batch: usize, what: &str) -> String {
         let mut names: Vec<_> = numbers.iter().take(4).map(|&i| source.name(i)).collect();
         if numbers.len() > names.len() {
             names.push(format!("… {} in all", numbers.len()));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sccrossrec::data::anndata::{AnnData, Axis};
 use sccrossrec::data::region::parse_region;
 use sccrossrec::discover::maps::{LinkStat, Maps, TypeMap};
-use sccrossrec::discover::recovery::{BINS, bin, write_recovery};
+use sccrossrec::discover::recovery::{RECOVERY_BINS, recovery_bin, write_recovery};
 use sccrossrec::discover::tf::{
     MEASURES, PeakStrata, TfComparison, TfFile, TfRow, TfSummary, TfTrack, compare, write_tracks,
 };
@@ -449,18 +449,18 @@ fn recovery_by_distance_equals_brute_force() {
     let (sum, far, chance) = (BySum(&table), ByDistance(&v), ByChance { seed: 4 });
     let scorers: [&dyn PairScorer; 3] = [&sum, &far, &chance];
     let found = recover(&v, &truth, &scorers, &()).unwrap();
-    assert_eq!(found.bins.iter().map(|b| b.distance.as_str()).collect::<Vec<_>>(), BINS.map(|b| b.0));
+    assert_eq!(found.bins.iter().map(|b| b.distance.as_str()).collect::<Vec<_>>(), RECOVERY_BINS.map(|b| b.0));
     assert_eq!(found.bins.iter().map(|b| b.pairs).sum::<u64>(), found.pairs);
     assert_eq!(found.bins.iter().map(|b| b.links).sum::<u64>(), found.links);
     // Bin by bin, then all within 500 kb.
     for (i, b) in found.bins.iter().chain(&found.near).enumerate() {
         let within = |d: Option<f64>| match d {
-            _ if i == BINS.len() => d.is_some_and(|d| d < NEAR),
+            _ if i == RECOVERY_BINS.len() => d.is_some_and(|d| d < NEAR),
             None => i == 7,
-            Some(d) => d >= BINS[i].1 && d < BINS[i].2,
+            Some(d) => d >= RECOVERY_BINS[i].1 && d < RECOVERY_BINS[i].2,
         };
         let of_bin: Vec<(u32, u32)> = pairs.iter().copied().filter(|p| within(distance(&v, p.0, p.1))).collect();
-        assert!(i == BINS.len() || of_bin.iter().all(|p| bin(distance(&v, p.0, p.1)) == i));
+        assert!(i == RECOVERY_BINS.len() || of_bin.iter().all(|p| recovery_bin(distance(&v, p.0, p.1)) == i));
         let labels: Vec<u8> = of_bin.iter().map(|p| u8::from(links.contains(p))).collect();
         assert!(labels.iter().any(|&l| l > 0), "a bin without links tests nothing: {}", b.distance);
         let summed = |p: &(u32, u32)| table.iter().find(|l| (l.gene, l.peak) == *p).map_or(0.0, |l| l.weight);

@@ -3,9 +3,9 @@
 /// Upper ends of the distance bins of the mixture, in bases; then pairs beyond, then those of unknown distance.
 pub const ENDS: [f64; 9] = [1e3, 5e3, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6];
 /// Distance bins of the mixture.
-pub const BINS: usize = ENDS.len() + 2;
+pub const EVIDENCE_BINS: usize = ENDS.len() + 2;
 
 /// Bin of a distance in bases.
-pub fn bin(distance: Option<f64>) -> usize {
-    distance.map_or(BINS - 1, |d| ENDS.partition_point(|&end| end < d))
+pub fn evidence_bin(distance: Option<f64>) -> usize {
+    distance.map_or(EVIDENCE_BINS - 1, |d| ENDS.partition_point(|&end| end < d))
 }

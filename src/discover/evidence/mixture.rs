@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::adjust::Association;
-use super::bins::BINS;
+use super::bins::EVIDENCE_BINS;
 use super::cells::plus;
 use crate::progress::Progress;
 use crate::real::sigmoid;
@@ -28,8 +28,8 @@ pub struct Mixture {
 /// What one round of EM adds up.
 #[derive(Clone, Copy)]
 struct Round {
-    pairs: [f64; BINS],
-    links: [f64; BINS],
+    pairs: [f64; EVIDENCE_BINS],
+    links: [f64; EVIDENCE_BINS],
     /// Over links, by weight: 1 / variance, effect / variance.
     precision: f64,
     pull: f64,
@@ -42,8 +42,8 @@ struct Round {
 
 impl Round {
     const ZERO: Round = Round {
-        pairs: [0.0; BINS],
-        links: [0.0; BINS],
+        pairs: [0.0; EVIDENCE_BINS],
+        links: [0.0; EVIDENCE_BINS],
         precision: 0.0,
         pull: 0.0,
         square: 0.0,
@@ -67,7 +67,7 @@ impl Mixture {
     /// Fits to pairs (bin, association); those without an error are left out. Ends early once `progress` says to stop.
     /// See docs/model.md, eq. 72.
     pub fn fit(pairs: &[(usize, Association)], progress: &dyn Progress) -> Mixture {
-        let mut m = Mixture { shares: vec![0.02; BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
+        let mut m = Mixture { shares: vec![0.02; EVIDENCE_BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
         for _ in 0..500 {
             if progress.stop().is_some() {
                 break;

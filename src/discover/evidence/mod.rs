@@ -38,7 +38,7 @@ use crate::real::sigmoid;
 use crate::rng::philox;
 use crate::vocabulary::{Vocabulary, distance};
 use adjust::{Adjusted, Association};
-use bins::bin;
+use bins::evidence_bin;
 use cells::plus;
 use mixture::Mixture;
 
@@ -167,7 +167,7 @@ impl Evidence {
             for e in list.ptr[p as usize]..list.ptr[p as usize + 1] {
                 let (g, far) = (list.gene[e], distance(v, list.gene[e], p));
                 let association = adjusted.association(g, p, sums[e]);
-                fitted.push((bin(far), association));
+                fitted.push((evidence_bin(far), association));
                 if far.is_some_and(|d| d <= window as f64) {
                     found.push(PairEvidence { gene: g, peak: p, cells: both[e], association, log_odds: 0.0 });
                 }
@@ -176,7 +176,7 @@ impl Evidence {
         let mixture = Mixture::fit(&fitted, cells.progress);
         cells.go_on()?;
         for p in &mut found {
-            p.log_odds = mixture.log_odds(bin(distance(v, p.gene, p.peak)), &p.association);
+            p.log_odds = mixture.log_odds(evidence_bin(distance(v, p.gene, p.peak)), &p.association);
         }
         found.par_sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
         Ok(Evidence { adjusted, mixture, pairs: found })
@@ -274,7 +274,7 @@ pub struct EvidenceSummary {
 #[cfg(test)]
 mod tests {
     use super::adjust::orthonormalise;
-    use super::bins::BINS;
+    use super::bins::EVIDENCE_BINS;
     use super::*;
     use crate::rng::Rng;
 
@@ -340,7 +340,7 @@ mod tests {
         let pairs: Vec<_> = (0..60_000)
             .map(|i| {
                 let error = 0.05 + 0.5 * rng.uniform();
-                (i % BINS, Association { partial: 0.0, effect: error * rng.normal(), error })
+                (i % EVIDENCE_BINS, Association { partial: 0.0, effect: error * rng.normal(), error })
             })
             .collect();
         let m = Mixture::fit(&pairs, &());
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn odds_rise_with_the_effect_and_need_an_error() {
-        let m = Mixture { shares: vec![0.1; BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 1 };
+        let m = Mixture { shares: vec![0.1; EVIDENCE_BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 1 };
         let of = |effect, error| m.log_odds(2, &Association { partial: 0.0, effect, error });
         let mut last = f64::NEG_INFINITY;
         for i in -400..400 {
@@ -363,6 +363,15 @@ mod tests {
         assert!((of(1.0, f64::INFINITY) - prior).abs() < 1e-12);
         // An effect measured badly says little; the same effect measured well says more, either way.
         assert!((of(0.2, 5.0) - prior).abs() < 0.1 && of(0.0, 0.05) < prior - 1.0 && of(0.6, 0.05) > prior + 5.0);
-        assert_eq!((bin(Some(0.0)), bin(Some(1000.0)), bin(Some(1000.5)), bin(Some(1e9)), bin(None)), (0, 0, 1, 9, 10));
+        assert_eq!(
+            (
+                evidence_bin(Some(0.0)),
+                evidence_bin(Some(1000.0)),
+                evidence_bin(Some(1000.5)),
+                evidence_bin(Some(1e9)),
+                evidence_bin(None)
+            ),
+            (0, 0, 1, 9, 10)
+        );
     }
 }

@@ -43,11 +43,6 @@ impl Engine {
         self.scatter(self.state.g, grads)
     }
 
-    /// Sets all gradients to zero.
-    pub fn zero_grads(&mut self) -> Result<()> {
-        self.state.arena.zero(self.state.g)
-    }
-
     /// Replaces the moments, arenas of the model's layout, and the number of steps they are the result of.
     pub fn set_moments(&mut self, m: &[f32], v: &[f32], updates: u64, stop_on_nan: bool) -> Result<()> {
         self.scatter(self.state.m, m)?;

@@ -2,13 +2,13 @@
 
 use crate::device::abi::{AdamGuardArgs, AdamNormArgs, AdamStepArgs, NORM_PARTS};
 use crate::device::frame::Frame;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::error::Result;
 
 pub(crate) static OP: Op = Op {
     name: "adam",
-    sources: &[Source { file: "adam", precise: &[], plain: &["adam_norm", "adam_guard", "adam_step"] }],
+    sources: &[KernelFile { file: "adam", precise: &[], plain: &["adam_norm", "adam_guard", "adam_step"] }],
     regions: &[],
     turns: &[Turn {
         place: 100,

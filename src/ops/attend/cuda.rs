@@ -4,7 +4,7 @@ use crate::device::abi::{
     AttendBackwardColumnsArgs, AttendBackwardLogitsArgs, AttendBackwardRowsArgs, AttendColumnsArgs, AttendForwardArgs,
 };
 use crate::device::frame::Frame;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::Region;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::ops::head::cuda::reduce;
 
 pub(crate) static OP: Op = Op {
     name: "attend",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "attend",
         precise: &["attend_forward"],
         plain: &["attend_columns", "attend_backward_logits", "attend_backward_rows", "attend_backward_columns"],

@@ -3,7 +3,7 @@
 use crate::device::abi::{CIS_BINS, CisArgs, CisGraph, LaunchShape, Ptr};
 use crate::device::frame::Frame;
 use crate::device::gpu::Launch;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Extent, Region, Writes};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::ops::head::cuda::{Map, Matrix, reduce, reduce_from};
 
 pub(crate) static OP: Op = Op {
     name: "cis",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "cis",
         precise: &[],
         plain: &[

@@ -2,14 +2,14 @@
 
 use crate::device::abi::{ContrastArgs, LaunchShape};
 use crate::device::frame::Frame;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Extent, Region};
 use crate::error::Result;
 
 pub(crate) static OP: Op = Op {
     name: "contrast",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "contrast",
         precise: &[],
         plain: &["contrast_logits", "contrast_lines", "contrast_total", "contrast_slopes", "contrast_backward"],

@@ -6,7 +6,7 @@ use crate::device::abi::{
 };
 use crate::device::frame::Frame;
 use crate::device::gpu::Launch;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Region, Writes};
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::model::PREFIX;
 
 pub(crate) static OP: Op = Op {
     name: "head",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "head",
         precise: &[],
         plain: &[

@@ -4,14 +4,14 @@ use crate::device::abi::{
     Nodes, PoolBackwardRowsArgs, PoolBackwardWeightsArgs, PoolChunk, PoolFinishArgs, PoolForwardArgs, Ptr, Side,
 };
 use crate::device::frame::Frame;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Region, Writes};
 use crate::error::Result;
 
 pub(crate) static OP: Op = Op {
     name: "pool",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "pool",
         precise: &[],
         plain: &["pool_forward", "pool_finish", "pool_backward_rows", "pool_backward_weights"],

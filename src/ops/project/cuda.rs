@@ -5,7 +5,7 @@ use crate::device::abi::{
     ProjectForwardArgs, Ptr, Side,
 };
 use crate::device::frame::Frame;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Region, Writes};
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::model::PREFIX;
 
 pub(crate) static OP: Op = Op {
     name: "project",
-    sources: &[Source {
+    sources: &[KernelFile {
         file: "project",
         precise: &["project_forward", "project_backward_embedding", "project_backward_weight"],
         plain: &["project_backward_chromosome", "project_backward_reduce"],

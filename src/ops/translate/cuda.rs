@@ -6,7 +6,7 @@ use crate::device::abi::{
 };
 use crate::device::frame::Frame;
 use crate::device::gpu::Launch;
-use crate::device::op::{Bench, Cost, Op, Source, Turn, Work};
+use crate::device::op::{Bench, Cost, KernelFile, Op, Turn, Work};
 use crate::device::program::{Pass, Recorder};
 use crate::device::region::{Extent, Region};
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::ops::head::cuda::reduce;
 pub(crate) static OP: Op = Op {
     name: "translate",
     sources: &[
-        Source {
+        KernelFile {
             file: "translate",
             precise: &["translate_effective", "translate_masks"],
             plain: &[
@@ -26,7 +26,7 @@ pub(crate) static OP: Op = Op {
                 "translate_active",
             ],
         },
-        Source {
+        KernelFile {
             file: "translate_backward",
             precise: &["translate_backward_keys", "translate_backward_genes"],
             plain: &["translate_backward_genes_reduce", "translate_backward_columns"],
