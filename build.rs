@@ -117,8 +117,8 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Resul
     Ok(())
 }
 
-/// The first nvcc that runs and is of CUDA 12 or newer (older ones have no sm_90a), with its version. Last of all the one `.ci/setup` puts beside a checkout, so that a shell
-/// in which it was not sourced builds the same.
+/// The first nvcc that runs and is of CUDA 12 or newer (older ones have no sm_90a), with its version. Last of all the
+/// one `.ci/setup` puts beside a checkout, so that a shell in which it was not sourced builds the same.
 fn find_nvcc(root: &Path) -> Option<(PathBuf, String)> {
     let mut candidates = nvcc_candidates(&|name| env::var_os(name));
     if !candidates.is_empty() {

@@ -14,8 +14,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use sccrossrec::device::program::Pass;
 use sccrossrec::engine::CudaDevice;
-use sccrossrec::model::Dropout;
-use sccrossrec::model::Precision;
+use sccrossrec::model::{Dropout, Precision};
 use sccrossrec::ops::registry;
 use sccrossrec::ops::registry::Replacement;
 

@@ -14,18 +14,15 @@
 //! | a page | [`page`] |
 //! | ops and kernels | [`ops`], [`tape`] |
 //!
-//! Long calls take a [`Progress`]; failures are one line with an exit code, [`Error`]. The mathematics is in `docs/model.md`, the
-//! layers of the code in `docs/design.md`. What is not listed here may change at any time.
+//! Long calls take a [`Progress`]; failures are one line with an exit code, [`Error`]. The mathematics is in
+//! `docs/model.md`, the layers of the code in `docs/design.md`. What is not listed here may change at any time.
 //!
 //! # From files to links
 //! ```
-//! use sccrossrec::simulate::{SimulateConfig, Simulation};
-//! use sccrossrec::discover::{DiscoverOptions, discover};
-//! use sccrossrec::evaluate::{Part, evaluate};
-//! use sccrossrec::dataset::DataSet;
-//! use sccrossrec::model::ModelConfig;
-//! use sccrossrec::prepare::{PrepareConfig, prepare};
-//! use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, train};
+//! use sccrossrec::{
+//!     Checkpoint, DataSet, DiscoverOptions, ModelConfig, Part, PrepareConfig, Run, SimulateConfig, Simulation, TrainConfig,
+//!     discover, evaluate, prepare, recipe, train,
+//! };
 //!
 //! # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-tour-{}", std::process::id()));
 //! # std::fs::create_dir_all(&dir)?;
@@ -68,10 +65,8 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use sccrossrec::model::{Batch, Dropout, Features, Init, Model, ModelConfig};
-//! use sccrossrec::model::output::Want;
-//! use sccrossrec::ops::adam;
-//! use sccrossrec::ops::adam::AdamConfig;
+//! use sccrossrec::ops::adam::{self, AdamConfig};
+//! use sccrossrec::{Batch, Dropout, Features, Init, Model, ModelConfig, Want};
 //!
 //! // Two genes and four peaks on two chromosomes.
 //! let features = Features::<f32> {
@@ -194,10 +189,10 @@ pub mod train;
 pub mod vocabulary;
 
 pub use annotate::{AnnotateConfig, annotate};
-pub use dataset::{Access, Cell, DataSet, Io, SampleConfig, SampleSet, SplitBy, draw_samples};
+pub use dataset::{Access, DataSet, Io, Negatives, SampleConfig, SampleSet, SplitBy, draw_samples};
 pub use discover::record::Discovery;
 pub use discover::{DiscoverOptions, DiscoveryFolder, discover};
-pub use engine::{Device, PassOptions, Runner};
+pub use engine::{Device, Runner};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Part, evaluate};
 pub use model::output::{Output, Want};
@@ -205,12 +200,13 @@ pub use model::{
     Batch, CisConfig, CisGraph, CisTarget, Dropout, Features, Init, Model, ModelConfig, Params, Precision,
 };
 pub use predict::partners::{MatchOptions, Matches, Query, rank as match_partners};
-pub use predict::{PredictOptions, embed, embeddings, translate};
-pub use prepare::{PrepareConfig, PrepareReport, prepare};
+pub use predict::{PredictOptions, embeddings, translate};
+pub use prepare::{GeneFeatures, Pairing, PrepareConfig, PrepareReport, prepare};
 pub use progress::Progress;
 pub use report::{Page, page};
 pub use simulate::{SimulateConfig, Simulation};
 pub use train::{
-    Checkpoint, EpochRecord, Observer, Outcome, Run, TrainConfig, TrainingPlan, TrainingStep, recipe, resume, train,
+    Checkpoint, EpochRecord, Observer, OnNan, Outcome, Run, Schedule, TrainConfig, TrainingPlan, TrainingStep, recipe,
+    resume, resume_on, train, train_on,
 };
 pub use vocabulary::{Gene, Peak, Vocabulary};

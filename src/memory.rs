@@ -13,8 +13,8 @@ pub struct Limit {
     pub by: &'static str,
 }
 
-/// The least of what was `given` (bytes), of what the control group of this process may take, and of what the machine has; `None`
-/// where the system does not say.
+/// The least of what was `given` (bytes), of what the control group of this process may take, and of what the machine
+/// has; `None` where the system does not say.
 pub fn limit(given: Option<u64>) -> Option<Limit> {
     let all = [
         (given, "--memory-limit"),

@@ -1,4 +1,4 @@
-//! Names that are meant, perhaps.
+//! Spelling: the known name that is nearest to a mistyped one, for messages.
 
 /// Changes of one letter (put in, left out, replaced, or two neighbours swapped) that turn `a` into `b`.
 fn distance(a: &[char], b: &[char]) -> usize {

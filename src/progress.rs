@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// ```
 /// use std::sync::Mutex;
 ///
-/// use sccrossrec::progress::Progress;
+/// use sccrossrec::Progress;
 ///
 /// /// Keeps the lines of news.
 /// struct Lines(Mutex<Vec<String>>);

@@ -16,12 +16,11 @@ use common::tiny;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::device::gpu::{Kernels, Launch};
 use sccrossrec::device::{BatchSizes, Gpu, abi, host, image};
-use sccrossrec::engine::PassOptions;
-use sccrossrec::engine::{CudaDevice, Device, Engine};
-use sccrossrec::model::CisGraph;
-use sccrossrec::model::Precision;
+use sccrossrec::engine::{CudaDevice, Device, Engine, PassOptions};
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Batch, CisConfig, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig};
+use sccrossrec::model::{
+    Batch, CisConfig, CisGraph, CisTarget, Decisions, Dropout, Features, Init, Model, ModelConfig, Precision,
+};
 use sccrossrec::ops::adam::{AdamConfig, Decay};
 use sccrossrec::ops::registry;
 use sccrossrec::prepare::{PrepareConfig, prepare};

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use sccrossrec::device::Gpu;
 use sccrossrec::device::gpu::{Kernels, driver_present};
-use sccrossrec::device::{host, image};
+use sccrossrec::device::{Gpu, host, image};
 use sccrossrec::model::{Batch, Features, Init, Model, ModelConfig};
 use sccrossrec::ops::registry;
 use sccrossrec::rng::Rng;

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use sccrossrec::dataset::{DataSet, SampleSet};
 use sccrossrec::model::{Model, ModelConfig};
-use sccrossrec::train;
 use sccrossrec::train::{Checkpoint, recipe};
-use sccrossrec::{Error, Result};
+use sccrossrec::{Error, Result, train};
 use serde_json::json;
 
 /// What to compare on.

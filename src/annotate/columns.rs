@@ -9,9 +9,9 @@ use crate::vocabulary::UNKNOWN;
 #[derive(Default)]
 pub(crate) struct Columns {
     /// New or filled.
-    pub(crate) new: Vec<(String, Column)>,
+    pub new: Vec<(String, Column)>,
     /// Names of those that stay as they are.
-    pub(crate) kept: Vec<String>,
+    pub kept: Vec<String>,
 }
 
 impl Columns {

@@ -46,8 +46,7 @@ const VARIABLE: [&str; 5] = ["means", "variances", "variances_norm", "highly_var
 /// called as the peaks call them.
 ///
 /// ```
-/// use sccrossrec::annotate::{AnnotateConfig, annotate};
-/// use sccrossrec::simulate::{SimulateConfig, Simulation};
+/// use sccrossrec::{AnnotateConfig, SimulateConfig, Simulation, annotate};
 /// # let dir = std::env::temp_dir().join(format!("sccrossrec-doc-annotate-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
 /// let small = SimulateConfig { cells: 40, genes: 12, peaks: 24, chromosomes: 2, cell_types: 2, ..Default::default() };

@@ -21,7 +21,7 @@ pub(crate) const NOTHING: &str = "nothing was written";
 
 /// A folder in the making inside the output, which goes with all that was not moved out of it.
 pub(crate) struct Stage {
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// Tells it from what a killed program has left.
     _lock: Option<File>,
 }

@@ -10,10 +10,10 @@ use crate::files::text::{open_text, text_error};
 /// A Matrix Market file of coordinates, features × cells.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinates {
-    pub(crate) path: PathBuf,
-    pub(crate) features: usize,
-    pub(crate) cells: usize,
-    pub(crate) entries: usize,
+    pub path: PathBuf,
+    pub features: usize,
+    pub cells: usize,
+    pub entries: usize,
     /// Entries carry no value: each is 1.
     pattern: bool,
 }

@@ -1,4 +1,4 @@
-//! Names of chromosomes and of peaks.
+//! Places on a genome as they are written: `chr1:100-200`, `chr1-100-200`, `chr1_100_200`.
 
 /// A place on a genome, 0-based and half-open.
 #[derive(Debug, Clone, PartialEq, Eq)]

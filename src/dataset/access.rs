@@ -17,7 +17,7 @@ pub enum Io {
 /// How a data set is opened. The default: mapped, and no limit of memory but the machine's own.
 ///
 /// ```no_run
-/// use sccrossrec::dataset::{Access, DataSet, Io};
+/// use sccrossrec::{Access, DataSet, Io};
 /// let access = Access { io: Io::Pread, memory_limit: Some(8 << 30) };
 /// let data = DataSet::open_with("DATA".as_ref(), access)?;
 /// assert_eq!(data.access(), access);

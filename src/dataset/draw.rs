@@ -98,13 +98,6 @@ impl Pool {
 
 /// Names out of lists that are parted by commas: `list` may hold names one by one or several in one text, and a name may
 /// itself hold commas. The longest known name wins; what is unknown stays, piece by piece.
-///
-/// ```
-/// use sccrossrec::dataset::draw::names_of;
-/// let known = ["B".to_string(), "T, naive".into(), "T".into()];
-/// assert_eq!(names_of(&["T, naive,B".into()], &known), ["T, naive", "B"]);
-/// assert_eq!(names_of(&["X,T".into()], &known), ["X", "T"]);
-/// ```
 pub fn names_of(list: &[String], known: &[String]) -> Vec<String> {
     let mut out = Vec::new();
     for text in list {
@@ -360,4 +353,16 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
     recipe["negatives_drawn"] = json!(samples.len() - cells.len());
     let [train, val, test] = parts;
     Ok(SampleSet { samples, train, val, test, recipe })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_hold_commas() {
+        let known = ["B".to_string(), "T, naive".into(), "T".into()];
+        assert_eq!(names_of(&["T, naive,B".into()], &known), ["T, naive", "B"]);
+        assert_eq!(names_of(&["X,T".into()], &known), ["X", "T"]);
+    }
 }

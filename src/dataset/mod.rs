@@ -53,7 +53,7 @@ pub use samples::{Negatives, Sample, SampleConfig, SampleSet, Split, SplitBy};
 /// - 1: first version.
 ///
 /// ```no_run
-/// use sccrossrec::dataset::DataSet;
+/// use sccrossrec::DataSet;
 /// let data = DataSet::open(std::path::Path::new("DATA"))?;
 /// let set = data.samples("default")?;
 /// let batch = data.batch(&set, &set.train[..8]);
@@ -491,10 +491,8 @@ pub fn decode_row(
 mod tests {
     use super::*;
     use crate::dataset::manifest::Content;
-    use crate::prepare::PrepareConfig;
-    use crate::prepare::prepare;
-    use crate::simulate::SimulateConfig;
-    use crate::simulate::Simulation;
+    use crate::prepare::{PrepareConfig, prepare};
+    use crate::simulate::{SimulateConfig, Simulation};
 
     #[test]
     fn sizes_of_a_manifest_are_not_believed() {

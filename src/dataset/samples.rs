@@ -152,7 +152,7 @@ pub enum Negatives {
 /// What is dealt out to training, validation and test. As text: `cell`, `sample`, `batch:COLUMN`.
 ///
 /// ```
-/// use sccrossrec::dataset::SplitBy;
+/// use sccrossrec::SplitBy;
 /// assert_eq!("batch:donor".parse(), Ok(SplitBy::Batch("donor".into())));
 /// assert_eq!(SplitBy::Cell.to_string(), "cell");
 /// ```

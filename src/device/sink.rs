@@ -51,7 +51,7 @@ pub(crate) struct Sink<'a> {
     case: &'a str,
     op: &'a str,
     /// Is the op itself asked for, or only what it launches of `head`?
-    pub(crate) whole: bool,
+    pub whole: bool,
     pub rows: Vec<Row>,
 }
 

@@ -209,37 +209,37 @@ pub(crate) mod word {
 /// Where the node lists of one side lie.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodeSpans {
-    pub(crate) indptr: Span<u32>,
-    pub(crate) local: Span<u32>,
-    pub(crate) sample: Span<u32>,
-    pub(crate) value: Span<f32>,
-    pub(crate) row: Span<u32>,
-    pub(crate) row_ptr: Span<u32>,
-    pub(crate) by_row: Span<u32>,
-    pub(crate) chunk: Span<PoolChunk>,
-    pub(crate) chunk_ptr: Span<u32>,
+    pub indptr: Span<u32>,
+    pub local: Span<u32>,
+    pub sample: Span<u32>,
+    pub value: Span<f32>,
+    pub row: Span<u32>,
+    pub row_ptr: Span<u32>,
+    pub by_row: Span<u32>,
+    pub chunk: Span<PoolChunk>,
+    pub chunk_ptr: Span<u32>,
 }
 
 /// Where the parts of a batch lie in its slot.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotLayout {
     pub layout: ArenaPlan,
-    pub(crate) header: Span<u32>,
-    pub(crate) label: Span<u32>,
-    pub(crate) sample_key: Span<u32>,
-    pub(crate) genes: NodeSpans,
-    pub(crate) peaks: NodeSpans,
-    pub(crate) tile: Span<AttendTile>,
-    pub(crate) block: Span<AttendBlock>,
-    pub(crate) pad: Span<u32>,
-    pub(crate) column_row: Span<u32>,
-    pub(crate) column_value: Span<f32>,
-    pub(crate) column_indptr: Span<u32>,
-    pub(crate) column_col: Span<u32>,
-    pub(crate) column_by_ptr: Span<u32>,
-    pub(crate) column_by_sample: Span<u32>,
-    pub(crate) column_row_ptr: Span<u32>,
-    pub(crate) positive: Span<u32>,
+    pub header: Span<u32>,
+    pub label: Span<u32>,
+    pub sample_key: Span<u32>,
+    pub genes: NodeSpans,
+    pub peaks: NodeSpans,
+    pub tile: Span<AttendTile>,
+    pub block: Span<AttendBlock>,
+    pub pad: Span<u32>,
+    pub column_row: Span<u32>,
+    pub column_value: Span<f32>,
+    pub column_indptr: Span<u32>,
+    pub column_col: Span<u32>,
+    pub column_by_ptr: Span<u32>,
+    pub column_by_sample: Span<u32>,
+    pub column_row_ptr: Span<u32>,
+    pub positive: Span<u32>,
 }
 
 impl SlotLayout {

@@ -82,20 +82,22 @@ pub(crate) struct Found<'a> {
 
 /// The device's memory before and behind a pass, and the batch in f64.
 pub(crate) struct View<'a> {
-    pub(crate) case: &'a Case,
-    pub(crate) config: &'a ModelConfig,
-    pub(crate) precision: Precision,
-    pub(crate) regions: HashMap<&'static str, Area>,
+    pub case: &'a Case,
+    pub config: &'a ModelConfig,
+    pub precision: Precision,
+    pub regions: HashMap<&'static str, Area>,
     starts: &'a [usize],
-    pub(crate) before: &'a Image,
-    pub(crate) after: &'a Image,
+    pub before: &'a Image,
+    pub after: &'a Image,
     extent: &'a Extent<'a>,
     lengths: &'a [(&'static str, Kind, usize)],
-    pub(crate) positives: &'a [usize],
-    pub(crate) features: Features<f64>,
-    pub(crate) batch: Batch<f64>,
-    pub(crate) genes: Arc<NodeSet<f64>>,
-    pub(crate) peaks: Arc<NodeSet<f64>>,
+    pub positives: &'a [usize],
+    /// What a training step on the batch computes.
+    pub terms: Terms,
+    pub features: Features<f64>,
+    pub batch: Batch<f64>,
+    pub genes: Arc<NodeSet<f64>>,
+    pub peaks: Arc<NodeSet<f64>>,
 }
 
 impl<'a> View<'a> {
@@ -126,6 +128,7 @@ impl<'a> View<'a> {
             positives,
             genes: Arc::new(NodeSet::new(&batch.rna, &features.gene_chrom, terms.by_column())),
             peaks: Arc::new(NodeSet::new(&batch.atac, &features.peak_chrom, false)),
+            terms,
             features,
             batch,
         }

@@ -1,12 +1,13 @@
 //! What a link is worth: z-scores, p-values and q-values against attention where there should be none.
 //!
 //! Two nulls:
-//! * **matched peaks** ([`Null::Matched`]): a pair is tested where peak and TSS are at most a window apart, against all pairs of
-//!   one chromosome that are further apart, whose gene is detected about as often and whose peak is about as accessible,
-//!   as wide and as rich in GC. It asks: is there more attention here than at a distance? It costs nothing.
-//! * **shuffled pairings** ([`Null::Shuffled`]): every pair of one chromosome is tested, against the attention of the same model
-//!   on RNA and ATAC of different cells, among pairs alike in gene and peak. It asks: is there more attention than where
-//!   a cell's RNA knows nothing of its ATAC? It costs a pass over the cells each time.
+//! * **matched peaks** ([`Null::Matched`]): a pair is tested where peak and TSS are at most a window apart, against
+//!   all pairs of one chromosome that are further apart, whose gene is detected about as often and whose peak is about
+//!   as accessible, as wide and as rich in GC. It asks: is there more attention here than at a distance? It costs
+//!   nothing.
+//! * **shuffled pairings** ([`Null::Shuffled`]): every pair of one chromosome is tested, against the attention of the
+//!   same model on RNA and ATAC of different cells, among pairs alike in gene and peak. It asks: is there more
+//!   attention than where a cell's RNA knows nothing of its ATAC? It costs a pass over the cells each time.
 //!
 //! Pairs without attention count with score 0, in the null and among the tests. In a stratum of N null pairs,
 //! p = (1 + those that score at least as high) / (N + 1), and z = (score − mean) / standard deviation (NaN where all null
@@ -270,8 +271,7 @@ fn benjamini_hochberg(links: &mut [LinkStat], tested: u64) {
 mod tests {
     use super::*;
     use crate::rng::Rng;
-    use crate::vocabulary::Gene;
-    use crate::vocabulary::Peak;
+    use crate::vocabulary::{Gene, Peak};
 
     /// One chromosome of `n` genes a megabase apart, and `m` peaks evenly along it.
     fn genome(n: u32, m: u32) -> Vocabulary {

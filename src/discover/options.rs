@@ -1,4 +1,4 @@
-//! What to discover, and how.
+//! Settings of a discovery: which cells, which null model, which known links and exports.
 
 use std::path::PathBuf;
 

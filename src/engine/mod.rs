@@ -150,6 +150,9 @@ pub struct Runner<'m> {
 
 impl<'m> Runner<'m> {
     /// Forward passes of `model` on `device`.
+    ///
+    /// # Errors
+    /// On a device: [`Error::OutOfMemory`], [`Error::Device`].
     pub fn new(model: &'m Model<f32>, device: &Device) -> Result<Self> {
         let engine = device.cuda().map(|d| d.engine(model)).transpose()?;
         Ok(Runner { model, engine })
@@ -161,6 +164,9 @@ impl<'m> Runner<'m> {
     }
 
     /// As [`Model::forward`]. Node-level outputs are always computed on the CPU.
+    ///
+    /// # Errors
+    /// Those of [`Model::forward`]; on a device also [`Error::OutOfMemory`] and [`Error::Device`].
     pub fn forward(&mut self, batch: &Batch<f32>, want: Want) -> Result<Output<f32>> {
         match &mut self.engine {
             Some(engine) if !want.nodes => engine.forward(batch, want),

@@ -15,10 +15,10 @@ use crate::real::Real;
 use crate::tape::{Tape, Var};
 
 impl<T: Real> Model<T> {
-    /// The halves of z, `[B, H]` each, that RNA and ATAC make without each other: as [`Output::embedding`](crate::Output::embedding), but with no
-    /// message passed (no attention). What they say of a pair is an approximation of what the model says, for the price
-    /// of one pass over the cells of each modality instead of one over all pairs.
-    /// See docs/model.md, section 4.8, eq. 30.
+    /// The halves of z, `[B, H]` each, that RNA and ATAC make without each other: as
+    /// [`Output::embedding`](crate::Output::embedding), but with no message passed (no attention). What they say of a
+    /// pair is an approximation of what the model says, for the price of one pass over the cells of each modality
+    /// instead of one over all pairs. See docs/model.md, section 4.8, eq. 30.
     pub fn halves(&self, batch: &Batch<T>) -> (Vec<T>, Vec<T>) {
         let mut tape = Tape::inference();
         let p = Leaves::new(&mut tape, &self.params);

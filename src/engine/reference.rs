@@ -1,11 +1,9 @@
-//! The reference path: node by node and pair by pair, as docs/model.md, section 4 reads.
-//! Dense, slow, independent of the ops;
-//! tests compare the fast path with it. It allocates n_r × n_a and G × n_a matrices freely.
+//! The reference path: node by node and pair by pair, as docs/model.md, section 4 reads. Dense, slow, independent of the
+//! ops; tests compare the fast path with it. It allocates n_r × n_a and G × n_a matrices freely.
 #![allow(clippy::needless_range_loop)]
 
 use crate::error::Result;
-use crate::model::PREFIX;
-use crate::model::{Batch, Model};
+use crate::model::{Batch, Model, PREFIX};
 use crate::real::Real;
 
 /// A dense row-major matrix.

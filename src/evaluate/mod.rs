@@ -107,7 +107,7 @@ pub fn evaluate<'m>(
     let (genes, heads) = (config.genes, if config.translates_by_cis() { 1 } else { config.heads });
     let target = config.cis.as_ref().map(|c| c.target);
     // Counts of a translation that was not trained say nothing.
-    let counts = config.cis.is_none() || config.alpha != 0.0;
+    let counts = config.cis.is_none() || config.trains_translation();
     let want = Want { translation: true, counts, cis: target.is_some(), ..Want::default() };
     let means = gene_means(data, set, genes);
     data.check()?;

@@ -1,8 +1,8 @@
 //! Translation (ATAC → RNA): predicted against measured expression, accumulated cell by cell.
 //!
-//! The truth of RMSE, MAE, detection, Pearson and FOSCTTM is `[expression > 0]` (docs/model.md, section 8.7), as the prediction is
-//! an indicator too; RMSE, MAE and Pearson against the expression as stored (what the loss sees) stand beside them
-//! under names that end in `_expression`.
+//! The truth of RMSE, MAE, detection, Pearson and FOSCTTM is `[expression > 0]` (docs/model.md, section 8.7), as the
+//! prediction is an indicator too; RMSE, MAE and Pearson against the expression as stored (what the loss sees) stand
+//! beside them under names that end in `_expression`.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

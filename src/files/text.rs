@@ -1,4 +1,4 @@
-//! Text, plain or gzip, line by line.
+//! Lines of text files, plain or gzip, with a limit to their length and errors that name the line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -95,8 +95,7 @@ impl CisGraph {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocabulary::Gene;
-    use crate::vocabulary::Peak;
+    use crate::vocabulary::{Gene, Peak};
 
     fn vocabulary() -> Vocabulary {
         let gene = |chrom, tss| Gene { name: String::new(), chrom, tss };

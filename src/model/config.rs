@@ -149,6 +149,16 @@ impl ModelConfig {
         self.cis.as_ref().is_some_and(|c| c.target == CisTarget::Detection)
     }
 
+    /// Is the published translation part of the loss?
+    pub fn trains_translation(&self) -> bool {
+        self.alpha != 0.0
+    }
+
+    /// Is the contrastive term part of the loss?
+    pub fn contrasts(&self) -> bool {
+        self.contrast > 0.0
+    }
+
     /// F_p, width of the constant peak features.
     pub fn peak_features(&self) -> usize {
         self.chromosomes + self.dna_length

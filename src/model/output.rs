@@ -1,4 +1,4 @@
-//! What a pass brings.
+//! What a pass brings back: losses, logits, embeddings, attention, translation.
 
 use super::config::ModelConfig;
 use super::terms::Translation;
@@ -48,8 +48,9 @@ pub struct Output<T> {
     pub embedding: Vec<T>,
     /// `[B]`, with `Want::attention`.
     pub attention: Vec<Attention<T>>,
-    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where [`PassOptions::genes`](crate::engine::PassOptions::genes) are
-    /// named, of these alone. `[G]` of a model that translates by its cis term ([`ModelConfig::translates_by_cis`]).
+    /// `[B]`, with `Want::translation`: `[heads, G]` of 0/1 for positives, empty for negatives. Where
+    /// [`PassOptions::genes`](crate::engine::PassOptions::genes) are named, of these alone. `[G]` of a model that
+    /// translates by its cis term ([`ModelConfig::translates_by_cis`]).
     pub translation: Vec<Vec<u8>>,
     /// `[B]`, with `Want::counts`: as `translation`.
     pub counts: Vec<Vec<u32>>,
@@ -173,7 +174,8 @@ impl<T: Real> Attention<T> {
 pub struct Decisions<T> {
     /// `[B]`.
     pub attend: Vec<Selection<T>>,
-    /// `[positives × heads, G]` of 0/1; of [`PassOptions::genes`](crate::engine::PassOptions::genes) alone, where they are named.
+    /// `[positives × heads, G]` of 0/1; of [`PassOptions::genes`](crate::engine::PassOptions::genes) alone, where they
+    /// are named.
     pub translate: Vec<u8>,
 }
 

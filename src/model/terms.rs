@@ -33,13 +33,13 @@ impl Terms {
         let (has, told) = (config.cis.is_some(), Translation::of(config, want) == Translation::Cis);
         // Where the cis term tells the translation, the published one is still brought if it is part of the loss: its
         // loss is looked at.
-        let published = want.translation && (!told || config.alpha != 0.0);
+        let published = want.translation && (!told || config.trains_translation());
         Terms {
-            translate: training && config.alpha != 0.0 || published || want.counts,
+            translate: training && config.trains_translation() || published || want.counts,
             counts: want.counts,
             cis: has && (training || want.cis || told),
             blind: has && (want.cis || told),
-            contrast: training && config.contrast > 0.0,
+            contrast: training && config.contrasts(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a pass is asked for.
+//! What a pass is asked for beside the loss: translation, counts, attention, single nodes.
 
 /// What a forward pass should bring back besides loss, logits and embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -213,8 +213,8 @@ pub(crate) fn all_embeddings(
 }
 
 /// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
-/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`, all f32; no `X`, no `var`. Memory: 12 H bytes a cell besides a batch. `progress` is told
-/// the cells done, as stage `embed`.
+/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`, all f32; no `X`, no `var`. Memory: 12 H bytes a cell besides a
+/// batch. `progress` is told the cells done, as stage `embed`.
 ///
 /// # Errors
 /// As [`embeddings`]; a file that cannot be written. Nothing is then left of it.
@@ -249,7 +249,8 @@ pub fn embed<'m>(
 ///
 /// Of a model without cis term layer `count` holds n_i, with more heads their mean; `X` is 1 where that is above the model's
 /// `min_peaks`, else absent. Of one whose cis term tells detection layer `probability` holds that of a gene to be detected at
-/// a mean depth of RNA, and `X` is 1 where it is above a half; of one whose cis term tells levels `X` holds these. What is below
+/// a mean depth of RNA, and `X` is 1 where it is above a half; of one whose cis term tells levels `X` holds these.
+/// What is below
 /// 0.01 is left out. See docs/model.md, section 8.2.
 ///
 /// # Errors

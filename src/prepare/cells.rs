@@ -33,9 +33,9 @@ fn check_barcodes(path: &Path, names: &[String]) -> Result<()> {
 /// Cells brought together.
 pub(crate) struct Pairs {
     /// Row of RNA and row of ATAC of each, in the order of the RNA file; the same twice where there is one file.
-    pub(crate) rows: Vec<(u32, u32)>,
+    pub rows: Vec<(u32, u32)>,
     /// Cells only in the RNA file, and only in the ATAC file.
-    pub(crate) unmatched: (usize, usize),
+    pub unmatched: (usize, usize),
 }
 
 /// Brings the cells of the files together, and tells how many are in one of them only.

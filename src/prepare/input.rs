@@ -15,16 +15,16 @@ use crate::progress::Progress;
 
 /// One modality, opened.
 pub(crate) struct Input {
-    pub(crate) modality: Modality,
-    pub(crate) source: Box<dyn source::Source>,
-    pub(crate) matrix: Matrix,
-    pub(crate) cells: Vec<String>,
+    pub modality: Modality,
+    pub source: Box<dyn source::Source>,
+    pub matrix: Matrix,
+    pub cells: Vec<String>,
     /// Names of the features in the file: annotation goes by them, as what makes a name distinct would lead it astray.
-    pub(crate) named: Vec<String>,
+    pub named: Vec<String>,
     /// The same, made distinct.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
     /// More columns of the cells.
-    pub(crate) table: Option<Arc<CellTable>>,
+    pub table: Option<Arc<CellTable>>,
 }
 
 impl Input {
@@ -60,8 +60,8 @@ impl Input {
 
 /// Both files; at least one is there.
 pub(crate) struct Inputs {
-    pub(crate) rna: Option<Input>,
-    pub(crate) atac: Option<Input>,
+    pub rna: Option<Input>,
+    pub atac: Option<Input>,
 }
 
 impl Inputs {

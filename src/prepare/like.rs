@@ -22,18 +22,18 @@ use crate::vocabulary::Vocabulary;
 /// Everything about genes and peaks: the vocabulary (without cells), their features, and where the features of the
 /// files are in it.
 pub(crate) struct Constant {
-    pub(crate) vocabulary: Vocabulary,
+    pub vocabulary: Vocabulary,
     /// Names of the k gene features.
-    pub(crate) gene_features: Vec<String>,
+    pub gene_features: Vec<String>,
     /// `[G, k]`.
-    pub(crate) gene_extra: Vec<f32>,
-    pub(crate) dna_length: usize,
+    pub gene_extra: Vec<f32>,
+    pub dna_length: usize,
     /// `[P, dna_length]` base codes.
-    pub(crate) peak_dna: Vec<u8>,
-    pub(crate) genes_in_gtf: Option<usize>,
+    pub peak_dna: Vec<u8>,
+    pub genes_in_gtf: Option<usize>,
     /// With `like`: of each feature of the file the index in the vocabulary, or [`DROPPED`].
-    pub(crate) gene_map: Option<(Vec<u32>, Met)>,
-    pub(crate) peak_map: Option<(Vec<u32>, Met)>,
+    pub gene_map: Option<(Vec<u32>, Met)>,
+    pub peak_map: Option<(Vec<u32>, Met)>,
 }
 
 impl Constant {

@@ -174,8 +174,8 @@ fn refuse_other_kind(
 
 /// Both matrices.
 pub(crate) struct Matrices {
-    pub(crate) rna: Entries,
-    pub(crate) atac: Entries,
+    pub rna: Entries,
+    pub atac: Entries,
 }
 
 impl Matrices {

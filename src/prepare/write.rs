@@ -54,11 +54,11 @@ pub(crate) fn write_constant(dir: &Path, constant: &Constant) -> Result<Vec<Part
 
 /// Shards that were written.
 pub(crate) struct Shards {
-    pub(crate) files: Vec<ShardEntry>,
+    pub files: Vec<ShardEntry>,
     /// Gene entries of all cells.
-    pub(crate) rna_entries: u64,
+    pub rna_entries: u64,
     /// Peak entries of all cells.
-    pub(crate) atac_entries: u64,
+    pub atac_entries: u64,
 }
 
 /// Writes the cells that are `kept` into shards, which are bound to the `parts` of the vocabulary `v`.

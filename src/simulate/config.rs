@@ -1,4 +1,4 @@
-//! What to simulate.
+//! Settings of a simulation: sizes, difficulty, seed, and the shapes of published data sets.
 
 use serde::{Deserialize, Serialize};
 

@@ -243,7 +243,7 @@ fn draw_motifs(n: usize, rng: &mut Rng) -> Vec<String> {
 /// What a batch multiplies by.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BatchEffect {
-    pub(super) depth: [f64; 2],
+    pub depth: [f64; 2],
     /// Of each gene; none where there is one batch.
     genes: Vec<f32>,
 }

@@ -1,4 +1,4 @@
-//! Steps on a device.
+//! A training step on a device: batches fed ahead, records of losses settled later.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -124,11 +124,11 @@ pub(crate) fn device_line(engine: &Engine) -> String {
 
 /// Steps under way on a device, and what they are of.
 pub(crate) struct OnDevice<'a, 'n> {
-    pub(crate) engine: &'a mut Engine,
-    pub(crate) feed: &'a mut Feed,
-    pub(crate) flights: VecDeque<&'n [u32]>,
-    pub(crate) from: usize,
-    pub(crate) began: Instant,
+    pub engine: &'a mut Engine,
+    pub feed: &'a mut Feed,
+    pub flights: VecDeque<&'n [u32]>,
+    pub from: usize,
+    pub began: Instant,
 }
 
 impl<'n> OnDevice<'_, 'n> {

@@ -56,8 +56,7 @@ pub struct Outcome {
 /// how often the run was interrupted and taken up again by [`resume`].
 ///
 /// ```no_run
-/// use sccrossrec::dataset::DataSet;
-/// use sccrossrec::train::{TrainConfig, recipe, train};
+/// use sccrossrec::{DataSet, TrainConfig, recipe, train};
 ///
 /// let data = DataSet::open("DATA".as_ref())?;
 /// let set = data.samples("default")?;
@@ -68,8 +67,9 @@ pub struct Outcome {
 /// ```
 ///
 /// # Errors
-/// Settings that do not fit the data; a loss or gradient that is not finite (see [`OnNan`](super::config::OnNan)); files that cannot be
-/// written; [`Error::Interrupted`], once all is saved, when the observer says stop.
+/// Settings that do not fit the data; a sample set of another split than the recipe asks for (see `samples_for`); a
+/// loss or gradient that is not finite (see [`OnNan`](super::config::OnNan)); files that cannot be written;
+/// [`Error::Interrupted`], once all is saved, when the observer says stop.
 pub fn train(
     data: &DataSet,
     set: &SampleSet,
@@ -500,7 +500,7 @@ impl<'a, S: Batches> Fit<'a, S> {
             match_loss: ratio(p.match_loss.get(), n),
             translation_loss: ratio(p.translation_loss.get(), n),
             cis_loss: terms.then(|| ratio(p.cis_loss.get(), n)).flatten(),
-            contrast_loss: (self.steps.model.config.contrast > 0.0).then(|| ratio(p.contrast_loss.get(), n)).flatten(),
+            contrast_loss: self.steps.model.config.contrasts().then(|| ratio(p.contrast_loss.get(), n)).flatten(),
             val_cis_loss: terms.then(|| ratio(v.cis_loss, v.samples)).flatten(),
             val_loss: ratio(v.loss, v.samples),
             val_match_loss: ratio(v.match_loss, v.samples),

@@ -86,8 +86,7 @@ pub(crate) struct DataRef {
 /// A run, opened.
 ///
 /// ```no_run
-/// use sccrossrec::dataset::DataSet;
-/// use sccrossrec::train::{Checkpoint, Run};
+/// use sccrossrec::{Checkpoint, DataSet, Run};
 ///
 /// let run = Run::open("runs/first".as_ref())?;
 /// let data = DataSet::open(run.data_dir())?;

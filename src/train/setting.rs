@@ -119,40 +119,40 @@ impl<K: Kind> Kind for Option<K> {
 
 /// Where a setting is in the configuration `C`.
 pub(crate) struct SettingPlace<C, K> {
-    pub(crate) path: &'static str,
-    pub(crate) get: fn(&C) -> K,
-    pub(crate) set: fn(&mut C, K),
+    pub path: &'static str,
+    pub get: fn(&C) -> K,
+    pub set: fn(&mut C, K),
 }
 
 /// What a number must be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
     /// In words, after "it must".
-    pub(crate) words: &'static str,
-    pub(crate) holds: fn(f64) -> bool,
+    pub words: &'static str,
+    pub holds: fn(f64) -> bool,
 }
 
 /// The flag of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flag {
     /// Without the dashes.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What its value is called.
-    pub(crate) value: &'static str,
-    pub(crate) help: &'static str,
+    pub value: &'static str,
+    pub help: &'static str,
 }
 
 /// One setting of the configuration `C`.
 pub(crate) struct Setting<C> {
     /// Its place in files: `adam.lr` is `lr` in the group `adam`.
-    pub(crate) key: String,
+    pub key: String,
     /// `None`: it follows from others.
-    pub(crate) flag: Option<Flag>,
-    pub(crate) rules: &'static [Rule],
+    pub flag: Option<Flag>,
+    pub rules: &'static [Rule],
     /// May it change when a run is taken up again?
-    pub(crate) may_change: bool,
+    pub may_change: bool,
     /// Does only the CPU have it?
-    pub(crate) cpu_only: bool,
+    pub cpu_only: bool,
     /// May older files lack it? It is then what it was before there was the setting.
     later: bool,
     value: Box<dyn AnyPlace<C>>,

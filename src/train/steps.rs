@@ -34,8 +34,8 @@ pub(crate) trait Batches: Sync {
 }
 
 pub(crate) struct Prepared<'a> {
-    pub(crate) data: &'a DataSet,
-    pub(crate) set: &'a SampleSet,
+    pub data: &'a DataSet,
+    pub set: &'a SampleSet,
 }
 
 impl Batches for Prepared<'_> {
@@ -107,17 +107,17 @@ pub(crate) fn save(out: &Path, model: &Model<f32>, moments: &Moments, place: &Po
 
 /// A run between two steps: all that a step reads and changes, apart from the source that the reader shares.
 pub(crate) struct Steps<'a> {
-    pub(crate) config: &'a TrainConfig,
-    pub(crate) rates: Rates,
-    pub(crate) out: &'a Path,
-    pub(crate) model: Model<f32>,
-    pub(crate) moments: Moments,
+    pub config: &'a TrainConfig,
+    pub rates: Rates,
+    pub out: &'a Path,
+    pub model: Model<f32>,
+    pub moments: Moments,
     /// The optimiser on the CPU; behind only between steps.
-    pub(crate) adam: RowAdam<f32>,
-    pub(crate) place: Position,
+    pub adam: RowAdam<f32>,
+    pub place: Position,
     /// Times that the last checkpoint was gone back to.
-    pub(crate) rollbacks: u32,
-    pub(crate) observer: &'a mut dyn Observer,
+    pub rollbacks: u32,
+    pub observer: &'a mut dyn Observer,
 }
 
 impl Steps<'_> {
@@ -332,11 +332,11 @@ impl Steps<'_> {
 /// Losses of a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Losses {
-    pub(crate) loss: f32,
-    pub(crate) matching: f32,
-    pub(crate) translation: f32,
-    pub(crate) cis: f32,
-    pub(crate) contrast: f32,
+    pub loss: f32,
+    pub matching: f32,
+    pub translation: f32,
+    pub cis: f32,
+    pub contrast: f32,
 }
 
 /// What a run says of its learning rate, where that is not the one given all the time.

@@ -6,11 +6,11 @@ use crate::model::output::Output;
 /// Sums of a validation pass.
 #[derive(Default)]
 pub(crate) struct Validation {
-    pub(crate) samples: usize,
-    pub(crate) loss: f64,
-    pub(crate) match_loss: f64,
-    pub(crate) cis_loss: f64,
-    pub(crate) correct: usize,
+    pub samples: usize,
+    pub loss: f64,
+    pub match_loss: f64,
+    pub cis_loss: f64,
+    pub correct: usize,
     positives: usize,
     /// Wrong 0/1 predictions of each head: absolute and squared errors are both 1.
     wrong: Vec<u64>,

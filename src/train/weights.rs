@@ -12,8 +12,7 @@ use super::tensors;
 use super::tensors::TensorFile;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::model::PREFIX;
-use crate::model::{ModelConfig, ParamLayout};
+use crate::model::{ModelConfig, PREFIX, ParamLayout};
 
 /// Writes the parameters of a run's checkpoint to `out`, which is replaced. Needs no data set.
 pub fn export(run: &Run, which: Checkpoint, out: &Path) -> Result<()> {

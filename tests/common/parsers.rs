@@ -5,8 +5,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use sccrossrec::Error;
-use sccrossrec::Result;
 use sccrossrec::data::anndata::{Axis, Streaming};
 use sccrossrec::data::cells::CellTable;
 use sccrossrec::data::chromosomes::Aliases;
@@ -16,10 +14,8 @@ use sccrossrec::data::gtf::Gtf;
 use sccrossrec::data::region::{Region, parse_region};
 use sccrossrec::data::source;
 use sccrossrec::dataset::{DataSet, decode_row};
-use sccrossrec::discover::DiscoveryFolder;
-use sccrossrec::discover::Truth;
 use sccrossrec::discover::tf::{TfFile, TfTrack};
-use sccrossrec::discover::{DiscoverOptions, discover};
+use sccrossrec::discover::{DiscoverOptions, DiscoveryFolder, Truth, discover};
 use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::rng::Rng;
@@ -27,6 +23,7 @@ use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::weights::{Constants, Imported};
 use sccrossrec::train::{Checkpoint, Run, TrainConfig, recipe, tensors as checkpoint, train};
 use sccrossrec::vocabulary::Vocabulary;
+use sccrossrec::{Error, Result};
 
 /// A parser and the file it is given.
 pub struct Parser {

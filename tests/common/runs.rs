@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sccrossrec::Error;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::engine::Device;
 use sccrossrec::model::ModelConfig;
 use sccrossrec::progress::Progress;
-use sccrossrec::train;
 use sccrossrec::train::{Observer, TrainConfig, TrainingStep};
+use sccrossrec::{Error, train};
 
 /// Settings of a run of seconds.
 pub fn config() -> TrainConfig {

@@ -15,8 +15,7 @@ use sccrossrec::discover::truth::sums;
 use sccrossrec::discover::{ByChance, ByDistance, BySum, NEAR, PairScorer, Truth, recover};
 use sccrossrec::evaluate::ranking;
 use sccrossrec::rng::Rng;
-use sccrossrec::vocabulary::distance;
-use sccrossrec::vocabulary::{Gene, Peak, Vocabulary};
+use sccrossrec::vocabulary::{Gene, Peak, Vocabulary, distance};
 
 fn vocabulary(chromosomes: &[&str], unknown: Option<u32>, peaks: &[(u32, i64, i64)]) -> Vocabulary {
     Vocabulary {

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use sccrossrec::dataset::DataSet;
-use sccrossrec::model::ModelConfig;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Batch, Model};
+use sccrossrec::model::{Batch, Model, ModelConfig};
 use sccrossrec::predict::partners::{MatchOptions, Matches, Partner, Query, rank};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::simulate::{SimulateConfig, Simulation};

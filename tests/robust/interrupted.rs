@@ -10,12 +10,11 @@ use crate::common::program::{
     Moments, alone, at_work, files, has_ended, long, ok, ok_words, program, send, text, wait_for,
 };
 use crate::common::tiny::{self, Order};
-use sccrossrec::Error;
-use sccrossrec::interrupt;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Progress;
 use sccrossrec::simulate::{SimulateConfig, Simulation};
 use sccrossrec::train::tensors::TensorFile;
+use sccrossrec::{Error, interrupt};
 
 fn names(dir: &Path) -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
@@ -233,7 +232,7 @@ fn a_second_signal_leaves_at_once() {
                 send(&child, signal);
                 ended = ended || ends_within(&child, 0.3);
             }
-            end(&child);
+            let took = end(&child);
             let done = child.wait_with_output().unwrap();
             assert_eq!(done.status.code(), Some(code));
             // The state before the step is whole.
@@ -241,6 +240,7 @@ fn a_second_signal_leaves_at_once() {
             // Whoever comes to the end of a step saves, and says so.
             let said = text(&done);
             assert!(said.is_empty() || said.starts_with("error: interrupted; saved"), "{said}");
+            assert!(!said.is_empty() || took < 0.5, "{took} s of work after the second {signal}");
             said.is_empty()
         });
         assert!(left, "every step was over before the second {signal}");

@@ -8,16 +8,14 @@ use crate::common::tiny::{self, Order};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sccrossrec::dataset::DataSet;
-use sccrossrec::model::CisConfig;
 use sccrossrec::model::output::Want;
-use sccrossrec::model::{Init, Model, ModelConfig, ParamLayout, Params};
+use sccrossrec::model::{CisConfig, Init, Model, ModelConfig, ParamLayout, Params};
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::train;
 use sccrossrec::train::tensors as checkpoint;
 use sccrossrec::train::tensors::TensorFile as File;
-use sccrossrec::train::weights;
 use sccrossrec::train::weights::{Constants, Imported};
-use sccrossrec::train::{Checkpoint, Run, TrainConfig};
+use sccrossrec::train::{Checkpoint, Run, TrainConfig, weights};
 
 fn config() -> TrainConfig {
     let recipe = train::recipe("large-batch").unwrap();

@@ -93,8 +93,8 @@ pub(crate) fn strand_column(rna: &dyn Source) -> Result<Option<Vec<Option<bool>>
 
 /// What is known of a peak: its chromosome, and its coordinates too where there are any.
 pub(crate) struct PeakPlace {
-    pub(crate) chrom: Option<String>,
-    pub(crate) region: Option<Region>,
+    pub chrom: Option<String>,
+    pub region: Option<Region>,
 }
 
 pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<PeakPlace>> {

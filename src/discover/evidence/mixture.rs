@@ -116,8 +116,8 @@ impl Mixture {
         r
     }
 
-    /// Log odds (natural) that a pair of this bin is a link: docs/model.md, eq. 73. They rise with the effect: below the effect that speaks most against a
-    /// link they stay, but for what orders such pairs among each other.
+    /// Log odds (natural) that a pair of this bin is a link: docs/model.md, eq. 73. They rise with the effect: below
+    /// the effect that speaks most against a link they stay, but for what orders such pairs among each other.
     pub fn log_odds(&self, bin: usize, a: &Association) -> f64 {
         let share = self.shares[bin].clamp(1e-12, 1.0 - 1e-12);
         let prior = share.ln() - (-share).ln_1p();

@@ -1,4 +1,4 @@
-//! What is written, and whether it fits.
+//! The formats of exports, and the checks before any is written.
 
 use std::path::PathBuf;
 

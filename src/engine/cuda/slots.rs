@@ -11,30 +11,30 @@ use crate::model::terms::Terms;
 /// Which program: how far it goes, and what it is made for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) last: Pass,
-    pub(crate) sizes: BatchSizes,
-    pub(crate) slot: usize,
-    pub(crate) dropout: Option<u64>,
-    pub(crate) terms: Terms,
+    pub last: Pass,
+    pub sizes: BatchSizes,
+    pub slot: usize,
+    pub dropout: Option<u64>,
+    pub terms: Terms,
 }
 
 /// A program, and the graph it was captured into.
 pub(crate) struct Recorded {
-    pub(crate) program: Program,
-    pub(crate) graph: Option<CudaGraph>,
-    pub(crate) met: bool,
+    pub program: Program,
+    pub graph: Option<CudaGraph>,
+    pub met: bool,
     /// Number of the run that used it last.
-    pub(crate) used: u64,
+    pub used: u64,
 }
 
 /// One of the two slots: its events and where its record lands.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) uploaded: Event,
-    pub(crate) computed: Event,
-    pub(crate) record: Pinned,
+    pub uploaded: Event,
+    pub computed: Event,
+    pub record: Pinned,
     /// The batch under way.
-    pub(crate) flight: Option<Packed>,
+    pub flight: Option<Packed>,
 }
 
 /// Where the host's time went in all training of an engine, in seconds.

@@ -14,23 +14,23 @@ const TENSOR_ALIGN: usize = 64;
 /// Parameters, gradients, moments, features and records: what outlives a step.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) arena: Arena,
+    pub arena: Arena,
     /// Arena numbers where each tensor of the layout starts, in its order.
-    pub(crate) starts: Vec<usize>,
+    pub starts: Vec<usize>,
     /// Numbers in each of the four arenas.
-    pub(crate) len: usize,
-    pub(crate) p: Span<f32>,
-    pub(crate) g: Span<f32>,
-    pub(crate) m: Span<f32>,
-    pub(crate) v: Span<f32>,
-    pub(crate) gene_chrom: Span<u32>,
-    pub(crate) peak_chrom: Span<u32>,
-    pub(crate) gene_extra: Span<f32>,
-    pub(crate) peak_dna: Span<u8>,
-    pub(crate) norm_part: Span<f32>,
-    pub(crate) control: Span<Control>,
-    pub(crate) records: Span<StepRecord>,
-    pub(crate) cis: Option<CisGraphSpans>,
+    pub len: usize,
+    pub p: Span<f32>,
+    pub g: Span<f32>,
+    pub m: Span<f32>,
+    pub v: Span<f32>,
+    pub gene_chrom: Span<u32>,
+    pub peak_chrom: Span<u32>,
+    pub gene_extra: Span<f32>,
+    pub peak_dna: Span<u8>,
+    pub norm_part: Span<f32>,
+    pub control: Span<Control>,
+    pub records: Span<StepRecord>,
+    pub cis: Option<CisGraphSpans>,
 }
 
 /// The cis graph on the device.

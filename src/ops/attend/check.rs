@@ -234,11 +234,11 @@ impl<'a> View<'a> {
 /// A peak that may take a place; masked ones have entry `NONE` and logit 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
-    pub(crate) logit: f64,
+    pub logit: f64,
     /// How wrong the device may be about the logit.
-    pub(crate) free: f64,
-    pub(crate) index: u32,
-    pub(crate) entry: u32,
+    pub free: f64,
+    pub index: u32,
+    pub entry: u32,
 }
 
 impl Candidate {
@@ -258,10 +258,10 @@ impl Candidate {
 
 /// The places of one gene.
 pub(crate) struct Choice<'a> {
-    pub(crate) all: &'a [Candidate],
-    pub(crate) pads: &'a [Candidate],
-    pub(crate) places: usize,
-    pub(crate) limit: f64,
+    pub all: &'a [Candidate],
+    pub pads: &'a [Candidate],
+    pub places: usize,
+    pub limit: f64,
 }
 
 impl Choice<'_> {

@@ -41,7 +41,7 @@ pub(crate) static OP: Op = Op {
 
 /// 1 in a model with the term, else 0.
 fn with(n: &Extent<'_>) -> usize {
-    usize::from(n.config.contrast > 0.0)
+    usize::from(n.config.contrasts())
 }
 
 fn cost(w: &Work<'_>, pass: Pass) -> Cost {

@@ -150,7 +150,7 @@ impl<'a> View<'a> {
         let d = backward(tape, loss, &[2 * n]);
         let d: Vec<f64> = d[0].iter().map(|d| c.match_weight * d).collect();
         out.tensor("d_logits", &self.get("d_logits", 2 * n), &d, F32);
-        let translated = if c.alpha != 0.0 { self.positives.len() * c.heads } else { 0 };
+        let translated = if self.terms.translate { self.positives.len() * c.heads } else { 0 };
         let translation: f64 = self.numbers(self.before, "loss_part", translated).iter().sum();
         let Some(r) = self.plain::<StepRecord>(self.after, "record") else { return };
         let got = widen(&[r.loss, r.match_loss, r.translation_loss, r.cis_loss, r.contrast_loss]);
@@ -172,7 +172,7 @@ impl<'a> View<'a> {
         let d_logits = self.numbers(self.before, "d_logits", 2 * n);
         let mut seeds = vec![(head.logits, d_logits)];
         // What the contrastive term has written before.
-        if c.contrast > 0.0 && !self.positives.is_empty() {
+        if self.terms.contrast {
             for (var, name) in head.alone.into_iter().zip(["d_x_r", "d_x_a"]) {
                 let rows = self.numbers(self.before, name, 2 * n * c.hidden);
                 seeds.push((var, rows.chunks_exact(2 * c.hidden).flat_map(|r| r[c.hidden..].to_vec()).collect()));

@@ -69,12 +69,12 @@ impl View<'_> {
 
 /// One of the four poolings.
 pub(crate) struct Pool<'a> {
-    pub(crate) bag: &'static str,
-    pub(crate) weights: Option<&'static str>,
+    pub bag: &'static str,
+    pub weights: Option<&'static str>,
     side: Side<'a, f64>,
-    pub(crate) nodes: &'a Arc<NodeSet<f64>>,
-    pub(crate) embedding: &'static str,
-    pub(crate) heads: usize,
+    pub nodes: &'a Arc<NodeSet<f64>>,
+    pub embedding: &'static str,
+    pub heads: usize,
 }
 
 impl<'a> Pool<'a> {

@@ -132,10 +132,10 @@ impl View<'_> {
 
 /// One of the two projections.
 pub(crate) struct Table<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) u_name: &'static str,
-    pub(crate) layer: &'static str,
-    pub(crate) embedding: &'static str,
-    pub(crate) side: Side<'a, f64>,
-    pub(crate) nodes: &'a NodeSet<f64>,
+    pub name: &'static str,
+    pub u_name: &'static str,
+    pub layer: &'static str,
+    pub embedding: &'static str,
+    pub side: Side<'a, f64>,
+    pub nodes: &'a NodeSet<f64>,
 }
