@@ -14,7 +14,7 @@ impl<T: Real> Model<T> {
     /// `translation` or `counts`; else `translation_loss` is 0.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a batch that does not fit the model: an index beyond its genes or
+    /// [`Error::Usage`] for a batch that does not fit the model: an index beyond its genes or
     /// peaks, rows out of order, a sample without a gene or a peak.
     pub fn forward(&self, batch: &Batch<T>, want: Want) -> Result<Output<T>> {
         self.run(batch, PassOptions { want, ..PassOptions::default() })
@@ -48,7 +48,7 @@ impl<T: Real> Model<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a batch that does not fit the model: an index beyond its genes or
+    /// [`Error::Usage`] for a batch that does not fit the model: an index beyond its genes or
     /// peaks, rows out of order, a sample without a gene or a peak.
     pub fn train_step(&self, batch: &Batch<T>, dropout: Option<Dropout>, grads: &mut [T]) -> Result<Output<T>> {
         self.run(batch, PassOptions { dropout, grads: Some(grads), ..PassOptions::default() })
@@ -85,7 +85,7 @@ impl<T> PassOptions<'_, T> {
 
 impl<T: Real> Model<T> {
     /// Rows of the id tables that a training step on `batch` reads and writes, ascending: genes first, peaks behind them, as
-    /// they lie in the arena. `genes` as in [`PassOptions::genes`]. A row more than [`Terms`] asks for is of no harm; one less
+    /// they lie in the arena. `genes` as in [`PassOptions::genes`]. A row more than `Terms` asks for is of no harm; one less
     /// would change the bits of runs with `--lazy-adam`, so this stays as it was.
     pub fn table_rows(&self, batch: &Batch<T>, genes: Option<&[u32]>) -> Vec<u32> {
         let c = &self.config;
@@ -105,7 +105,7 @@ impl<T: Real> Model<T> {
     /// One pass over a batch. The batch is checked first (indices, order, no empty sample).
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a batch that does not fit the model: an index beyond its genes or
+    /// [`Error::Usage`] for a batch that does not fit the model: an index beyond its genes or
     /// peaks, rows out of order, a sample without a gene or a peak.
     pub fn run(&self, batch: &Batch<T>, options: PassOptions<'_, T>) -> Result<Output<T>> {
         batch.validate(&self.features)?;

@@ -404,7 +404,7 @@ fn shards_on_a_full_disk() {
     let said = error.to_string();
     assert!(fills.taken.into_inner() && error.exit_code() == 2 && said.lines().count() == 1, "{said}");
     assert!(said.contains("No space left") && said.contains("free some space"), "{said}");
-    assert_eq!(all(&small), [filler.clone()]);
+    assert_eq!(all(&small), std::slice::from_ref(&filler));
     std::fs::remove_file(&filler).unwrap();
     // Room for bytes, and none for one more file: at each file that it makes.
     ok(d, &prepare);

@@ -7,7 +7,7 @@
 //!   gene and a peak gives their partial correlation, and the relative effect `β = slope / mean expression` with its
 //!   standard error `σ`. Where both are rare, a single cell with both lies many standard errors from what is expected and
 //!   is no surprise: sums of products of what is rare are as skewed as the counts of a Poisson law. `σ` of a positive effect
-//! is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness
+//!   is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness
 //!   ([`tempered`](adjust::tempered)).
 //! * *Mixture.* Of the pairs of a distance bin a share π(bin) are links. A link's effect is drawn from N(m, t²), any other's
 //!   is 0; both are seen with variance `s² σ²`. π, m, t and s are those of greatest likelihood (EM), so the prior of a
