@@ -51,8 +51,11 @@ fn listed(text: &str) -> Vec<String> {
     }
 }
 
-/// What a source cites: sections, equations, each with its line.
-fn cited(text: &str) -> (Vec<(String, usize)>, Vec<(String, usize)>) {
+/// Numbers, each with the line that it stands in.
+type Numbers = Vec<(String, usize)>;
+
+/// What a source cites: sections, equations.
+fn cited(text: &str) -> (Numbers, Numbers) {
     // Comments go on from line to line; places stay.
     let mut flat = text.as_bytes().to_vec();
     let mut i = 0;

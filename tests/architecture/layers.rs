@@ -125,7 +125,7 @@ impl Tree {
             return Some(file);
         }
         let bound = |f: &Found| f.written.used && f.written.name == *name && f.inside == file.module;
-        for found in file.paths.iter().filter(|f| bound(f)) {
+        if let Some(found) = file.paths.iter().find(|f| bound(f)) {
             let whole = [&found.written.path[..], &path[n + 1..]].concat();
             return self.absolute(&file.module, &whole).and_then(|p| self.home(&p, seen));
         }
