@@ -706,7 +706,7 @@ fn the_sanitizer_names_the_line() {
     }
 }
 
-/// `cargo test --release --test host_runtime -- --ignored --nocapture` shows how fast the host runs kernels.
+/// `cargo test --release --test kernels host_runtime::speed -- --ignored --nocapture` shows how fast the host runs kernels.
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
