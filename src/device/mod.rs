@@ -8,7 +8,7 @@
 pub mod abi;
 pub(crate) mod arena;
 #[cfg(feature = "cust")]
-pub(crate) mod cust;
+pub mod cust;
 pub(crate) mod frame;
 pub mod gpu;
 #[cfg(test)] // the build script's; here for its tests
