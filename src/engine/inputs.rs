@@ -3,7 +3,7 @@
 use crate::model::nodes::NodeSet;
 use crate::model::params::{LinearAt, TensorsAt};
 use crate::model::{Batch, Model, Params};
-use crate::ops::project::{Extra, Side};
+use crate::ops::project::Side;
 use crate::real::Real;
 use crate::tape::{Tape, Var};
 
@@ -39,24 +39,12 @@ impl Leaves {
 impl<T: Real> Model<T> {
     /// Constant features of genes, as the ops read them.
     pub(super) fn gene_side(&self) -> Side<'_, T> {
-        Side {
-            chrom: &self.features.gene_chrom,
-            chromosomes: self.config.chromosomes,
-            extra: Extra::Dense(&self.features.gene_extra),
-            extra_width: self.config.gene_extra,
-            dim: self.config.embedding_dim,
-        }
+        Side::of_genes(&self.config, &self.features)
     }
 
     /// Constant features of peaks, as the ops read them.
     pub(super) fn peak_side(&self) -> Side<'_, T> {
-        Side {
-            chrom: &self.features.peak_chrom,
-            chromosomes: self.config.chromosomes,
-            extra: Extra::Dna(&self.features.peak_dna),
-            extra_width: self.config.dna_length,
-            dim: self.config.embedding_dim,
-        }
+        Side::of_peaks(&self.config, &self.features)
     }
 
     /// The gene nodes of a batch, with a table row for each gene that is translated: these, or all where none are named.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Extra, Side, project};
+use super::{Side, project};
 use crate::device::sink::{Sink, backward, rounded, seed};
 use crate::device::view::{F32, View};
 use crate::model::nodes::NodeSet;
@@ -11,23 +11,11 @@ use crate::tape::Tape;
 
 impl View<'_> {
     pub(crate) fn gene_side(&self) -> Side<'_, f64> {
-        Side {
-            chrom: &self.features.gene_chrom,
-            chromosomes: self.config.chromosomes,
-            extra: Extra::Dense(&self.features.gene_extra),
-            extra_width: self.config.gene_extra,
-            dim: self.config.embedding_dim,
-        }
+        Side::of_genes(self.config, &self.features)
     }
 
     pub(crate) fn peak_side(&self) -> Side<'_, f64> {
-        Side {
-            chrom: &self.features.peak_chrom,
-            chromosomes: self.config.chromosomes,
-            extra: Extra::Dna(&self.features.peak_dna),
-            extra_width: self.config.dna_length,
-            dim: self.config.embedding_dim,
-        }
+        Side::of_peaks(self.config, &self.features)
     }
 
     pub(crate) fn tables(&self) -> [Table<'_>; 2] {

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::matmul::{View, product_into};
 use crate::model::nodes::split_rows;
+use crate::model::{Features, ModelConfig};
 use crate::profile::{span, work};
 use crate::real::Real;
 use crate::simd::vectorized;
@@ -41,6 +42,30 @@ pub struct Side<'p, T> {
     pub extra_width: usize,
     /// d, width of the id embedding.
     pub dim: usize,
+}
+
+impl<'p, T> Side<'p, T> {
+    /// The genes of a model.
+    pub fn of_genes(config: &ModelConfig, features: &'p Features<T>) -> Self {
+        Side {
+            chrom: &features.gene_chrom,
+            chromosomes: config.chromosomes,
+            extra: Extra::Dense(&features.gene_extra),
+            extra_width: config.gene_extra,
+            dim: config.embedding_dim,
+        }
+    }
+
+    /// Its peaks.
+    pub fn of_peaks(config: &ModelConfig, features: &'p Features<T>) -> Self {
+        Side {
+            chrom: &features.peak_chrom,
+            chromosomes: config.chromosomes,
+            extra: Extra::Dna(&features.peak_dna),
+            extra_width: config.dna_length,
+            dim: config.embedding_dim,
+        }
+    }
 }
 
 impl<T: Real> Side<'_, T> {
