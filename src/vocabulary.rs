@@ -7,6 +7,14 @@ pub fn distance(v: &Vocabulary, gene: u32, peak: u32) -> Option<f64> {
     (p.start >= 0 && p.end >= 0).then(|| (tss as f64 - (p.start as f64 + p.end as f64) / 2.0).abs())
 }
 
+/// Peak midpoint − TSS in bases, halves included: above 0 where the peak lies at larger coordinates, whatever the strand;
+/// `None` where either is unknown.
+pub fn signed_distance(v: &Vocabulary, gene: u32, peak: u32) -> Option<f64> {
+    let p = v.peaks.get(peak as usize)?;
+    let right = (p.start as f64 + p.end as f64) / 2.0 >= v.genes.get(gene as usize)?.tss? as f64;
+    distance(v, gene, peak).map(|d| if right { d } else { -d })
+}
+
 /// A gene of the vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gene {

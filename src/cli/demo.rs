@@ -278,16 +278,13 @@ impl Made {
         rows.push(vec!["all".into(), format!("{:.1}", self.total())]);
         out += &format!("\n{}\nlook at\n", aligned(&rows));
         let mut rows: Vec<(PathBuf, &str)> = vec![
-            (places.found.join(&discovery.all.file), "gene–peak links, by summed attention"),
-            (places.found.join("links"), "the same for each cell type"),
-            (places.found.join(&discovery.attention), "attention of every cell"),
+            (places.found.join(&discovery.links.file), "pairs of a gene and a peak, by the probability of a link"),
+            (places.found.join("links"), "in which cell types a link is active"),
+            (places.found.join("attention.h5"), "attention of every cell"),
             (self.files.truth.clone(), "the planted links"),
             (places.run.join("log.csv"), "training, epoch by epoch"),
             (places.json.clone(), "all of these figures"),
         ];
-        if let Some(e) = &discovery.evidence {
-            rows.insert(0, (places.found.join(&e.file), "pairs near a gene, by the probability of a link"));
-        }
         rows.insert(0, (places.page.clone(), "all of it on one page, for a browser"));
         rows.retain(|r| r.0.exists());
         let width = rows.iter().map(|r| r.0.display().to_string().chars().count()).max().unwrap_or(0);

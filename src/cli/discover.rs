@@ -1,4 +1,4 @@
-//! `discover`: regulation read back from the attention of a run.
+//! `discover`: links between peaks and genes, and the attention of a run read back.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,14 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::context::{Context, DeviceArg, Which, output_dir};
 use super::evaluate::open_data;
-use crate::discover::evidence::COMPONENTS;
+use crate::discover::evidence::table::{LinksSummary, short};
+use crate::discover::evidence::{ReplicateColumn, Selection};
 use crate::discover::exports::{ChromNames, Export, Format};
 use crate::discover::null::Null;
-use crate::discover::record::{Discovery, SCORE};
+use crate::discover::record::{AttentionSummary, Discovery, SCORE};
 use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
 use crate::discover::truth::TSS_WINDOW;
-use crate::discover::{DiscoverOptions, PARTS, Recovery, discover};
+use crate::discover::{DiscoverOptions, PARTS, Recovery, discover, discover_links};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::table::{aligned, number};
@@ -20,10 +21,10 @@ use crate::table::{aligned, number};
 /// Flags of `discover`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run: the --out folder of `train`
-    #[arg(long, value_name = "RUN")]
-    run: PathBuf,
-    /// Other data than the run was trained on: the --out folder of `prepare`
+    /// A run, whose attention is read back besides: the --out folder of `train`. Links need none: give --data alone
+    #[arg(long, value_name = "RUN", required_unless_present = "data")]
+    run: Option<PathBuf>,
+    /// The data: the --out folder of `prepare` [default: those that the run was trained on]
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
     /// Only cells of these types
@@ -33,16 +34,35 @@ pub struct Args {
     /// How attention counts towards a link
     #[arg(long, value_parser = scores(), default_value = SCORE)]
     score: String,
-    /// What links are tested against: pairs further apart than --window that are alike in gene and peak (matched),
+    /// What attention is tested against: pairs further apart than --window that are alike in gene and peak (matched),
     /// attention on shuffled pairings of RNA and ATAC (shuffled), nothing (none)
     #[arg(long, value_enum, default_value_t)]
     null: Null,
-    /// A pair has a row in evidence.tsv, and is tested with --null matched, up to this distance of TSS and peak, in bases
+    /// A pair is looked at up to this distance of TSS and peak, in bases
     #[arg(long, value_name = "BASES", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
-    /// For evidence.tsv: leading components of RNA that are taken out
-    #[arg(long, value_name = "K", default_value_t = COMPONENTS as u32, value_parser = clap::value_parser!(u32).range(0..=500))]
-    components: u32,
+    /// Leading components of RNA that are taken out within kinds of cells; auto: as many as make pairs near a promoter stand
+    /// out most
+    #[arg(long, value_name = "K|auto", default_value = "auto", value_parser = components)]
+    components: Components,
+    /// Cells with both gene and peak that a pair needs; pairs with fewer are listed apart
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    min_cells: u32,
+    /// Cells that a type needs for a table of its own
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(15..))]
+    min_type_cells: u32,
+    /// Column of cells that tells replicates; auto: the first that is there of batch, sample, donor, site and the like; none
+    #[arg(long, value_name = "COLUMN", default_value = "auto")]
+    replicates: String,
+    /// Largest false discovery rate (q) of a pair that counts as a link
+    #[arg(long, value_name = "Q", default_value_t = 0.1, value_parser = share)]
+    max_q: f64,
+    /// Least probability of a pair that counts as a link
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
+    min_probability: f64,
+    /// Compress large tables
+    #[arg(long)]
+    gzip: bool,
     /// With --null shuffled: passes over shuffled pairings
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     permutations: u32,
@@ -73,7 +93,7 @@ pub struct Args {
     /// Cells a forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Folder for attention.h5, links.tsv, links/TYPE.tsv, evidence.tsv, peaks.tsv, genes.tsv and discover.json
+    /// Folder for links.tsv, links/TYPE.tsv, peaks.tsv, genes.tsv, discover.json, and what attention says
     #[arg(long, value_name = "OUT")]
     out: PathBuf,
     /// Replace files of the same name
@@ -81,6 +101,24 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     device: DeviceArg,
+}
+
+/// `--components`: a number, or `None` for auto.
+type Components = Option<u32>;
+
+fn components(text: &str) -> std::result::Result<Components, String> {
+    match text {
+        "auto" => Ok(None),
+        n => match n.parse() {
+            Ok(n) if n <= 500 => Ok(Some(n)),
+            _ => Err("give a number of 0 to 500, or auto".into()),
+        },
+    }
+}
+
+/// A number in [0, 1].
+pub(super) fn share(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|x| (0.0..=1.0).contains(x)).ok_or_else(|| "give a number of 0 to 1".into())
 }
 
 /// The ways in which attention counts.
@@ -126,19 +164,39 @@ fn check_out(args: &Args) -> Result<()> {
 /// Discovers, writes and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
-    let run = args.which.open(&args.run)?;
-    let data = open_data(&run, args.data.as_ref(), ctx)?;
-    let model = run.model(&data, args.which.checkpoint)?;
-    let place = std::path::absolute(&args.run).unwrap_or_else(|_| args.run.clone());
-    let about = [
-        ("out", args.out.display().to_string()),
-        ("run", place.display().to_string()),
-        ("data", data.dir().display().to_string()),
-        ("checkpoint", args.which.checkpoint.file_name().to_string()),
-    ];
+    let run = args.run.as_ref().map(|dir| args.which.open(dir)).transpose()?;
+    let data = match (&run, &args.data) {
+        (Some(run), data) => open_data(run, data.as_ref(), ctx)?,
+        (None, Some(dir)) => ctx.open_data(dir)?,
+        (None, None) => return Err(Error::usage("give --run, or --data for links alone")),
+    };
+    let mut about = vec![("out", args.out.display().to_string()), ("data", data.dir().display().to_string())];
+    if let Some(dir) = &args.run {
+        let place = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        about.push(("run", place.display().to_string()));
+        about.push(("checkpoint", args.which.checkpoint.file_name().to_string()));
+    }
     let about: serde_json::Map<_, _> = about.into_iter().map(|(k, v)| (k.to_string(), v.into())).collect();
-    let options = DiscoverOptions {
-        about: about.clone(),
+    let options = options(args, ctx, about.clone());
+    options.check(&data)?;
+    check_out(args)?;
+    let model = run.as_ref().map(|run| run.model(&data, args.which.checkpoint)).transpose()?;
+    let _made = output_dir(&args.out, args.force || args.resume)?;
+    let made = match &model {
+        Some(model) => discover(Runner::new(model, &device)?, &data, &options, &args.out, &ctx.follow())?,
+        None => discover_links(&data, &options, &args.out, &ctx.follow())?,
+    };
+    let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
+    if let Some(fields) = json.as_object_mut() {
+        fields.extend(about);
+    }
+    ctx.result(&table(&made, &args.out), &json);
+    Ok(())
+}
+
+fn options(args: &Args, ctx: &Context, about: serde_json::Map<String, serde_json::Value>) -> DiscoverOptions {
+    DiscoverOptions {
+        about,
         cell_types: args.cell_types.clone(),
         batch_size: args.batch_size as usize,
         truth: args.truth.clone(),
@@ -154,66 +212,26 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         chrom_names: args.chrom_names,
         null: args.null,
         window: f64::from(args.window),
-        components: args.components as usize,
+        components: args.components.map(|k| k as usize),
+        min_cells: args.min_cells,
+        min_type_cells: args.min_type_cells,
+        replicates: match args.replicates.as_str() {
+            "auto" => ReplicateColumn::Auto,
+            "none" => ReplicateColumn::None,
+            name => ReplicateColumn::Named(name.into()),
+        },
+        selection: Selection { max_q: args.max_q, min_probability: args.min_probability },
+        gzip: args.gzip,
         permutations: args.permutations,
         resume: args.resume,
         seed: ctx.seed,
-    };
-    options.check(&data)?;
-    check_out(args)?;
-    let _made = output_dir(&args.out, args.force || args.resume)?;
-    let made = discover(Runner::new(&model, &device)?, &data, &options, &args.out, &ctx.follow())?;
-    let mut json = serde_json::to_value(&made).map_err(|e| Error::Internal(format!("discovery: {e}")))?;
-    if let Some(fields) = json.as_object_mut() {
-        fields.extend(about);
     }
-    ctx.result(&table(&made, &args.out), &json);
-    Ok(())
 }
 
 fn table(d: &Discovery, out: &Path) -> String {
-    let row = |c: [String; 6]| c.to_vec();
-    let mut rows = vec![row(["cell type", "cells", "links", "pairs tested", "q < 0.05", "table"].map(String::from))];
-    for f in d.cell_types.iter().chain([&d.all]) {
-        let file = out.join(&f.file).display().to_string();
-        let significant = if d.null == Null::None { "-".into() } else { f.significant.to_string() };
-        rows.push(row([
-            f.cell_type.clone(),
-            f.cells.to_string(),
-            f.links.to_string(),
-            f.tests.to_string(),
-            significant,
-            file,
-        ]));
-    }
-    let mut text = format!(
-        "{}\n{} cell–gene–peak weights of {} cells in {}\n",
-        aligned(&rows),
-        d.pairs,
-        d.cells,
-        out.join(&d.attention).display()
-    );
-    let tested = d.cell_types.iter().chain([&d.all]).any(|f| f.tested > 0);
-    text += match d.null {
-        Null::Matched | Null::Shuffled if !tested => {
-            "nothing was tested: too few pairs within or beyond --window, or no gene has a TSS (prepare --gtf) or no peak a \
-             place\n"
-        }
-        Null::Matched => "tested: pairs within the window, against those beyond it that are alike in gene and peak\n",
-        Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
-        Null::None => "",
-    };
-    if let Some(e) = &d.evidence {
-        text += &format!(
-            "{}: {} pairs near a gene, {:.0} links expected among them, {} pairs rather a link than not\n",
-            out.join(&e.file).display(),
-            e.pairs,
-            e.expected,
-            e.likely
-        );
-    }
-    if d.resumed > 0 {
-        text += &format!("{} passes over a cell were taken over from a discovery that was stopped\n", d.resumed);
+    let mut text = links_table(&d.links, out);
+    if let Some(a) = &d.attention {
+        text += &format!("\n{}", attention_table(a, d.cells, out));
     }
     if let Some(t) = &d.tf {
         text += &format!("\n{}", tf_table(t));
@@ -236,6 +254,113 @@ fn table(d: &Discovery, out: &Path) -> String {
     }
     if let Some(r) = &d.recovery {
         text += &format!("\n{}", recovery_table(r));
+    }
+    text
+}
+
+/// Which pairs count, in words.
+fn counted(s: &Selection) -> String {
+    let mut words = Vec::new();
+    if s.max_q < 1.0 {
+        words.push(format!("q of {} at most", short(s.max_q)));
+    }
+    if s.min_probability > 0.0 {
+        words.push(format!("probability of {} at least", short(s.min_probability)));
+    }
+    if words.is_empty() { "any".into() } else { words.join(", ") }
+}
+
+/// The links, type by type, and how far to trust them.
+fn links_table(l: &LinksSummary, out: &Path) -> String {
+    let mut text = format!(
+        "{}: {} pairs of a gene and a peak, {} links ({}); {:.0} links are expected among the pairs\n",
+        out.join(&l.file).display(),
+        l.pairs,
+        l.selected,
+        counted(&l.selection),
+        l.expected
+    );
+    if l.untested > 0 {
+        let file = out.join(&l.untested_file);
+        text += &format!("{}: {} pairs that too few cells have both of, not tested\n", file.display(), l.untested);
+    }
+    if let Some(c) = l.choice.as_ref().filter(|c| c.within_bases.is_some()) {
+        let [a, b] = c.weights;
+        let both = |x: String, y: String| if x == y { x } else { format!("{x} and {y}") };
+        text += &format!(
+            "weights (each half of the chromosomes by the other): between kinds {}, within {}, {} components taken out\n",
+            both(format!("{:.2}", a.between), format!("{:.2}", b.between)),
+            both(format!("{:.2}", a.within), format!("{:.2}", b.within)),
+            both(a.components.to_string(), b.components.to_string())
+        );
+    }
+    let kind = if l.typed { "cell types" } else { "neighbourhoods" };
+    if !l.kinds.is_empty() {
+        text += &format!("compared: {} {kind}", l.kinds.len());
+        if let Some(r) = &l.replicates {
+            let how = if r.automatic { ", found by its name" } else { "" };
+            text += &format!(", {} replicates (column {}{how})", r.names.len(), r.column);
+        }
+        text += "\n";
+    }
+    if let Some(a) = &l.agreement {
+        let of = |x: Option<f64>| x.map_or("NaN".into(), |x| format!("{x:.2}"));
+        text += &format!(
+            "two halves of the cells ({}): Spearman {} over {} pairs; of the first 500, {} in both; of {} claimed in one, {} of \
+             the same sign in the other\n",
+            a.by, of(a.spearman), a.pairs, a.first_500_shared, a.claimed[0], a.claimed[1]
+        );
+    }
+    if !l.cell_types.is_empty() {
+        let mut rows = vec![["cell type", "cells", "active links", "table"].map(String::from).to_vec()];
+        for t in &l.cell_types {
+            let file = out.join(&t.file).display().to_string();
+            rows.push(vec![t.cell_type.clone(), t.cells.to_string(), t.active.to_string(), file]);
+        }
+        text += &format!("\n{}", aligned(&rows));
+        if !l.small_types.is_empty() {
+            text += &format!("left out, with too few cells (--min-type-cells): {}\n", l.small_types.join(", "));
+        }
+    }
+    text
+}
+
+/// What attention says, type by type.
+fn attention_table(d: &AttentionSummary, cells: u64, out: &Path) -> String {
+    let row = |c: [String; 6]| c.to_vec();
+    let heads = ["attention", "cells", "pairs", "pairs tested", "q < 0.05", "table"];
+    let mut rows = vec![row(heads.map(String::from))];
+    for f in d.cell_types.iter().chain([&d.all]) {
+        let file = out.join(&f.file).display().to_string();
+        let significant = if d.null == Null::None { "-".into() } else { f.significant.to_string() };
+        rows.push(row([
+            f.cell_type.clone(),
+            f.cells.to_string(),
+            f.links.to_string(),
+            f.tests.to_string(),
+            significant,
+            file,
+        ]));
+    }
+    let mut text = format!(
+        "{}{}\n{} cell–gene–peak weights of {cells} cells in {}\n",
+        aligned(&rows),
+        "attention mostly follows how many cells have both gene and peak: it is no list of links",
+        d.pairs,
+        out.join(&d.file).display()
+    );
+    let tested = d.cell_types.iter().chain([&d.all]).any(|f| f.tested > 0);
+    text += match d.null {
+        Null::Matched | Null::Shuffled if !tested => {
+            "attention was not tested: too few pairs within or beyond --window, or no gene has a TSS (prepare --gtf) or no peak \
+             a place\n"
+        }
+        Null::Matched => "tested: pairs within the window, against those beyond it that are alike in gene and peak\n",
+        Null::Shuffled => "tested: all pairs of one chromosome, against attention on shuffled pairings\n",
+        Null::None => "",
+    };
+    if d.resumed > 0 {
+        text += &format!("{} passes over a cell were taken over from a discovery that was stopped\n", d.resumed);
     }
     text
 }

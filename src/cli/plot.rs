@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, DeviceArg, Which, output_file};
-use crate::discover::DiscoveryFolder;
+use crate::discover::evidence::Selection;
+use crate::discover::{DiscoveryFolder, Source};
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ enum What {
     Heatmap(Heatmap),
     /// The links of one gene, as arcs along its chromosome
     Arcs(ArcsArgs),
-    /// Attention along the genome, raw and smoothed, beside transcription factors
+    /// Links expected along the genome, raw and smoothed, beside transcription factors
     Tracks(TracksArgs),
 }
 
@@ -101,9 +102,18 @@ struct ArcsArgs {
     /// The gene
     #[arg(long, value_name = "NAME")]
     gene: String,
-    /// Links of this cell type; `evidence`: by their probability [default: of all cells]
+    /// Links of this cell type [default: of all cells]
     #[arg(long, value_name = "T")]
     cell_type: Option<String>,
+    /// Attention of the model in place of links
+    #[arg(long)]
+    attention: bool,
+    /// Largest false discovery rate (q) of the links to draw [default: that of the discovery]
+    #[arg(long, value_name = "Q", value_parser = super::discover::share, conflicts_with = "attention")]
+    max_q: Option<f64>,
+    /// Least probability of the links to draw [default: that of the discovery]
+    #[arg(long, value_name = "P", value_parser = super::discover::share, conflicts_with = "attention")]
+    min_probability: Option<f64>,
     /// Links to draw, the best first
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -119,9 +129,12 @@ struct TracksArgs {
     /// The discovery: the --out folder of `discover`
     #[arg(long, value_name = "OUT")]
     discovery: PathBuf,
-    /// Attention of this cell type [default: of all cells]
+    /// Links of this cell type [default: of all cells]
     #[arg(long, value_name = "T")]
     cell_type: Option<String>,
+    /// Attention of the model in place of the links expected
+    #[arg(long)]
+    attention: bool,
     /// Where a transcription factor binds: narrowPeak or BED, and the column of its score
     #[arg(long, value_name = "F.bed[:COLUMN]")]
     tf: Vec<TfFile>,
@@ -238,15 +251,31 @@ impl Heatmap {
     }
 }
 
+/// Links, or attention where that is asked for.
+fn source(attention: bool) -> Source {
+    if attention { Source::Attention } else { Source::Links }
+}
+
 impl ArcsArgs {
+    /// Which links to draw.
+    fn selection(&self, found: &DiscoveryFolder) -> Selection {
+        let usual = found.made.links.selection;
+        // A bound that is asked for stands alone.
+        let q = if self.min_probability.is_some() { 1.0 } else { usual.max_q };
+        Selection {
+            max_q: self.max_q.unwrap_or(q),
+            min_probability: self.min_probability.unwrap_or(usual.min_probability),
+        }
+    }
+
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
         let found = DiscoveryFolder::open(&self.discovery)?;
-        let all = found.links_of(self.cell_type.as_deref())?;
-        let score = if found.is_evidence(self.cell_type.as_deref()) {
-            "probability of a link"
-        } else {
-            "attention summed over cells"
+        let source = source(self.attention);
+        let all = found.links(source, found.map(source, self.cell_type.as_deref())?)?;
+        let (score, counts) = match source {
+            Source::Attention => ("attention summed over cells", None),
+            Source::Links => ("probability of a link", Some(self.selection(&found))),
         };
         let gene = found.gene(&self.gene)?;
         let v = &found.vocabulary;
@@ -260,7 +289,7 @@ impl ArcsArgs {
         })?;
         let links: Vec<Arc> = all
             .iter()
-            .filter(|l| l.gene == gene)
+            .filter(|l| l.gene == gene && counts.is_none_or(|c| self.cell_type.is_some() || c.holds(l.qvalue, l.score)))
             .map(|l| {
                 let p = &v.peaks[l.peak as usize];
                 Arc { start: p.start, end: p.end, score: l.score, cells: u64::from(l.cells) }
@@ -286,7 +315,8 @@ impl TracksArgs {
     fn scene(&self, out: &Out) -> Result<Scene> {
         out.check()?;
         let found = DiscoveryFolder::open(&self.discovery)?;
-        let map = found.map(self.cell_type.as_deref())?;
+        let source = source(self.attention);
+        let map = found.map(source, self.cell_type.as_deref())?;
         let v = &found.vocabulary;
         let chrom = self.chrom.as_deref().map(|c| chromosome(&found, c)).transpose()?;
         let places = found.peak_places();
@@ -294,9 +324,9 @@ impl TracksArgs {
         let bases: Vec<f64> = places.iter().map(|p| p.base as f64).collect();
         let whose = self.cell_type.as_deref().unwrap_or("all cells");
         let mut shown = vec![Track {
-            name: format!("attention, {whose}"),
+            name: format!("{}, {whose}", if self.attention { "attention" } else { "links expected" }),
             unit: "sum".into(),
-            values: found.peak_tracks[map].clone(),
+            values: found.peak_track(source, map)?,
         }];
         let factors = TfTrack::read_all(&self.tf, v)?;
         shown.extend(factors.into_iter().map(|t| Track { name: t.name, unit: "score".into(), values: t.scores }));

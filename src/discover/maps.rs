@@ -5,9 +5,10 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `links.tsv`, `links/TYPE.tsv` | the columns of [`LINK_COLUMNS`], by falling score; `.` where a coordinate is unknown, `NaN` where a statistic is |
-//! | `peaks.tsv` | chrom, start, end, peak, then for `all` and each cell type the attention summed over its cells and all genes |
-//! | `genes.tsv` | chrom, tss, gene, then the same summed over all peaks |
+//! | `links.tsv`, `links/TYPE.tsv`, `links-untested.tsv`, `replicates.tsv` | the evidence: [`evidence::table`](super::evidence::table) |
+//! | `peaks.tsv`, `genes.tsv` | chrom, start, end, peak (or chrom, tss, gene), then for `all` and each cell type the links expected: sums of probabilities, of a type over the links active in it |
+//! | `attention.tsv`, `attention/TYPE.tsv` | what attention says: the columns of [`LINK_COLUMNS`], by falling score; `.` where a coordinate is unknown, `NaN` where a statistic is |
+//! | `attention-peaks.tsv`, `attention-genes.tsv` | as `peaks.tsv` and `genes.tsv`, the attention summed over cells and all genes (or peaks) |
 //! | `discover.json` | what was made, from what |
 
 use std::borrow::Cow;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_atomic};
 use crate::vocabulary::{Vocabulary, distance};
 
-/// Columns of a link table.
+/// Columns of a table of attention.
 pub const LINK_COLUMNS: [&str; 14] = [
     "chrom",
     "start",
@@ -44,7 +45,7 @@ pub struct LinkStat {
     pub gene: u32,
     /// Data set index of the peak.
     pub peak: u32,
-    /// Attention summed over cells.
+    /// Attention summed over cells; of a link, its probability.
     pub score: f64,
     /// Cells that contributed.
     pub cells: u32,
@@ -83,10 +84,9 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// A map that is known by peaks alone.
-    pub(super) fn of_peaks(name: &str, cells: u64, peaks: Vec<f64>) -> Self {
-        let all =
-            TypeMap { name: name.into(), file_stem: name.into(), cells, links: Vec::new(), peaks, genes: Vec::new() };
+    /// The map of all cells alone, by another name and without links.
+    pub(super) fn of_all(&self, name: &str) -> Self {
+        let all = TypeMap { name: name.into(), file_stem: name.into(), links: Vec::new(), ..self.all.clone() };
         Maps { all, types: Vec::new() }
     }
 }
@@ -217,14 +217,14 @@ impl Maps {
         std::iter::once(&self.all).chain(&self.types)
     }
 
-    /// Writes `peaks.tsv` and `genes.tsv` into `dir`.
+    /// Writes tracks along peaks and genes into files of these names in `dir`.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write_tracks(&self, dir: &Path, v: &Vocabulary) -> Result<()> {
+    pub fn write_tracks(&self, dir: &Path, [of_peaks, of_genes]: [&str; 2], v: &Vocabulary) -> Result<()> {
         let names: Vec<Cow<'_, str>> = self.iter().map(|m| field(&m.name)).collect();
         let values = |of: &dyn Fn(&TypeMap) -> f64| self.iter().map(|m| exact(of(m))).collect::<Vec<_>>().join("\t");
-        write_atomic(&dir.join("peaks.tsv"), |out| {
+        write_atomic(&dir.join(of_peaks), |out| {
             writeln!(out, "chrom\tstart\tend\tpeak\t{}", names.join("\t"))?;
             for (i, p) in v.peaks.iter().enumerate() {
                 let (start, end) = (known(p.start), known(p.end));
@@ -233,7 +233,7 @@ impl Maps {
             }
             Ok(())
         })?;
-        write_atomic(&dir.join("genes.tsv"), |out| {
+        write_atomic(&dir.join(of_genes), |out| {
             writeln!(out, "chrom\ttss\tgene\t{}", names.join("\t"))?;
             for (i, g) in v.genes.iter().enumerate() {
                 let tss = g.tss.map_or(".".into(), |t| t.to_string());

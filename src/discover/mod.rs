@@ -29,25 +29,26 @@ use crate::files::atomic::Lock;
 use crate::progress::Progress;
 use evidence::{Cells, Evidence};
 use parts::KEPT;
-use record::{Discovery, SCORE, earlier, remove_earlier};
+use record::{AttentionSummary, Discovery, SCORE, earlier, remove_earlier};
 use stages::{Attended, Inputs, OfModel, attend, clear, compare_sites, export, recover_known, sum};
 
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
 pub use links::{Link, LinkTable};
-pub use open::DiscoveryFolder;
+pub use open::{DiscoveryFolder, Source};
 pub use options::DiscoverOptions;
 pub(crate) use parts::PARTS;
 pub use recovery::{NEAR, Recovered, Recovery, recover};
-pub use scores::{ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, PairScorer};
+pub use scores::{ByChance, ByCorrelation, ByDistance, ByEvidence, ByProduct, BySum, ByTable, PairScorer};
 pub use truth::Truth;
 
-/// Reads the attention of a model back, into the folder `out`, which must exist:
-/// * `attention.h5`, the attention of every cell (its format: `discover::attention`);
-/// * `links.tsv`, sums over all cells looked at, and `links/TYPE.tsv`, sums over the cells of a type, with statistics
-///   against `options.null`; `peaks.tsv` and `genes.tsv`, the tracks of each type (formats: [`maps`]);
-/// * `evidence.tsv`, the pairs within the window with the probability that expression and accessibility say ([`evidence`]);
+/// Finds links, and reads the attention of a model back, into the folder `out`, which must exist:
+/// * `links.tsv`, the pairs of genes and peaks within the window by how likely they are links ([`evidence`]), and
+///   `links-untested.tsv`; `links/TYPE.tsv`, in which types; `replicates.tsv`; `peaks.tsv` and `genes.tsv`, the links
+///   expected along these (formats: [`maps`], [`evidence::table`]);
+/// * `attention.h5`, the attention of every cell (its format: `discover::attention`); `attention.tsv` and
+///   `attention/TYPE.tsv`, its sums over cells, with statistics against `options.null`;
 /// * with known links `recovery.tsv`, how well they are found by each score; with binding sites
-///   `tf.tsv`, how attention compares with them, and `tf-peaks.tsv`, their scores peak by peak; `exports`, other forms;
+///   `tf.tsv`, how links and attention compare with them, and `tf-peaks.tsv`, their scores peak by peak; `exports`, other forms;
 /// * `discover.json`, what is returned.
 ///
 /// Attention is computed in parts that are kept until the end, in the folder `.attention` of `out`: what was stopped goes
@@ -66,15 +67,37 @@ pub fn discover<'m>(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Discovery> {
-    let mut runner = model.into();
-    let inputs = Inputs::read(&runner, data, options)?;
+    with(Some(model.into()), data, options, out, progress)
+}
+
+/// As [`discover`], without a model: links, but no attention.
+///
+/// # Errors
+/// As [`discover`].
+pub fn discover_links(
+    data: &DataSet,
+    options: &DiscoverOptions,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Discovery> {
+    with(None, data, options, out, progress)
+}
+
+fn with(
+    mut runner: Option<Runner<'_>>,
+    data: &DataSet,
+    options: &DiscoverOptions,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Discovery> {
+    let inputs = Inputs::read(runner.as_ref(), data, options)?;
     let _lock = Lock::take(out, "discovers")?;
     let (parts, old) = (out.join(PARTS), earlier(out));
     clear(out, &parts, options.resume)?;
-    let attended = attend(&inputs, &mut runner, &parts, progress)?;
-    let made = tables(&inputs, &attended, &mut runner, out, progress).map_err(|e| match e {
+    let attended = runner.as_mut().map(|r| attend(&inputs, r, &parts, progress)).transpose()?;
+    let made = tables(&inputs, attended.as_ref(), runner.as_mut(), out, progress).map_err(|e| match e {
         // Whichever table it was at: what is kept is the attention.
-        Error::Interrupted { code, .. } => Error::Interrupted { code, saved: KEPT.into() },
+        Error::Interrupted { code, .. } if attended.is_some() => Error::Interrupted { code, saved: KEPT.into() },
         e => e,
     })?;
     record::write(out, &made, &options.about)?;
@@ -85,43 +108,47 @@ pub fn discover<'m>(
     Ok(made)
 }
 
-/// Makes all tables and files of the attention, but for the record.
+/// Makes all tables and files, but for the record.
 fn tables(
     inputs: &Inputs<'_>,
-    attended: &Attended,
-    runner: &mut Runner<'_>,
+    attended: Option<&Attended>,
+    runner: Option<&mut Runner<'_>>,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Discovery> {
     let Inputs { data, v, options, .. } = inputs;
-    let mut writer = AttentionWriter::create(&out.join("attention.h5"))?;
-    let summed = sum(inputs, attended, &mut writer, out, progress)?;
+    let mut writer = attended.map(|_| AttentionWriter::create(&out.join("attention.h5"))).transpose()?;
+    let summed = match (attended, &mut writer) {
+        (Some(attended), Some(writer)) => Some(sum(inputs, attended, writer, out, progress)?),
+        _ => None,
+    };
     let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
     let cells = Cells { numbers: &inputs.cells, read: &read, progress };
-    let evidence = Evidence::new(v, cells, options.window as i64, options.components, options.seed)?;
-    let tf = compare_sites(inputs, &summed, &evidence, out, progress)?;
-    let exports = export(inputs, runner, &summed.maps, out, progress)?;
+    let evidence = Evidence::new(v, cells, &options.evidence(), options.selection)?;
+    evidence.notes.iter().for_each(|n| progress.note(n));
+    let of_model = runner.as_ref().zip(summed.as_ref());
+    let of_model = of_model.map(|(r, s)| OfModel::new(r.model(), &s.detected, inputs.cells.len()));
+    let with_model = summed.as_ref().map(|s| s.links.as_slice()).zip(of_model.as_ref());
+    let columns = with_model.map(|(links, m)| m.columns(links)).unwrap_or_default();
+    let links = evidence.write_all(out, v, &columns, options.selection, options.gzip)?;
+    let maps = evidence.maps(v, inputs.cells.len() as u64, options.selection);
+    maps.write_tracks(out, ["peaks.tsv", "genes.tsv"], v)?;
+    let tf = compare_sites(inputs, summed.as_ref(), &maps, out, progress)?;
+    let recovery = recover_known(inputs, with_model, &evidence, cells, out)?;
     progress.check(KEPT)?;
-    let of_model = OfModel::new(runner.model(), &summed.detected, inputs.cells.len());
-    evidence.write(&out.join("evidence.tsv"), v, &of_model.columns(&summed.links))?;
-    let recovery = recover_known(inputs, &summed.links, &of_model, &evidence, cells, out)?;
+    let exports = export(inputs, runner, &maps, summed.as_ref().map(|s| &s.maps), out, progress)?;
     // Cells are read again for the tables.
     data.check()?;
-    let pairs = writer.pairs();
-    writer.finish(v)?;
-    Ok(Discovery {
+    let pairs = writer.as_ref().map_or(0, AttentionWriter::pairs);
+    writer.map(|w| w.finish(v)).transpose()?;
+    let attention = attended.zip(summed).map(|(attended, summed)| AttentionSummary {
         score: SCORE.into(),
         null: options.null,
-        window: options.window,
-        cells: inputs.cells.len() as u64,
         resumed: attended.resumed,
         pairs,
-        attention: "attention.h5".into(),
+        file: "attention.h5".into(),
         all: summed.all,
         cell_types: summed.cell_types,
-        evidence: Some(evidence.summary(Path::new("evidence.tsv"))),
-        recovery,
-        tf,
-        exports,
-    })
+    });
+    Ok(Discovery { window: options.window, cells: inputs.cells.len() as u64, links, attention, recovery, tf, exports })
 }

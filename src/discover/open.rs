@@ -3,22 +3,31 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::evidence;
+use super::evidence::Selection;
+use super::evidence::table::{read_links, read_type};
 use super::maps::{LinkStat, Maps, TypeMap};
-use super::record::{Discovery, LinkFile};
-use super::tf::EVIDENCE;
+use super::record::{ATTENTION_TRACKS, AttentionSummary, Discovery, LinkFile};
 use crate::data::region::parse_region;
 use crate::error::{Error, Result};
 use crate::files::atomic::read_text;
 use crate::near::hint;
 use crate::vocabulary::{Gene, Peak, Vocabulary};
 
+/// Which maps of a discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Links, of all cells and of each cell type.
+    Links,
+    /// What the attention of the model says, the same.
+    Attention,
+}
+
 impl Maps {
-    /// Reads the maps of a folder that `discover` made.
+    /// Reads the maps of a folder that `discover` made, of links or of attention.
     ///
     /// # Errors
-    /// [`Error::Input`] where it is no such folder, or of other data.
-    pub fn read(dir: &Path, v: &Vocabulary) -> Result<Maps> {
+    /// [`Error::Input`] where it is no such folder, or of other data, or made without a model.
+    pub fn read(dir: &Path, v: &Vocabulary, source: Source) -> Result<Maps> {
         let at = dir.join("discover.json");
         let fix = "give the folder that `sccrossrec discover --out` made";
         if !at.exists() {
@@ -27,11 +36,21 @@ impl Maps {
         let made: Discovery = serde_json::from_str(&read_text(&at)?)
             .map_err(|e| Error::input(&at, format!("is not the record of a discovery ({e})"), fix))?;
         made.check_files(&at)?;
-        let mut maps = Maps { all: open(dir, &made.all, v)?, types: Vec::new() };
-        for t in &made.cell_types {
-            maps.types.push(open(dir, t, v)?);
-        }
-        for (file, width, n) in [("peaks.tsv", 4, v.peaks.len()), ("genes.tsv", 3, v.genes.len())] {
+        let files = map_files(&made, source).ok_or_else(|| Error::input(dir, NO_MODEL.0, NO_MODEL.1))?;
+        let mut all = files.iter().enumerate().map(|(i, file)| {
+            Ok(TypeMap {
+                name: file.name.clone(),
+                file_stem: stem(&file.file),
+                cells: file.cells,
+                links: file.read(dir, v, source, i, made.links.selection)?,
+                peaks: Vec::with_capacity(v.peaks.len()),
+                genes: Vec::with_capacity(v.genes.len()),
+            })
+        });
+        let first = all.next().unwrap_or_else(|| Err(Error::Internal("a discovery without maps".into())))?;
+        let mut maps = Maps { all: first, types: all.collect::<Result<Vec<_>>>()? };
+        let tracks = track_files(source);
+        for (file, width, n) in [(tracks[0], 4, v.peaks.len()), (tracks[1], 3, v.genes.len())] {
             let path = dir.join(file);
             let text = read_text(&path)?;
             let bad = |what: String| Error::input(&path, what, "run `discover` again");
@@ -54,15 +73,66 @@ impl Maps {
     }
 }
 
-pub(crate) fn open(dir: &Path, file: &LinkFile, v: &Vocabulary) -> Result<TypeMap> {
-    Ok(TypeMap {
-        name: file.cell_type.clone(),
-        file_stem: file.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        cells: file.cells,
-        links: TypeMap::read_links(&dir.join(&file.file), v)?,
-        peaks: Vec::with_capacity(v.peaks.len()),
-        genes: Vec::with_capacity(v.genes.len()),
-    })
+/// What is said where attention is asked for and there is none.
+const NO_MODEL: (&str, &str) =
+    ("was made without a model: there is no attention in it", "discover again with --run, or ask for links");
+
+/// Name of a file without its endings.
+fn stem(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".gz").trim_end_matches(".tsv").to_string()
+}
+
+/// Tracks along peaks and genes.
+fn track_files(source: Source) -> [&'static str; 2] {
+    if source == Source::Links { ["peaks.tsv", "genes.tsv"] } else { ATTENTION_TRACKS }
+}
+
+/// A map of a discovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapFile {
+    /// `all`, or the cell type.
+    pub name: String,
+    /// Cells behind it.
+    pub cells: u64,
+    /// Links in it: those that count, of a type those active in it; or those with attention.
+    pub links: u64,
+    /// Its table, in the folder of the discovery.
+    pub file: PathBuf,
+}
+
+impl MapFile {
+    fn read(&self, dir: &Path, v: &Vocabulary, source: Source, map: usize, selection: Selection) -> Result<Vec<LinkStat>> {
+        let path = dir.join(&self.file);
+        match (source, map) {
+            (Source::Attention, _) => TypeMap::read_links(&path, v),
+            (Source::Links, 0) => read_links(&path, v),
+            (Source::Links, _) => read_type(&path, v, selection),
+        }
+    }
+}
+
+/// Maps of links, or of attention where there is any: of all cells, then of the types.
+fn map_files(made: &Discovery, source: Source) -> Option<Vec<MapFile>> {
+    let of_attention = |f: &LinkFile| MapFile {
+        name: f.cell_type.clone(),
+        cells: f.cells,
+        links: f.links,
+        file: f.file.clone(),
+    };
+    if source == Source::Attention {
+        let AttentionSummary { all, cell_types, .. } = made.attention.as_ref()?;
+        return Some(std::iter::once(all).chain(cell_types).map(of_attention).collect());
+    }
+    let links = &made.links;
+    let all = MapFile { name: "all".into(), cells: made.cells, links: links.selected, file: links.file.clone() };
+    let types = links.cell_types.iter().map(|t| MapFile {
+        name: t.cell_type.clone(),
+        cells: t.cells,
+        links: t.active,
+        file: t.file.clone(),
+    });
+    Some(std::iter::once(all).chain(types).collect())
 }
 
 pub(crate) const AGAIN: &str = "run `discover` again";
@@ -80,9 +150,9 @@ pub struct DiscoveryFolder {
     pub data: Option<PathBuf>,
     /// Names and places of genes and peaks; no cells.
     pub vocabulary: Vocabulary,
-    /// Attention of each map summed over genes, `[P]`; the maps are those of [`DiscoveryFolder::maps`].
+    /// Links expected of each map by peak, `[P]`; the maps are those of [`DiscoveryFolder::maps`].
     pub peak_tracks: Vec<Vec<f64>>,
-    /// The same summed over peaks, `[G]`.
+    /// The same by gene, `[G]`.
     pub gene_tracks: Vec<Vec<f64>>,
 }
 
@@ -129,7 +199,7 @@ impl DiscoveryFolder {
         let (run, data) = (path("run"), path("data"));
         let made: Discovery = serde_json::from_value(value).map_err(bad)?;
         made.check_files(&at)?;
-        let maps = names(&made);
+        let maps: Vec<String> = map_files(&made, Source::Links).into_iter().flatten().map(|m| m.name).collect();
         let mut v = Vocabulary { cell_types: maps[1..].to_vec(), ..Vocabulary::default() };
         let mut chroms: HashMap<String, u32> = HashMap::new();
         let mut chrom = |v: &mut Vocabulary, name: &str| -> u32 {
@@ -166,56 +236,63 @@ impl DiscoveryFolder {
         Ok(DiscoveryFolder { dir: dir.to_path_buf(), made, run, data, vocabulary: v, peak_tracks, gene_tracks })
     }
 
-    /// Files of the maps: `all`, then the cell types in their order.
-    pub fn maps(&self) -> impl Iterator<Item = &LinkFile> {
-        std::iter::once(&self.made.all).chain(&self.made.cell_types)
+    /// Maps of links: `all`, then the cell types in their order.
+    pub fn maps(&self) -> Vec<MapFile> {
+        map_files(&self.made, Source::Links).unwrap_or_default()
+    }
+
+    /// Maps of links or of attention.
+    ///
+    /// # Errors
+    /// Attention, of a discovery without a model.
+    pub fn maps_of(&self, source: Source) -> Result<Vec<MapFile>> {
+        map_files(&self.made, source).ok_or_else(|| Error::input(&self.dir, NO_MODEL.0, NO_MODEL.1))
     }
 
     /// Number of a map by its cell type; `None`: all cells.
     ///
     /// # Errors
     /// No such cell type; the message names those that are like it.
-    pub fn map(&self, cell_type: Option<&str>) -> Result<usize> {
+    pub fn map(&self, source: Source, cell_type: Option<&str>) -> Result<usize> {
         let Some(name) = cell_type else { return Ok(0) };
-        let names = names(&self.made);
-        names.iter().position(|n| n == name).ok_or_else(|| {
-            let hint = hint(name, names.iter().map(String::as_str));
-            Error::usage(format!("--cell-type {name}: there is no such map in {}; {hint}", self.dir.display()))
+        let maps = self.maps_of(source)?;
+        maps.iter().position(|m| m.name == name).ok_or_else(|| {
+            let hint = hint(name, maps.iter().map(|m| m.name.as_str()));
+            let small = &self.made.links.small_types;
+            let why = match source == Source::Links && small.iter().any(|s| s == name) {
+                true => " (too few cells, --min-type-cells)",
+                false => "",
+            };
+            Error::usage(format!("--cell-type {name}: there is no such map in {}{why}; {hint}", self.dir.display()))
         })
     }
 
-    /// Links of a map, by falling score.
+    /// Links of a map, by falling score: of all cells every pair, of a type those active in it.
     ///
     /// # Errors
     /// A table that is missing or damaged.
-    pub fn links(&self, map: usize) -> Result<Vec<LinkStat>> {
-        let file = self.maps().nth(map).ok_or_else(|| Error::Internal(format!("map {map} of a discovery")))?;
-        TypeMap::read_links(&self.dir.join(&file.file), &self.vocabulary)
+    pub fn links(&self, source: Source, map: usize) -> Result<Vec<LinkStat>> {
+        let maps = self.maps_of(source)?;
+        let file = maps.get(map).ok_or_else(|| Error::Internal(format!("map {map} of a discovery")))?;
+        file.read(&self.dir, &self.vocabulary, source, map, self.made.links.selection)
     }
 
-    /// The evidence, by falling probability, which is the score; `None` where the discovery has none.
+    /// Tracks of a map along peaks, `[P]`.
     ///
     /// # Errors
     /// A table that is missing or damaged.
-    pub fn evidence(&self) -> Result<Option<Vec<LinkStat>>> {
-        let file = self.made.evidence.as_ref().map(|e| self.dir.join(&e.file));
-        file.map(|file| evidence::read(&file, &self.vocabulary)).transpose()
-    }
-
-    /// Does this name mean the evidence? It is [`EVIDENCE`], where no cell type is called so.
-    pub fn is_evidence(&self, name: Option<&str>) -> bool {
-        name == Some(EVIDENCE) && self.made.evidence.is_some() && !names(&self.made).iter().any(|n| n == EVIDENCE)
-    }
-
-    /// Links of a cell type, of all cells (`None`), or the evidence: [`DiscoveryFolder::is_evidence`].
-    ///
-    /// # Errors
-    /// As [`DiscoveryFolder::map`] and [`DiscoveryFolder::links`].
-    pub fn links_of(&self, name: Option<&str>) -> Result<Vec<LinkStat>> {
-        if self.is_evidence(name) {
-            return Ok(self.evidence()?.unwrap_or_default());
+    pub fn peak_track(&self, source: Source, map: usize) -> Result<Vec<f64>> {
+        if source == Source::Links {
+            return Ok(self.peak_tracks.get(map).cloned().unwrap_or_default());
         }
-        self.links(self.map(name)?)
+        let names: Vec<String> = self.maps_of(source)?.into_iter().map(|m| m.name).collect();
+        let path = self.dir.join(track_files(source)[0]);
+        let (_, mut tracks) = table(&path, &read_text(&path)?, &["chrom", "start", "end", "peak"], &names)
+            .map(|(rows, tracks)| (rows.len(), tracks))?;
+        match tracks.get_mut(map) {
+            Some(t) if t.len() == self.vocabulary.peaks.len() => Ok(std::mem::take(t)),
+            _ => Err(Error::input(&path, "is not of the peaks of this discovery", AGAIN)),
+        }
     }
 
     /// Number of a gene by its name.
@@ -241,8 +318,4 @@ impl DiscoveryFolder {
             _ => p.name.clone(),
         }
     }
-}
-
-pub(crate) fn names(made: &Discovery) -> Vec<String> {
-    std::iter::once(&made.all).chain(&made.cell_types).map(|f| f.cell_type.clone()).collect()
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::evidence::COMPONENTS;
+use super::evidence::replicates::Replicates;
+use super::evidence::{EvidenceOptions, ReplicateColumn, Selection};
 use super::exports::{ChromNames, Format};
 use super::groups::groups;
 use super::null::Null;
@@ -33,10 +34,20 @@ pub struct DiscoverOptions {
     pub chrom_names: ChromNames,
     /// What links are tested against.
     pub null: Null,
-    /// Bases between TSS and peak up to which a pair has a row of evidence and, with [`Null::Matched`], is tested.
+    /// Bases between TSS and peak up to which a pair is looked at and, with [`Null::Matched`], its attention is tested.
     pub window: f64,
-    /// Leading components of RNA that evidence takes out.
-    pub components: usize,
+    /// Leading components of RNA that are taken out within kinds of cells; `None`: as the data choose.
+    pub components: Option<usize>,
+    /// Cells with both gene and peak that a pair needs.
+    pub min_cells: u32,
+    /// Cells that a type needs for a table of its own.
+    pub min_type_cells: u32,
+    /// Which column of cells tells replicates.
+    pub replicates: ReplicateColumn,
+    /// Which pairs count as links, in exports and tables by type.
+    pub selection: Selection,
+    /// Compress large tables.
+    pub gzip: bool,
     /// With [`Null::Shuffled`]: passes over shuffled pairings.
     pub permutations: u32,
     /// Take over what a discovery of the same cells that was stopped has left in the folder.
@@ -50,6 +61,7 @@ pub struct DiscoverOptions {
 impl Default for DiscoverOptions {
     /// All cells, tested against matched peaks within 500 kb; nothing to compare with, no exports.
     fn default() -> Self {
+        let of_evidence = EvidenceOptions::default();
         DiscoverOptions {
             cell_types: None,
             batch_size: 64,
@@ -61,7 +73,12 @@ impl Default for DiscoverOptions {
             chrom_names: ChromNames::default(),
             null: Null::default(),
             window: 500_000.0,
-            components: COMPONENTS,
+            components: None,
+            min_cells: of_evidence.min_cells,
+            min_type_cells: of_evidence.min_type_cells,
+            replicates: ReplicateColumn::Auto,
+            selection: Selection::default(),
+            gzip: false,
             permutations: 1,
             resume: false,
             seed: DEFAULT_SEED,
@@ -76,10 +93,24 @@ impl DiscoverOptions {
     /// # Errors
     /// Those of the same causes that [`discover`](super::discover) has.
     pub fn check(&self, data: &DataSet) -> Result<()> {
-        self.cells(data)?;
         let v = data.vocabulary();
+        let groups = groups(v, data.n_cells(), self.cell_types.as_deref())?;
+        let cells: Vec<u32> = groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
+        Replicates::choose(v, &cells, &self.replicates)?;
         TfTrack::read_all(&self.tf, v)?;
         self.truth.as_ref().map_or(Ok(()), |t| Truth::read_with(t, v, self.truth_window).map(|_| ()))
+    }
+
+    /// Those of the evidence.
+    pub(super) fn evidence(&self) -> EvidenceOptions {
+        EvidenceOptions {
+            window: self.window as i64,
+            components: self.components,
+            min_cells: self.min_cells,
+            min_type_cells: self.min_type_cells,
+            replicates: self.replicates.clone(),
+            seed: self.seed,
+        }
     }
 
     /// Passes over the cells: one, and those over shuffled pairings.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::evidence::EvidenceSummary;
+use super::evidence::table::LinksSummary;
 use super::exports::Export;
 use super::maps::TypeMap;
 use super::null::Null;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::atomic::write_text;
 use crate::vocabulary::Vocabulary;
 
-/// The links of some cells.
+/// What attention says of the cells of a type, or of all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkFile {
     /// The cell type, or `all` for all cells looked at.
@@ -40,7 +40,7 @@ impl Discovery {
     /// Refuses a record (the file `at`) of files outside of its folder: it may come from elsewhere, or be damaged.
     pub(crate) fn check_files(&self, at: &Path) -> Result<()> {
         let named = self.files();
-        match std::iter::once(&self.attention).chain(&named).find(|f| !is_inside(f)) {
+        match named.iter().find(|f| !is_inside(f)) {
             None => Ok(()),
             Some(file) => Err(Error::input(
                 at,
@@ -50,18 +50,31 @@ impl Discovery {
         }
     }
 
-    /// What was made beside the attention, in the folder.
+    /// What was made, in the folder.
     fn files(&self) -> HashSet<PathBuf> {
-        let tables = self.cell_types.iter().chain([&self.all]).map(|t| t.file.clone());
-        let exports = self.exports.iter().map(|e| e.file.clone());
-        let tracks = exports.clone().filter(|f| f.extension().is_some_and(|e| e == "bedgraph"));
-        let sizes = tracks.map(|f| f.with_file_name("chrom.sizes"));
-        let tf = ["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| self.tf.is_some());
-        let recovery = self.recovery.iter().map(|_| PathBuf::from("recovery.tsv"));
-        let evidence = self.evidence.iter().map(|e| e.file.clone());
-        tables.chain(evidence).chain(exports.clone()).chain(sizes).chain(tf).chain(recovery).collect()
+        let links = &self.links;
+        let mut files: HashSet<PathBuf> = [&links.file, &links.untested_file].into_iter().cloned().collect();
+        files.extend(links.cell_types.iter().map(|t| t.file.clone()));
+        files.extend(links.replicates_file.clone());
+        if let Some(a) = &self.attention {
+            files.extend(a.cell_types.iter().chain([&a.all]).map(|t| t.file.clone()));
+            files.extend(ATTENTION_TRACKS.map(PathBuf::from));
+            files.insert(a.file.clone());
+        }
+        for export in &self.exports {
+            if export.file.extension().is_some_and(|e| e == "bedgraph") {
+                files.insert(export.file.with_file_name("chrom.sizes"));
+            }
+            files.insert(export.file.clone());
+        }
+        files.extend(["tf.tsv", "tf-peaks.tsv"].map(PathBuf::from).into_iter().filter(|_| self.tf.is_some()));
+        files.extend(self.recovery.iter().map(|_| PathBuf::from("recovery.tsv")));
+        files
     }
 }
+
+/// Tracks of attention along peaks and genes.
+pub(crate) const ATTENTION_TRACKS: [&str; 2] = ["attention-peaks.tsv", "attention-genes.tsv"];
 
 impl LinkFile {
     pub(crate) fn write(map: &TypeMap, tests: u64, file: PathBuf, out: &Path, v: &Vocabulary) -> Result<LinkFile> {
@@ -89,34 +102,40 @@ fn score<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     }
 }
 
-/// What [`discover`](super::discover) made.
+/// What the attention of a model says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Discovery {
-    /// How attention counts towards a link: `weight`, summed over cells.
+pub struct AttentionSummary {
+    /// How attention counts: `weight`, summed over cells.
     #[serde(deserialize_with = "score")]
     pub score: String,
-    /// What links were tested against.
+    /// What it was tested against.
     pub null: Null,
-    /// With [`Null::Matched`]: bases up to which a pair was tested.
-    pub window: f64,
-    /// Cells looked at.
-    pub cells: u64,
-    /// Of these (and of shuffled ones) taken over from a discovery that was stopped.
+    /// Cells (and shuffled ones) taken over from a discovery that was stopped.
     pub resumed: u64,
     /// (cell, gene, peak) with attention.
     pub pairs: u64,
     /// The attention of every cell, in the folder of the discovery.
-    pub attention: PathBuf,
-    /// Links over all cells looked at.
+    pub file: PathBuf,
+    /// Over all cells looked at.
     pub all: LinkFile,
-    /// Links of each cell type; empty where the data have no cell types.
+    /// Of each cell type; empty where the data have no cell types.
     pub cell_types: Vec<LinkFile>,
-    /// The evidence for pairs near their genes.
-    #[serde(default)]
-    pub evidence: Option<EvidenceSummary>,
+}
+
+/// What [`discover`](super::discover) made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Bases up to which a pair was looked at.
+    pub window: f64,
+    /// Cells looked at.
+    pub cells: u64,
+    /// The links.
+    pub links: LinksSummary,
+    /// What the attention of the model says; none without a model.
+    pub attention: Option<AttentionSummary>,
     /// With known links: how well they are found.
     pub recovery: Option<Recovery>,
-    /// With binding sites: how attention compares with them.
+    /// With binding sites: how links and attention compare with them.
     #[serde(default)]
     pub tf: Option<TfComparison>,
     /// What was written for other programs; files in the folder of the discovery.
@@ -184,6 +203,7 @@ pub(crate) fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discover::evidence::by_type::TypeSummary;
 
     #[test]
     fn types_become_file_names() {
@@ -200,33 +220,29 @@ mod tests {
         for file in files {
             std::fs::write(dir.path().join(file), "x").unwrap();
         }
-        let table = |name: &str, file: &str| LinkFile {
+        let of_type = |name: &str, file: &str| TypeSummary {
             cell_type: name.into(),
             cells: 1,
             links: 1,
-            tests: 0,
-            tested: 0,
-            significant: 0,
+            active: 1,
             file: file.into(),
         };
         let new = Discovery {
-            score: SCORE.into(),
-            null: Null::None,
             window: 1.0,
             cells: 1,
-            resumed: 0,
-            pairs: 1,
-            attention: "attention.h5".into(),
-            all: table("all", "links.tsv"),
-            cell_types: vec![table("B", "links/B.tsv")],
-            evidence: None,
+            links: LinksSummary {
+                file: "links.tsv".into(),
+                cell_types: vec![of_type("B", "links/B.tsv")],
+                ..LinksSummary::default()
+            },
+            attention: None,
             recovery: None,
             tf: None,
             exports: vec![],
         };
         let outside = dir.path().join("../outside-of-it.tsv");
         let mut old = new.clone();
-        old.cell_types.extend([table("T", "links/T.tsv"), table("bad", outside.to_str().unwrap())]);
+        old.links.cell_types.extend([of_type("T", "links/T.tsv"), of_type("bad", outside.to_str().unwrap())]);
         old.exports.push(Export { file: "exports/bedpe/T.bedpe".into(), written: 1, left_out: 0 });
         std::fs::write(&outside, "x").unwrap();
         remove_earlier(dir.path(), &old, &new).unwrap();

@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::evidence::Evidence;
-use super::evidence::bins::evidence_bin;
+use super::evidence::{Evidence, PairEvidence};
 use super::groups::Detected;
 use super::links::Link;
 use crate::csr::Csr;
@@ -158,6 +157,55 @@ impl PairScorer for ByTable {
     }
 }
 
+/// Log odds of [`Evidence`]; pairs that it has not tested come below all others, by distance.
+pub struct ByEvidence<'a> {
+    table: Vec<Link>,
+    below: f64,
+    v: &'a Vocabulary,
+}
+
+impl<'a> ByEvidence<'a> {
+    /// Of what is known of the pairs of a vocabulary.
+    pub fn new(evidence: &Evidence, v: &'a Vocabulary) -> Self {
+        let all = evidence.pairs.iter().chain(&evidence.untested);
+        let below = all.clone().map(|p| p.log_odds).fold(0.0, f64::min) - 1.0;
+        ByEvidence { table: table_of(all, |p| p.log_odds), below, v }
+    }
+}
+
+impl PairScorer for ByEvidence<'_> {
+    fn name(&self) -> &'static str {
+        "evidence"
+    }
+
+    fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
+        ByDistance(self.v).block(genes, peaks, out);
+        out.iter_mut().for_each(|x| *x = self.below + (*x * 1e-9).max(-1.0));
+        for (&g, row) in genes.iter().zip(out.chunks_mut(peaks.len())) {
+            let start = self.table.partition_point(|l| l.gene < g);
+            for l in self.table[start..].iter().take_while(|l| l.gene == g) {
+                if let Ok(at) = peaks.binary_search(&l.peak) {
+                    row[at] = l.weight;
+                }
+            }
+        }
+    }
+}
+
+/// A number of each pair, sorted by (gene, peak).
+fn table_of<'p>(pairs: impl Iterator<Item = &'p PairEvidence>, of: fn(&PairEvidence) -> f64) -> Vec<Link> {
+    let mut table: Vec<Link> =
+        pairs.map(|p| Link { gene: p.gene, peak: p.peak, weight: of(p), cells: p.cells }).collect();
+    table.sort_unstable_by_key(|l| (l.gene, l.peak));
+    table
+}
+
+/// What the evidence says between kinds of cells, and within them; 0 for pairs not tested.
+pub(super) fn by_part(evidence: &Evidence) -> [ByTable; 2] {
+    let of = |name, of: fn(&PairEvidence) -> f64| ByTable { name, links: table_of(evidence.pairs.iter(), of) };
+    [of("z between kinds", |p| p.z_between), of("z within kinds", |p| p.z_within)]
+}
+
 /// Query · key of the model, for an expression and an accessibility of 1 and summed over heads.
 pub struct ByProduct {
     /// `[G, H]`.
@@ -185,21 +233,9 @@ impl PairScorer for ByProduct {
     }
 }
 
-/// What [`ByCorrelation`] makes of the products of expression and accessibility.
-#[derive(Clone, Copy)]
-pub enum Measure<'a> {
-    /// Pearson correlation; 0 where either is constant.
-    Correlation,
-    /// The same once covariates are taken out.
-    Partial(&'a Evidence),
-    /// Log odds of [`Evidence`], of a vocabulary.
-    Evidence(&'a Evidence, &'a Vocabulary),
-}
-
-/// Correlation of expression and accessibility over cells, or another measure of how they go together.
+/// Pearson correlation of expression and accessibility over cells; 0 where either is constant.
 #[derive(Clone)]
 pub struct ByCorrelation<'a> {
-    measure: Measure<'a>,
     cell: &'a ReadCell<'a>,
     cells: &'a [u32],
     gene_chrom: Vec<u32>,
@@ -251,7 +287,6 @@ impl<'a> ByCorrelation<'a> {
             }
         }
         ByCorrelation {
-            measure: Measure::Correlation,
             cell,
             cells,
             gene_place: places(&gene_chrom, v.chromosomes.len()),
@@ -261,11 +296,6 @@ impl<'a> ByCorrelation<'a> {
             gene_sums,
             peak_sums,
         }
-    }
-
-    /// The same cells, another measure.
-    pub fn measuring(&self, measure: Measure<'a>) -> Self {
-        ByCorrelation { measure, ..self.clone() }
     }
 
     fn correlation(&self, blocks: &[(&[u32], &[u32])]) -> Correlation<'_> {
@@ -292,11 +322,7 @@ impl<'a> ByCorrelation<'a> {
 
 impl PairScorer for ByCorrelation<'_> {
     fn name(&self) -> &'static str {
-        match self.measure {
-            Measure::Correlation => "correlation",
-            Measure::Partial(_) => "partial correlation",
-            Measure::Evidence(..) => "evidence",
-        }
+        "correlation"
     }
 
     fn block(&self, genes: &[u32], peaks: &[u32], out: &mut [f64]) {
@@ -345,15 +371,9 @@ impl PairScorer for Correlation<'_> {
             let of_gene = spread(sums);
             for (&p, x) in peaks.iter().zip(row) {
                 let other = of.peak_sums[p as usize];
-                *x = match of.measure {
-                    Measure::Correlation => match (of_gene, spread(other)) {
-                        (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
-                        _ => 0.0,
-                    },
-                    Measure::Partial(e) => e.adjusted.association(g, p, *x).partial,
-                    Measure::Evidence(e, v) => {
-                        e.mixture.log_odds(evidence_bin(distance(v, g, p)), &e.adjusted.association(g, p, *x))
-                    }
+                *x = match (of_gene, spread(other)) {
+                    (Some(a), Some(b)) => (*x - sums[0] * other[0] / n) / (a * b),
+                    _ => 0.0,
                 };
             }
         }

@@ -13,10 +13,10 @@ use super::maps::{LinkStat, Maps, TypeMap};
 use super::null::{Null, Strata, plain};
 use super::options::DiscoverOptions;
 use super::parts::{KEPT, Pairing, Parts, remove};
-use super::record::{LinkFile, file_names};
+use super::record::{ATTENTION_TRACKS, LinkFile, file_names};
 use super::recovery::{Recovery, recover, write_recovery};
 use super::scores::{
-    ByChance, ByCorrelation, ByDistance, ByProduct, BySum, ByTable, Measure, PairScorer, by_cis, by_product,
+    ByChance, ByCorrelation, ByDistance, ByEvidence, ByProduct, BySum, ByTable, PairScorer, by_cis, by_part, by_product,
 };
 use super::tf::{EVIDENCE, PeakStrata, TfComparison, TfTrack, compare, write_tracks};
 use super::truth::Truth;
@@ -53,9 +53,11 @@ impl<'a> Inputs<'a> {
     ///
     /// # Errors
     /// Data that lack a modality, a cell type or room; known links or binding sites of which none can be used.
-    pub fn read(runner: &Runner<'_>, data: &'a DataSet, options: &'a DiscoverOptions) -> Result<Self> {
+    pub fn read(runner: Option<&Runner<'_>>, data: &'a DataSet, options: &'a DiscoverOptions) -> Result<Self> {
         data.need_both("discovery")?;
-        check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
+        if let Some(runner) = runner {
+            check_memory("a discovery", runner.model(), data, options.batch_size, 0)?;
+        }
         let v = data.vocabulary();
         let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
         let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
@@ -71,8 +73,13 @@ impl<'a> Inputs<'a> {
 
 /// Removes what a killed discovery has left in `out` on the way to a file, and its parts unless they are to be taken up.
 pub(super) fn clear(out: &Path, parts: &Path, resume: bool) -> Result<()> {
-    for file in ["attention.h5", "links.tsv", "evidence.tsv", "peaks.tsv", "genes.tsv", "discover.json"] {
+    let tables = ["links.tsv", "links-untested.tsv", "replicates.tsv"];
+    let others = ["attention.h5", "attention.tsv", "peaks.tsv", "genes.tsv", "discover.json"];
+    for file in tables.into_iter().chain(others).chain(ATTENTION_TRACKS) {
         sweep(&out.join(file))?;
+    }
+    for file in tables {
+        sweep(&out.join(format!("{file}.gz")))?;
     }
     if resume { Ok(()) } else { remove(parts) }
 }
@@ -139,7 +146,7 @@ pub(super) fn sum(
 ) -> Result<Summed> {
     let Inputs { data, v, options, groups, cells, .. } = inputs;
     let names = file_names(&groups.iter().filter_map(|g| g.cell_type.clone()).collect::<Vec<_>>());
-    let folder = PathBuf::from("links");
+    let folder = PathBuf::from("attention");
     let mut all = LinkTable::new();
     let mut null_of_all: Vec<LinkTable> = attended.shuffled.iter().map(|_| LinkTable::new()).collect();
     let mut detected = Detected::none(v);
@@ -174,7 +181,7 @@ pub(super) fn sum(
             };
             let file = folder.join(format!("{}.tsv", names[i]));
             cell_types.push(LinkFile::write(&map, tests, file, out, v)?);
-            types.push(if options.exports.is_empty() { TypeMap { links: Vec::new(), ..map } } else { map });
+            types.push(TypeMap { links: Vec::new(), ..map });
         }
         all.merge(&mut table);
     }
@@ -184,13 +191,13 @@ pub(super) fn sum(
     let (stats, tests) = tested(options, &inputs.strata(&detected), &links, &null);
     let map = TypeMap {
         name: "all".into(),
-        file_stem: "links".into(),
+        file_stem: "attention".into(),
         cells: cells.len() as u64,
         ..untitled(v, &links, stats)
     };
-    let all = LinkFile::write(&map, tests, "links.tsv".into(), out, v)?;
+    let all = LinkFile::write(&map, tests, "attention.tsv".into(), out, v)?;
     let maps = Maps { all: map, types };
-    maps.write_tracks(out, v)?;
+    maps.write_tracks(out, ATTENTION_TRACKS, v)?;
     Ok(Summed { maps, links, detected, all, cell_types })
 }
 
@@ -215,33 +222,41 @@ fn untitled(v: &Vocabulary, links: &[Link], stats: Vec<LinkStat>) -> TypeMap {
     TypeMap { name: String::new(), file_stem: String::new(), cells: 0, links: stats, peaks, genes }
 }
 
-/// Compares attention, and what the evidence expects, with binding sites, and writes both tables; `None` without sites.
+/// Compares links, and attention where there is a model, with binding sites, and writes both tables; `None` without sites.
 pub(super) fn compare_sites(
     inputs: &Inputs<'_>,
-    summed: &Summed,
-    evidence: &Evidence,
+    summed: Option<&Summed>,
+    links: &Maps,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Option<TfComparison>> {
-    let Inputs { v, options, tf, cells, .. } = inputs;
+    let Inputs { data, v, options, tf, cells, .. } = inputs;
     if tf.is_empty() {
         return Ok(None);
     }
-    let strata = PeakStrata::new(v, &summed.detected.peaks, &inputs.gc)?;
+    let peaks = match summed {
+        Some(s) => s.detected.peaks.clone(),
+        None => Detected::of(data, cells).peaks,
+    };
+    let strata = PeakStrata::new(v, &peaks, &inputs.gc)?;
     let against = |maps: &Maps| compare(tf, maps, &strata, options.tf_permutations, options.seed, progress);
-    let mut compared = against(&summed.maps)?;
-    let expected = Maps::of_peaks(EVIDENCE, cells.len() as u64, evidence.by_peak(v.peaks.len()));
-    compared.evidence = against(&expected)?.rows;
+    let mut compared = against(&links.of_all(EVIDENCE))?;
+    compared.evidence = std::mem::take(&mut compared.rows);
+    if let Some(summed) = summed {
+        compared.rows = against(&summed.maps)?.rows;
+    }
     compared.write(&out.join("tf.tsv"))?;
     write_tracks(&out.join("tf-peaks.tsv"), v, tf)?;
     Ok(Some(compared))
 }
 
-/// Writes the maps in the forms asked for, below `out/exports`; `discovery.h5ad` carries the embedding of all cells.
+/// Writes the links in the forms asked for, below `out/exports`; `discovery.h5ad` carries attention, and the embedding of all
+/// cells, where there is a model.
 pub(super) fn export(
     inputs: &Inputs<'_>,
-    runner: &mut Runner<'_>,
-    maps: &Maps,
+    runner: Option<&mut Runner<'_>>,
+    links: &Maps,
+    attention: Option<&Maps>,
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Export>> {
@@ -251,19 +266,26 @@ pub(super) fn export(
     }
     let folder = out.join("exports");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
-    let mut made = write_maps(&folder, v, maps, &options.exports, options.chrom_names, progress)?;
+    let mut made = write_maps(&folder, v, links, &options.exports, options.chrom_names, progress)?;
     if options.exports.contains(&Format::H5ad) {
-        let values = all_embeddings(runner, data, options.batch_size, progress)?;
-        let embedding = h5ad::Embedding { width: 2 * runner.model().config.hidden, values: &values };
-        let config = serde_json::to_string(&runner.model().config)
-            .map_err(|e| Error::Internal(format!("model configuration: {e}")))?;
-        let meta = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("model", config.as_str()),
-            ("data_hash", data.hash()),
-            ("seed", &options.seed.to_string()),
+        let mut meta = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("data_hash", data.hash().to_string()),
+            ("seed", options.seed.to_string()),
         ];
-        made.push(h5ad::write_h5ad(&folder.join("discovery.h5ad"), v, maps, Some(embedding), &meta)?);
+        let embedded = match runner {
+            None => None,
+            Some(runner) => {
+                let config = serde_json::to_string(&runner.model().config)
+                    .map_err(|e| Error::Internal(format!("model configuration: {e}")))?;
+                meta.push(("model", config));
+                let width = 2 * runner.model().config.hidden;
+                Some((width, all_embeddings(runner, data, options.batch_size, progress)?))
+            }
+        };
+        let embedding = embedded.as_ref().map(|(width, values)| h5ad::Embedding { width: *width, values });
+        let meta: Vec<(&str, &str)> = meta.iter().map(|(k, x)| (*k, x.as_str())).collect();
+        made.push(h5ad::write_h5ad(&folder.join("discovery.h5ad"), v, links, attention, embedding, &meta)?);
     }
     for export in &mut made {
         if let Ok(inner) = export.file.strip_prefix(out) {
@@ -287,7 +309,7 @@ impl OfModel {
         OfModel { cis: by_cis(model, &product, detected, cells), product }
     }
 
-    /// The columns that evidence gets besides its own: summed attention, and the cis term.
+    /// The columns that the links get besides their own: summed attention, and the cis term.
     pub fn columns<'a>(&'a self, links: &'a [Link]) -> Vec<(&'a str, &'a [Link])> {
         let of_cis = self.cis.iter().map(|t| (t.name, t.links.as_slice()));
         std::iter::once(("attention", links)).chain(of_cis).collect()
@@ -297,25 +319,33 @@ impl OfModel {
 /// How well each score finds the known links, and its table; `None` without known links.
 pub(super) fn recover_known(
     inputs: &Inputs<'_>,
-    links: &[Link],
-    of_model: &OfModel,
+    of_model: Option<(&[Link], &OfModel)>,
     evidence: &Evidence,
     cells: Cells<'_>,
     out: &Path,
 ) -> Result<Option<Recovery>> {
     let Inputs { v, options, truth: Some(truth), .. } = inputs else { return Ok(None) };
-    let both = co_occurrence(v, links, cells)?;
-    let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
-    let per_cell =
-        ByTable { name: "attention per cell with both", links: links.iter().zip(&both).map(quotient).collect() };
     let correlation = ByCorrelation::new(v, cells.numbers, cells.read);
-    let partial = correlation.measuring(Measure::Partial(evidence));
-    let by_evidence = correlation.measuring(Measure::Evidence(evidence, v));
-    let (sum, distance, chance) = (BySum(links), ByDistance(v), ByChance { seed: options.seed });
-    let mut scorers: Vec<&dyn PairScorer> = vec![&sum, &per_cell, &of_model.product];
-    scorers.extend(of_model.cis.iter().map(|t| t as &dyn PairScorer));
-    let of_data: [&dyn PairScorer; 5] = [&by_evidence, &partial, &correlation, &distance, &chance];
+    let (by_evidence, by_part) = (ByEvidence::new(evidence, v), by_part(evidence));
+    let (distance, chance) = (ByDistance(v), ByChance { seed: options.seed });
+    let of_attention = match of_model {
+        None => None,
+        Some((links, _)) => {
+            let both = co_occurrence(v, links, cells)?;
+            let quotient = |(l, &n): (&Link, &u32)| Link { weight: l.weight / f64::from(n.max(1)), ..*l };
+            let links_per_cell = links.iter().zip(&both).map(quotient).collect();
+            Some((BySum(links), ByTable { name: "attention per cell with both", links: links_per_cell }))
+        }
+    };
+    let mut scorers: Vec<&dyn PairScorer> = vec![&by_evidence];
+    scorers.extend(by_part.iter().map(|t| t as &dyn PairScorer));
+    let of_data: [&dyn PairScorer; 3] = [&correlation, &distance, &chance];
     scorers.extend(of_data);
+    if let (Some((sum, per_cell)), Some((_, of_model))) = (&of_attention, of_model) {
+        let of_attention_: [&dyn PairScorer; 3] = [sum, per_cell, &of_model.product];
+        scorers.extend(of_attention_);
+        scorers.extend(of_model.cis.iter().map(|t| t as &dyn PairScorer));
+    }
     let recovery = recover(v, truth, &scorers, cells.progress)?;
     write_recovery(&out.join("recovery.tsv"), &recovery)?;
     Ok(Some(recovery))

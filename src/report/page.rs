@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::pca::Pca;
 use crate::dataset::{DataSet, SampleSet};
-use crate::discover::DiscoveryFolder;
+use crate::discover::evidence::table::{LinksSummary, short};
+use crate::discover::{DiscoveryFolder, Source};
 use crate::discover::maps::LinkStat;
-use crate::discover::null::Null;
-use crate::discover::tf::{EVIDENCE, TfComparison};
+use crate::discover::tf::TfComparison;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
 use crate::picture::{Ink, Shape, Theme, base64, category, curves, escaped, ramp, thousands, type_map};
@@ -384,7 +384,7 @@ fn largest(values: &[f64], n: usize) -> Vec<usize> {
 /// Everything of the discovery that the page's script reads; and the number of links.
 fn found_json(found: &DiscoveryFolder, per_map: usize, data: &mut Value, progress: &dyn Progress) -> Result<usize> {
     let v = &found.vocabulary;
-    let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().count() + 1));
+    let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().len() + 1));
     let mut all: Vec<LinkStat> = Vec::new();
     let mut maps = Vec::new();
     let tops = |values: &[f64], per: f64, name: &dyn Fn(usize) -> String| -> Vec<Value> {
@@ -392,30 +392,31 @@ fn found_json(found: &DiscoveryFolder, per_map: usize, data: &mut Value, progres
         largest(values, TOP).into_iter().map(|k| json!([name(k), rounded(values[k])])).collect()
     };
     let (gene_name, peak_name) = (|g: usize| v.genes[g].name.clone(), |p: usize| found.peak_name(p as u32));
-    for (i, file) in found.maps().enumerate() {
+    for (i, file) in found.maps().into_iter().enumerate() {
         progress.check("nothing was written")?;
         let more = if i == 0 { (per_map / 2).max((10 * v.genes.len()).min(MOST_OF_GENES)) } else { per_map / 2 };
-        let kept = chosen(&found.links(i)?, per_map, more, v.genes.len());
-        let cells = file.cells.max(1) as f64;
+        let kept = chosen(&found.links(Source::Links, i)?, per_map, more, v.genes.len());
         maps.push(json!({
-            "name": file.cell_type, "cells": file.cells, "links": file.links, "from": all.len(), "kept": kept.len(),
-            "genes": tops(&found.gene_tracks[i], cells, &gene_name),
-            "peaks": tops(&found.peak_tracks[i], cells, &peak_name),
+            "name": file.name, "unit": "links expected", "cells": file.cells, "links": file.links,
+            "from": all.len(), "kept": kept.len(),
+            "genes": tops(&found.gene_tracks[i], 1.0, &gene_name), "peaks": tops(&found.peak_tracks[i], 1.0, &peak_name),
         }));
         all.extend(kept);
     }
-    // The evidence as one more map: probabilities for scores.
-    if let (Some(summary), Some(pairs)) = (&found.made.evidence, found.evidence()?) {
+    // What attention says of all cells, as one more map.
+    if let Some(attention) = &found.made.attention {
+        let pairs = found.links(Source::Attention, 0)?;
         let kept = chosen(&pairs, per_map, per_map / 2, v.genes.len());
         let (mut of_genes, mut of_peaks) = (vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]);
         for l in &pairs {
             of_genes[l.gene as usize] += l.score;
             of_peaks[l.peak as usize] += l.score;
         }
+        let cells = attention.all.cells.max(1) as f64;
         maps.push(json!({
-            "name": EVIDENCE, "unit": "links expected", "cells": found.made.cells, "links": summary.pairs,
+            "name": "attention", "cells": attention.all.cells, "links": attention.all.links,
             "from": all.len(), "kept": kept.len(),
-            "genes": tops(&of_genes, 1.0, &gene_name), "peaks": tops(&of_peaks, 1.0, &peak_name),
+            "genes": tops(&of_genes, cells, &gene_name), "peaks": tops(&of_peaks, cells, &peak_name),
         }));
         all.extend(kept);
     }
@@ -467,14 +468,14 @@ fn found_json(found: &DiscoveryFolder, per_map: usize, data: &mut Value, progres
     Ok(all.len())
 }
 
-/// Genes that differ most between types: by the share that one type has of the attention a cell.
+/// Genes with most active links in each type.
 fn type_map_of(found: &DiscoveryFolder) -> Result<Option<String>> {
     let v = &found.vocabulary;
-    let types = &found.made.cell_types;
+    let types = &found.made.links.cell_types;
     if types.len() < 2 {
         return Ok(None);
     }
-    let mean = |t: usize, g: usize| found.gene_tracks[t + 1][g] / types[t].cells.max(1) as f64;
+    let mean = |t: usize, g: usize| found.gene_tracks[t + 1][g];
     // Each type in turn gives its next gene, so that every type has some.
     let orders: Vec<Vec<usize>> =
         (0..types.len()).map(|t| largest(&(0..v.genes.len()).map(|g| mean(t, g)).collect::<Vec<_>>(), ROWS)).collect();
@@ -507,7 +508,7 @@ fn type_map_of(found: &DiscoveryFolder) -> Result<Option<String>> {
         &columns,
         &values,
         "Genes by cell type",
-        "attention a cell, summed over peaks; the genes with most of it in each type",
+        "links active in each type, by probability; the genes with most of them in each type",
     );
     scene.svg(Theme::Page).map(Some)
 }
@@ -530,36 +531,70 @@ const PLANE: &str = r#"<div class="plane"><canvas id="plane" role="img" aria-lab
 <div class="legend" id="legend"></div></div>
 "#;
 
+/// How the links were told, and how far to trust them.
+fn trust(l: &LinksSummary) -> String {
+    let mut rows = vec![
+        ("pairs tested", thousands(l.pairs)),
+        ("links (q of at most)", format!("{} ({})", thousands(l.selected), short(l.selection.max_q))),
+        ("links expected", format!("{:.0}", l.expected)),
+        ("compared with", format!("{} pairs between chromosomes, open as often", thousands(l.draws))),
+    ];
+    let kind = if l.typed { "cell types" } else { "neighbourhoods of cells" };
+    rows.push(("kinds of cells", format!("{} {kind}", l.kinds.len())));
+    if let Some(r) = &l.replicates {
+        rows.push(("replicates", format!("{} (column {})", r.names.len(), r.column)));
+    }
+    if let Some(a) = &l.agreement {
+        let of = a.spearman.map_or("–".into(), |x| format!("{x:.2}"));
+        rows.push(("halves of the cells", format!("parted by {}; Spearman of scores {of} over {} pairs", a.by, thousands(a.pairs))));
+        rows.push(("same sign in the other half", format!("{} of {} claimed", a.claimed[1], a.claimed[0])));
+    }
+    let mut body = format!("<div class=\"side\"><div>{}</div><div>", facts(&rows));
+    if let Some(c) = l.choice.as_ref().filter(|c| !c.curve.is_empty()) {
+        let most = c.curve.iter().map(|p| p.stands_out).fold(0.0, f64::max).max(1e-9);
+        body += "<table class=\"wide\"><thead><tr><th>components taken out</th><th>promoter pairs stand out by (sd)</th><th></th></tr></thead><tbody>\n";
+        for p in &c.curve {
+            let _ = writeln!(
+                body,
+                "<tr><td>{}</td><td>{:.3}</td><td class=\"bars\"><svg class=\"bar-svg\" viewBox=\"0 0 100 8\" width=\"100%\" height=\"12\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect width=\"{:.1}\" height=\"8\" fill=\"#0072b2\"/></svg></td></tr>",
+                p.components,
+                p.stands_out,
+                100.0 * p.stands_out.max(0.0) / most
+            );
+        }
+        body += "</tbody></table>";
+        body += &note(&format!(
+            "Taken: {} and {} (each half of the chromosomes by the other); weights between kinds {:.2} and {:.2}, within {:.2} and {:.2}.",
+            c.weights[0].components,
+            c.weights[1].components,
+            c.weights[0].between,
+            c.weights[1].between,
+            c.weights[0].within,
+            c.weights[1].within
+        ));
+    }
+    l.notes.iter().for_each(|n| body += &note(n));
+    body + "</div></div>\n"
+}
+
 fn found_sections(out: &mut String, found: &DiscoveryFolder, links: usize) -> Result<()> {
     let m = &found.made;
-    let tested = match m.null {
-        Null::Matched => format!(
-            "tested up to {} bases from the TSS, against more distant pairs that are alike in gene and peak",
-            thousands(m.window as u64)
-        ),
-        Null::Shuffled => "tested against attention on shuffled pairings of RNA and ATAC".into(),
-        Null::None => "not tested".into(),
-    };
-    let significant: u64 = found.maps().map(|f| f.significant).sum();
+    section(out, "trust", "How far to trust the links", &trust(&m.links));
     let mut body = note(&format!(
-        "{} weights of {} cells; {} links over all cells, {tested}; {} links of all maps have q below 0.05.",
-        thousands(m.pairs),
-        thousands(m.cells),
-        thousands(m.all.links),
-        thousands(significant)
+        "Links active in each type, of {} cells; the last map is what attention says, where there is a model.",
+        thousands(m.cells)
     ));
     body += TYPES;
     if let Some(svg) = type_map_of(found)? {
         let _ = write!(body, "<div class=\"scroll\">{svg}</div>");
     }
     section(out, "types", "Cell types", &body);
-    let all: u64 = found.maps().map(|f| f.links).sum();
     let body = note(&format!(
-        "{} of the {} links of all maps: the best of each, and some of genes that would have none. The full tables are \
-         links.tsv and links/ in {}. Score is the attention summed over the cells; under \u{201c}evidence\u{201d}, whose pairs are \
-         in evidence.tsv, the probability of a link.",
+        "{} pairs: the best of each map, and some of genes that would have none. The full tables are {} and links/ in {}. Score is \
+         the probability of a link, q its false discovery rate; under \u{201c}attention\u{201d} the attention summed over the \
+         cells, which mostly follows how many cells have both.",
         thousands(links as u64),
-        thousands(all),
+        m.links.file.display(),
         found.dir.display()
     )) + LINKS;
     section(out, "links", "Links", &body);
@@ -589,7 +624,7 @@ fn found_sections(out: &mut String, found: &DiscoveryFolder, links: usize) -> Re
 /// Tracks of binding sites against the maps: each measure with its distance from the background in standard deviations.
 fn factors(t: &TfComparison) -> String {
     let mut out = note(&format!(
-        "Attention of peaks against binding sites: the measure, and in brackets how many standard deviations that is above {} \
+        "Links expected at peaks, and their attention, against binding sites: the measure, and in brackets how many standard deviations that is above {} \
          permutations among peaks alike in accessibility, width and GC. Jaccard is of the top {}.",
         thousands(t.permutations),
         thousands(t.top)

@@ -1,134 +1,250 @@
-//! The share of links at each distance, learned from the data.
+//! The share of links among pairs, by distance, learned from the data.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::adjust::Association;
-use super::bins::EVIDENCE_BINS;
+use super::bins::{EVIDENCE_BINS, NEARER};
 use super::cells::plus;
+use super::law::falling;
 use crate::progress::Progress;
 use crate::real::sigmoid;
 
-/// The mixture of links and other pairs: docs/model.md, eq. 72.
+/// Most rounds of EM.
+const MOST: u32 = 5000;
+/// Change of every number at which it has settled.
+const SETTLED: f64 = 1e-6;
+/// Least and most share of links of any pairs.
+const SHARES: (f64, f64) = (1e-3, 0.9);
+
+/// What the mixture is told of a pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// Score, N(0, 1) among pairs that are no links.
+    pub z: f64,
+    /// λ, how well a link would show.
+    pub power: f64,
+    /// Distance bin.
+    pub bin: u8,
+    /// Transcription starts nearer to the peak, [`NEARER`] at most.
+    pub nearer: u8,
+}
+
+/// The mixture of links and other pairs: docs/model.md, eq. 75 and 76. The score of a pair that is no link is drawn from N(0, 1),
+/// that of a link of power λ from N(μλ, 1 + (μλ)²): links differ as much as they are strong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mixture {
-    /// π: share of links among the pairs of each distance bin.
+    /// A: share of links among the pairs of each distance bin whose peak has no transcription start nearer; falls with
+    /// distance.
     pub shares: Vec<f64>,
-    /// m: mean relative effect of a link.
+    /// B: what is left of it where so many transcription starts are nearer; falls from 1.
+    pub nearer: Vec<f64>,
+    /// μ: mean score of links of power 1, and its standard deviation between links.
     pub effect: f64,
-    /// t: standard deviation of the relative effects of links.
-    pub spread: f64,
-    /// s: how many times as wide as their standard errors effects of other pairs lie; at least 1, as those of rare pairs lie
-    /// narrow but for few.
-    pub inflation: f64,
     /// Rounds of EM.
     pub rounds: u32,
+    /// Had it settled by then?
+    pub converged: bool,
+    /// Log likelihood a pair, above that of noise alone.
+    pub likelihood: f64,
 }
 
 /// What one round of EM adds up.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Round {
-    pairs: [f64; EVIDENCE_BINS],
-    links: [f64; EVIDENCE_BINS],
-    /// Over links, by weight: 1 / variance, effect / variance.
-    precision: f64,
-    pull: f64,
-    /// Over links: square of what is expected of an effect less m, with its variance.
+    /// `[bins, nearer]` weight of links, and pairs.
+    links: Vec<f64>,
+    pairs: Vec<f64>,
+    /// Over links: weight, mean of the true score, and its square.
+    weight: f64,
+    mean: f64,
     square: f64,
-    /// Over others: weight, and square of effect over error.
-    others: f64,
-    null: f64,
+    likelihood: f64,
 }
 
+const NEAR: usize = NEARER + 1;
+
 impl Round {
-    const ZERO: Round = Round {
-        pairs: [0.0; EVIDENCE_BINS],
-        links: [0.0; EVIDENCE_BINS],
-        precision: 0.0,
-        pull: 0.0,
-        square: 0.0,
-        others: 0.0,
-        null: 0.0,
-    };
+    fn zero() -> Round {
+        let zeros = || vec![0.0; EVIDENCE_BINS * NEAR];
+        Round { links: zeros(), pairs: zeros(), weight: 0.0, mean: 0.0, square: 0.0, likelihood: 0.0 }
+    }
 
     fn merge(mut self, o: Round) -> Round {
-        plus(&mut self.pairs, &o.pairs);
         plus(&mut self.links, &o.links);
-        self.precision += o.precision;
-        self.pull += o.pull;
+        plus(&mut self.pairs, &o.pairs);
+        self.weight += o.weight;
+        self.mean += o.mean;
         self.square += o.square;
-        self.others += o.others;
-        self.null += o.null;
+        self.likelihood += o.likelihood;
         self
     }
 }
 
 impl Mixture {
-    /// Fits to pairs (bin, association); those without an error are left out. Ends early once `progress` says to stop.
-    /// See docs/model.md, eq. 72.
-    pub fn fit(pairs: &[(usize, Association)], progress: &dyn Progress) -> Mixture {
-        let mut m = Mixture { shares: vec![0.02; EVIDENCE_BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 0 };
-        for _ in 0..500 {
-            if progress.stop().is_some() {
-                break;
-            }
+    /// Fits to pairs. Ends early once `progress` says to stop.
+    pub fn fit(pairs: &[Seen], progress: &dyn Progress) -> Mixture {
+        let mut m = Mixture {
+            shares: (0..EVIDENCE_BINS).map(|b| 0.3 / (1.0 + b as f64)).collect(),
+            nearer: vec![1.0; NEAR],
+            effect: 1.5,
+            rounds: 0,
+            converged: false,
+            likelihood: 0.0,
+        };
+        while m.rounds < MOST && progress.stop().is_none() {
             let before = m.clone();
             m.rounds += 1;
-            let portions: Vec<Round> =
-                pairs.par_chunks(1 << 14).map(|some| some.iter().fold(Round::ZERO, |r, p| m.add(r, p))).collect();
-            let r = portions.into_iter().fold(Round::ZERO, Round::merge);
-            let links: f64 = r.links.iter().sum();
-            for (share, (l, n)) in m.shares.iter_mut().zip(r.links.iter().zip(&r.pairs)) {
-                *share = (l + 0.01) / (n + 2.0);
+            let portions: Vec<Round> = pairs.par_chunks(1 << 13).map(|some| m.round(some)).collect();
+            let r = portions.into_iter().fold(Round::zero(), Round::merge);
+            m.likelihood = r.likelihood / pairs.len().max(1) as f64;
+            m.set_shares(&r);
+            if r.weight > 1.0 {
+                let (mean, square) = (r.mean / r.weight, r.square / r.weight);
+                m.effect = (0.5 * ((mean * mean + 4.0 * square).sqrt() - mean)).max(1e-3);
             }
-            if links < 1.0 || r.others == 0.0 {
-                break; // nothing stands out: shares say so
-            }
-            m.effect = (r.pull / r.precision).max(0.0);
-            m.spread = (r.square / links).sqrt();
-            m.inflation = (r.null / r.others).sqrt().max(1.0);
-            let close = |a: f64, b: f64| (a - b).abs() <= 1e-7 * b.abs().max(1e-4);
-            let same = close(m.effect, before.effect) && close(m.spread, before.spread);
-            if same && m.shares.iter().zip(&before.shares).all(|(&a, &b)| close(a, b)) {
+            let close = |a: f64, b: f64| (a - b).abs() <= SETTLED;
+            let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(&a, &b)| close(a, b));
+            m.converged = close(m.effect, before.effect)
+                && same(&m.shares, &before.shares)
+                && same(&m.nearer, &before.nearer);
+            if m.converged {
                 break;
             }
         }
         m
     }
 
-    fn add(&self, mut r: Round, &(bin, a): &(usize, Association)) -> Round {
-        if !a.error.is_finite() {
-            return r;
+    fn set_shares(&mut self, r: &Round) {
+        let known = EVIDENCE_BINS - 1;
+        let at = |bin: usize, near: usize| bin * NEAR + near;
+        let (mut up, mut down) = (vec![0.0; EVIDENCE_BINS], vec![0.0; EVIDENCE_BINS]);
+        for bin in 0..EVIDENCE_BINS {
+            up[bin] = (0..NEAR).map(|k| r.links[at(bin, k)]).sum();
+            down[bin] = (0..NEAR).map(|k| r.pairs[at(bin, k)] * self.nearer[k]).sum();
         }
-        let w = sigmoid(self.log_odds(bin, &a));
-        r.pairs[bin] += 1.0;
-        r.links[bin] += w;
-        let seen = (self.inflation * a.error).powi(2);
-        let all = seen + self.spread * self.spread;
-        r.precision += w / all;
-        r.pull += w * a.effect / all;
-        // Given the effect that was seen: variance and mean of the true one.
-        let variance = seen * self.spread * self.spread / all;
-        let mean = (self.effect * seen + a.effect * self.spread * self.spread) / all;
-        r.square += w * ((mean - self.effect).powi(2) + variance);
-        r.others += 1.0 - w;
-        r.null += (1.0 - w) * (a.effect / a.error).powi(2);
+        let mut shares: Vec<f64> = up.iter().zip(&down).map(|(u, d)| (u + 0.01) / (d + 1.0)).collect();
+        falling(&mut shares[..known], &down[..known]);
+        let (mut up, mut down) = (vec![0.0; NEAR], vec![0.0; NEAR]);
+        for k in 0..NEAR {
+            up[k] = (0..EVIDENCE_BINS).map(|bin| r.links[at(bin, k)]).sum();
+            down[k] = (0..EVIDENCE_BINS).map(|bin| r.pairs[at(bin, k)] * shares[bin]).sum();
+        }
+        let mut nearer: Vec<f64> = up.iter().zip(&down).map(|(u, d)| (u + 0.01) / (d + 0.01)).collect();
+        falling(&mut nearer, &down);
+        let first = nearer[0].max(1e-6);
+        self.nearer = nearer.iter().map(|x| x / first).collect();
+        self.shares = shares.iter().map(|x| (x * first).clamp(SHARES.0, SHARES.1)).collect();
+    }
+
+    fn round(&self, pairs: &[Seen]) -> Round {
+        let mut r = Round::zero();
+        let spread = self.effect * self.effect;
+        for s in pairs {
+            let at = usize::from(s.bin) * NEAR + usize::from(s.nearer);
+            let prior = self.share(s);
+            let ratio = self.ratio(s.z, s.power);
+            let w = sigmoid((prior / (1.0 - prior)).ln() + ratio);
+            r.pairs[at] += 1.0;
+            r.links[at] += w;
+            r.likelihood += (1.0 - prior).ln() + (prior / (1.0 - prior) * ratio.exp()).ln_1p();
+            // Given the score: mean and variance of what a link of power 1 would truly have.
+            let precision = 1.0 + spread * s.power * s.power;
+            let mean = (self.effect + spread * s.power * s.z) / precision;
+            r.weight += w;
+            r.mean += w * mean;
+            r.square += w * (mean * mean + spread / precision);
+        }
         r
     }
 
-    /// Log odds (natural) that a pair of this bin is a link: docs/model.md, eq. 73. They rise with the effect: below
-    /// the effect that speaks most against a link they stay, but for what orders such pairs among each other.
-    pub fn log_odds(&self, bin: usize, a: &Association) -> f64 {
-        let share = self.shares[bin].clamp(1e-12, 1.0 - 1e-12);
-        let prior = share.ln() - (-share).ln_1p();
-        if !a.error.is_finite() {
-            return prior;
+    /// π: share of links among pairs at such a distance with so many transcription starts nearer.
+    pub fn share(&self, s: &Seen) -> f64 {
+        (self.shares[usize::from(s.bin)] * self.nearer[usize::from(s.nearer)]).clamp(SHARES.0, SHARES.1)
+    }
+
+    /// Log of how many times likelier a score is for a link of this power than for another pair. It rises with the score:
+    /// below the score that speaks most against a link it stays, but for what orders such pairs among each other.
+    fn ratio(&self, z: f64, power: f64) -> f64 {
+        let link = self.effect * power;
+        let spread = link * link;
+        let x = z.max(-1.0 / link.max(1e-9));
+        0.5 * (x * x - (x - link).powi(2) / (1.0 + spread) - spread.ln_1p()) + 1e-6 * (z - x)
+    }
+
+    /// Log odds (natural) that a pair is a link: docs/model.md, eq. 76.
+    pub fn log_odds(&self, s: &Seen) -> f64 {
+        let prior = self.share(s);
+        (prior / (1.0 - prior)).ln() + self.ratio(s.z, s.power)
+    }
+
+    /// The same before its score is looked at.
+    pub fn prior_log_odds(&self, s: &Seen) -> f64 {
+        let prior = self.share(s);
+        (prior / (1.0 - prior)).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn drawn(shares: &[f64], effect: f64, n: usize, stream: u64) -> (Vec<Seen>, Vec<bool>) {
+        let mut rng = Rng::new(906, stream);
+        let (mut pairs, mut truth) = (Vec::new(), Vec::new());
+        for (bin, &share) in shares.iter().enumerate() {
+            for _ in 0..n {
+                let power = 0.3 + 1.4 * rng.uniform();
+                let link = rng.uniform() < share;
+                let true_z = if link { power * effect * (1.0 + rng.normal()) } else { 0.0 };
+                pairs.push(Seen { z: true_z + rng.normal(), power, bin: bin as u8, nearer: 0 });
+                truth.push(link);
+            }
         }
-        let null = (self.inflation * a.error).powi(2);
-        let link = null + self.spread * self.spread;
-        let lowest = -self.effect * null / (link - null).max(f64::MIN_POSITIVE);
-        let x = a.effect.max(lowest);
-        let ratio = 0.5 * (x * x / null - (x - self.effect).powi(2) / link + (null / link).ln());
-        prior + ratio + 1e-9 * (a.effect - x) / a.error
+        (pairs, truth)
+    }
+
+    /// Pairs drawn from the mixture: its numbers are found again, and probabilities are as frequent as they say.
+    #[test]
+    fn a_mixture_is_found_again() {
+        let shares = [0.5, 0.3, 0.1, 0.05, 0.02];
+        let (pairs, truth) = drawn(&shares, 2.5, 20_000, 3);
+        let m = Mixture::fit(&pairs, &());
+        assert!(m.converged && (m.effect - 2.5).abs() < 0.15, "{m:?}");
+        for (bin, &share) in shares.iter().enumerate() {
+            assert!((m.shares[bin] - share).abs() < 0.2 * share + 0.003, "{bin}: {} of {share}", m.shares[bin]);
+        }
+        let mut by_tenth = [(0.0, 0.0, 0.0); 10];
+        for (s, &link) in pairs.iter().zip(&truth) {
+            let p = sigmoid(m.log_odds(s));
+            let t = &mut by_tenth[((p * 10.0) as usize).min(9)];
+            *t = (t.0 + p, t.1 + f64::from(u8::from(link)), t.2 + 1.0);
+        }
+        for (expected, found, n) in by_tenth {
+            assert!(
+                n > 50.0 && (expected - found).abs() < 4.0 * expected.sqrt() + 0.03 * n,
+                "{expected} {found} of {n}"
+            );
+        }
+    }
+
+    /// Without links little is likely.
+    #[test]
+    fn nothing_is_found_in_noise() {
+        let (pairs, _) = drawn(&[0.0; EVIDENCE_BINS], 1.0, 5_000, 4);
+        let m = Mixture::fit(&pairs, &());
+        assert!(pairs.iter().filter(|s| m.log_odds(s) > 0.0).count() < 10, "{m:?}");
+    }
+
+    #[test]
+    fn odds_rise_with_the_score() {
+        let (pairs, _) = drawn(&[0.4, 0.1], 2.0, 3_000, 5);
+        let m = Mixture::fit(&pairs, &());
+        for power in [0.05, 1.0, 3.0] {
+            let of = |z: f64| m.log_odds(&Seen { z, power, bin: 1, nearer: 2 });
+            let all: Vec<f64> = (-100..100).map(|i| of(f64::from(i) * 0.1)).collect();
+            assert!(all.is_sorted_by(|a, b| a < b), "{power}");
+        }
+        assert!(m.shares[..2].is_sorted_by(|a, b| a >= b) && m.nearer.is_sorted_by(|a, b| a >= b));
     }
 }

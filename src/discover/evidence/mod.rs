@@ -1,56 +1,62 @@
-//! Evidence for links: which peaks near a gene go with its expression from cell to cell once depth and programmes of many
-//! genes are taken out, weighed against what distance and the data as a whole let expect.
+//! Evidence for links: which peaks near a gene go with its expression, weighed against pairs that are no links.
 //!
-//! Three steps, none of which looks at known links:
-//! * *Adjustment.* Expression and accessibility are regressed (least squares) on the log numbers of genes and peaks of a
-//!   cell and on the leading components of RNA, found by subspace iteration over standardised expression. What is left of a
-//!   gene and a peak gives their partial correlation, and the relative effect `β = slope / mean expression` with its
-//!   standard error `σ`. Where both are rare, a single cell with both lies many standard errors from what is expected and
-//!   is no surprise: sums of products of what is rare are as skewed as the counts of a Poisson law. `σ` of a positive effect
-//!   is widened until `β / σ` is as rare under the normal law as it is under a law of that skewness
-//!   ([`tempered`](adjust::tempered)).
-//! * *Mixture.* Of the pairs of a distance bin a share π(bin) are links. A link's effect is drawn from N(m, t²), any other's
-//!   is 0; both are seen with variance `s² σ²`. π, m, t and s are those of greatest likelihood (EM), so the prior of a
-//!   distance is learned from the data at hand, and a gene whose effects are measured well must show a large one.
-//! * *Posterior.* The log odds that a pair is a link, given β, σ and its distance. Effects below 0 count as none.
+//! It needs no model and no known links. In steps:
+//! * *Between kinds.* Counts of genes and peaks are added up over cell types (neighbourhoods of cells alike in RNA, where no
+//!   types are given). Log ratios over kinds are shrunk by what random halves of the cells agree on ([`profiles`]).
+//! * *Within kinds.* Partial correlation over cells, once kinds, depth and leading components of RNA are taken out ([`adjust`]).
+//! * *Null.* Each pair's gene with peaks of other chromosomes that are open as often: a statistic counts by its rank among
+//!   these, in strata of accessibility and of the gene ([`draws`]). What types are there, and how many, is the same for both.
+//! * *Weights* of both parts, and the number of components, are those by which pairs near a promoter stand out most from
+//!   the null, learned on the other half of the chromosomes ([`combine`]).
+//! * *Mixture.* A share of pairs that falls with distance, and with the number of transcription starts nearer to the peak,
+//!   are links ([`mixture`]); how well a link would show depends on gene and peak ([`power`]).
+//! * *Rates.* q and the local false discovery rate count null pairs that score as high ([`rates`]).
 //!
-//! A covariance of expression with accessibility is no proof of regulation: probabilities are those of the mixture.
+//! A covariance of expression with accessibility is no proof of regulation.
 //!
 //! See docs/model.md, section 8.5.
 
 pub mod adjust;
+pub mod agreement;
 pub(crate) mod bins;
+pub mod by_type;
 pub(crate) mod cells;
-pub(crate) mod mixture;
-
-use std::io::Write;
-use std::path::Path;
+pub mod combine;
+pub(crate) mod components;
+pub mod draws;
+pub mod kinds;
+pub(crate) mod law;
+pub mod mixture;
+pub mod options;
+pub(crate) mod pair_list;
+pub mod power;
+pub mod profiles;
+pub mod rates;
+pub mod readings;
+pub mod replicates;
+pub(crate) mod scored;
+pub mod table;
+pub(crate) mod tables;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::links::Link;
-use super::maps::{LINK_COLUMNS, LinkStat, PLACE, PairColumns, field, place, read_pairs};
-use crate::dataset::Cell;
 use crate::error::Result;
-use crate::files::atomic::write_atomic;
-use crate::model::CisGraph;
 use crate::real::sigmoid;
-use crate::rng::philox;
 use crate::vocabulary::{Vocabulary, distance};
-use adjust::{Adjusted, Association};
+use agreement::{Agreement, agreement};
 use bins::evidence_bin;
-use cells::plus;
-use mixture::Mixture;
+use by_type::{ByType, OfType};
+use combine::Choice;
+use mixture::{Mixture, Seen};
+use pair_list::PairList;
+use readings::Readings;
+use replicates::{Effect, ReplicateSummary, Replicates, Source};
+use scored::{Cellwise, LEAST_CELLS, Near, Scored, Starts};
 
 pub use cells::Cells;
-
-/// Leading components of RNA that are taken out, where there are at least ten cells for each.
-pub const COMPONENTS: usize = 20;
-/// Pairs of a gene drawn from its whole chromosome for the fit of the mixture.
-const FAR: usize = 60;
-/// Stream of the draws of [`FAR`] pairs.
-const DRAW: u32 = 0x6661_7221;
+pub use options::{EvidenceOptions, ReplicateColumn};
 
 /// A pair near its gene.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,10 +67,26 @@ pub struct PairEvidence {
     pub peak: u32,
     /// Cells that have both.
     pub cells: u32,
-    /// How they go together.
-    pub association: Association,
-    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 73.
+    /// Correlation of the profiles of gene and peak between kinds; NaN without kinds.
+    pub score: f64,
+    /// Normal score among pairs that are no links: between kinds, within kinds, and both.
+    pub z_between: f64,
+    /// As `z_between`.
+    pub z_within: f64,
+    /// As `z_between`.
+    pub zscore: f64,
+    /// One-sided, of `zscore`.
+    pub pvalue: f64,
+    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 76.
     pub log_odds: f64,
+    /// False discovery rate of all pairs as likely or likelier.
+    pub qvalue: f64,
+    /// The same by what lies within kinds alone, whatever the distance.
+    pub q_within: f64,
+    /// Local false discovery rate: of pairs about as likely.
+    pub lfdr: f64,
+    /// Effect, with its error and what replicates say.
+    pub effect: Effect,
 }
 
 impl PairEvidence {
@@ -74,51 +96,57 @@ impl PairEvidence {
     }
 }
 
+/// Which pairs count as links.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Largest q.
+    pub max_q: f64,
+    /// Least probability.
+    pub min_probability: f64,
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Selection { max_q: 0.1, min_probability: 0.0 }
+    }
+}
+
+impl Selection {
+    /// Does a pair of this q and probability count?
+    pub fn holds(&self, q: f64, probability: f64) -> bool {
+        q <= self.max_q && probability >= self.min_probability
+    }
+}
+
 /// Evidence for the pairs of a data set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// Genes and peaks without covariates.
-    pub adjusted: Adjusted,
-    /// The mixture fitted to them.
-    pub mixture: Mixture,
-    /// All pairs within the window, by falling log odds, then gene and peak.
+    /// Pairs within the window that enough cells have both of, by falling log odds, then gene and peak.
     pub pairs: Vec<PairEvidence>,
-}
-
-/// Pairs by peak, `ptr` `[P + 1]`, genes ascending.
-struct PairList {
-    ptr: Vec<usize>,
-    gene: Vec<u32>,
-}
-
-impl PairList {
-    fn new(mut pairs: Vec<(u32, u32)>, peaks: usize) -> Self {
-        pairs.par_sort_unstable();
-        pairs.dedup();
-        let ptr = (0..=peaks as u32).map(|p| pairs.partition_point(|x| x.0 < p)).collect();
-        PairList { ptr, gene: pairs.into_iter().map(|x| x.1).collect() }
-    }
-
-    /// Sums over cells of expression × accessibility, and cells with both.
-    fn products(&self, genes: usize, cells: Cells<'_>) -> Result<(Vec<f64>, Vec<u32>)> {
-        let zero = || (vec![0.0; self.gene.len()], vec![0u32; self.gene.len()], vec![0.0f64; genes]);
-        let add = |(sum, both, expr): &mut (Vec<f64>, Vec<u32>, Vec<f64>), _: usize, cell: &Cell| {
-            cell.rna().for_each(|(g, x)| expr[g as usize] = f64::from(x));
-            for (p, a) in cell.atac() {
-                for e in self.ptr[p as usize]..self.ptr[p as usize + 1] {
-                    let x = expr[self.gene[e] as usize];
-                    sum[e] += x * f64::from(a);
-                    both[e] += u32::from(x != 0.0);
-                }
-            }
-            cell.genes.iter().for_each(|&g| expr[g as usize] = 0.0);
-        };
-        let (sum, both, _) = cells.sum(zero, add, |a, b| {
-            plus(&mut a.0, &b.0);
-            a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a += b);
-        })?;
-        Ok((sum, both))
-    }
+    /// The others: their log odds are those of their distance alone, and nothing else is known. By gene, then peak.
+    pub untested: Vec<PairEvidence>,
+    /// The mixture; none without pairs.
+    pub mixture: Option<Mixture>,
+    /// Weights and components, and why; none without pairs.
+    pub choice: Option<Choice>,
+    /// Names and cells of the kinds that are compared, and whether these are cell types.
+    pub kinds: Vec<(String, u32)>,
+    /// Are kinds cell types? Else neighbourhoods.
+    pub typed: bool,
+    /// Cell types too small to be a kind.
+    pub small_types: Vec<String>,
+    /// Replicates.
+    pub replicates: Option<ReplicateSummary>,
+    /// `[pairs, R]` effects in each, in the order of `pairs`; NaN where there is nothing to tell.
+    pub replicate_effects: Vec<f32>,
+    /// How well parts of the cells agree.
+    pub agreement: Option<Agreement>,
+    /// Draws of pairs that are no links.
+    pub draws: u64,
+    /// Links by cell type; none where kinds are no types.
+    pub by_type: Vec<OfType>,
+    /// What was done otherwise than a user might expect, a line each.
+    pub notes: Vec<String>,
 }
 
 /// Cells with both, for each link, in the order of the links, which are sorted by (gene, peak).
@@ -127,60 +155,154 @@ impl PairList {
 /// [`crate::error::Error::Interrupted`].
 pub fn co_occurrence(v: &Vocabulary, links: &[Link], cells: Cells<'_>) -> Result<Vec<u32>> {
     let list = PairList::new(links.iter().map(|l| (l.peak, l.gene)).collect(), v.peaks.len());
-    let (_, both) = list.products(v.genes.len(), cells)?;
-    let of = |l: &Link| {
-        let range = list.ptr[l.peak as usize]..list.ptr[l.peak as usize + 1];
-        list.gene[range.clone()].binary_search(&l.gene).map_or(0, |at| both[range.start + at])
-    };
-    Ok(links.iter().map(of).collect())
+    let found = list.products(&Readings::new(v, cells)?, cells)?;
+    Ok(links.iter().map(|l| list.find(l.gene, l.peak).map_or(0, |at| found.both[at])).collect())
 }
 
 impl Evidence {
-    /// Of `cells`: `window` in bases says which pairs are listed; `most` components are taken out ([`COMPONENTS`]). The
-    /// mixture is fitted to the pairs within 500 kb and to some of every gene's whole chromosome.
+    /// Of `cells`. Passes over them: near 40, with those over parts of them.
     ///
     /// # Errors
-    /// [`crate::error::Error::Interrupted`].
-    pub fn new(v: &Vocabulary, cells: Cells<'_>, window: i64, most: usize, seed: u64) -> Result<Evidence> {
-        let adjusted = Adjusted::new(v, cells, most, seed)?;
-        let graph = CisGraph::new(v, window.max(500_000));
-        let mut pairs: Vec<(u32, u32)> =
-            (0..v.peaks.len() as u32).flat_map(|p| graph.of_peak(p as usize).0.iter().map(move |&g| (p, g))).collect();
-        let mut of_chrom = vec![Vec::new(); v.chromosomes.len()];
-        (0..).zip(&v.peaks).for_each(|(i, p): (u32, _)| of_chrom[p.chrom as usize].push(i));
-        for (g, gene) in (0u32..).zip(&v.genes) {
-            let peaks: &[u32] = &of_chrom[gene.chrom as usize];
-            if Some(gene.chrom) == v.unknown {
-                continue;
+    /// A column of replicates that the data lack or that tells no replicates; [`crate::error::Error::Interrupted`].
+    pub fn new(
+        v: &Vocabulary,
+        cells: Cells<'_>,
+        options: &EvidenceOptions,
+        selection: Selection,
+    ) -> Result<Evidence> {
+        let (replicates, note) = Replicates::choose(v, cells.numbers, &options.replicates)?;
+        let mut notes: Vec<String> = note.into_iter().collect();
+        let of = Cellwise::new(v, cells, options, replicates.as_ref())?;
+        let near = Near::new(v, cells, &of.readings, options)?;
+        let scored = Scored::new(v, cells, &of, &near, options)?;
+        notes.extend(notes_on(cells.numbers.len(), v, &of, &near, scored.as_ref()));
+        let mut made = Evidence {
+            pairs: Vec::new(),
+            untested: Vec::new(),
+            mixture: None,
+            choice: None,
+            kinds: of.kinds.iter().flat_map(|k| k.names.iter().cloned().zip(k.sizes.iter().copied())).collect(),
+            typed: of.kinds.as_ref().is_some_and(|k| k.typed),
+            small_types: of.kinds.iter().flat_map(|k| k.small.clone()).collect(),
+            replicates: replicates.as_ref().map(|r| r.summary(options.replicates == ReplicateColumn::Auto)),
+            replicate_effects: Vec::new(),
+            agreement: None,
+            draws: scored.as_ref().map_or(0, |s| s.draws as u64),
+            by_type: Vec::new(),
+            notes,
+        };
+        let Some(scored) = scored else { return Ok(made) };
+        made.list(v, &of, &near, &scored);
+        made.look_by_type(cells, &of, &near, &scored, options, selection)?;
+        made.mixture = Some(scored.mixture);
+        made.choice = Some(scored.choice);
+        made.agreement = agreement(v, cells, replicates.as_ref(), options)?;
+        Ok(made)
+    }
+
+    /// Lists the pairs.
+    fn list(&mut self, v: &Vocabulary, of: &Cellwise, near: &Near, scored: &Scored) {
+        let none = Effect { value: f64::NAN, error: f64::NAN, replicates: 0, agree: 0, heterogeneity: f64::NAN };
+        let effects = scored.null.as_ref().zip(of.profiles.as_ref()).map(|((draws, strata), profiles)| {
+            Source { profiles, pairs: &near.tested, draws, strata }.effects(&of.of_replicates)
+        });
+        let of_pair = |i: usize| {
+            let (gene, peak) = near.tested[i];
+            PairEvidence {
+                gene,
+                peak,
+                cells: near.cells[i],
+                score: of.profiles.as_ref().map_or(f64::NAN, |p| {
+                    let (a, b) = p.shrunk(gene, peak);
+                    let lengths = p.genes.signal[gene as usize] * p.peaks.signal[peak as usize];
+                    if lengths > 0.0 { profiles::dot(a, b) / lengths } else { 0.0 }
+                }),
+                z_between: f64::from(scored.z_between[i]),
+                z_within: f64::from(scored.z_within[i]),
+                zscore: scored.z[i],
+                pvalue: scored.p(i),
+                log_odds: scored.log_odds[i],
+                qvalue: scored.q[i],
+                q_within: scored.q_within[i],
+                lfdr: scored.lfdr[i],
+                effect: effects.as_ref().map_or(none, |e| e.combined[i]),
             }
-            if peaks.len() <= FAR {
-                pairs.extend(peaks.iter().map(|&p| (p, g)));
-                continue;
+        };
+        let mut order: Vec<usize> = (0..near.tested.len()).collect();
+        order.par_sort_unstable_by(|&a, &b| scored.log_odds[b].total_cmp(&scored.log_odds[a]).then(a.cmp(&b)));
+        self.pairs = order.iter().map(|&i| of_pair(i)).collect();
+        let r = of.of_replicates.len();
+        if let Some(e) = effects.filter(|_| r > 0) {
+            self.replicate_effects = order.iter().flat_map(|&i| e.of_replicate[i * r..][..r].iter().copied()).collect();
+        }
+        let starts = Starts::new(v);
+        let unknown = |&(gene, peak, cells): &(u32, u32, u32)| {
+            let bin = evidence_bin(distance(v, gene, peak)) as u8;
+            let seen = Seen { z: 0.0, power: scored.power.pair(gene, peak), bin, nearer: starts.nearer(v, gene, peak) };
+            let nan = f64::NAN;
+            PairEvidence {
+                gene,
+                peak,
+                cells,
+                score: nan,
+                z_between: nan,
+                z_within: nan,
+                zscore: nan,
+                pvalue: nan,
+                log_odds: scored.mixture.prior_log_odds(&seen),
+                qvalue: nan,
+                q_within: nan,
+                lfdr: nan,
+                effect: none,
             }
-            let draw = |i: usize| philox([g, i as u32, DRAW, 0], [seed as u32, (seed >> 32) as u32])[0];
-            pairs.extend((0..FAR).map(|i| (peaks[((u64::from(draw(i)) * peaks.len() as u64) >> 32) as usize], g)));
+        };
+        self.untested = near.untested.iter().map(unknown).collect();
+    }
+
+    /// Looks at likely pairs in every cell type.
+    fn look_by_type(
+        &mut self,
+        cells: Cells<'_>,
+        of: &Cellwise,
+        near: &Near,
+        scored: &Scored,
+        options: &EvidenceOptions,
+        selection: Selection,
+    ) -> Result<()> {
+        let (Some(kinds), Some(profiles), Some((draws, strata))) = (&of.kinds, &of.profiles, &scored.null) else {
+            return Ok(());
+        };
+        if !kinds.typed {
+            return Ok(());
         }
-        let list = PairList::new(pairs, v.peaks.len());
-        let (sums, both) = list.products(v.genes.len(), cells)?;
-        let mut found = Vec::new();
-        let mut fitted = Vec::with_capacity(sums.len());
-        for p in 0..v.peaks.len() as u32 {
-            for e in list.ptr[p as usize]..list.ptr[p as usize + 1] {
-                let (g, far) = (list.gene[e], distance(v, list.gene[e], p));
-                let association = adjusted.association(g, p, sums[e]);
-                fitted.push((evidence_bin(far), association));
-                if far.is_some_and(|d| d <= window as f64) {
-                    found.push(PairEvidence { gene: g, peak: p, cells: both[e], association, log_odds: 0.0 });
-                }
-            }
+        // Numbers of the pairs, by gene and peak, that are worth a look.
+        let wanted = |p: &PairEvidence| p.lfdr <= 0.5 || selection.holds(p.qvalue, p.probability());
+        let mut links: Vec<u32> = (self.pairs.iter().filter(|p| wanted(p)))
+            .filter_map(|p| near.tested.binary_search(&(p.gene, p.peak)).ok().map(|i| i as u32))
+            .collect();
+        links.sort_unstable();
+        let look = ByType {
+            kinds,
+            profiles,
+            counts: &of.counts,
+            readings: &of.readings,
+            tested: &near.tested,
+            draws,
+            strata,
+        };
+        let max_q = selection.max_q.min(0.5);
+        let (mut found, small) = look.look(cells, &links, options.min_type_cells, max_q)?;
+        // Numbers are those of the pairs as they are listed.
+        let mut place = std::collections::HashMap::new();
+        (0u32..).zip(&self.pairs).for_each(|(i, p)| {
+            place.insert((p.gene, p.peak), i);
+        });
+        for t in &mut found {
+            t.links.iter_mut().for_each(|l| l.pair = place[&near.tested[l.pair as usize]]);
         }
-        let mixture = Mixture::fit(&fitted, cells.progress);
-        cells.go_on()?;
-        for p in &mut found {
-            p.log_odds = mixture.log_odds(evidence_bin(distance(v, p.gene, p.peak)), &p.association);
-        }
-        found.par_sort_by(|a, b| b.log_odds.total_cmp(&a.log_odds).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-        Ok(Evidence { adjusted, mixture, pairs: found })
+        self.by_type = found;
+        self.small_types = small;
+        Ok(())
     }
 
     /// `[peaks]`: how many genes each peak is expected to be linked to, the sum of its pairs' probabilities.
@@ -192,187 +314,36 @@ impl Evidence {
         order.into_iter().for_each(|p| sums[p.peak as usize] += p.probability());
         sums
     }
-
-    /// In short.
-    pub fn summary(&self, file: &Path) -> EvidenceSummary {
-        EvidenceSummary {
-            pairs: self.pairs.len() as u64,
-            expected: self.pairs.iter().map(PairEvidence::probability).sum(),
-            likely: self.pairs.iter().filter(|p| p.log_odds > 0.0).count() as u64,
-            mixture: self.mixture.clone(),
-            file: file.to_path_buf(),
-        }
-    }
-
-    /// Writes the pairs: place as in [`LINK_COLUMNS`], the columns of [`COLUMNS`], then those of `more` (spaces become `_`),
-    /// whose links are sorted by (gene, peak); 0 for pairs that these lack, `.` where a coordinate is unknown.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn write(&self, path: &Path, v: &Vocabulary, more: &[(&str, &[Link])]) -> Result<()> {
-        write_atomic(path, |out| {
-            write!(out, "{}", [&LINK_COLUMNS[..PLACE], &COLUMNS].concat().join("\t"))?;
-            for (name, _) in more {
-                write!(out, "\t{}", name.replace(' ', "_"))?;
-            }
-            writeln!(out)?;
-            for x in &self.pairs {
-                let a = &x.association;
-                write!(
-                    out,
-                    "{}\t{:.6}\t{:.4}\t{:.6}\t{:.6}\t{:.3}\t{:.6}\t{}\t{}",
-                    place(v, x.gene, x.peak),
-                    x.probability(),
-                    x.log_odds,
-                    a.effect,
-                    a.error,
-                    a.effect / a.error,
-                    a.partial,
-                    x.cells,
-                    field(&v.peaks[x.peak as usize].name),
-                )?;
-                for (_, links) in more {
-                    let at = links.binary_search_by_key(&(x.gene, x.peak), |l| (l.gene, l.peak));
-                    write!(out, "\t{:.6}", at.map_or(0.0, |at| links[at].weight))?;
-                }
-                writeln!(out)?;
-            }
-            Ok(())
-        })
-    }
 }
 
-/// Columns of `evidence.tsv` that follow the place of a pair.
-pub const COLUMNS: [&str; 8] =
-    ["probability", "log_odds", "effect", "error", "zscore", "partial_correlation", "n_cells", "peak"];
-
-/// Reads a table that [`Evidence::write`] wrote: pairs by falling probability, which is their score, with its z-score and the
-/// cells that have both; no p-values.
-///
-/// # Errors
-/// [`crate::error::Error::Input`] with the line of what cannot be read, or of a name that the vocabulary lacks.
-pub fn read(path: &Path, v: &Vocabulary) -> Result<Vec<LinkStat>> {
-    let at =
-        PairColumns { score: PLACE, zscore: PLACE + 4, pvalue: None, qvalue: None, cells: PLACE + 6, peak: PLACE + 7 };
-    read_pairs(path, v, &[&LINK_COLUMNS[..PLACE], &COLUMNS].concat(), true, &at)
-}
-
-/// Evidence in short.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EvidenceSummary {
-    /// Pairs within the window.
-    pub pairs: u64,
-    /// Sum of their probabilities: links expected among them.
-    pub expected: f64,
-    /// Pairs rather a link than not.
-    pub likely: u64,
-    /// The mixture; `shares` by the distance bins of `evidence::bins`, then beyond, then unknown.
-    pub mixture: Mixture,
-    /// The table, in the folder of the discovery.
-    pub file: std::path::PathBuf,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::adjust::orthonormalise;
-    use super::bins::EVIDENCE_BINS;
-    use super::*;
-    use crate::rng::Rng;
-
-    #[test]
-    fn columns_become_orthonormal() {
-        let mut rng = Rng::new(1, 1);
-        let (rows, width) = (50, 5);
-        let mut m: Vec<f64> = (0..rows * width).map(|_| rng.normal()).collect();
-        // The fourth depends on the first two.
-        m.chunks_exact_mut(width).for_each(|r| r[3] = 2.0 * r[0] - r[1]);
-        let first = m[0];
-        orthonormalise(&mut m, width);
-        assert!(first * m[0] > 0.0);
-        for i in 0..width {
-            for j in 0..width {
-                let dot: f64 = m.chunks_exact(width).map(|r| r[i] * r[j]).sum();
-                let want = f64::from(u8::from(i == j && i != 3));
-                assert!((dot - want).abs() < 1e-12, "{i} {j}: {dot}");
-            }
-        }
+/// What a user should know of how this was done.
+fn notes_on(n: usize, v: &Vocabulary, of: &Cellwise, near: &Near, scored: Option<&Scored>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if n < LEAST_CELLS {
+        notes.push(format!("{n} cells: too few to compare kinds of cells ({LEAST_CELLS}); links are told within all cells"));
+    } else if let Some(k) = of.kinds.as_ref().filter(|k| !k.typed) {
+        let why = if v.cell_types.is_empty() { "no cell types" } else { "fewer than two cell types of 15 cells" };
+        notes.push(format!("{why}: {} neighbourhoods of cells alike in RNA are compared instead", k.len()));
     }
-
-    /// Pairs drawn from the mixture: its numbers are found again, and probabilities are as frequent as they say.
-    #[test]
-    fn a_mixture_is_found_again() {
-        let mut rng = Rng::new(906, 3);
-        let shares = [0.5, 0.3, 0.1, 0.03, 0.01, 0.003];
-        let mut pairs = Vec::new();
-        let mut truth = Vec::new();
-        for (bin, &share) in shares.iter().enumerate() {
-            for _ in 0..if bin < 3 { 2_000 } else { 40_000 } {
-                let error = 0.05 + 0.6 * rng.uniform() * rng.uniform();
-                let link = rng.uniform() < share;
-                let effect = if link { 0.6 + 0.25 * rng.normal() } else { 0.0 } + 1.2 * error * rng.normal();
-                pairs.push((bin, Association { partial: 0.0, effect, error }));
-                truth.push(link);
-            }
-        }
-        let m = Mixture::fit(&pairs, &());
-        assert!((m.effect - 0.6).abs() < 0.03 && (m.spread - 0.25).abs() < 0.03, "{m:?}");
-        assert!((m.inflation - 1.2).abs() < 0.01 && m.rounds < 500, "{m:?}");
-        for (bin, &share) in shares.iter().enumerate() {
-            assert!((m.shares[bin] - share).abs() < 0.25 * share + 0.0005, "{bin}: {} of {share}", m.shares[bin]);
-        }
-        let mut by_tenth = [(0.0, 0.0, 0.0); 10];
-        for ((bin, a), &link) in pairs.iter().zip(&truth) {
-            let p = 1.0 / (1.0 + (-m.log_odds(*bin, a)).exp());
-            let t = &mut by_tenth[((p * 10.0) as usize).min(9)];
-            *t = (t.0 + p, t.1 + f64::from(u8::from(link)), t.2 + 1.0);
-        }
-        for (expected, found, n) in by_tenth {
-            assert!(
-                n > 50.0 && (expected - found).abs() < 4.0 * expected.sqrt() + 0.03 * n,
-                "{expected} {found} of {n}"
+    let pairs = near.tested.len() + near.untested.len();
+    if pairs == 0 {
+        notes.push("no pair of a gene and a peak lies within --window: genes need a TSS (prepare --gtf) and peaks a place".into());
+    } else if near.tested.is_empty() {
+        notes.push(format!("none of {pairs} pairs near a gene is seen in enough cells (--min-cells)"));
+    } else if scored.is_none() {
+        notes.push("genes and peaks of one chromosome only: there are no pairs to compare with, and no link is told".into());
+    }
+    if let Some(s) = scored {
+        if s.choice.within_bases.is_none() {
+            notes.push(
+                "nothing stands out: pairs near a promoter score no higher than pairs that are no links; both parts weigh the \
+                 same"
+                .into(),
             );
         }
-    }
-
-    /// Without links nothing is likely.
-    #[test]
-    fn nothing_is_found_in_noise() {
-        let mut rng = Rng::new(906, 4);
-        let pairs: Vec<_> = (0..60_000)
-            .map(|i| {
-                let error = 0.05 + 0.5 * rng.uniform();
-                (i % EVIDENCE_BINS, Association { partial: 0.0, effect: error * rng.normal(), error })
-            })
-            .collect();
-        let m = Mixture::fit(&pairs, &());
-        let expected: f64 = pairs.iter().map(|(b, a)| 1.0 / (1.0 + (-m.log_odds(*b, a)).exp())).sum();
-        assert!(expected < 0.01 * pairs.len() as f64, "{expected}: {m:?}");
-        assert!(pairs.iter().filter(|(b, a)| m.log_odds(*b, a) > 0.0).count() < 10);
-    }
-
-    #[test]
-    fn odds_rise_with_the_effect_and_need_an_error() {
-        let m = Mixture { shares: vec![0.1; EVIDENCE_BINS], effect: 0.5, spread: 0.3, inflation: 1.0, rounds: 1 };
-        let of = |effect, error| m.log_odds(2, &Association { partial: 0.0, effect, error });
-        let mut last = f64::NEG_INFINITY;
-        for i in -400..400 {
-            let x = of(f64::from(i) * 0.01, 0.1);
-            assert!(x > last, "{i}: {x} after {last}");
-            last = x;
+        if !s.mixture.converged {
+            notes.push(format!("the mixture had not settled after {} rounds: take probabilities as ranks", s.mixture.rounds));
         }
-        let prior = (0.1f64 / 0.9).ln();
-        assert!((of(1.0, f64::INFINITY) - prior).abs() < 1e-12);
-        // An effect measured badly says little; the same effect measured well says more, either way.
-        assert!((of(0.2, 5.0) - prior).abs() < 0.1 && of(0.0, 0.05) < prior - 1.0 && of(0.6, 0.05) > prior + 5.0);
-        assert_eq!(
-            (
-                evidence_bin(Some(0.0)),
-                evidence_bin(Some(1000.0)),
-                evidence_bin(Some(1000.5)),
-                evidence_bin(Some(1e9)),
-                evidence_bin(None)
-            ),
-            (0, 0, 1, 9, 10)
-        );
     }
+    notes
 }
