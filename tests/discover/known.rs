@@ -130,13 +130,13 @@ fn columns_of_negatives() {
         let t = read(
             &format!(
                 "{hash}chrom1\tstart1\tend1\tchrom2\tstart2\tend2\tname\tlabel\n\
-                 chr1\t2000\t2001\tchr1\t1000\t1001\tGad1\t1\n\
+                 chr1\t3000\t3001\tchr1\t1000\t1001\tGad1\t1\n\
                  chr1\t4000\t4001\tchr1\t1000\t1001\tGad1\t0\n"
             ),
             &v,
         )
         .unwrap();
-        assert_eq!((t.links, t.tested), (vec![(0, 2)], Some(vec![(0, 2), (0, 4)])));
+        assert_eq!((t.links, t.tested), (vec![(0, 3)], Some(vec![(0, 3), (0, 4)])));
     }
 }
 
@@ -232,8 +232,8 @@ fn separators() {
         let t = read(text, &v).unwrap();
         assert_eq!((t.links, t.tested), want, "{text}");
     }
-    let t = read("chr1,999,1001,chr1,2000,2001,Gad1\n", &v).unwrap();
-    assert_eq!(t.links, [(0, 2)]);
+    let t = read("chr1,999,1001,chr1,3000,3001,Gad1\n", &v).unwrap();
+    assert_eq!(t.links, [(0, 3)]);
 }
 
 #[test]
