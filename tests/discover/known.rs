@@ -182,6 +182,13 @@ fn genes_by_id_version_and_case() {
     for words in ["it names Ensembl ids (ENSG00000000007)", "the data symbols (Gad1, GAD2)", "column gene_symbol"] {
         assert!(e.contains(words), "{e}");
     }
+    // No advice to add what is there.
+    let both = "gene_symbol\tgene_id\tpeak\nSAMD11\tENSG00000000007\tchr1-0-100\n";
+    let e = read(both, &symbols).unwrap_err().to_string();
+    assert!(
+        e.contains("(ENSG00000000007, SAMD11)") && e.contains("as in the var_names") && !e.contains("add a"),
+        "{e}"
+    );
     let mut ids = v.clone();
     ids.genes.drain(..2);
     ids.genes.truncate(2);

@@ -21,6 +21,23 @@ fn ensembl(name: &str) -> Option<&str> {
     (version.is_empty() || version.strip_prefix('.').is_some_and(number)).then_some(id)
 }
 
+const IDS: &str = "Ensembl ids";
+const SYMBOLS: &str = "symbols";
+
+/// What most of some names are.
+fn form<'n>(names: impl Iterator<Item = &'n str>) -> &'static str {
+    let (mut ids, mut all) = (0, 0);
+    for name in names {
+        ids += usize::from(ensembl(name).is_some());
+        all += 1;
+    }
+    match (10 * ids >= 9 * all, 10 * ids <= all) {
+        (true, false) => IDS,
+        (false, true) | (true, true) => SYMBOLS,
+        (false, false) => "symbols and Ensembl ids",
+    }
+}
+
 /// Genes by name; what stands for several has no number.
 pub(super) struct GeneNames<'v> {
     v: &'v Vocabulary,
@@ -61,7 +78,11 @@ impl<'v> GeneNames<'v> {
         let found = self.find(names);
         self.any |= found.is_some();
         if !self.any && self.lacking.len() < EXAMPLES {
-            self.lacking.extend(names.iter().find(|n| !n.is_empty()).map(|n| n.to_string()));
+            for name in names.iter().filter(|n| !n.is_empty()) {
+                if !self.lacking.iter().any(|l| l == name) {
+                    self.lacking.push(name.to_string());
+                }
+            }
         }
         found
     }
@@ -71,22 +92,15 @@ impl<'v> GeneNames<'v> {
         if self.any || self.lacking.is_empty() {
             return None;
         }
-        let theirs: Vec<&str> = self.v.genes.iter().map(|g| g.name.as_str()).take(EXAMPLES).collect();
-        let ids = |names: &[&str]| names.iter().all(|n| ensembl(n).is_some());
-        let lacking: Vec<&str> = self.lacking.iter().map(String::as_str).collect();
-        let (named, known) = (ids(&lacking), !theirs.is_empty() && ids(&theirs));
-        let (of_table, of_data, fix) = match (named, known) {
-            (true, false) => (
-                "Ensembl ids",
-                "symbols",
-                "add a column gene_symbol to it, or prepare the data with Ensembl ids as var_names",
-            ),
-            (false, true) => {
-                ("symbols", "Ensembl ids", "add a column gene_id to it, or prepare the data with symbols as var_names")
-            }
-            (true, true) => ("Ensembl ids", "others", "give a table of the same species and annotation"),
-            (false, false) => ("symbols", "others", "name genes as in the var_names of the data"),
+        let (table, data) = (self.lacking.iter().map(String::as_str), self.v.genes.iter().map(|g| g.name.as_str()));
+        let fix = match (form(table.clone()), form(data.clone())) {
+            (IDS, SYMBOLS) => "add a column gene_symbol to it, or prepare the data with Ensembl ids as var_names",
+            (SYMBOLS, IDS) => "add a column gene_id to it, or prepare the data with symbols as var_names",
+            (IDS, IDS) => "give a table of the same species and annotation",
+            _ => "name genes as in the var_names of the data",
         };
+        let (of_table, of_data) = (form(table.clone()), form(data.clone()));
+        let (lacking, theirs): (Vec<&str>, Vec<&str>) = (table.collect(), data.take(EXAMPLES).collect());
         let (lacking, theirs) = (lacking.join(", "), theirs.join(", "));
         let found =
             format!("none of its genes is in the data: it names {of_table} ({lacking}), the data {of_data} ({theirs})");
