@@ -69,8 +69,8 @@ pub struct Args {
     /// Go on with a discovery that was stopped
     #[arg(long, conflicts_with = "force")]
     resume: bool,
-    /// Known links to compare with: a tab-separated table with the columns gene and peak (or gene, chrom, start, end), or
-    /// BEDPE
+    /// Known links to compare with: a table with the columns gene and peak (or gene, chrom, start, end), or BEDPE; a column
+    /// as Regulated or label tells links from tested negatives, and only tested pairs count
     #[arg(long, value_name = "F")]
     truth: Option<PathBuf>,
     /// Of known links given by place: bases around a TSS within which an end is at the gene
@@ -408,20 +408,29 @@ pub(super) fn recovery_table(r: &Recovery) -> String {
         rows.push(row);
     }
     let mut out = aligned(&rows);
-    out += &format!(
-        "{} known links among {} gene–peak pairs of equal chromosome (chance AUPRC {})\n",
-        r.links,
-        r.pairs,
-        r.chance.map_or("NaN".into(), |c| format!("{c:.5}"))
-    );
+    let chance = r.chance.map_or("NaN".into(), |c| format!("{c:.5}"));
+    out += &match r.tested {
+        true => format!("among {} tested pairs, {} of them links (chance AUPRC {chance})\n", r.pairs, r.links),
+        false => {
+            format!(
+                "{} known links among {} gene–peak pairs of equal chromosome (chance AUPRC {chance})\n",
+                r.links, r.pairs
+            )
+        }
+    };
     if let Some(n) = &r.near {
         out += &format!("near: {} links among {} pairs within 500 kb\n", n.links, n.pairs);
     }
     if r.links_missing + r.links_off_chromosome > 0 {
         out += &format!(
-            "left out: {} links whose gene or peak the data lack, {} between chromosomes\n",
-            r.links_missing, r.links_off_chromosome
+            "left out: {} {} whose gene or peak the data lack, {} between chromosomes\n",
+            r.links_missing,
+            if r.tested { "tested pairs" } else { "links" },
+            r.links_off_chromosome
         );
+    }
+    if r.untested > 0 {
+        out += &format!("left out: {} lines that do not say whether they are a link\n", r.untested);
     }
     out
 }

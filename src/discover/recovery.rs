@@ -1,4 +1,4 @@
-//! Link recovery: how well scores of gene–peak pairs find known links, over all pairs of equal chromosome.
+//! Link recovery: how well scores of gene–peak pairs find known links, over all pairs of equal chromosome or those tested.
 
 use std::io::Write;
 use std::ops::Range;
@@ -36,16 +36,22 @@ pub struct Recovered {
 /// Link recovery of several scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// Gene–peak pairs of equal chromosome.
+    /// Whether the pairs are those that were tested, links and negatives, and not all of equal chromosome.
+    #[serde(default)]
+    pub tested: bool,
+    /// Gene–peak pairs of equal chromosome; those tested, where the file of links has tested negatives.
     pub pairs: u64,
     /// Known links among them.
     pub links: u64,
     /// AUPRC of a random order: links / pairs.
     pub chance: Option<f64>,
-    /// Known links left out: the data lack their gene or peak.
+    /// Known links (and tested negatives) left out: the data lack their gene or peak.
     pub links_missing: u64,
-    /// Known links left out: not on one chromosome.
+    /// Known links (and tested negatives) left out: not on one chromosome.
     pub links_off_chromosome: u64,
+    /// Lines left out: they do not say whether they are a link or a tested negative.
+    #[serde(default)]
+    pub untested: u64,
     /// One entry a score.
     pub scores: Vec<Recovered>,
     /// The same among the pairs up to [`NEAR`] bases apart.
@@ -89,12 +95,12 @@ impl Blocks {
     }
 }
 
-/// Scores of the known links of a block, with their distance bins.
-fn known(v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> Vec<(f64, usize)> {
+/// Scores of those of some pairs that a block holds, with their distance bins.
+fn known(v: &Vocabulary, pairs: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) -> Vec<(f64, usize)> {
     let mut out = Vec::new();
     for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
-        let start = truth.partition_point(|t| t.0 < g);
-        for &(_, p) in truth[start..].iter().take_while(|t| t.0 == g) {
+        let start = pairs.partition_point(|t| t.0 < g);
+        for &(_, p) in pairs[start..].iter().take_while(|t| t.0 == g) {
             if let Ok(at) = peaks.binary_search(&p) {
                 out.push((row[at], recovery_bin(distance(v, g, p))));
             }
@@ -133,16 +139,20 @@ impl Tally {
         self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| a.merge(b));
     }
 
+    /// Counts one pair that is no known link.
+    fn count(&mut self, x: f64, bin: usize) {
+        self.all.add_negative(x);
+        self.bins[bin].add_negative(x);
+        if bin < NEAR_BINS {
+            self.near.add_negative(x);
+        }
+    }
+
     /// Counts the pairs of a block that are no known links.
     fn add(&mut self, v: &Vocabulary, truth: &[(u32, u32)], genes: &[u32], peaks: &[u32], scores: &[f64]) {
         for (&g, row) in genes.iter().zip(scores.chunks(peaks.len())) {
             for (&p, &x) in peaks.iter().zip(row) {
-                let bin = recovery_bin(distance(v, g, p));
-                self.all.add_negative(x);
-                self.bins[bin].add_negative(x);
-                if bin < NEAR_BINS {
-                    self.near.add_negative(x);
-                }
+                self.count(x, recovery_bin(distance(v, g, p)));
             }
         }
         for (x, bin) in known(v, truth, genes, peaks, scores) {
@@ -155,10 +165,70 @@ impl Tally {
     }
 }
 
-/// Ranks all pairs of equal chromosome by each score, together and by distance bin. Two passes over the pairs, in
-/// blocks of about a million, so memory does not grow with their number; the result does not depend on the number of
-/// threads. A scorer that reads the cells reads them once for 8 to 32 blocks, and holds the entries of their genes and
-/// peaks meanwhile.
+/// Genes and peaks of a block.
+type Pairs<'a> = (&'a [u32], &'a [u32]);
+
+/// Passes over the pairs in blocks.
+struct Passes<'a> {
+    v: &'a Vocabulary,
+    progress: &'a dyn Progress,
+    /// Blocks whose cells are read together.
+    together: usize,
+}
+
+impl Passes<'_> {
+    /// Calls `of` with each block and its scores, and joins what it makes of them.
+    fn each<T: Send>(
+        &self,
+        scorer: &dyn PairScorer,
+        blocks: &[Pairs<'_>],
+        empty: &(impl Fn() -> T + Sync),
+        of: &(impl Fn(&mut T, Pairs<'_>, &[f64]) + Sync),
+        join: &(impl Fn(&mut T, T) + Sync),
+    ) -> Result<T> {
+        let mut whole = empty();
+        for chunk in blocks.chunks(self.together) {
+            self.progress.check("nothing was written")?;
+            let read = scorer.read(chunk);
+            let scorer = read.as_deref().unwrap_or(scorer);
+            let of_block = |mut t: T, &(genes, peaks): &Pairs<'_>| {
+                let mut scores = vec![0.0; genes.len() * peaks.len()];
+                scorer.block(genes, peaks, &mut scores);
+                of(&mut t, (genes, peaks), &scores);
+                t
+            };
+            let joined = |mut a: T, b: T| {
+                join(&mut a, b);
+                a
+            };
+            let of_chunk = chunk.par_iter().fold(empty, of_block).reduce(empty, joined);
+            join(&mut whole, of_chunk);
+        }
+        Ok(whole)
+    }
+
+    /// Scores of those of some pairs that these blocks hold, with their distance bins.
+    fn some(
+        &self,
+        scorer: &dyn PairScorer,
+        blocks: &[Pairs<'_>],
+        pairs: [&[(u32, u32)]; 2],
+    ) -> Result<[Vec<(f64, usize)>; 2]> {
+        let of = |found: &mut [Vec<(f64, usize)>; 2], (genes, peaks): Pairs<'_>, scores: &[f64]| {
+            found.iter_mut().zip(pairs).for_each(|(f, pairs)| f.extend(known(self.v, pairs, genes, peaks, scores)));
+        };
+        let join = |a: &mut [Vec<(f64, usize)>; 2], b: [Vec<(f64, usize)>; 2]| {
+            a.iter_mut().zip(b).for_each(|(a, b)| a.extend(b));
+        };
+        self.each(scorer, blocks, &Default::default, &of, &join)
+    }
+}
+
+/// Ranks all pairs of equal chromosome by each score, together and by distance bin; only those that were tested, where
+/// the known links say so ([`Truth::tested`]). Two passes over the pairs, in blocks of about a million, so memory does
+/// not grow with their number; of tested pairs one pass over the blocks that hold them. The result does not depend on the
+/// number of threads. A scorer that reads the cells reads them once for 8 to 32 blocks, and holds the entries of their
+/// genes and peaks meanwhile.
 ///
 /// # Errors
 /// [`crate::error::Error::Interrupted`].
@@ -170,52 +240,36 @@ pub fn recover(
 ) -> Result<Recovery> {
     let blocks = Blocks::new(v, BLOCK);
     let links = &truth.links;
-    let all: Vec<(&[u32], &[u32])> = blocks.blocks.iter().map(|b| blocks.parts(b)).collect();
-    let any_link = |genes: &[u32]| genes.iter().any(|g| links.binary_search_by_key(g, |t| t.0).is_ok());
-    let with_links: Vec<(&[u32], &[u32])> = all.iter().copied().filter(|b| any_link(b.0)).collect();
-    let together = rayon::current_num_threads().clamp(TOGETHER.0, TOGETHER.1);
-    let score = |scorer: &dyn PairScorer, (genes, peaks): (&[u32], &[u32])| {
-        let mut out = vec![0.0; genes.len() * peaks.len()];
-        scorer.block(genes, peaks, &mut out);
-        out
-    };
+    let negatives: Option<Vec<(u32, u32)>> = truth
+        .tested
+        .as_ref()
+        .map(|tested| tested.iter().filter(|&p| links.binary_search(p).is_err()).copied().collect());
+    let wanted = [links.as_slice(), negatives.as_deref().unwrap_or_default()];
+    let all: Vec<Pairs<'_>> = blocks.blocks.iter().map(|b| blocks.parts(b)).collect();
+    let any =
+        |genes: &[u32]| genes.iter().any(|g| wanted.iter().any(|pairs| pairs.binary_search_by_key(g, |t| t.0).is_ok()));
+    let with_wanted: Vec<Pairs<'_>> = all.iter().copied().filter(|b| any(b.0)).collect();
+    let passes = Passes { v, progress, together: rayon::current_num_threads().clamp(TOGETHER.0, TOGETHER.1) };
     let none = RankingMetrics { auroc: None, auprc: None, positives: 0, negatives: 0 };
     let mut total = vec![none; 2 + RECOVERY_BINS.len()];
     let mut scores = vec![Vec::new(); 2 + RECOVERY_BINS.len()];
     for &scorer in scorers {
-        let mut positives = Vec::new();
-        for chunk in with_links.chunks(together) {
-            progress.check("nothing was written")?;
-            let read = scorer.read(chunk);
-            let scorer = read.as_deref().unwrap_or(scorer);
-            let found = chunk.par_iter().map(|&b| known(v, links, b.0, b.1, &score(scorer, b)));
-            positives.extend(found.collect::<Vec<_>>().concat());
-        }
-        let start = Tally::new(&positives);
-        let mut tally = start.fork();
-        for chunk in all.chunks(together) {
-            progress.check("nothing was written")?;
-            let read = scorer.read(chunk);
-            let scorer = read.as_deref().unwrap_or(scorer);
-            let of_chunk = chunk
-                .par_iter()
-                .fold(
-                    || start.fork(),
-                    |mut t, &b| {
-                        t.add(v, links, b.0, b.1, &score(scorer, b));
-                        t
-                    },
-                )
-                .reduce(
-                    || start.fork(),
-                    |mut a, b| {
-                        a.merge(&b);
-                        a
-                    },
-                );
-            tally.merge(&of_chunk);
-        }
-        tally.merge(&start);
+        let [of_links, of_negatives] = passes.some(scorer, &with_wanted, wanted)?;
+        let start = Tally::new(&of_links);
+        let tally = match &negatives {
+            Some(_) => {
+                let mut tally = start.fork();
+                of_negatives.into_iter().for_each(|(x, bin)| tally.count(x, bin));
+                tally
+            }
+            None => passes.each(
+                scorer,
+                &all,
+                &|| start.fork(),
+                &|t: &mut Tally, (genes, peaks), scores| t.add(v, links, genes, peaks, scores),
+                &|a: &mut Tally, b: Tally| a.merge(&b),
+            )?,
+        };
         for (i, ranking) in [&tally.all, &tally.near].into_iter().chain(&tally.bins).enumerate() {
             total[i] = ranking.finish();
             scores[i].push(Recovered {
@@ -237,11 +291,13 @@ pub fn recover(
         scores,
     });
     Ok(Recovery {
+        tested: negatives.is_some(),
         pairs: total.positives + total.negatives,
         links: total.positives,
         chance: total.chance(),
         links_missing: truth.missing,
         links_off_chromosome: truth.off_chromosome,
+        untested: truth.untested,
         scores,
         near: bins.next(),
         bins: bins.collect(),
@@ -271,7 +327,7 @@ pub fn recovery_bin(distance: Option<f64>) -> usize {
 pub struct RecoveryBin {
     /// Name of the bin, as in [`RECOVERY_BINS`].
     pub distance: String,
-    /// Gene–peak pairs of equal chromosome in it.
+    /// Gene–peak pairs in it: of equal chromosome, or tested.
     pub pairs: u64,
     /// Known links among them.
     pub links: u64,

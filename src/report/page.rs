@@ -601,9 +601,10 @@ fn found_sections(out: &mut String, found: &DiscoveryFolder, links: usize) -> Re
     section(out, "gene", "One gene", GENE);
     if let Some(r) = &m.recovery {
         let mut body = note(&format!(
-            "{} known links among {} pairs of equal chromosome (chance AUPRC {}).",
+            "{} known links among {} {} (chance AUPRC {}).",
             thousands(r.links),
             thousands(r.pairs),
+            if r.tested { "tested pairs" } else { "pairs of equal chromosome" },
             r.chance.map_or("–".into(), |c| format!("{c:.5}"))
         ));
         body += "<table><thead><tr><th>links found by</th><th>AUROC</th><th>AUPRC</th><th>AUPRC / chance</th></tr></thead><tbody>\n";

@@ -59,7 +59,8 @@ pub const PARSERS: &[Parser] = &[
     alone("links", "links.tsv", |f, p| {
         let found = Truth::read(p, &f.vocabulary)?;
         let (genes, peaks) = (f.vocabulary.genes.len(), f.vocabulary.peaks.len());
-        assert!(found.links.iter().all(|&(g, p)| (g as usize) < genes && (p as usize) < peaks));
+        let pairs = found.links.iter().chain(found.tested.iter().flatten());
+        assert!(pairs.into_iter().all(|&(g, p)| (g as usize) < genes && (p as usize) < peaks));
         Ok(())
     }),
     alone("bed", "motif.bed", binding),

@@ -430,7 +430,7 @@ fn recovery_by_distance_equals_brute_force() {
         .collect();
     let mut rng = Rng::new(51, 0);
     let links: Vec<(u32, u32)> = pairs.iter().copied().filter(|&p| p == (2, 27) || rng.uniform() < 0.15).collect();
-    let truth = Truth { links: links.clone(), missing: 0, off_chromosome: 0 };
+    let truth = Truth { links: links.clone(), ..Truth::default() };
     let stat = |(gene, peak): (u32, u32), score: f64| LinkStat {
         gene,
         peak,

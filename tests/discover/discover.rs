@@ -92,7 +92,7 @@ fn recovery_equals_brute_force() {
         .filter(|(g, p)| (g * 7 + p) % 2 == 0)
         .map(|&(gene, peak)| Link { gene, peak, weight: rng.below(5) as f64 + 1.0, cells: 1 })
         .collect();
-    let truth = Truth { links: links.clone(), missing: 2, off_chromosome: 1 };
+    let truth = Truth { links: links.clone(), missing: 2, off_chromosome: 1, ..Truth::default() };
 
     let some: Vec<u32> = (0..CELLS as u32).filter(|c| c % 3 != 1).collect();
     let correlation = ByCorrelation::new(&v, &some, &read);

@@ -46,7 +46,7 @@ impl Data {
             .collect();
         let mut links: Vec<(u32, u32)> = s.links().iter().map(|l| (l.gene as u32, l.peak as u32)).collect();
         links.sort_unstable();
-        Data { v, cells, truth: Truth { links, missing: 0, off_chromosome: 0 } }
+        Data { v, cells, truth: Truth { links, ..Truth::default() } }
     }
 
     fn numbers(&self) -> Vec<u32> {

@@ -7,5 +7,6 @@ mod comparisons;
 mod discover;
 mod evidence;
 mod exports;
+mod known;
 mod matching;
 mod regulation;
