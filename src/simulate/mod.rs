@@ -33,6 +33,7 @@ pub(crate) mod genome;
 pub(crate) mod sequences;
 pub(crate) mod simulation;
 mod streams;
+pub(crate) mod tissue;
 
 pub use cells::SimulatedCell;
 pub use config::{Difficulty, SimulateConfig};
@@ -40,3 +41,4 @@ pub use files::{Names, Simulated};
 pub use genome::GenomeShape;
 pub use sequences::MotifSite;
 pub use simulation::{PlantedLink, SimulatedGene, SimulatedPeak, Simulation};
+pub use tissue::Tissue;

@@ -3,6 +3,7 @@
 use super::config::SimulateConfig;
 use super::genome::Chromosome;
 use super::streams::{BATCHES, GENES, MODULES, MOTIFS, PEAKS, TYPES};
+use super::tissue::{self, TissuePlan};
 use crate::error::Result;
 use crate::rng::Rng;
 
@@ -79,6 +80,8 @@ pub struct Simulation {
     pub(super) link_start: Vec<usize>,
     /// What a link multiplies its gene by while its peak is [closed, open]; 1 on average over cell types.
     pub(super) link_factor: Vec<[f64; 2]>,
+    /// Of tissue only.
+    pub(super) tissue: Option<TissuePlan>,
 }
 
 /// In no module.
@@ -90,7 +93,7 @@ const MOTIF: usize = 12;
 /// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
 type Draft = (usize, i64, i64, Option<(usize, f64)>);
 
-fn sigmoid(x: f64) -> f64 {
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
@@ -179,25 +182,38 @@ fn draft_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], genes: &[Simulate
 }
 
 /// Peaks in their places.
-struct Placed {
-    peaks: Vec<SimulatedPeak>,
+pub(super) struct Placed {
+    pub peaks: Vec<SimulatedPeak>,
     /// `[cell_types][P]` chance to be open.
-    open: Vec<Vec<f32>>,
+    pub open: Vec<Vec<f32>>,
     /// Sorted by gene and peak.
-    links: Vec<PlantedLink>,
+    pub links: Vec<PlantedLink>,
 }
 
-/// Places peaks: of two that overlap, the right one moves right.
+/// Peaks of chromosome, start and width, sorted; of two that overlap, the right one moves right.
+pub(super) fn settle(
+    chromosomes: &[Chromosome],
+    drafts: impl Iterator<Item = (usize, i64, i64)>,
+) -> Vec<SimulatedPeak> {
+    let mut free = (0, 0);
+    drafts
+        .map(|(chrom, start, width)| {
+            let start = if free.0 == chrom { start.max(free.1) } else { start };
+            let end = start + width;
+            free = (chrom, end + 1);
+            let name = format!("{}-{start}-{end}", chromosomes[chrom].name);
+            SimulatedPeak { name, chrom, start, end, opened_by: None }
+        })
+        .collect()
+}
+
+/// Places peaks, and says which cell types open them.
 fn place_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], drafts: &[Draft]) -> Placed {
-    let mut peaks: Vec<SimulatedPeak> = Vec::with_capacity(c.peaks);
+    let mut peaks = settle(chromosomes, drafts.iter().map(|d| (d.0, d.1, d.2)));
     let mut open = vec![Vec::with_capacity(c.peaks); c.cell_types];
     let mut links = Vec::new();
-    let mut free = (0, 0);
     let mut rng = Rng::new(c.seed, TYPES);
-    for (i, &(chrom, start, width, link)) in drafts.iter().enumerate() {
-        let start = if free.0 == chrom { start.max(free.1) } else { start };
-        let end = start + width;
-        free = (chrom, end + 1);
+    for (i, (&(.., link), peak)) in drafts.iter().zip(&mut peaks).enumerate() {
         let base = c.openness[0] + c.openness[1] * rng.normal();
         let programme = rng.uniform() < c.programmes;
         let mut most = (f64::NEG_INFINITY, 0);
@@ -208,8 +224,7 @@ fn place_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], drafts: &[Draft])
             }
             open.push(sigmoid(base + if programme { 1.2 * shift } else { 0.0 }) as f32);
         }
-        let name = format!("{}-{start}-{end}", chromosomes[chrom].name);
-        peaks.push(SimulatedPeak { name, chrom, start, end, opened_by: programme.then_some(most.1) });
+        peak.opened_by = programme.then_some(most.1);
         if let Some((gene, effect)) = link {
             links.push(PlantedLink { gene, peak: i, effect });
         }
@@ -280,10 +295,18 @@ impl Simulation {
         let c = &config;
         let chromosomes = c.genome.chromosomes(c.chromosomes, c.genes, c.peaks);
         let (genes, level) = draw_genes(c, &chromosomes);
-        let drafts = draft_peaks(c, &chromosomes, &genes);
-        let Placed { peaks, open, links } = place_peaks(c, &chromosomes, &drafts);
+        let (Placed { peaks, open, links }, level, link_factor, tissue) = match &c.tissue {
+            Some(t) => {
+                let made = tissue::draw(c, t, &chromosomes, &genes);
+                (made.placed, made.level, made.link_factor, Some(made.plan))
+            }
+            None => {
+                let placed = place_peaks(c, &chromosomes, &draft_peaks(c, &chromosomes, &genes));
+                let factor = placed.links.iter().map(|l| link_factor(l, &placed.open)).collect();
+                (placed, level, factor, None)
+            }
+        };
         let link_start = (0..=c.genes).map(|g| links.partition_point(|l| l.gene < g)).collect();
-        let link_factor = links.iter().map(|l| link_factor(l, &open)).collect();
         let motifs = draw_motifs(c.cell_types, &mut Rng::new(c.seed, MOTIFS));
         let batches = BatchEffect::draw(c);
         let (types, modules) = (cell_type_shares(c.cell_types), draw_modules(c));
@@ -301,6 +324,7 @@ impl Simulation {
             batches,
             link_start,
             link_factor,
+            tissue,
         })
     }
 
@@ -337,5 +361,20 @@ impl Simulation {
     /// Chance of a peak to be open in a cell of this type.
     pub fn chance_open(&self, cell_type: usize, peak: usize) -> f64 {
         f64::from(self.open[cell_type][peak])
+    }
+
+    /// Does link `link` raise its gene in cells of this type? Only tissue has links that act in some types alone.
+    pub fn acts_in(&self, link: usize, cell_type: usize) -> bool {
+        self.tissue.as_ref().is_none_or(|t| t.acts[link][cell_type])
+    }
+
+    /// The gene whose promoter a peak is; of tissue only.
+    pub fn promoter_of(&self, peak: usize) -> Option<usize> {
+        self.tissue.as_ref().and_then(|t| t.promoter_of[peak])
+    }
+
+    /// The lineage of a cell type, from 0; of tissue only.
+    pub fn lineage(&self, cell_type: usize) -> Option<usize> {
+        self.tissue.as_ref().map(|t| t.lineage[cell_type])
     }
 }
