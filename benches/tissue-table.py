@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """How tissue-like paired data are: one table, a column a data set, of what real and simulated data have to have in common.
 
-    python3 benches/tissue-table.py [--program sccrossrec] [--cells 10000] [--seed 906] [--out FOLDER]
-                                    [--difficulty NAME …] [NAME=FOLDER …]
+    python3 benches/tissue-table.py [NAME=FOLDER …] [--difficulty NAME …] [--program sccrossrec] [--cells 10000] [--seed 906]
+                                    [--out FOLDER] [--gtf FILE] [--types COLUMN] [--simulate FLAG …]
 
 A FOLDER holds rna.h5ad and atac.h5ad, paired, with `cell_type` in obs, counts in X or layers/counts, and the places of the genes
-in var (`chrom`, `tss`) or in genes.gtf[.gz] beside them. --difficulty simulates (`simulate --difficulty NAME`) into --out first,
-where that is not there yet. Needs anndata, scipy and scikit-learn:
+in var (`chrom`, `tss`), in genes.gtf[.gz] beside them or in --gtf (give more with commas: each set takes the one that knows most of
+its genes). --difficulty simulates (`simulate --difficulty NAME`) into --out first, where that is not there yet. Needs anndata, scipy and scikit-learn:
 `python3 -m venv venv && venv/bin/pip install anndata scipy scikit-learn`.
 
 Genes are log(1 + counts per 10,000), peaks are scaled to the median depth. What is between types: 1 - (within / (N - T)) / (all /
@@ -55,12 +55,15 @@ def gtf_places(path):
 def gene_places(var, folder, gtf):
     if "tss" in var.columns:
         return list(zip(var["chrom"].astype(str), var["tss"].astype(float)))
-    path = gtf or next((p for p in (folder / "genes.gtf", folder / "genes.gtf.gz") if p.exists()), None)
-    if path is None:
+    files = [p for p in (folder / "genes.gtf", folder / "genes.gtf.gz") if p.exists()] + [Path(p) for p in gtf.split(",") if p]
+    if not files:
         sys.exit(f"tissue-table: no places of genes for {folder}; give --gtf")
-    known = gtf_places(Path(path))
     ids = var["gene_ids"].astype(str) if "gene_ids" in var.columns else var.index
-    return [known.get(i.split(".")[0], known.get(n, ("", np.nan))) for n, i in zip(var.index, ids)]
+    nowhere = ("", np.nan)
+    found = []
+    for known in map(gtf_places, files):
+        found.append([known.get(i.split(".")[0], known.get(n, nowhere)) for n, i in zip(var.index, ids)])
+    return max(found, key=lambda places: sum(p is not nowhere for p in places))
 
 
 def between(x, kind):
@@ -131,6 +134,8 @@ def measure(folder, gtf, types_of):
     out = {"cells × genes / peaks": f"{rna.shape[0]:,} × {rna.shape[1]:,} / {atac.shape[1]:,}"}
     out["cell types"] = str(kind.max() + 1)
     depth = [np.asarray(m.sum(1)).ravel() for m in (rna, atac)]
+    seen = [np.median(np.asarray((m > 0).sum(1)).ravel()) for m in (rna, atac)]
+    out["a cell, medians: RNA counts, genes, peaks"] = f"{np.median(depth[0]):.0f}, {seen[0]:.0f}, {seen[1]:.0f}"
     for m, d, what in ((rna, depth[0], "gene"), (atac, depth[1], "peak")):
         out[f"mean counts a {what} and cell"] = f"{m.sum() / np.prod(m.shape):.4f}"
         out[f"zeros, {what}s"] = f"{1 - m.count_nonzero() / np.prod(m.shape):.4f}"
@@ -201,7 +206,7 @@ def main():
     p.add_argument("--seed", default=906, type=int)
     p.add_argument("--simulate", nargs=argparse.REMAINDER, default=[], help="further flags of simulate; last")
     p.add_argument("--out", default=Path("tissue-table"), type=Path)
-    p.add_argument("--gtf", help="places of genes for sets that do not have them")
+    p.add_argument("--gtf", default="", help="places of genes for sets that do not have them; several with commas")
     p.add_argument("--types", default="cell_type", help="column of obs")
     options = p.parse_args()
     sets = [tuple(s.split("=", 1)) for s in options.sets]
@@ -209,7 +214,8 @@ def main():
         folder = options.out / f"{name}-{options.seed}"
         if not (folder / "truth.tsv").exists():
             words = ["simulate", "--difficulty", name, "--cells", options.cells, "--out", folder, "--force", *options.simulate]
-            subprocess.run([str(w) for w in (options.program, "--quiet", "--seed", options.seed, *words)], check=True)
+            command = [str(w) for w in (options.program, "--quiet", "--seed", options.seed, *words)]
+            subprocess.run(command, check=True, stdout=sys.stderr)
         sets.append((name, folder))
     if not sets:
         p.error("name a data set or a difficulty")

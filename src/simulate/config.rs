@@ -43,17 +43,18 @@ impl Difficulty {
 fn tissue_config(config: SimulateConfig) -> SimulateConfig {
     let demo = SimulateConfig::default();
     let sparsity = |c: &SimulateConfig| (c.rna_depth, c.gene_sd, c.openness, c.atac_rate, c.atac_noise);
-    let c = SimulateConfig { modules: 0, uniform_links: false, tissue: Some(Tissue::default()), ..config };
+    let c =
+        SimulateConfig { programmes: 0.8, modules: 0, uniform_links: false, tissue: Some(Tissue::default()), ..config };
     if sparsity(&c) != sparsity(&demo) {
         return c;
     }
     SimulateConfig {
         rna_depth: COUNTS_A_GENE * c.genes as f64,
         gene_sd: 1.7,
-        openness: [-2.6, 1.6],
+        openness: [-3.0, 2.2],
         depth_correlation: 0.5,
-        atac_rate: 0.025,
-        atac_noise: 2e-4,
+        atac_rate: 0.016,
+        atac_noise: 1e-4,
         ..c
     }
 }
@@ -111,7 +112,7 @@ pub struct SimulateConfig {
     pub atac_rate: f64,
     /// The same for a closed peak.
     pub atac_noise: f64,
-    /// Genes, peaks and links as in tissue; `far_links`, `uniform_links`, `modules` and `module_effect` are then without
+    /// Genes, peaks and links as in tissue, made as this says; `far_links`, `uniform_links`, `modules` and `module_effect` are then without
     /// effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tissue: Option<Tissue>,

@@ -2,7 +2,8 @@
 //!
 //! A regulator stands for a transcription factor or a state of the cell. It opens peaks all over the genome and raises genes
 //! by ways that are no peak's doing; so peaks and genes that have nothing to do with each other go together, most of all
-//! between cell types. Peaks near a gene tend to follow the regulator of its enhancers, linked or not.
+//! between cell types. Peaks near a gene tend to follow the regulator of its enhancers, linked or not, and genes that of their
+//! neighbours.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ const WITHIN: f64 = 0.3;
 const OWN: [f64; 2] = [0.3, 0.2];
 /// Chance of a gene's regulators, and of its links, to be the gene's main one.
 const MAIN: f64 = 0.6;
+/// Chance of a gene right beside another to have the same main regulator; it falls with distance as `domain` does.
+const NEIGHBOUR: f64 = 0.5;
 /// Share of a regulator's effects on genes that lower them.
 const LOWERED: f64 = 0.15;
 /// A link at a peak of some types acts where the peak is open at least so often, relative to its foremost type.
@@ -65,22 +68,27 @@ impl Default for Tissue {
     fn default() -> Self {
         Tissue {
             lineages: 3,
-            regulators: 40,
+            regulators: 30,
             continuous: 0.2,
-            regulated: 0.7,
-            regulator_effect: [1.8, 0.7],
+            regulated: 0.9,
+            regulator_effect: [2.2, 0.8],
             promoters: 0.8,
-            promoter_openness: [0.0, 1.2],
-            promoter_coupling: 0.6,
+            promoter_openness: [-0.5, 1.3],
+            promoter_coupling: 1.3,
             distance: [30_000.0, 1.2],
             specific_links: 0.7,
             around_genes: 0.5,
-            domain: [0.7, 150_000.0],
+            domain: [0.95, 500_000.0],
         }
     }
 }
 
 impl Tissue {
+    /// What is left of a domain at this distance.
+    fn nearness(&self, distance: i64) -> f64 {
+        (-distance as f64 / self.domain[1]).exp()
+    }
+
     /// Checks the numbers; the message names the field.
     pub(super) fn validate(&self) -> Result<()> {
         let bad = |m: String| Err(Error::usage(format!("simulation: {m}")));
@@ -297,12 +305,16 @@ struct Levels {
     loadings: Loadings,
 }
 
-fn levels(c: &SimulateConfig, t: &Tissue, regulators: &Regulators) -> Levels {
+fn levels(c: &SimulateConfig, t: &Tissue, genes: &[SimulatedGene], regulators: &Regulators) -> Levels {
     let mut rng = Rng::new(c.seed, TISSUE_GENES);
-    let (mut main, mut loadings) = (Vec::with_capacity(c.genes), Loadings::default());
+    let (mut main, mut loadings): (Vec<usize>, _) = (Vec::with_capacity(c.genes), Loadings::default());
     let mut log = vec![Vec::with_capacity(c.genes); c.cell_types];
-    for _ in 0..c.genes {
-        let own = rng.below(regulators.patterned);
+    for (i, gene) in genes.iter().enumerate() {
+        let (drawn, u) = (rng.below(regulators.patterned), rng.uniform());
+        let own = match i.checked_sub(1).map(|left| (&genes[left], main[left])) {
+            Some((left, same)) if left.chrom == gene.chrom && u < NEIGHBOUR * t.nearness(gene.tss - left.tss) => same,
+            _ => drawn,
+        };
         main.push(own);
         let base = c.gene_sd * rng.normal();
         let n = if rng.uniform() < t.regulated { 1 + rng.below(3) } else { 0 };
@@ -326,13 +338,13 @@ fn levels(c: &SimulateConfig, t: &Tissue, regulators: &Regulators) -> Levels {
 }
 
 /// The main regulator and the distance of the gene nearest to a place.
-fn nearest(genes: &[SimulatedGene], main: &[usize], chrom: usize, at: i64) -> Option<(usize, f64)> {
+fn nearest(genes: &[SimulatedGene], main: &[usize], chrom: usize, at: i64) -> Option<(usize, i64)> {
     let right = genes.partition_point(|g| (g.chrom, g.tss) < (chrom, at));
     [right.checked_sub(1), Some(right)]
         .into_iter()
         .flatten()
-        .filter_map(|i| genes.get(i).filter(|g| g.chrom == chrom).map(|g| (main[i], (g.tss - at).abs() as f64)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .filter_map(|i| genes.get(i).filter(|g| g.chrom == chrom).map(|g| (main[i], (g.tss - at).abs())))
+        .min_by_key(|x| x.1)
 }
 
 /// What opens a peak that is no promoter: logit without regulators, regulators and their effects, and whether it is open in
@@ -418,7 +430,7 @@ fn open_peaks(
             Role::Linked(g, effect) => ((levels.main[g], 0.0), Some((g, effect))),
             Role::Other => {
                 let near = nearest(genes, &levels.main, peak.chrom, at);
-                (near.map_or((0, 0.0), |(k, d)| (k, t.domain[0] * (-d / t.domain[1]).exp())), None)
+                (near.map_or((0, 0.0), |(k, d)| (k, t.domain[0] * t.nearness(d))), None)
             }
         };
         let (base, of, specific) = opening(&mut rng, (c, t), regulators, own, link.is_some());
@@ -443,8 +455,8 @@ fn open_peaks(
     made
 }
 
-/// Promoters open a little more where their gene is higher, links included.
-fn open_promoters(c: &SimulateConfig, t: &Tissue, log: &[Vec<f64>], made: &mut Opened) {
+/// Log levels with what links add on average.
+fn with_links(log: &[Vec<f64>], made: &Opened) -> Vec<Vec<f64>> {
     let mut linked = log.to_vec();
     for (link, acts, factor) in &made.links {
         for (k, log) in linked.iter_mut().enumerate() {
@@ -452,6 +464,11 @@ fn open_promoters(c: &SimulateConfig, t: &Tissue, log: &[Vec<f64>], made: &mut O
             log[link.gene] += (factor[0] + open * (factor[1] - factor[0])).ln();
         }
     }
+    linked
+}
+
+/// Promoters open a little more where their gene is higher, links included.
+fn open_promoters(c: &SimulateConfig, t: &Tissue, linked: &[Vec<f64>], made: &mut Opened) {
     for (i, gene) in made.promoter_of.iter().enumerate() {
         let Some(g) = *gene else { continue };
         let mean = linked.iter().map(|l| l[g]).sum::<f64>() / c.cell_types as f64;
@@ -466,18 +483,20 @@ pub(super) fn draw(c: &SimulateConfig, t: &Tissue, chromosomes: &[Chromosome], g
     let lineages = t.lineages.min(c.cell_types);
     let lineage: Vec<usize> = (0..c.cell_types).map(|k| k * lineages / c.cell_types).collect();
     let regulators = Regulators::draw(c, t, &lineage);
-    let levels = levels(c, t, &regulators);
+    let levels = levels(c, t, genes, &regulators);
     let drafts = draft(c, t, chromosomes, genes);
     let mut peaks = settle(chromosomes, drafts.iter().map(|d| (d.0, d.1, d.2)));
     let mut opened = open_peaks((c, t), &regulators, (genes, &levels), &drafts, &mut peaks);
-    open_promoters(c, t, &levels.log, &mut opened);
+    let linked = with_links(&levels.log, &opened);
+    open_promoters(c, t, &linked, &mut opened);
+    // Levels become shares of the cell: with what links add, each type's sum to 1, so that `rna_depth` is the depth.
     let level = levels
         .log
         .iter()
-        .map(|log| {
-            let level: Vec<f64> = log.iter().map(|x| x.exp()).collect();
-            let sum: f64 = level.iter().sum();
-            level.iter().map(|x| x / sum).collect()
+        .zip(&linked)
+        .map(|(log, linked)| {
+            let sum: f64 = linked.iter().map(|x| x.exp()).sum();
+            log.iter().map(|x| x.exp() / sum).collect()
         })
         .collect();
     let (mut links, mut acts, mut link_factor) = (Vec::new(), Vec::new(), Vec::new());
