@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::genome::{GenomeShape, HUMAN};
-use super::tissue::Tissue;
+use super::settings::Tissue;
 use crate::error::{Error, Result};
 use crate::prepare::presets::Preset;
 

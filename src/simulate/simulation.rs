@@ -2,59 +2,11 @@
 
 use super::config::SimulateConfig;
 use super::genome::Chromosome;
+use super::plan::{Placed, PlantedLink, SimulatedGene, SimulatedPeak, settle, sigmoid};
 use super::streams::{BATCHES, GENES, MODULES, MOTIFS, PEAKS, TYPES};
 use super::tissue::{self, TissuePlan};
 use crate::error::Result;
 use crate::rng::Rng;
-
-/// A simulated gene.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimulatedGene {
-    /// Name.
-    pub name: String,
-    /// Chromosome number, from 0.
-    pub chrom: usize,
-    /// Transcription start, 0-based.
-    pub tss: i64,
-    /// Length of the gene body in bases.
-    pub length: i64,
-    /// On the forward strand?
-    pub forward: bool,
-}
-
-impl SimulatedGene {
-    /// Start (0-based) and end (exclusive) of the gene body; its TSS is the first base, or the last on the reverse
-    /// strand.
-    pub fn body(&self) -> [i64; 2] {
-        if self.forward { [self.tss, self.tss + self.length] } else { [self.tss + 1 - self.length, self.tss + 1] }
-    }
-}
-
-/// A simulated peak.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimulatedPeak {
-    /// `chrN-start-end`.
-    pub name: String,
-    /// Chromosome number, from 0.
-    pub chrom: usize,
-    /// Start, 0-based.
-    pub start: i64,
-    /// End, exclusive.
-    pub end: i64,
-    /// The cell type whose chance to be open is raised most, where the peak has a programme.
-    pub opened_by: Option<usize>,
-}
-
-/// A planted link.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlantedLink {
-    /// Index of the gene.
-    pub gene: usize,
-    /// Index of the peak.
-    pub peak: usize,
-    /// Log fold change of the gene when the peak is open.
-    pub effect: f64,
-}
 
 /// The plan of a simulation: genes, peaks and links. Cells are drawn from it one by one.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,10 +44,6 @@ const MOTIF: usize = 12;
 
 /// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
 type Draft = (usize, i64, i64, Option<(usize, f64)>);
-
-pub(super) fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
 
 /// Cumulative shares of the cell types, `[cell_types]`: each 0.8 times as frequent as the one before.
 fn cell_type_shares(cell_types: usize) -> Vec<f64> {
@@ -179,32 +127,6 @@ fn draft_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], genes: &[Simulate
     }
     drafts.sort_by_key(|a| (a.0, a.1, a.2));
     drafts
-}
-
-/// Peaks in their places.
-pub(super) struct Placed {
-    pub peaks: Vec<SimulatedPeak>,
-    /// `[cell_types][P]` chance to be open.
-    pub open: Vec<Vec<f32>>,
-    /// Sorted by gene and peak.
-    pub links: Vec<PlantedLink>,
-}
-
-/// Peaks of chromosome, start and width, sorted; of two that overlap, the right one moves right.
-pub(super) fn settle(
-    chromosomes: &[Chromosome],
-    drafts: impl Iterator<Item = (usize, i64, i64)>,
-) -> Vec<SimulatedPeak> {
-    let mut free = (0, 0);
-    drafts
-        .map(|(chrom, start, width)| {
-            let start = if free.0 == chrom { start.max(free.1) } else { start };
-            let end = start + width;
-            free = (chrom, end + 1);
-            let name = format!("{}-{start}-{end}", chromosomes[chrom].name);
-            SimulatedPeak { name, chrom, start, end, opened_by: None }
-        })
-        .collect()
 }
 
 /// Places peaks, and says which cell types open them.
