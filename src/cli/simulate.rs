@@ -31,7 +31,7 @@ pub struct Args {
     /// Cell types
     #[arg(long, value_name = "N", default_value_t = SimulateConfig::default().cell_types)]
     cell_types: usize,
-    /// Where links lie and what else peaks and genes have in common [default: links near the TSS, cell types only]
+    /// Where links lie and what else peaks and genes have in common; tissue: near a real one [default: links near the TSS, cell types only]
     #[arg(long, value_name = "NAME")]
     difficulty: Option<Difficulty>,
     /// Replace files of the same name

@@ -120,6 +120,16 @@ impl Simulation {
         let factors = c.module_effect.map(|e| states.iter().map(|x| (e * x).exp()).collect::<Vec<f64>>());
         let [gene_module, peak_module] = &self.modules;
         let factor = |k: Option<&u32>, all: &[f64]| k.and_then(|&k| all.get(k as usize)).copied();
+        // Of tissue, the same of its regulators.
+        let regulated = self.tissue.as_ref().map(|t| (t, t.activities(c.seed, i)));
+        let peak_factor = |j: usize| match &regulated {
+            Some((t, states)) => t.peaks.factor(j, states),
+            None => factor(peak_module.get(j), &factors[0]),
+        };
+        let gene_factor = |g: usize| match &regulated {
+            Some((t, states)) => t.genes.factor(g, states),
+            None => factor(gene_module.get(g), &factors[1]),
+        };
 
         // Of one number a peak: open and caught, open, closed and caught, or nothing.
         let means = [atac_depth * c.atac_noise, atac_depth * c.atac_rate];
@@ -128,7 +138,7 @@ impl Simulation {
         let mut is_open = vec![false; self.peaks.len()];
         let mut atac = Vec::new();
         for (j, (&chance, is_open)) in self.open[cell_type].iter().zip(&mut is_open).enumerate() {
-            let chance = match factor(peak_module.get(j), &factors[0]) {
+            let chance = match peak_factor(j) {
                 Some(f) => (f64::from(chance) * f / (1.0 + f64::from(chance) * (f - 1.0))) as f32,
                 None => chance,
             };
@@ -142,8 +152,9 @@ impl Simulation {
         let mut rna = Vec::new();
         for (g, &level) in self.level[cell_type].iter().enumerate() {
             let links = self.link_start[g]..self.link_start[g + 1];
-            let linked: f64 = links.map(|l| self.link_factor[l][usize::from(is_open[self.links[l].peak])]).product();
-            let state = factor(gene_module.get(g), &factors[1]).unwrap_or(1.0);
+            let acts = |l: usize| is_open[self.links[l].peak] && self.acts_in(l, cell_type);
+            let linked: f64 = links.map(|l| self.link_factor[l][usize::from(acts(l))]).product();
+            let state = gene_factor(g).unwrap_or(1.0);
             let count = gamma_poisson(&mut rng, rna_depth * level * effect.gene(g) * state * linked);
             if count > 0 {
                 rna.push((g as u32, count));

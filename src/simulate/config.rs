@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::genome::{GenomeShape, HUMAN};
+use super::settings::Tissue;
 use crate::error::{Error, Result};
 use crate::prepare::presets::Preset;
 
@@ -16,18 +17,50 @@ pub enum Difficulty {
     Programs,
     /// As programs, with most links within 100 kb: distance says much, and evidence adds to it.
     Distance,
+    /// As tissue is: lineages and types, regulators that peaks and genes share, promoter peaks, links that act in some
+    /// types and get rarer with distance, counts as sparse as in real cells.
+    Tissue,
 }
 
 impl Difficulty {
     /// `config` with these links and confounders.
     pub fn apply(self, config: SimulateConfig) -> SimulateConfig {
-        let c = SimulateConfig { uniform_links: self != Difficulty::Distance, ..config };
+        if self == Difficulty::Tissue {
+            return tissue_config(config);
+        }
+        let c = SimulateConfig { uniform_links: self != Difficulty::Distance, tissue: None, ..config };
         match self {
             Difficulty::Independent => SimulateConfig { programmes: 0.0, modules: 0, ..c },
-            Difficulty::Programs | Difficulty::Distance => SimulateConfig { programmes: 0.5, modules: 10, ..c },
+            Difficulty::Programs | Difficulty::Distance | Difficulty::Tissue => {
+                SimulateConfig { programmes: 0.5, modules: 10, ..c }
+            }
         }
     }
 }
+
+/// `config` as tissue. Depth and sparsity are those of SNARE-seq mouse cortex, counts a gene and cell and a peak and cell,
+/// unless `config` has others than the demo's: those of a data set stay.
+fn tissue_config(config: SimulateConfig) -> SimulateConfig {
+    let demo = SimulateConfig::default();
+    let sparsity = |c: &SimulateConfig| (c.rna_depth, c.gene_sd, c.openness, c.atac_rate, c.atac_noise);
+    let c =
+        SimulateConfig { programmes: 0.8, modules: 0, uniform_links: false, tissue: Some(Tissue::default()), ..config };
+    if sparsity(&c) != sparsity(&demo) {
+        return c;
+    }
+    SimulateConfig {
+        rna_depth: COUNTS_A_GENE * c.genes as f64,
+        gene_sd: 1.7,
+        openness: [-3.0, 2.2],
+        depth_correlation: 0.5,
+        atac_rate: 0.016,
+        atac_noise: 1e-4,
+        ..c
+    }
+}
+
+/// RNA counts a gene in a cell of median depth, in SNARE-seq mouse cortex: 247 of 1,677 genes.
+const COUNTS_A_GENE: f64 = 0.147;
 
 /// What to simulate. The defaults are those of the demo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +112,10 @@ pub struct SimulateConfig {
     pub atac_rate: f64,
     /// The same for a closed peak.
     pub atac_noise: f64,
+    /// Genes, peaks and links as in tissue, made as this says; `far_links`, `uniform_links`, `modules` and `module_effect` are then without
+    /// effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tissue: Option<Tissue>,
 }
 
 impl Default for SimulateConfig {
@@ -107,6 +144,7 @@ impl Default for SimulateConfig {
             depth_correlation: 0.4,
             atac_rate: 0.5,
             atac_noise: 0.01,
+            tissue: None,
         }
     }
 }
@@ -210,6 +248,6 @@ impl SimulateConfig {
         if self.effect[1] < self.effect[0] || self.rna_depth == 0.0 {
             return bad("`effect` must be [smallest, largest] and `rna_depth` above 0".into());
         }
-        Ok(())
+        self.tissue.as_ref().map_or(Ok(()), Tissue::validate)
     }
 }

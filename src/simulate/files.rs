@@ -84,6 +84,10 @@ impl Simulation {
                 categories: (0..n).map(name).collect(),
             };
         let mut columns = vec![("cell_type".into(), column(&|t, _| t, c.cell_types, &|t| format!("type{}", t + 1)))];
+        if let Some(t) = &self.tissue {
+            let lineages = t.lineage.iter().max().map_or(0, |l| l + 1);
+            columns.push(("lineage".into(), column(&|k, _| t.lineage[k], lineages, &|l| format!("lineage{}", l + 1))));
+        }
         if c.batches > 1 {
             // Each site has measured the same donors.
             let sites = SITES.min(c.batches);
@@ -117,14 +121,16 @@ impl Simulation {
         [obs, rna, atac]
     }
 
-    /// The planted links as a table: gene, peak, chrom, start, end, tss, distance (|TSS − peak midpoint|), effect.
+    /// The planted links as a table: gene, peak, chrom, start, end, tss, distance (|TSS − peak midpoint|), effect;
+    /// of tissue also types, the cell types in which the link acts, separated by commas.
     pub fn truth_tsv(&self) -> String {
-        let mut out = String::from("gene\tpeak\tchrom\tstart\tend\ttss\tdistance\teffect\n");
-        for l in &self.links {
+        let mut out = String::from("gene\tpeak\tchrom\tstart\tend\ttss\tdistance\teffect");
+        out.push_str(if self.tissue.is_some() { "\ttypes\n" } else { "\n" });
+        for (i, l) in self.links.iter().enumerate() {
             let (g, p) = (&self.genes[l.gene], &self.peaks[l.peak]);
             let distance = (g.tss - (p.start + p.end) / 2).abs();
             out.push_str(&format!(
-                "{}\t{}\t{}\t{}\t{}\t{}\t{distance}\t{:.6}\n",
+                "{}\t{}\t{}\t{}\t{}\t{}\t{distance}\t{:.6}",
                 g.name,
                 p.name,
                 self.chromosome(p.chrom),
@@ -133,6 +139,11 @@ impl Simulation {
                 g.tss,
                 l.effect
             ));
+            if self.tissue.is_some() {
+                let types = (0..self.config.cell_types).filter(|&t| self.acts_in(i, t));
+                out.push_str(&format!("\t{}", types.map(|t| format!("type{}", t + 1)).collect::<Vec<_>>().join(",")));
+            }
+            out.push('\n');
         }
         out
     }

@@ -21,7 +21,14 @@
 //!   two fifths of the genes, each in one module. They go on within cell types, and correlate peaks and genes that have
 //!   nothing to do with each other.
 //!
-//! [`Difficulty`] names three settings of links and confounders. [`SimulateConfig::neurips2021`] has the shape, sparsity
+//! * *Tissue* ([`Tissue`], where it is asked for) plans genes, peaks and links of its own kind. Types are of lineages.
+//!   Regulators, of lineages, of types or going on within types, open peaks all over the genome and raise genes that no
+//!   peak of theirs acts on: what they have in common is between types for the most part. Most genes have a peak at the
+//!   TSS, open widely and coupled to the gene's level between types; it is not a link. Links get rarer with distance
+//!   (log-normal, median 30 kb, up to 500 kb); most are at peaks that some types open, and raise their gene in those types
+//!   only. Peaks near a gene follow its main regulator, linked or not, so that what is near a link looks like it.
+//!
+//! [`Difficulty`] names four settings of links and confounders. [`SimulateConfig::neurips2021`] has the shape, sparsity
 //! and skew of NeurIPS-2021 Multiome, on chromosomes as long as those of the human genome.
 //!
 //! Everything is a function of the configuration: cells are drawn from random streams of their own, in parallel.
@@ -30,13 +37,18 @@ pub(crate) mod cells;
 pub(crate) mod config;
 pub(crate) mod files;
 pub(crate) mod genome;
+pub(crate) mod plan;
 pub(crate) mod sequences;
+pub(crate) mod settings;
 pub(crate) mod simulation;
 mod streams;
+pub(crate) mod tissue;
 
 pub use cells::SimulatedCell;
 pub use config::{Difficulty, SimulateConfig};
 pub use files::{Names, Simulated};
 pub use genome::GenomeShape;
+pub use plan::{PlantedLink, SimulatedGene, SimulatedPeak};
 pub use sequences::MotifSite;
-pub use simulation::{PlantedLink, SimulatedGene, SimulatedPeak, Simulation};
+pub use settings::Tissue;
+pub use simulation::Simulation;

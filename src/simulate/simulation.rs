@@ -2,58 +2,11 @@
 
 use super::config::SimulateConfig;
 use super::genome::Chromosome;
+use super::plan::{Placed, PlantedLink, SimulatedGene, SimulatedPeak, settle, sigmoid};
 use super::streams::{BATCHES, GENES, MODULES, MOTIFS, PEAKS, TYPES};
+use super::tissue::{self, TissuePlan};
 use crate::error::Result;
 use crate::rng::Rng;
-
-/// A simulated gene.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimulatedGene {
-    /// Name.
-    pub name: String,
-    /// Chromosome number, from 0.
-    pub chrom: usize,
-    /// Transcription start, 0-based.
-    pub tss: i64,
-    /// Length of the gene body in bases.
-    pub length: i64,
-    /// On the forward strand?
-    pub forward: bool,
-}
-
-impl SimulatedGene {
-    /// Start (0-based) and end (exclusive) of the gene body; its TSS is the first base, or the last on the reverse
-    /// strand.
-    pub fn body(&self) -> [i64; 2] {
-        if self.forward { [self.tss, self.tss + self.length] } else { [self.tss + 1 - self.length, self.tss + 1] }
-    }
-}
-
-/// A simulated peak.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimulatedPeak {
-    /// `chrN-start-end`.
-    pub name: String,
-    /// Chromosome number, from 0.
-    pub chrom: usize,
-    /// Start, 0-based.
-    pub start: i64,
-    /// End, exclusive.
-    pub end: i64,
-    /// The cell type whose chance to be open is raised most, where the peak has a programme.
-    pub opened_by: Option<usize>,
-}
-
-/// A planted link.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PlantedLink {
-    /// Index of the gene.
-    pub gene: usize,
-    /// Index of the peak.
-    pub peak: usize,
-    /// Log fold change of the gene when the peak is open.
-    pub effect: f64,
-}
 
 /// The plan of a simulation: genes, peaks and links. Cells are drawn from it one by one.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +32,8 @@ pub struct Simulation {
     pub(super) link_start: Vec<usize>,
     /// What a link multiplies its gene by while its peak is [closed, open]; 1 on average over cell types.
     pub(super) link_factor: Vec<[f64; 2]>,
+    /// Of tissue only.
+    pub(super) tissue: Option<TissuePlan>,
 }
 
 /// In no module.
@@ -89,10 +44,6 @@ const MOTIF: usize = 12;
 
 /// A peak before its place is final: chromosome, start, width, and the gene and effect of its link.
 type Draft = (usize, i64, i64, Option<(usize, f64)>);
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
 
 /// Cumulative shares of the cell types, `[cell_types]`: each 0.8 times as frequent as the one before.
 fn cell_type_shares(cell_types: usize) -> Vec<f64> {
@@ -178,26 +129,13 @@ fn draft_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], genes: &[Simulate
     drafts
 }
 
-/// Peaks in their places.
-struct Placed {
-    peaks: Vec<SimulatedPeak>,
-    /// `[cell_types][P]` chance to be open.
-    open: Vec<Vec<f32>>,
-    /// Sorted by gene and peak.
-    links: Vec<PlantedLink>,
-}
-
-/// Places peaks: of two that overlap, the right one moves right.
+/// Places peaks, and says which cell types open them.
 fn place_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], drafts: &[Draft]) -> Placed {
-    let mut peaks: Vec<SimulatedPeak> = Vec::with_capacity(c.peaks);
+    let mut peaks = settle(chromosomes, drafts.iter().map(|d| (d.0, d.1, d.2)));
     let mut open = vec![Vec::with_capacity(c.peaks); c.cell_types];
     let mut links = Vec::new();
-    let mut free = (0, 0);
     let mut rng = Rng::new(c.seed, TYPES);
-    for (i, &(chrom, start, width, link)) in drafts.iter().enumerate() {
-        let start = if free.0 == chrom { start.max(free.1) } else { start };
-        let end = start + width;
-        free = (chrom, end + 1);
+    for (i, (&(.., link), peak)) in drafts.iter().zip(&mut peaks).enumerate() {
         let base = c.openness[0] + c.openness[1] * rng.normal();
         let programme = rng.uniform() < c.programmes;
         let mut most = (f64::NEG_INFINITY, 0);
@@ -208,8 +146,7 @@ fn place_peaks(c: &SimulateConfig, chromosomes: &[Chromosome], drafts: &[Draft])
             }
             open.push(sigmoid(base + if programme { 1.2 * shift } else { 0.0 }) as f32);
         }
-        let name = format!("{}-{start}-{end}", chromosomes[chrom].name);
-        peaks.push(SimulatedPeak { name, chrom, start, end, opened_by: programme.then_some(most.1) });
+        peak.opened_by = programme.then_some(most.1);
         if let Some((gene, effect)) = link {
             links.push(PlantedLink { gene, peak: i, effect });
         }
@@ -280,10 +217,18 @@ impl Simulation {
         let c = &config;
         let chromosomes = c.genome.chromosomes(c.chromosomes, c.genes, c.peaks);
         let (genes, level) = draw_genes(c, &chromosomes);
-        let drafts = draft_peaks(c, &chromosomes, &genes);
-        let Placed { peaks, open, links } = place_peaks(c, &chromosomes, &drafts);
+        let (Placed { peaks, open, links }, level, link_factor, tissue) = match &c.tissue {
+            Some(t) => {
+                let made = tissue::draw(c, t, &chromosomes, &genes);
+                (made.placed, made.level, made.link_factor, Some(made.plan))
+            }
+            None => {
+                let placed = place_peaks(c, &chromosomes, &draft_peaks(c, &chromosomes, &genes));
+                let factor = placed.links.iter().map(|l| link_factor(l, &placed.open)).collect();
+                (placed, level, factor, None)
+            }
+        };
         let link_start = (0..=c.genes).map(|g| links.partition_point(|l| l.gene < g)).collect();
-        let link_factor = links.iter().map(|l| link_factor(l, &open)).collect();
         let motifs = draw_motifs(c.cell_types, &mut Rng::new(c.seed, MOTIFS));
         let batches = BatchEffect::draw(c);
         let (types, modules) = (cell_type_shares(c.cell_types), draw_modules(c));
@@ -301,6 +246,7 @@ impl Simulation {
             batches,
             link_start,
             link_factor,
+            tissue,
         })
     }
 
@@ -337,5 +283,20 @@ impl Simulation {
     /// Chance of a peak to be open in a cell of this type.
     pub fn chance_open(&self, cell_type: usize, peak: usize) -> f64 {
         f64::from(self.open[cell_type][peak])
+    }
+
+    /// Does link `link` raise its gene in cells of this type? Only tissue has links that act in some types alone.
+    pub fn acts_in(&self, link: usize, cell_type: usize) -> bool {
+        self.tissue.as_ref().is_none_or(|t| t.acts[link][cell_type])
+    }
+
+    /// The gene whose promoter a peak is; of tissue only.
+    pub fn promoter_of(&self, peak: usize) -> Option<usize> {
+        self.tissue.as_ref().and_then(|t| t.promoter_of[peak])
+    }
+
+    /// The lineage of a cell type, from 0; of tissue only.
+    pub fn lineage(&self, cell_type: usize) -> Option<usize> {
+        self.tissue.as_ref().map(|t| t.lineage[cell_type])
     }
 }

@@ -11,4 +11,5 @@ mod prepare;
 mod presets;
 mod simulate;
 mod simulate_neurips;
+mod simulate_tissue;
 mod sources;
