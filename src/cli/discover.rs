@@ -308,7 +308,12 @@ fn links_table(l: &LinksSummary, out: &Path) -> String {
         text += &format!(
             "two halves of the cells ({}): Spearman {} over {} pairs; of the first 500, {} in both; of {} claimed in one, {} of \
              the same sign in the other\n",
-            a.by, of(a.spearman), a.pairs, a.first_500_shared, a.claimed[0], a.claimed[1]
+            a.by,
+            of(a.spearman),
+            a.pairs,
+            a.first_500_shared,
+            a.claimed[0],
+            a.claimed[1]
         );
     }
     if !l.cell_types.is_empty() {

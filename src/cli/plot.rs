@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, DeviceArg, Which, output_file};
 use crate::discover::evidence::Selection;
-use crate::discover::{DiscoveryFolder, Source};
 use crate::discover::tf::{TfFile, TfTrack};
+use crate::discover::{DiscoveryFolder, Source};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::files::atomic::write_atomic;

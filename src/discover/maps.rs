@@ -106,10 +106,7 @@ pub(super) fn chromosome(v: &Vocabulary, chrom: u32) -> Cow<'_, str> {
     v.chromosomes.get(chrom as usize).map_or(Cow::from("."), |c| field(c))
 }
 
-/// How many of [`LINK_COLUMNS`] say where a pair lies: those of [`place`].
-pub(super) const PLACE: usize = 6;
-
-/// The first [`PLACE`] columns of a table of pairs: chrom, start, end, gene, tss, distance; parted by tabs.
+/// The first columns of a table of attention: chrom, start, end, gene, tss, distance; parted by tabs.
 pub(super) fn place(v: &Vocabulary, gene: u32, peak: u32) -> String {
     let (g, p) = (&v.genes[gene as usize], &v.peaks[peak as usize]);
     let tss = g.tss.map_or(".".into(), |t| t.to_string());
@@ -155,60 +152,34 @@ impl TypeMap {
     /// # Errors
     /// [`Error::Input`] with the line of what cannot be read, or of a name that the vocabulary lacks.
     pub fn read_links(path: &Path, v: &Vocabulary) -> Result<Vec<LinkStat>> {
-        let at = PairColumns { score: 6, zscore: 7, pvalue: Some(8), qvalue: Some(9), cells: 10, peak: 13 };
-        read_pairs(path, v, &LINK_COLUMNS, false, &at)
-    }
-}
-
-/// Where a table of pairs has what; places first, as [`LINK_COLUMNS`].
-pub(super) struct PairColumns {
-    pub score: usize,
-    pub zscore: usize,
-    pub pvalue: Option<usize>,
-    pub qvalue: Option<usize>,
-    pub cells: usize,
-    pub peak: usize,
-}
-
-/// Reads a table of pairs with these columns, and, where `more`, others behind them.
-pub(super) fn read_pairs(
-    path: &Path,
-    v: &Vocabulary,
-    columns: &[&str],
-    more: bool,
-    at: &PairColumns,
-) -> Result<Vec<LinkStat>> {
-    let genes: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.genes).map(|(i, g)| (field(&g.name), i)).collect();
-    let peaks: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.peaks).map(|(i, p)| (field(&p.name), i)).collect();
-    let text = read_text(path)?;
-    let mut lines = text.lines();
-    let fix = "run `discover` again";
-    let header: Vec<&str> = lines.next().unwrap_or("").split('\t').collect();
-    if !header.starts_with(columns) || !more && header.len() > columns.len() {
-        return Err(Error::input(path, format!("its header is not {}", columns.join(" ")), fix));
-    }
-    let row = |line: &str| -> Option<LinkStat> {
-        let f: Vec<&str> = line.split('\t').collect();
-        if f.len() != header.len() {
-            return None;
+        let genes: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.genes).map(|(i, g)| (field(&g.name), i)).collect();
+        let peaks: HashMap<Cow<'_, str>, u32> = (0..).zip(&v.peaks).map(|(i, p)| (field(&p.name), i)).collect();
+        let text = read_text(path)?;
+        let mut lines = text.lines();
+        let fix = "run `discover` again";
+        if lines.next() != Some(LINK_COLUMNS.join("\t").as_str()) {
+            return Err(Error::input(path, format!("its header is not {}", LINK_COLUMNS.join(" ")), fix));
         }
-        let or_nan = |column: Option<usize>| column.map_or(Some(f64::NAN), |c| f[c].parse().ok());
-        Some(LinkStat {
-            gene: *genes.get(f[3])?,
-            peak: *peaks.get(f[at.peak])?,
-            score: f[at.score].parse().ok()?,
-            zscore: f[at.zscore].parse().ok()?,
-            pvalue: or_nan(at.pvalue)?,
-            qvalue: or_nan(at.qvalue)?,
-            cells: f[at.cells].parse().ok()?,
-        })
-    };
-    lines
-        .enumerate()
-        .map(|(i, line)| {
-            row(line).ok_or_else(|| Error::input(path, format!("line {} is no link of these data", i + 2), fix))
-        })
-        .collect()
+        let row = |line: &str| -> Option<LinkStat> {
+            let f: Vec<&str> = line.split('\t').collect();
+            let [_, _, _, gene, _, _, score, zscore, pvalue, qvalue, cells, _, _, peak] = f[..] else { return None };
+            Some(LinkStat {
+                gene: *genes.get(gene)?,
+                peak: *peaks.get(peak)?,
+                score: score.parse().ok()?,
+                zscore: zscore.parse().ok()?,
+                pvalue: pvalue.parse().ok()?,
+                qvalue: qvalue.parse().ok()?,
+                cells: cells.parse().ok()?,
+            })
+        };
+        lines
+            .enumerate()
+            .map(|(i, line)| {
+                row(line).ok_or_else(|| Error::input(path, format!("line {} is no link of these data", i + 2), fix))
+            })
+            .collect()
+    }
 }
 
 impl Maps {

@@ -102,7 +102,14 @@ pub struct MapFile {
 }
 
 impl MapFile {
-    fn read(&self, dir: &Path, v: &Vocabulary, source: Source, map: usize, selection: Selection) -> Result<Vec<LinkStat>> {
+    fn read(
+        &self,
+        dir: &Path,
+        v: &Vocabulary,
+        source: Source,
+        map: usize,
+        selection: Selection,
+    ) -> Result<Vec<LinkStat>> {
         let path = dir.join(&self.file);
         match (source, map) {
             (Source::Attention, _) => TypeMap::read_links(&path, v),
@@ -114,12 +121,8 @@ impl MapFile {
 
 /// Maps of links, or of attention where there is any: of all cells, then of the types.
 fn map_files(made: &Discovery, source: Source) -> Option<Vec<MapFile>> {
-    let of_attention = |f: &LinkFile| MapFile {
-        name: f.cell_type.clone(),
-        cells: f.cells,
-        links: f.links,
-        file: f.file.clone(),
-    };
+    let of_attention =
+        |f: &LinkFile| MapFile { name: f.cell_type.clone(), cells: f.cells, links: f.links, file: f.file.clone() };
     if source == Source::Attention {
         let AttentionSummary { all, cell_types, .. } = made.attention.as_ref()?;
         return Some(std::iter::once(all).chain(cell_types).map(of_attention).collect());

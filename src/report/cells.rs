@@ -26,7 +26,11 @@ impl DiscoveryFolder {
     /// No such cell; the message names those that are like it. A file that is missing, damaged, or of other genes and peaks.
     pub fn cell(&self, barcode: &str) -> Result<Vec<Pair>> {
         let attention = self.made.attention.as_ref().ok_or_else(|| {
-            Error::input(&self.dir, "was made without a model: there is no attention in it", "discover again with --run")
+            Error::input(
+                &self.dir,
+                "was made without a model: there is no attention in it",
+                "discover again with --run",
+            )
         })?;
         let path = self.dir.join(&attention.file);
         let bad = |found: String| Error::input(&path, found, AGAIN);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::pca::Pca;
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::evidence::table::{LinksSummary, short};
-use crate::discover::{DiscoveryFolder, Source};
 use crate::discover::maps::LinkStat;
 use crate::discover::tf::TfComparison;
+use crate::discover::{DiscoveryFolder, Source};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
 use crate::picture::{Ink, Shape, Theme, base64, category, curves, escaped, ramp, thousands, type_map};
@@ -546,7 +546,10 @@ fn trust(l: &LinksSummary) -> String {
     }
     if let Some(a) = &l.agreement {
         let of = a.spearman.map_or("–".into(), |x| format!("{x:.2}"));
-        rows.push(("halves of the cells", format!("parted by {}; Spearman of scores {of} over {} pairs", a.by, thousands(a.pairs))));
+        rows.push((
+            "halves of the cells",
+            format!("parted by {}; Spearman of scores {of} over {} pairs", a.by, thousands(a.pairs)),
+        ));
         rows.push(("same sign in the other half", format!("{} of {} claimed", a.claimed[1], a.claimed[0])));
     }
     let mut body = format!("<div class=\"side\"><div>{}</div><div>", facts(&rows));

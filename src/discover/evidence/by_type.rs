@@ -202,10 +202,12 @@ impl ByType<'_> {
                 continue;
             }
             cells.go_on()?;
-            let law =
-                NullLaw::new(self.strata.len(), null.iter().zip(&weights).map(|(&(g, p), &w)| {
-                    (self.strata.of(g, p), activity(kind, g, p), f64::from(w))
-                }));
+            let law = NullLaw::new(
+                self.strata.len(),
+                null.iter()
+                    .zip(&weights)
+                    .map(|(&(g, p), &w)| (self.strata.of(g, p), activity(kind, g, p), f64::from(w))),
+            );
             let mut of_type: Vec<InType> = Vec::with_capacity(links.len());
             for (i, &pair) in links.iter().enumerate() {
                 let (g, p) = self.tested[pair as usize];
@@ -215,10 +217,17 @@ impl ByType<'_> {
                 let open = |kind: usize| f64::from(self.counts.peaks[peak * k + kind]);
                 let one = |kind: usize| {
                     let n = f64::from(self.kinds.sizes[kind]);
-                    fisher(n, sums.product[i * k + kind], sums.level[r * k + kind], sums.square[r * k + kind], open(kind))
+                    fisher(
+                        n,
+                        sums.product[i * k + kind],
+                        sums.level[r * k + kind],
+                        sums.square[r * k + kind],
+                        open(kind),
+                    )
                 };
                 let (own, weight) = one(kind);
-                let others = (0..k).filter(|&o| o != kind).map(one).fold((0.0, 0.0), |s, (f, w)| (s.0 + w * f, s.1 + w));
+                let others =
+                    (0..k).filter(|&o| o != kind).map(one).fold((0.0, 0.0), |s, (f, w)| (s.0 + w * f, s.1 + w));
                 let both = weight > 0.0 && others.1 > 0.0;
                 let apart = || (own - others.0 / others.1) / (1.0 / weight + 1.0 / others.1).sqrt();
                 of_type.push(InType {

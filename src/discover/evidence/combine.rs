@@ -154,9 +154,7 @@ impl Scores<'_> {
             };
             let other = |half: usize| if one_half { half } else { 1 - half };
             let halves: Vec<usize> = (0..2).filter(|&h| near[0][h].n > 0.0).collect();
-            let mean = |of: &dyn Fn(usize) -> f64| {
-                halves.iter().map(|&h| near[0][h].n * of(h)).sum::<f64>() / pairs
-            };
+            let mean = |of: &dyn Fn(usize) -> f64| halves.iter().map(|&h| near[0][h].n * of(h)).sum::<f64>() / pairs;
             let of = |c: usize| CurvePoint {
                 components: self.candidates[c],
                 stands_out: mean(&|h| learned(c, other(h)).map_or(0.0, |w| shown(c, h, w))),
@@ -173,16 +171,18 @@ impl Scores<'_> {
             };
             let weights = [given(0), given(1)].map(|g| g.or_else(|| given(0)).or_else(|| given(1)));
             if let [Some((a, x)), Some((b, y))] = weights {
-                let seen = mean(&|h| if h == 0 { shown(a, 0, [x.between, x.within]) } else { shown(b, 1, [y.between, y.within]) });
+                let seen = mean(&|h| {
+                    if h == 0 { shown(a, 0, [x.between, x.within]) } else { shown(b, 1, [y.between, y.within]) }
+                });
                 if seen * pairs.sqrt() >= SURE {
                     return Choice { weights: [x, y], curve, within_bases: Some(reach), pairs: pairs as u64 };
                 }
             }
         }
         let flat = |half: usize| {
-            let [between, within] = null.first().map_or([1.0, 0.0], |m| {
-                equal(if m[half].n > 0.0 { m[half] } else { m[1 - half] }.covariance())
-            });
+            let [between, within] = null
+                .first()
+                .map_or([1.0, 0.0], |m| equal(if m[half].n > 0.0 { m[half] } else { m[1 - half] }.covariance()));
             Weights { components: self.candidates.first().copied().unwrap_or(0), between, within }
         };
         Choice { weights: [flat(0), flat(1)], curve: Vec::new(), within_bases: None, pairs: 0 }

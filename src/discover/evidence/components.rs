@@ -39,7 +39,8 @@ pub(super) fn components(cells: Cells<'_>, readings: &Readings, width: usize, se
     let (n, genes) = (cells.numbers.len(), readings.sum.len());
     let mean: Vec<f64> = readings.sum.iter().map(|x| x / n as f64).collect();
     let variance = |(m, q): (&f64, &f64)| Some(q / n as f64 - m * m).filter(|v| *v > 1e-12 * q / n as f64);
-    let scale: Vec<f64> = mean.iter().zip(&readings.square).map(|x| variance(x).map_or(0.0, |v| 1.0 / v.sqrt())).collect();
+    let scale: Vec<f64> =
+        mean.iter().zip(&readings.square).map(|x| variance(x).map_or(0.0, |v| 1.0 / v.sqrt())).collect();
     let mut rng = Rng::new(seed, START);
     let mut loading: Vec<f64> = (0..genes * width).map(|_| rng.normal()).collect();
     let mut scores = vec![0.0; n * width];

@@ -152,8 +152,7 @@ impl Stratum {
             }
             (from, if beyond > 0.0 { sum / beyond - from } else { 0.0 })
         };
-        let tails =
-            [tail(&mut values.iter().rev().copied()), tail(&mut values.iter().map(|&(x, w)| (-x, w)))];
+        let tails = [tail(&mut values.iter().rev().copied()), tail(&mut values.iter().map(|&(x, w)| (-x, w)))];
         let mut before = vec![0.0];
         values.iter().for_each(|x| before.push(before[before.len() - 1] + x.1));
         Stratum { sorted: values.into_iter().map(|x| x.0).collect(), before, tails }

@@ -54,10 +54,9 @@ struct Round {
     /// `[bins, nearer]` weight of links, and pairs.
     links: Vec<f64>,
     pairs: Vec<f64>,
-    /// Over links: weight, mean of the true score, and its square.
+    /// Over links: weight, and mean of the true score.
     weight: f64,
     mean: f64,
-    square: f64,
     likelihood: f64,
 }
 
@@ -66,7 +65,7 @@ const NEAR: usize = NEARER + 1;
 impl Round {
     fn zero() -> Round {
         let zeros = || vec![0.0; EVIDENCE_BINS * NEAR];
-        Round { links: zeros(), pairs: zeros(), weight: 0.0, mean: 0.0, square: 0.0, likelihood: 0.0 }
+        Round { links: zeros(), pairs: zeros(), weight: 0.0, mean: 0.0, likelihood: 0.0 }
     }
 
     fn merge(mut self, o: Round) -> Round {
@@ -74,7 +73,6 @@ impl Round {
         plus(&mut self.pairs, &o.pairs);
         self.weight += o.weight;
         self.mean += o.mean;
-        self.square += o.square;
         self.likelihood += o.likelihood;
         self
     }
@@ -99,14 +97,14 @@ impl Mixture {
             m.likelihood = r.likelihood / pairs.len().max(1) as f64;
             m.set_shares(&r);
             if r.weight > 1.0 {
-                let (mean, square) = (r.mean / r.weight, r.square / r.weight);
-                m.effect = (0.5 * ((mean * mean + 4.0 * square).sqrt() - mean)).max(1e-3);
+                // The mean that links have, given what is seen. That spread and mean are one number is not made use of here:
+                // the likelihood of weak and many links is nearly that of few and strong ones, and this settles between.
+                m.effect = (r.mean / r.weight).max(1e-3);
             }
             let close = |a: f64, b: f64| (a - b).abs() <= SETTLED;
             let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(&a, &b)| close(a, b));
-            m.converged = close(m.effect, before.effect)
-                && same(&m.shares, &before.shares)
-                && same(&m.nearer, &before.nearer);
+            m.converged =
+                close(m.effect, before.effect) && same(&m.shares, &before.shares) && same(&m.nearer, &before.nearer);
             if m.converged {
                 break;
             }
@@ -147,12 +145,11 @@ impl Mixture {
             r.pairs[at] += 1.0;
             r.links[at] += w;
             r.likelihood += (1.0 - prior).ln() + (prior / (1.0 - prior) * ratio.exp()).ln_1p();
-            // Given the score: mean and variance of what a link of power 1 would truly have.
+            // Given the score: mean of what a link of power 1 would truly have.
             let precision = 1.0 + spread * s.power * s.power;
             let mean = (self.effect + spread * s.power * s.z) / precision;
             r.weight += w;
             r.mean += w * mean;
-            r.square += w * (mean * mean + spread / precision);
         }
         r
     }

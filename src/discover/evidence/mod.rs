@@ -164,12 +164,7 @@ impl Evidence {
     ///
     /// # Errors
     /// A column of replicates that the data lack or that tells no replicates; [`crate::error::Error::Interrupted`].
-    pub fn new(
-        v: &Vocabulary,
-        cells: Cells<'_>,
-        options: &EvidenceOptions,
-        selection: Selection,
-    ) -> Result<Evidence> {
+    pub fn new(v: &Vocabulary, cells: Cells<'_>, options: &EvidenceOptions, selection: Selection) -> Result<Evidence> {
         let (replicates, note) = Replicates::choose(v, cells.numbers, &options.replicates)?;
         let mut notes: Vec<String> = note.into_iter().collect();
         let of = Cellwise::new(v, cells, options, replicates.as_ref())?;
@@ -281,15 +276,8 @@ impl Evidence {
             .filter_map(|p| near.tested.binary_search(&(p.gene, p.peak)).ok().map(|i| i as u32))
             .collect();
         links.sort_unstable();
-        let look = ByType {
-            kinds,
-            profiles,
-            counts: &of.counts,
-            readings: &of.readings,
-            tested: &near.tested,
-            draws,
-            strata,
-        };
+        let look =
+            ByType { kinds, profiles, counts: &of.counts, readings: &of.readings, tested: &near.tested, draws, strata };
         let max_q = selection.max_q.min(0.5);
         let (mut found, small) = look.look(cells, &links, options.min_type_cells, max_q)?;
         // Numbers are those of the pairs as they are listed.
@@ -320,18 +308,25 @@ impl Evidence {
 fn notes_on(n: usize, v: &Vocabulary, of: &Cellwise, near: &Near, scored: Option<&Scored>) -> Vec<String> {
     let mut notes = Vec::new();
     if n < LEAST_CELLS {
-        notes.push(format!("{n} cells: too few to compare kinds of cells ({LEAST_CELLS}); links are told within all cells"));
+        notes.push(format!(
+            "{n} cells: too few to compare kinds of cells ({LEAST_CELLS}); links are told within all cells"
+        ));
     } else if let Some(k) = of.kinds.as_ref().filter(|k| !k.typed) {
         let why = if v.cell_types.is_empty() { "no cell types" } else { "fewer than two cell types of 15 cells" };
         notes.push(format!("{why}: {} neighbourhoods of cells alike in RNA are compared instead", k.len()));
     }
     let pairs = near.tested.len() + near.untested.len();
     if pairs == 0 {
-        notes.push("no pair of a gene and a peak lies within --window: genes need a TSS (prepare --gtf) and peaks a place".into());
+        notes.push(
+            "no pair of a gene and a peak lies within --window: genes need a TSS (prepare --gtf) and peaks a place"
+                .into(),
+        );
     } else if near.tested.is_empty() {
         notes.push(format!("none of {pairs} pairs near a gene is seen in enough cells (--min-cells)"));
     } else if scored.is_none() {
-        notes.push("genes and peaks of one chromosome only: there are no pairs to compare with, and no link is told".into());
+        notes.push(
+            "genes and peaks of one chromosome only: there are no pairs to compare with, and no link is told".into(),
+        );
     }
     if let Some(s) = scored {
         if s.choice.within_bases.is_none() {
@@ -342,7 +337,10 @@ fn notes_on(n: usize, v: &Vocabulary, of: &Cellwise, near: &Near, scored: Option
             );
         }
         if !s.mixture.converged {
-            notes.push(format!("the mixture had not settled after {} rounds: take probabilities as ranks", s.mixture.rounds));
+            notes.push(format!(
+                "the mixture had not settled after {} rounds: take probabilities as ranks",
+                s.mixture.rounds
+            ));
         }
     }
     notes

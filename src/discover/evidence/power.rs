@@ -33,7 +33,8 @@ impl Power {
             let classes = quantile_classes(&values, CLASSES);
             let mut sorted = values;
             sorted.sort_unstable_by(f64::total_cmp);
-            let of_item = |x: &f64| (sorted.partition_point(|s| s < x) * CLASSES / sorted.len().max(1)).min(CLASSES - 1);
+            let of_item =
+                |x: &f64| (sorted.partition_point(|s| s < x) * CLASSES / sorted.len().max(1)).min(CLASSES - 1);
             (classes, by[side].iter().map(of_item).collect::<Vec<usize>>())
         };
         let ((genes, gene), (peaks, peak)) = (class(0), class(1));

@@ -112,7 +112,11 @@ impl Side {
         let of_half = halves.map(|h| profile(h, weights, PSEUDO / 2.0));
         let class = quantile_classes(&total, classes);
         let members = |c: usize| -> Vec<u32> {
-            (0u32..).zip(&class).filter(|(i, k)| usize::from(**k) == c && total[*i as usize] > 0.0).map(|x| x.0).collect()
+            (0u32..)
+                .zip(&class)
+                .filter(|(i, k)| usize::from(**k) == c && total[*i as usize] > 0.0)
+                .map(|x| x.0)
+                .collect()
         };
         // What is seen, T, and what both halves say, V: û = V T⁻¹ u is nearest to what is there.
         let filters: Vec<Vec<f64>> = (0..classes)
@@ -187,10 +191,12 @@ mod tests {
     fn shrinking_comes_nearer() {
         let mut rng = Rng::new(5, 1);
         let (n, k) = (600, 6);
-        let truth: Vec<f64> = (0..n).flat_map(|i| {
-            let x = if i % 2 == 0 { 0.0 } else { rng.normal() };
-            (0..k).map(move |j| if j < 3 { x } else { -x } * 0.5)
-        }).collect();
+        let truth: Vec<f64> = (0..n)
+            .flat_map(|i| {
+                let x = if i % 2 == 0 { 0.0 } else { rng.normal() };
+                (0..k).map(move |j| if j < 3 { x } else { -x } * 0.5)
+            })
+            .collect();
         let mut draw = |mean: f64| (0..400).filter(|_| rng.uniform() < mean / 400.0).count() as u32;
         let half: [Vec<u32>; 2] = [0, 1].map(|_| truth.iter().map(|x| draw(4.0 * x.exp())).collect());
         let side = Side::new([&half[0], &half[1]], &[1.0 / 6.0; 6], 1);

@@ -5,7 +5,8 @@ use super::law::falling;
 /// q and local false discovery rate of `[n]` scores, beside `null` scores that count by their `weight`.
 ///
 /// `q(s)` is the least over thresholds t ≤ s of (1 + null at or above t) / scores at or above t; all scores count as if none were
-/// links, so it errs to the safe side. The local rate is null over scores near s, falling with s.
+/// links, so it errs to the safe side. The local rate is null over scores near s, falling
+/// with s, and no less than q.
 pub fn rates(scores: &[f64], null: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
@@ -46,7 +47,8 @@ pub fn rates(scores: &[f64], null: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64
             group += 1;
         }
         of_q[i] = q[group];
-        of_local[i] = local(share[group]);
+        // What holds of all pairs above holds of these at least.
+        of_local[i] = local(share[group]).max(q[group]);
     }
     (of_q, of_local)
 }

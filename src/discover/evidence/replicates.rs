@@ -15,8 +15,20 @@ use crate::vocabulary::{ObsColumn, Vocabulary};
 pub const NO_REPLICATE: u16 = u16::MAX;
 /// Names of columns that are taken by themselves, in this order; case is ignored.
 const USUAL: [&str; 14] = [
-    "batch", "replicate", "sample", "sample_id", "sampleid", "library", "library_id", "donor", "donor_id", "donorid",
-    "individual", "patient", "orig.ident", "site",
+    "batch",
+    "replicate",
+    "sample",
+    "sample_id",
+    "sampleid",
+    "library",
+    "library_id",
+    "donor",
+    "donor_id",
+    "donorid",
+    "individual",
+    "patient",
+    "orig.ident",
+    "site",
 ];
 /// Cells of a kind that a replicate needs for the kind to count in it.
 const CELLS_OF_KIND: u32 = 5;
@@ -217,14 +229,10 @@ impl Source<'_> {
     /// Effects over all cells, without replicates.
     fn pooled(&self) -> Vec<(f64, f64)> {
         let (k, genes, peaks) = (self.profiles.kinds, &self.profiles.genes, &self.profiles.peaks);
-        let product = |g: u32, p: u32| {
-            dot(&genes.raw[g as usize * k..][..k], &peaks.shrunk[p as usize * k..][..k])
-        };
+        let product = |g: u32, p: u32| dot(&genes.raw[g as usize * k..][..k], &peaks.shrunk[p as usize * k..][..k]);
         let length = |g: u32| genes.length[g as usize];
         let spread = null_spread(self, |g, p| product(g, p) / (length(g) * self.spread(p)));
-        let of = |&(g, p): &(u32, u32)| {
-            (product(g, p) / self.spread(p), spread[self.strata.of(g, p)] * length(g))
-        };
+        let of = |&(g, p): &(u32, u32)| (product(g, p) / self.spread(p), spread[self.strata.of(g, p)] * length(g));
         self.pairs.par_iter().map(of).collect()
     }
 
@@ -262,8 +270,7 @@ impl Source<'_> {
             let seen: Vec<(f64, f64)> = seen.into_iter().filter(|(b, e)| b.is_finite() && *e > 0.0).collect();
             combine(&seen, Effect { value, error, replicates: seen.len() as u16, agree: 0, heterogeneity: f64::NAN })
         });
-        let of_replicate =
-            (0..self.pairs.len()).flat_map(|i| each.iter().map(move |r| r[i].0)).collect();
+        let of_replicate = (0..self.pairs.len()).flat_map(|i| each.iter().map(move |r| r[i].0)).collect();
         Effects { combined: combined.collect(), of_replicate }
     }
 }
@@ -315,7 +322,10 @@ mod tests {
             off += (e.value - 0.5).abs() / 500.0;
             assert_eq!(e.replicates, 8);
         }
-        assert!((errors - 0.0707).abs() < 0.015 && heterogeneity < 0.25 && off < 0.08, "{errors} {heterogeneity} {off}");
+        assert!(
+            (errors - 0.0707).abs() < 0.015 && heterogeneity < 0.25 && off < 0.08,
+            "{errors} {heterogeneity} {off}"
+        );
         let torn = combine(&[(1.0, 0.1), (-1.0, 0.1), (1.1, 0.1), (-0.9, 0.1)], Effect { replicates: 4, ..alone });
         assert!(torn.heterogeneity > 0.9 && torn.error > 0.4 && torn.agree == 2, "{torn:?}");
         let one = combine(&[(0.3, 0.1)], alone);

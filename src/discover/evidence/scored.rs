@@ -190,7 +190,8 @@ impl Starts {
 
 /// Normal scores of a statistic of pairs and of null pairs.
 fn ranked(strata: [&[u32]; 2], values: [&[f32]; 2], weights: &[f32], count: usize) -> [Vec<f32>; 2] {
-    let null = strata[1].iter().zip(values[1]).zip(weights).map(|((&s, &x), &w)| (s as usize, f64::from(x), f64::from(w)));
+    let null =
+        strata[1].iter().zip(values[1]).zip(weights).map(|((&s, &x), &w)| (s as usize, f64::from(x), f64::from(w)));
     let law = NullLaw::new(count, null);
     let score = |side: usize| -> Vec<f32> {
         let z = |(&s, &x): (&u32, &f32)| law.z(s as usize, f64::from(x)) as f32;
@@ -273,9 +274,9 @@ impl Scored {
         cells.go_on()?;
 
         let half_of = halves(v, &near.tested);
-        let half = sides.map(|p| p.iter().map(|&(g, _)| half_of[v.genes[g as usize].chrom as usize]).collect::<Vec<u8>>());
-        let far: Vec<f64> =
-            near.tested.iter().map(|&(g, p)| distance(v, g, p).unwrap_or(f64::INFINITY)).collect();
+        let half =
+            sides.map(|p| p.iter().map(|&(g, _)| half_of[v.genes[g as usize].chrom as usize]).collect::<Vec<u8>>());
+        let far: Vec<f64> = near.tested.iter().map(|&(g, p)| distance(v, g, p).unwrap_or(f64::INFINITY)).collect();
         let choice = Scores {
             candidates: &of.adjusted.candidates,
             between: [&between[0], &between[1]],
@@ -284,7 +285,8 @@ impl Scored {
             distance: &far,
         }
         .choose();
-        let chosen = choice.weights.map(|w| of.adjusted.candidates.iter().position(|&c| c == w.components).unwrap_or(0));
+        let chosen =
+            choice.weights.map(|w| of.adjusted.candidates.iter().position(|&c| c == w.components).unwrap_or(0));
         let own = |side: usize, i: usize| {
             let h = usize::from(half[side][i]);
             (h, within[chosen[h]][side][i])
@@ -311,27 +313,16 @@ impl Scored {
             .collect();
         let with_z: Vec<(u32, u32, usize, f64)> =
             near.tested.iter().zip(&seen).map(|(&(g, p), s)| (g, p, usize::from(s.bin), s.z)).collect();
-        let mut powers = vec![Power::fit([&detected, &open], &with_z)];
-        if let Some(p) = &of.profiles {
-            powers.push(Power::fit([&p.genes.signal, &p.peaks.signal], &with_z));
-        }
-        powers.push(Power::flat(v.genes.len(), v.peaks.len()));
-        let mut best: Option<(Mixture, Power)> = None;
-        for power in powers {
-            seen.iter_mut().zip(&near.tested).for_each(|(s, &(g, p))| s.power = power.pair(g, p));
-            let fitted = Mixture::fit(&seen, cells.progress);
-            cells.go_on()?;
-            if best.as_ref().is_none_or(|(m, _)| fitted.likelihood > m.likelihood) {
-                best = Some((fitted, power));
-            }
-        }
-        let Some((mixture, power)) = best else { return Ok(None) };
+        let power = Power::fit([&detected, &open], &with_z);
         seen.iter_mut().zip(&near.tested).for_each(|(s, &(g, p))| s.power = power.pair(g, p));
+        let mixture = Mixture::fit(&seen, cells.progress);
+        cells.go_on()?;
         let log_odds: Vec<f64> = seen.par_iter().map(|s| mixture.log_odds(s)).collect();
         // Each pair counts once, by its draws; those of which no draw was kept by those of the others.
         let with_draws = (0..near.tested.len()).filter(|&i| !draws.of(i).is_empty()).count();
         let whole = near.tested.len() as f64 / with_draws.max(1) as f64;
-        let of_pair: Vec<usize> = (0..near.tested.len()).flat_map(|i| std::iter::repeat_n(i, draws.of(i).len())).collect();
+        let of_pair: Vec<usize> =
+            (0..near.tested.len()).flat_map(|i| std::iter::repeat_n(i, draws.of(i).len())).collect();
         let weight: Vec<f64> = weights.iter().map(|&w| whole * f64::from(w)).collect();
         let of_null = |i: usize| {
             let (g, p) = null[i];

@@ -24,15 +24,57 @@ use crate::vocabulary::{Vocabulary, signed_distance};
 
 /// Columns of `links.tsv`; those of a model may follow.
 pub const COLUMNS: [&str; 26] = [
-    "chrom", "start", "end", "score", "gene", "peak", "zscore", "pvalue", "probability", "log_odds", "qvalue", "lfdr",
-    "effect", "error", "effect_low", "effect_high", "distance", "tss", "n_cells", "z_between", "z_within", "q_within",
-    "replicates", "replicates_agree", "heterogeneity", "cell_types",
+    "chrom",
+    "start",
+    "end",
+    "score",
+    "gene",
+    "peak",
+    "zscore",
+    "pvalue",
+    "probability",
+    "log_odds",
+    "qvalue",
+    "lfdr",
+    "effect",
+    "error",
+    "effect_low",
+    "effect_high",
+    "distance",
+    "tss",
+    "n_cells",
+    "z_between",
+    "z_within",
+    "q_within",
+    "replicates",
+    "replicates_agree",
+    "heterogeneity",
+    "cell_types",
 ];
 /// Columns of `links/TYPE.tsv`.
 pub const TYPE_COLUMNS: [&str; 22] = [
-    "chrom", "start", "end", "score", "gene", "peak", "zscore", "pvalue", "qvalue", "active", "activity", "gene_log_ratio",
-    "peak_log_ratio", "gene_cp10k", "peak_open", "z_within", "z_interaction", "n_cells", "probability", "link_qvalue",
-    "distance", "cell_type",
+    "chrom",
+    "start",
+    "end",
+    "score",
+    "gene",
+    "peak",
+    "zscore",
+    "pvalue",
+    "qvalue",
+    "active",
+    "activity",
+    "gene_log_ratio",
+    "peak_log_ratio",
+    "gene_cp10k",
+    "peak_open",
+    "z_within",
+    "z_interaction",
+    "n_cells",
+    "probability",
+    "link_qvalue",
+    "distance",
+    "cell_type",
 ];
 /// Normal quantile of the interval of an effect: 95 %.
 const INTERVAL: f64 = 1.96;
@@ -104,9 +146,24 @@ impl Evidence {
     fn row(&self, out: &mut dyn Write, v: &Vocabulary, x: &PairEvidence, types: &str) -> io::Result<()> {
         let (g, e) = (&v.genes[x.gene as usize], &x.effect);
         let half = INTERVAL * e.error;
-        write!(out, "{}\t{}\t{}\t{}", place(v, x.peak), short(x.score), field(&g.name), field(&v.peaks[x.peak as usize].name))?;
+        write!(
+            out,
+            "{}\t{}\t{}\t{}",
+            place(v, x.peak),
+            short(x.score),
+            field(&g.name),
+            field(&v.peaks[x.peak as usize].name)
+        )?;
         let numbers = [
-            x.zscore, x.pvalue, x.probability(), x.log_odds, x.qvalue, x.lfdr, e.value, e.error, e.value - half,
+            x.zscore,
+            x.pvalue,
+            x.probability(),
+            x.log_odds,
+            x.qvalue,
+            x.lfdr,
+            e.value,
+            e.error,
+            e.value - half,
             e.value + half,
         ];
         numbers.iter().try_for_each(|&x| write!(out, "\t{}", short(x)))?;
@@ -199,7 +256,13 @@ impl Evidence {
                 [l.zscore, l.pvalue, l.qvalue].iter().try_for_each(|&x| write!(out, "\t{}", short(x)))?;
                 write!(out, "\t{}", u8::from(l.active))?;
                 let numbers = [
-                    l.activity, l.gene_log_ratio, l.peak_log_ratio, l.gene_cp10k, l.peak_open, l.z_within, l.z_interaction,
+                    l.activity,
+                    l.gene_log_ratio,
+                    l.peak_log_ratio,
+                    l.gene_cp10k,
+                    l.peak_open,
+                    l.z_within,
+                    l.z_interaction,
                 ];
                 numbers.iter().try_for_each(|&x| write!(out, "\t{}", short(x)))?;
                 write!(out, "\t{}\t{}\t{}", l.cells, short(x.probability()), short(x.qvalue))?;
@@ -281,7 +344,11 @@ impl Evidence {
             qvalue: p.qvalue,
         };
         let names = file_names(&self.by_type.iter().map(|t| t.cell_type.clone()).collect::<Vec<_>>());
-        let map = |name: &str, stem: &str, cells: u64, links: Vec<LinkStat>, tracked: &mut dyn Iterator<Item = &PairEvidence>| {
+        let map = |name: &str,
+                   stem: &str,
+                   cells: u64,
+                   links: Vec<LinkStat>,
+                   tracked: &mut dyn Iterator<Item = &PairEvidence>| {
             let (mut peaks, mut genes) = (vec![0.0; v.peaks.len()], vec![0.0; v.genes.len()]);
             // In an order of its own: pairs are sorted by what is summed.
             let mut order: Vec<&PairEvidence> = tracked.collect();
@@ -308,7 +375,12 @@ impl Evidence {
 }
 
 /// What the columns of a table of links are needed for: place of gene, peak, and numbers.
-fn read(path: &Path, v: &Vocabulary, score: &str, keep: impl Fn(&dyn Fn(&str) -> Option<f64>) -> bool) -> Result<Vec<LinkStat>> {
+fn read(
+    path: &Path,
+    v: &Vocabulary,
+    score: &str,
+    keep: impl Fn(&dyn Fn(&str) -> Option<f64>) -> bool,
+) -> Result<Vec<LinkStat>> {
     let text = if path.extension().is_some_and(|e| e == "gz") {
         let file = std::fs::File::open(path).map_err(|e| Error::io(path, "open", e))?;
         let mut text = String::new();
