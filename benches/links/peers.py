@@ -6,8 +6,8 @@
 
 The first table of pairs (chrom, start, end of the peak, gene, peak, distance) says which are scored; its further numeric
 columns, and those of the other tables, are carried along as `ours:…`. Writes scores.tsv (a row a pair) and scores.cost.tsv (a
-row a method: CPU seconds, peak memory), and prints the latter in markdown. A larger score means a link; where a method has
-none, NaN. What each leaves out of the tool it is named after: docs/results-links-peers.md. Needs anndata, scipy, pandas.
+row a method: CPU seconds, peak memory), and prints the latter in markdown. A larger score means a link; a pair
+whose gene or peak does not vary, of which most methods can say nothing, has 0. What each leaves out of the tool it is named after: docs/results-links-peers.md. Needs anndata, scipy, pandas.
 """
 import os
 
@@ -231,27 +231,27 @@ def poisson_null(z, y):
     return np.exp(np.clip(z @ b, -30, 15))
 
 
-def scent(d, rounds=((0, 200), (0.1, 1000), (0.02, 4000), (0.002, 20000)), seed=0):
+def scent(d, rounds=((0, 100), (0.1, 500), (0.05, 2500), (0.01, 25000)), seed=0):
     """Poisson regression of counts on open or not beside log depths; p of the slope by a bootstrap of cells, more where small.
 
     The covariates' coefficients are fitted once a gene, without the peak; then the slope has a closed form, in every bootstrap:
-    log of observed over expected where open, less the same where closed, half a count added to each.
+    log of observed over expected where open, less the same where closed, half a count added to each. A pair that no cell has
+    both of is alike in every bootstrap, which would make it certain: there p is of the Poisson count of none.
     """
     z = np.stack([np.log(np.asarray(m.sum(1)).ravel()) for m in (d.rna, d.atac)], 1)
     z = np.column_stack([np.ones(d.cells), (z - z.mean(0)) / np.maximum(z.std(0), 1e-9)])
     rna, peaks_open, rng = d.rna.tocsc(), d.open.tocsc(), np.random.default_rng(seed)
-    seen, expected, slope = [], [], np.empty(len(d.pairs))
-    order = []
+    seen, expected, order = [], [], []
     total = np.asarray(rna.sum(0)).ravel()
-    for genes, peaks, rows, g, p in d.blocks():
+    for genes, _, rows, g, _ in d.blocks():
         mu = poisson_null(z, rna[:, genes])
         x = peaks_open[:, d.p[rows]]
         at = np.repeat(g, np.diff(x.indptr))
         # in float32: bootstraps are limited by memory traffic
         m = sp.csc_matrix((mu[x.indices, at].astype(np.float32), x.indices, x.indptr), x.shape)
-        y = x.multiply(rna[:, d.g[rows]]).astype(np.float32)
+        y = x.multiply(rna[:, d.g[rows]]).astype(np.float32).tocsc()
+        y.eliminate_zeros()
         seen.append(sp.csr_matrix(y.T)), expected.append(sp.csr_matrix(m.T)), order.append(rows)
-        del mu
     order = np.concatenate(order)
     seen, expected = sp.vstack(seen, "csr"), sp.vstack(expected, "csr")
     gene = d.g[order]
@@ -262,10 +262,9 @@ def scent(d, rounds=((0, 200), (0.1, 1000), (0.02, 4000), (0.002, 20000)), seed=
         return np.log((y1 + 0.5) / (m1 + 0.5)) - np.log((np.maximum(y - y1, 0) + 0.5) / (np.maximum(y - m1, 0) + 0.5))
 
     fit = slopes(np.asarray(seen.sum(1)).ravel(), np.asarray(expected.sum(1)).ravel(), total[gene])
-    beyond, below, above = (np.zeros(len(fit)) for _ in range(3))
-    s1, s2, done = np.zeros(len(fit)), np.zeros(len(fit)), np.zeros(len(fit))
-    p_value = np.zeros(len(fit))
-    left = np.arange(len(fit))
+    below, s1, s2, done, p_value = np.zeros((5, len(fit)))
+    never = np.diff(seen.indptr) == 0
+    left = np.flatnonzero(~never)
     for limit, wanted in rounds:
         if limit:
             left = left[p_value[left] < limit]
@@ -274,7 +273,7 @@ def scent(d, rounds=((0, 200), (0.1, 1000), (0.02, 4000), (0.002, 20000)), seed=
             size = min(250, wanted - so_far)
             w = np.stack([np.bincount(rng.integers(0, d.cells, d.cells), minlength=d.cells) for _ in range(size)], 1)
             w = w.astype(np.float32)
-            y_all = (rna.T @ w)
+            y_all = rna.T @ w
             for a in range(0, len(left), 4000):
                 i = left[a:a + 4000]
                 b = slopes(seen[i] @ w, expected[i] @ w, y_all[gene[i]])
@@ -286,13 +285,18 @@ def scent(d, rounds=((0, 200), (0.1, 1000), (0.02, 4000), (0.002, 20000)), seed=
             done[left] += size
             so_far += size
         p_value[left] = np.minimum(1, 2 * (np.minimum(below[left], done[left] - below[left]) + 1) / (done[left] + 2))
-    sd = np.sqrt(np.maximum(s2 / done - (s1 / done) ** 2, 0))
+    none = np.asarray(expected[never].sum(1)).ravel()
+    p_value[never] = np.minimum(1, 2 * np.exp(-none.astype(float)))
+    drawn = np.maximum(done, 1)
+    z = ratio(fit, np.sqrt(np.maximum(s2 / drawn - (s1 / drawn) ** 2, 0)))
+    z[never] = -np.sqrt(none)
     capped = done == rounds[-1][1]
-    print(f"scent: bootstraps a pair {', '.join(f'{n}: {(done == n).sum()}' for _, n in rounds)}; at the smallest p that "
-          f"{rounds[-1][1]} can give (capped): {(capped & (p_value <= 2.01 / (rounds[-1][1] + 2))).sum()}", file=sys.stderr)
+    print(f"scent: pairs by bootstraps: {', '.join(f'{n}: {(done == n).sum()}' for n in [0] + [n for _, n in rounds])}; at the "
+          f"smallest p that {rounds[-1][1]} can give (capped): {(capped & (p_value <= 2.01 / (rounds[-1][1] + 2))).sum()}",
+          file=sys.stderr)
     out = {"scent": np.empty(len(fit)), "scent_z": np.empty(len(fit))}
     out["scent"][order] = -np.sign(fit) * np.log10(p_value)
-    out["scent_z"][order] = ratio(fit, sd)
+    out["scent_z"][order] = z
     return out
 
 
@@ -340,11 +344,14 @@ def scarlink(d, folds=5, grid=(0.01, 0.03, 0.1, 0.3, 1, 3, 10), seed=0):
     return out
 
 
-def scmultimap(d, rounds=5):
-    """Counts as Poisson draws of latent levels times depth: covariance of the levels by weighted moments; z under none."""
+def scmultimap(d, rounds=5, least=100):
+    """Counts as Poisson draws of latent levels times depth: covariance of the levels by weighted moments; z under none.
+
+    Over all cells, and within cell types of so many cells, summed.
+    """
     def marginal(x, s):
         """Means and variances of levels by reweighted least squares, and with them weights: s (x - s μ) / V and s² / V."""
-        s, x = s[:, None], x.toarray()
+        s = s[:, None]
         mu = (s * x).sum(0) / (s * s).sum()
         var = np.maximum((s ** 2 * ((x - s * mu) ** 2 - s * mu)).sum(0) / (s ** 4).sum(), 0)
         for _ in range(rounds):
@@ -352,15 +359,23 @@ def scmultimap(d, rounds=5):
             mu = (w * s * x).sum(0) / (w * s * s).sum(0)
             h = w * w
             var = np.maximum((h * s ** 2 * ((x - s * mu) ** 2 - s * mu)).sum(0) / (h * s ** 4).sum(0), 0)
-        w = 1 / np.maximum(s * mu + s * s * var, 1e-12)
+        w = np.where(mu > 0, 1 / np.maximum(s * mu + s * s * var, 1e-12), 0)
         return s * (x - s * mu) * w, s * s * w
 
     s, r = (np.asarray(m.sum(1)).ravel() for m in (d.rna, d.atac))
-    s, r, rna, atac, z = s / s.mean(), r / r.mean(), d.rna.tocsc(), d.atac.tocsc(), np.empty(len(d.pairs))
+    s, r, rna, atac = s / s.mean(), r / r.mean(), d.rna.tocsc(), d.atac.tocsc()
+    many = [np.flatnonzero(d.kind == k) for k in np.unique(d.kind)]
+    ways = {"scmultimap": [np.arange(d.cells)], "scmultimap_types": [c for c in many if len(c) >= least]}
+    out = {name: np.full(len(d.pairs), np.nan) for name, of in ways.items() if of}
     for genes, peaks, rows, g, p in d.blocks(24):
-        (a, va), (b, vb) = marginal(rna[:, genes], s), marginal(atac[:, peaks], r)
-        z[rows] = ratio((a.T @ b)[g, p], np.sqrt((va.T @ vb)[g, p]))
-    return {"scmultimap": z}
+        x, y = rna[:, genes].toarray(), atac[:, peaks].toarray()
+        for name in out:
+            top, variance = 0, 0
+            for cells in ways[name]:
+                (a, va), (b, vb) = marginal(x[cells], s[cells]), marginal(y[cells], r[cells])
+                top, variance = top + a.T @ b, variance + va.T @ vb
+            out[name][rows] = ratio(top[g, p], np.sqrt(variance[g, p]))
+    return out
 
 
 def groups(labels):
@@ -368,15 +383,18 @@ def groups(labels):
 
 
 def pseudobulk(d, least=15):
-    """Correlation of log CPM over cell type × replicate of so many cells."""
+    """Correlation over cell type × replicate of so many cells: of log CPM, and of means of cells weighted by their number."""
     label = pd.factorize(pd.Series(d.kind).astype(str) + "|" + pd.Series(d.replicate).astype(str))[0]
     m = groups(label)
-    m = m[np.asarray(m.sum(1)).ravel() >= least]
+    n = np.asarray(m.sum(1)).ravel()
+    m, n = m[n >= least], n[n >= least]
     if m.shape[0] < 3:
         raise ValueError(f"fewer than three pseudobulks of {least} cells")
     cpm = lambda x: np.log2(1 + 1e6 * x / x.sum(1, keepdims=True))
     print(f"pseudobulk: {m.shape[0]} of {label.max() + 1} groups have {least} cells", file=sys.stderr)
-    return {"pseudobulk": dense_pearson(cpm((m @ d.rna).toarray()), cpm((m @ d.atac).toarray()), d.g, d.p)}
+    x, y = ((m @ v).toarray() / n[:, None] for v in (d.log_cp10k(), d.scaled()))
+    return {"pseudobulk": dense_pearson(cpm((m @ d.rna).toarray()), cpm((m @ d.atac).toarray()), d.g, d.p),
+            "pseudobulk_means": dense_pearson(x, y, d.g, d.p, n)}
 
 
 def type_means(d):
@@ -484,7 +502,7 @@ def main():
             sys.exit(f"{method.__name__} ended without a result")
         process.join()
         for name, s in scores.items():
-            table[name] = s
+            table[name] = np.nan_to_num(s, nan=0.0)
         cost.append((method.__name__, ", ".join(scores) or f"none: {fault}", round(cpu, 1), round(wall, 1), round(peak)))
         print(f"{method.__name__}: {cpu:.1f} s, {peak:.0f} MiB {fault}", file=sys.stderr)
     table.to_csv(o.out, sep="\t", index=False, float_format="%.6g")
