@@ -177,7 +177,7 @@ def ranks(x):
     for a, b in zip(x.indptr, x.indptr[1:]):
         if a < b:
             zeros = x.shape[0] - (b - a)
-            x.data[a:b] = zeros + rankdata(x.data[a:b]) - (zeros + 1) / 2
+            x.data[a:b] = zeros + rankdata(x.data[a:b].round(10)) - (zeros + 1) / 2
     return x
 
 
