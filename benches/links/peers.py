@@ -2,7 +2,7 @@
 """Scores the same gene-peak pairs with what other tools compute, each written anew from its published description.
 
     peers.py --rna rna.h5ad --atac atac.h5ad --pairs links.tsv [more.tsv ...] --cell-type COLUMN [--replicates COLUMN]
-             [--cells FILE] [--only METHOD ...] --out scores.tsv
+             [--cells FILE] [--bootstraps 25000] [--only METHOD ...] --out scores.tsv
 
 The first table of pairs (chrom, start, end of the peak, gene, peak, distance) says which are scored; its further numeric
 columns, and those of the other tables, are carried along as `ours:…`. Writes scores.tsv (a row a pair) and scores.cost.tsv (a
@@ -86,7 +86,7 @@ class Data:
         self.replicate = pd.factorize(column(o.replicates)[known])[0] if o.replicates else np.zeros(known.sum(), int)
         self.open = self.atac.copy()
         self.open.data[:] = 1
-        self.cells, self.peaks = self.atac.shape
+        self.cells, self.bootstraps = self.atac.shape[0], o.bootstraps
         pairs = read_pairs(o.pairs)
         gene, peak = ({n: i for i, n in enumerate(x.var_names)} for x in (R, A))
         found = pairs.gene.isin(gene) & pairs.peak.isin(peak)
@@ -231,13 +231,16 @@ def poisson_null(z, y):
     return np.exp(np.clip(z @ b, -30, 15))
 
 
-def scent(d, rounds=((0, 100), (0.1, 500), (0.05, 2500), (0.01, 25000)), seed=0):
+def scent(d, seed=0):
     """Poisson regression of counts on open or not beside log depths; p of the slope by a bootstrap of cells, more where small.
 
     The covariates' coefficients are fitted once a gene, without the peak; then the slope has a closed form, in every bootstrap:
     log of observed over expected where open, less the same where closed, half a count added to each. A pair that no cell has
     both of is alike in every bootstrap, which would make it certain: there p is of the Poisson count of none.
     """
+    rounds = [(p, n) for p, n in ((0, 100), (0.1, 500), (0.05, 2500), (0.01, 25000)) if n < d.bootstraps] or [(0, d.bootstraps)]
+    if rounds[-1][1] < d.bootstraps:
+        rounds.append(((0, 0.1, 0.05, 0.01, 0.001)[len(rounds)], d.bootstraps))
     z = np.stack([np.log(np.asarray(m.sum(1)).ravel()) for m in (d.rna, d.atac)], 1)
     z = np.column_stack([np.ones(d.cells), (z - z.mean(0)) / np.maximum(z.std(0), 1e-9)])
     rna, peaks_open, rng = d.rna.tocsc(), d.open.tocsc(), np.random.default_rng(seed)
@@ -480,6 +483,7 @@ def main():
     o.add_argument("--cell-type", required=True)
     o.add_argument("--replicates")
     o.add_argument("--cells", help="barcodes of the cells to use, one a line")
+    o.add_argument("--bootstraps", type=int, default=25_000, help="of scent, at most for a pair [default: 25000]")
     o.add_argument("--only", nargs="+", choices=[m.__name__ for m in METHODS])
     o.add_argument("--out", required=True)
     o = o.parse_args()
