@@ -186,7 +186,7 @@ def spearman(d):
 
 
 def distance(d):
-    return {"distance": -d.pairs.distance.abs().values.astype(float)}
+    return {"nearness": -d.pairs.distance.abs().values.astype(float)}
 
 
 def signac(d, background=200):

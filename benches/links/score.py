@@ -22,7 +22,7 @@ FAR = 50_000
 
 
 def scores(t):
-    return [c for c in t.select_dtypes("number") if c not in KEYS]
+    return [c for c in t.select_dtypes("number") if c not in KEYS and t[c].notna().any()]
 
 
 def numbers(x):
