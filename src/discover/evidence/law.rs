@@ -8,6 +8,14 @@ pub fn upper_tail(z: f64) -> f64 {
     0.5 * erfc(z * std::f64::consts::FRAC_1_SQRT_2)
 }
 
+/// ln Φ(x), the lower tail of the standard normal law, and φ(x) / Φ(x).
+pub fn lower_tail(x: f64) -> (f64, f64) {
+    let density = -0.5 * x * x - 0.5 * std::f64::consts::TAU.ln();
+    // Far out by Mills' ratio, 1 / (|x| + 1 / (|x| + 2 / |x|)).
+    let tail = if x > -20.0 { upper_tail(-x).ln() } else { density - (-x + 1.0 / (-x - 2.0 / x)).ln() };
+    (tail, (density - tail).exp())
+}
+
 /// The z whose upper tail under the standard normal law is `p`, to 1e-12; ±38 beyond what an f64 holds.
 ///
 /// By Newton's steps on the logarithm of the tail, from the tail's leading term.
@@ -103,6 +111,15 @@ mod tests {
         }
         assert!((upper_tail(1.959_963_984_540_054) - 0.025).abs() < 1e-12);
         assert_eq!((upper_quantile(0.0), upper_quantile(1.0)), (38.0, -38.0));
+    }
+
+    #[test]
+    fn lower_tails_go_on_far_out() {
+        for (x, want) in [(0.0, 0.5f64.ln()), (-5.0, -15.064_998_393_988_727), (-30.0, -454.321_243_956_114_3)] {
+            assert!((lower_tail(x).0 - want).abs() < 1e-6, "{x}: {:?}", lower_tail(x));
+        }
+        let all: Vec<f64> = (0..800).map(|i| lower_tail(-40.0 + 0.1 * f64::from(i)).0).collect();
+        assert!(all.is_sorted() && (lower_tail(-30.0).1 - 30.033).abs() < 1e-2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bins::{EVIDENCE_BINS, NEARER};
 use super::cells::plus;
-use super::law::falling;
+use super::law::{falling, lower_tail};
 use crate::progress::Progress;
 use crate::real::sigmoid;
 
@@ -13,6 +13,11 @@ use crate::real::sigmoid;
 const MOST: u32 = 5000;
 /// Change of every number at which it has settled.
 const SETTLED: f64 = 1e-6;
+/// Least μ: what is weaker on average than the standard deviation of the null is no link that these cells could show. Where
+/// nearly all that lies near goes together a little, likelihood alone would call all of it links.
+pub const LEAST_EFFECT: f64 = 1.0;
+/// Mean of N(1, 1) above 0.
+const MEAN_STRENGTH: f64 = 1.287_599_970_939_178;
 /// Least and most share of links of any pairs.
 const SHARES: (f64, f64) = (1e-3, 0.9);
 
@@ -30,7 +35,8 @@ pub struct Seen {
 }
 
 /// The mixture of links and other pairs: docs/model.md, eq. 75 and 76. The score of a pair that is no link is drawn from N(0, 1),
-/// that of a link of power λ from N(μλ, 1 + (μλ)²): links differ as much as they are strong.
+/// that of a link of strength s and power λ from N(λ s, 1); strengths are those of N(μ, μ²) that lie above 0, so links differ
+/// as much as they are strong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mixture {
     /// A: share of links among the pairs of each distance bin whose peak has no transcription start nearer; falls with
@@ -38,7 +44,7 @@ pub struct Mixture {
     pub shares: Vec<f64>,
     /// B: what is left of it where so many transcription starts are nearer; falls from 1.
     pub nearer: Vec<f64>,
-    /// μ: mean score of links of power 1, and its standard deviation between links.
+    /// μ: what strengths of links go with; [`LEAST_EFFECT`] at least.
     pub effect: f64,
     /// Rounds of EM.
     pub rounds: u32,
@@ -84,7 +90,7 @@ impl Mixture {
         let mut m = Mixture {
             shares: (0..EVIDENCE_BINS).map(|b| 0.3 / (1.0 + b as f64)).collect(),
             nearer: vec![1.0; NEAR],
-            effect: 1.5,
+            effect: LEAST_EFFECT,
             rounds: 0,
             converged: false,
             likelihood: 0.0,
@@ -97,9 +103,7 @@ impl Mixture {
             m.likelihood = r.likelihood / pairs.len().max(1) as f64;
             m.set_shares(&r);
             if r.weight > 1.0 {
-                // The mean that links have, given what is seen. That spread and mean are one number is not made use of here:
-                // the likelihood of weak and many links is nearly that of few and strong ones, and this settles between.
-                m.effect = (r.mean / r.weight).max(1e-3);
+                m.effect = (r.mean / r.weight / MEAN_STRENGTH).max(LEAST_EFFECT);
             }
             let close = |a: f64, b: f64| (a - b).abs() <= SETTLED;
             let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(&a, &b)| close(a, b));
@@ -136,7 +140,6 @@ impl Mixture {
 
     fn round(&self, pairs: &[Seen]) -> Round {
         let mut r = Round::zero();
-        let spread = self.effect * self.effect;
         for s in pairs {
             let at = usize::from(s.bin) * NEAR + usize::from(s.nearer);
             let prior = self.share(s);
@@ -145,11 +148,8 @@ impl Mixture {
             r.pairs[at] += 1.0;
             r.links[at] += w;
             r.likelihood += (1.0 - prior).ln() + (prior / (1.0 - prior) * ratio.exp()).ln_1p();
-            // Given the score: mean of what a link of power 1 would truly have.
-            let precision = 1.0 + spread * s.power * s.power;
-            let mean = (self.effect + spread * s.power * s.z) / precision;
             r.weight += w;
-            r.mean += w * mean;
+            r.mean += w * self.strength(s.z, s.power);
         }
         r
     }
@@ -159,13 +159,24 @@ impl Mixture {
         (self.shares[usize::from(s.bin)] * self.nearer[usize::from(s.nearer)]).clamp(SHARES.0, SHARES.1)
     }
 
-    /// Log of how many times likelier a score is for a link of this power than for another pair. It rises with the score:
-    /// below the score that speaks most against a link it stays, but for what orders such pairs among each other.
+    /// Of a score: the strength of a link had it no sign, in its standard deviations, and that deviation.
+    fn standardised(&self, z: f64, power: f64) -> (f64, f64) {
+        let precision = 1.0 / (self.effect * self.effect) + power * power;
+        ((1.0 / self.effect + power * z) / precision.sqrt(), 1.0 / precision.sqrt())
+    }
+
+    /// Log of how many times likelier a score is for a link of this power than for another pair; it rises with the score.
     fn ratio(&self, z: f64, power: f64) -> f64 {
         let link = self.effect * power;
-        let spread = link * link;
-        let x = z.max(-1.0 / link.max(1e-9));
-        0.5 * (x * x - (x - link).powi(2) / (1.0 + spread) - spread.ln_1p()) + 1e-6 * (z - x)
+        let spread = 1.0 + link * link;
+        let above = lower_tail(self.standardised(z, power).0).0 - lower_tail(1.0).0;
+        0.5 * (z * z - (z - link).powi(2) / spread - spread.ln()) + above
+    }
+
+    /// Mean strength of a link of this score.
+    fn strength(&self, z: f64, power: f64) -> f64 {
+        let (at, deviation) = self.standardised(z, power);
+        (at + lower_tail(at).1) * deviation
     }
 
     /// Log odds (natural) that a pair is a link: docs/model.md, eq. 76.
@@ -193,7 +204,9 @@ mod tests {
             for _ in 0..n {
                 let power = 0.3 + 1.4 * rng.uniform();
                 let link = rng.uniform() < share;
-                let true_z = if link { power * effect * (1.0 + rng.normal()) } else { 0.0 };
+                // Strengths of N(μ, μ²), none below 0: 1.29 μ on average.
+                let strength = (0..100).map(|_| 1.0 + rng.normal()).find(|x| *x > 0.0).unwrap_or(1.0);
+                let true_z = if link { power * effect * strength } else { 0.0 };
                 pairs.push(Seen { z: true_z + rng.normal(), power, bin: bin as u8, nearer: 0 });
                 truth.push(link);
             }
