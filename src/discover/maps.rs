@@ -12,7 +12,7 @@
 //! | `discover.json` | what was made, from what |
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -89,6 +89,26 @@ impl Maps {
         let all = TypeMap { name: name.into(), file_stem: name.into(), links: Vec::new(), ..self.all.clone() };
         Maps { all, types: Vec::new() }
     }
+}
+
+/// File names of cell types: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
+pub(crate) fn file_names(types: &[String]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let mut names = Vec::new();
+    for t in types {
+        let plain: String =
+            t.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
+        let plain = plain.trim_start_matches('.');
+        let mut name = plain.to_string();
+        let mut k = 2;
+        // Case is folded, as some file systems do.
+        while name.is_empty() || !taken.insert(name.to_lowercase()) {
+            name = format!("{plain}_{k}");
+            k += 1;
+        }
+        names.push(name);
+    }
+    names
 }
 
 /// A name as one field of a table, whatever it holds.
@@ -221,6 +241,12 @@ mod tests {
     use super::*;
     use crate::discover::links::Link;
     use crate::discover::null;
+
+    #[test]
+    fn types_become_file_names() {
+        let types: Vec<String> = ["CD4+ T", "CD4+_T", "a/b", "", "..", "cd4+_t"].map(String::from).to_vec();
+        assert_eq!(file_names(&types), ["CD4+_T", "CD4+_T_2", "a_b", "_2", "_3", "cd4+_t_3"]);
+    }
 
     #[test]
     fn a_name_is_one_field() {

@@ -143,26 +143,6 @@ pub struct Discovery {
     pub exports: Vec<Export>,
 }
 
-/// File names of cell types: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
-pub(crate) fn file_names(types: &[String]) -> Vec<String> {
-    let mut taken = HashSet::new();
-    let mut names = Vec::new();
-    for t in types {
-        let plain: String =
-            t.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
-        let plain = plain.trim_start_matches('.');
-        let mut name = plain.to_string();
-        let mut k = 2;
-        // Case is folded, as some file systems do.
-        while name.is_empty() || !taken.insert(name.to_lowercase()) {
-            name = format!("{plain}_{k}");
-            k += 1;
-        }
-        names.push(name);
-    }
-    names
-}
-
 /// What a discovery left in `out`, by its own record; `None` where there is none.
 pub(crate) fn earlier(out: &Path) -> Option<Discovery> {
     serde_json::from_slice(&std::fs::read(out.join("discover.json")).ok()?).ok()
@@ -204,12 +184,6 @@ pub(crate) fn remove_earlier(out: &Path, old: &Discovery, new: &Discovery) -> Re
 mod tests {
     use super::*;
     use crate::discover::evidence::by_type::TypeSummary;
-
-    #[test]
-    fn types_become_file_names() {
-        let types: Vec<String> = ["CD4+ T", "CD4+_T", "a/b", "", "..", "cd4+_t"].map(String::from).to_vec();
-        assert_eq!(file_names(&types), ["CD4+_T", "CD4+_T_2", "a_b", "_2", "_3", "cd4+_t_3"]);
-    }
 
     #[test]
     fn files_of_an_earlier_discovery_go() {

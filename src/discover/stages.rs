@@ -9,11 +9,11 @@ use super::evidence::{Cells, Evidence, co_occurrence};
 use super::exports::{Export, Format, h5ad, write_maps};
 use super::groups::{Detected, Group, gc, groups};
 use super::links::{Link, LinkTable};
-use super::maps::{LinkStat, Maps, TypeMap};
+use super::maps::{LinkStat, Maps, TypeMap, file_names};
 use super::null::{Null, Strata, plain};
 use super::options::DiscoverOptions;
 use super::parts::{KEPT, Pairing, Parts, remove};
-use super::record::{ATTENTION_TRACKS, LinkFile, file_names};
+use super::record::{ATTENTION_TRACKS, LinkFile};
 use super::recovery::{Recovery, recover, write_recovery};
 use super::scores::{
     ByChance, ByCorrelation, ByDistance, ByEvidence, ByProduct, BySum, ByTable, PairScorer, by_cis, by_part, by_product,

@@ -255,7 +255,7 @@ impl BitRows {
     }
 }
 
-/// FOSCTTM of 0/1 predictions `p` and truths `t` (equal shapes), docs/model.md, eq. 74, and the mean share of
+/// FOSCTTM of 0/1 predictions `p` and truths `t` (equal shapes), docs/model.md, eq. 76, and the mean share of
 /// exact ties: (foscttm, ties). Between 0/1 vectors the squared Euclidean distance is the number of differing bits, so
 /// both are exact. `None` with fewer than two cells. Time N² G / 64, memory that of the bits.
 pub fn foscttm(p: &BitRows, t: &BitRows) -> Option<(f64, f64)> {

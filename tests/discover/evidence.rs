@@ -125,8 +125,9 @@ fn planted_links_are_found() {
         assert!(m.converged && m.shares[..12].is_sorted_by(|a, b| a >= b), "{m:?}");
         if difficulty != Difficulty::Tissue {
             assert!(sure.len() > 100 && right as f64 > 0.85 * sure.len() as f64, "{right} of {} sure ones", sure.len());
+            // Probabilities are generous: claims are made by q and lfdr.
             assert!(
-                expected > 0.6 * there && expected < 1.6 * there,
+                expected > 0.8 * there && expected < 2.0 * there,
                 "{difficulty:?}: {expected} expected, {there} there"
             );
         }

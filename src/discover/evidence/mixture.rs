@@ -34,7 +34,7 @@ pub struct Seen {
     pub nearer: u8,
 }
 
-/// The mixture of links and other pairs: docs/model.md, eq. 75 and 76. The score of a pair that is no link is drawn from N(0, 1),
+/// The mixture of links and other pairs: docs/model.md, eq. 74 and 75. The score of a pair that is no link is drawn from N(0, 1),
 /// that of a link of strength s and power λ from N(λ s, 1); strengths are those of N(μ, μ²) that lie above 0, so links differ
 /// as much as they are strong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ impl Mixture {
         (at + lower_tail(at).1) * deviation
     }
 
-    /// Log odds (natural) that a pair is a link: docs/model.md, eq. 76.
+    /// Log odds (natural) that a pair is a link: docs/model.md, eq. 75.
     pub fn log_odds(&self, s: &Seen) -> f64 {
         let prior = self.share(s);
         (prior / (1.0 - prior)).ln() + self.ratio(s.z, s.power)

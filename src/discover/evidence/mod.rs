@@ -24,6 +24,7 @@ pub(crate) mod cells;
 pub mod combine;
 pub(crate) mod components;
 pub mod draws;
+pub mod effects;
 pub mod kinds;
 pub(crate) mod law;
 pub mod mixture;
@@ -49,10 +50,11 @@ use agreement::{Agreement, agreement};
 use bins::evidence_bin;
 use by_type::{ByType, OfType};
 use combine::Choice;
+use effects::{Effect, Source};
 use mixture::{Mixture, Seen};
 use pair_list::PairList;
 use readings::Readings;
-use replicates::{Effect, ReplicateSummary, Replicates, Source};
+use replicates::{ReplicateSummary, Replicates};
 use scored::{Cellwise, LEAST_CELLS, Near, Scored, Starts};
 
 pub use cells::Cells;
@@ -77,7 +79,7 @@ pub struct PairEvidence {
     pub zscore: f64,
     /// One-sided, of `zscore`.
     pub pvalue: f64,
-    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 76.
+    /// Log odds (natural) that the pair is a link: docs/model.md, eq. 75.
     pub log_odds: f64,
     /// False discovery rate of all pairs as likely or likelier.
     pub qvalue: f64,

@@ -22,6 +22,7 @@ use super::tables::{Counts, tables};
 use crate::dataset::Cell;
 use crate::error::Result;
 use crate::model::CisGraph;
+use crate::progress::Progress;
 use crate::vocabulary::{Vocabulary, distance};
 
 /// Components that neighbourhoods are told by.
@@ -200,6 +201,51 @@ fn ranked(strata: [&[u32]; 2], values: [&[f32]; 2], weights: &[f32], count: usiz
     [score(0), score(1)]
 }
 
+/// Normal scores of what lies between kinds: of the sum of those of covariance and correlation.
+fn between_kinds(
+    profiles: &Profiles,
+    sides: [&Vec<(u32, u32)>; 2],
+    strata: [Vec<u32>; 2],
+    weights: &[f32],
+    count: usize,
+) -> [Vec<f32>; 2] {
+    let strata = [strata[0].as_slice(), strata[1].as_slice()];
+    let seen = sides.map(|pairs| {
+        let both = pairs.par_iter().map(|&(g, p)| profiles.together(g, p));
+        both.map(|(a, b)| (a as f32, b as f32)).unzip::<_, _, Vec<f32>, Vec<f32>>()
+    });
+    let covariance = ranked(strata, [&seen[0].0, &seen[1].0], weights, count);
+    let correlation = ranked(strata, [&seen[0].1, &seen[1].1], weights, count);
+    let add =
+        |side: usize| -> Vec<f32> { covariance[side].iter().zip(&correlation[side]).map(|(a, b)| a + b).collect() };
+    ranked(strata, [&add(0), &add(1)], weights, count)
+}
+
+/// What the mixture is told of pairs of these scores, and what it makes of them; power goes with how many cells have each gene
+/// and each peak (`by`).
+fn likelihoods(
+    v: &Vocabulary,
+    pairs: &[(u32, u32)],
+    z: &[f64],
+    by: [&[f64]; 2],
+    progress: &dyn Progress,
+) -> (Vec<Seen>, Power, Mixture) {
+    let starts = Starts::new(v);
+    let told = |(&(g, p), &z): (&(u32, u32), &f64)| Seen {
+        z,
+        power: 1.0,
+        bin: evidence_bin(distance(v, g, p)) as u8,
+        nearer: starts.nearer(v, g, p),
+    };
+    let mut seen: Vec<Seen> = pairs.par_iter().zip(z).map(told).collect();
+    let with_z: Vec<(u32, u32, usize, f64)> =
+        pairs.iter().zip(&seen).map(|(&(g, p), s)| (g, p, usize::from(s.bin), s.z)).collect();
+    let power = Power::fit(by, &with_z);
+    seen.iter_mut().zip(pairs).for_each(|(s, &(g, p))| s.power = power.pair(g, p));
+    let mixture = Mixture::fit(&seen, progress);
+    (seen, power, mixture)
+}
+
 impl Scored {
     /// Scores the pairs; `None` where there are none, or no null pairs.
     pub fn new(
@@ -234,19 +280,7 @@ impl Scored {
         let between = match &of.profiles {
             None => sides.map(|p| vec![0.0f32; p.len()]),
             Some(profiles) => {
-                let strata = in_strata(&between_strata);
-                let strata = [strata[0].as_slice(), strata[1].as_slice()];
-                let seen = sides.map(|pairs| {
-                    let both = pairs.par_iter().map(|&(g, p)| profiles.together(g, p));
-                    both.map(|(a, b)| (a as f32, b as f32)).unzip::<_, _, Vec<f32>, Vec<f32>>()
-                });
-                let count = between_strata.len();
-                let covariance = ranked(strata, [&seen[0].0, &seen[1].0], &weights, count);
-                let correlation = ranked(strata, [&seen[0].1, &seen[1].1], &weights, count);
-                let add = |side: usize| -> Vec<f32> {
-                    covariance[side].iter().zip(&correlation[side]).map(|(a, b)| a + b).collect()
-                };
-                ranked(strata, [&add(0), &add(1)], &weights, count)
+                between_kinds(profiles, sides, in_strata(&between_strata), &weights, between_strata.len())
             }
         };
         cells.go_on()?;
@@ -302,20 +336,7 @@ impl Scored {
         let z_within = [0, 1].map(|side| (0..sides[side].len()).map(|i| own(side, i).1).collect::<Vec<f32>>());
 
         // How likely each is a link.
-        let starts = Starts::new(v);
-        let mut seen: Vec<Seen> = (near.tested.par_iter().zip(&z))
-            .map(|(&(g, p), &z)| Seen {
-                z,
-                power: 1.0,
-                bin: evidence_bin(distance(v, g, p)) as u8,
-                nearer: starts.nearer(v, g, p),
-            })
-            .collect();
-        let with_z: Vec<(u32, u32, usize, f64)> =
-            near.tested.iter().zip(&seen).map(|(&(g, p), s)| (g, p, usize::from(s.bin), s.z)).collect();
-        let power = Power::fit([&detected, &open], &with_z);
-        seen.iter_mut().zip(&near.tested).for_each(|(s, &(g, p))| s.power = power.pair(g, p));
-        let mixture = Mixture::fit(&seen, cells.progress);
+        let (seen, power, mixture) = likelihoods(v, &near.tested, &z, [&detected, &open], cells.progress);
         cells.go_on()?;
         let log_odds: Vec<f64> = seen.par_iter().map(|s| mixture.log_odds(s)).collect();
         // Each pair counts once, by its draws; those of which no draw was kept by those of the others.
