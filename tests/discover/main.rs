@@ -5,7 +5,6 @@ mod common;
 
 mod comparisons;
 mod discover;
-mod evidence;
 mod exports;
 mod known;
 mod matching;

@@ -267,7 +267,7 @@ fn discovery_goes_on_after_a_kill() {
         let mut found = files(dir);
         let mut made: serde_json::Value =
             serde_json::from_slice(&found.remove(Path::new("discover.json")).unwrap()).unwrap();
-        let resumed = made["resumed"].take();
+        let resumed = made["attention"]["resumed"].take();
         made["out"].take();
         (found, made, resumed)
     };
