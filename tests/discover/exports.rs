@@ -451,7 +451,8 @@ fn anndata_opens_the_discovery() {
     let links = Maps { all: map(&v, "all", "links", 4), types: vec![map(&v, "B cell", "B_cell", 5)] };
     let values: Vec<f32> = (0..18).map(|i| i as f32 / 4.0).collect();
     let meta = [("version", "0.1.0"), ("config", "{\"seed\": 906}"), ("data_hash", "abc")];
-    let made = write_h5ad(&path, &v, &links, Some(&maps), Some(Embedding { width: 3, values: &values }), &meta).unwrap();
+    let made =
+        write_h5ad(&path, &v, &links, Some(&maps), Some(Embedding { width: 3, values: &values }), &meta).unwrap();
     assert_eq!(made.written, 6);
     write_h5ad(&bare, &v, &links, None, None, &[]).unwrap();
     let script = r#"

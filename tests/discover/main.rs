@@ -7,5 +7,6 @@ mod comparisons;
 mod discover;
 mod exports;
 mod known;
+mod links;
 mod matching;
 mod regulation;

@@ -79,7 +79,9 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         let mut tables: Vec<PathBuf> = whole.cell_types.iter().map(|t| t.file.clone()).collect();
         assert_eq!(tables.len(), 3);
         tables.extend(["attention.tsv", "attention-peaks.tsv", "attention-genes.tsv"].map(PathBuf::from));
-        tables.extend(["links.tsv", "links-untested.tsv", "links/type1.tsv", "peaks.tsv", "genes.tsv"].map(PathBuf::from));
+        tables.extend(
+            ["links.tsv", "links-untested.tsv", "links/type1.tsv", "peaks.tsv", "genes.tsv"].map(PathBuf::from),
+        );
         for file in tables {
             let read = |d: PathBuf| std::fs::read(d.join(&file)).unwrap();
             assert!(read(at("whole")) == read(at("stopped")), "{}: {null:?}", file.display());
