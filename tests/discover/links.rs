@@ -472,16 +472,13 @@ fn copied(from: &Path, to: &Path, part: &Part) {
     let (mut obs, mut var) = (file.names(Axis::Obs).unwrap(), file.names(Axis::Var).unwrap());
     let mut kept = sccrossrec::csr::Csr::<f32>::new();
     let matrix = file.matrix(None, "--layer").unwrap();
-    let each = |b: &sccrossrec::csr::Csr<f32>| {
-        for i in 0..b.rows() {
-            if kept.rows() < part.cells {
-                kept.push_row(b.row(i).0.iter().copied().zip(b.row(i).1.iter().copied()));
-            }
+    let each = |b: sccrossrec::csr::Csr<f32>| {
+        for i in (0..b.rows()).take(part.cells.saturating_sub(kept.rows())) {
+            kept.push_row(b.row(i).0.iter().copied().zip(b.row(i).1.iter().copied()));
         }
         Ok(())
     };
-    let mut each = each;
-    matrix.for_each_block(Streaming::default(), scratch.path(), &obs, &var, |b| each(b)).unwrap();
+    matrix.for_each_block(Streaming::default(), scratch.path(), &obs, &var, each).unwrap();
     obs.truncate(part.cells);
     let columns = |axis: Axis, n: usize, wanted: bool| -> Vec<(String, Column)> {
         let names = if wanted { file.columns(axis).unwrap() } else { Vec::new() };
