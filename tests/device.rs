@@ -845,7 +845,7 @@ fn the_program_on_a_device() {
             ok(&run(&["embed", "--run", trained, "--device", device, "--out", &file("z")]));
             ok(&run(&["translate", "--run", trained, "--device", device, "--out", &file("t")]));
             let links = ok(&run(&["discover", "--run", trained, "--device", device, "--out", &file("links")]));
-            (e, links["pairs"].clone())
+            (e, links["attention"]["pairs"].clone())
         };
         let (cpu, gpu) = (on("cpu"), on("cuda:0"));
         for of in ["matching", "translation"] {

@@ -15,7 +15,7 @@ use sccrossrec::data::region::{Region, parse_region};
 use sccrossrec::data::source;
 use sccrossrec::dataset::{DataSet, decode_row};
 use sccrossrec::discover::tf::{TfFile, TfTrack};
-use sccrossrec::discover::{DiscoverOptions, DiscoveryFolder, Truth, discover};
+use sccrossrec::discover::{DiscoverOptions, DiscoveryFolder, Source, Truth, discover};
 use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::rng::Rng;
@@ -89,6 +89,9 @@ pub const PARSERS: &[Parser] = &[
     of_a_group("discovery", "discover.json", found),
     of_a_group("discovery-genes", "genes.tsv", found),
     of_a_group("discovery-links", "links.tsv", found),
+    of_a_group("discovery-type", "links/type1.tsv", found),
+    of_a_group("discovery-attention", "attention.tsv", found),
+    of_a_group("discovery-tracks", "attention-peaks.tsv", found),
 ];
 
 /// Name of a folder with the number of its process.
@@ -151,8 +154,15 @@ fn run(f: &Files, path: &Path) -> Result<()> {
 }
 
 fn found(_: &Files, path: &Path) -> Result<()> {
-    let found = DiscoveryFolder::open(folder(path))?;
-    (0..found.maps().count()).try_for_each(|i| found.links(i).map(drop))?;
+    let dir = path.ancestors().find(|d| d.join("discover.json").exists()).unwrap();
+    let found = DiscoveryFolder::open(dir)?;
+    let of_attention = found.made.attention.iter().map(|_| Source::Attention);
+    for source in [Source::Links].into_iter().chain(of_attention) {
+        for i in 0..found.maps_of(source)?.len() {
+            found.links(source, i)?;
+            assert_eq!(found.peak_track(source, i)?.len(), found.vocabulary.peaks.len());
+        }
+    }
     assert_eq!(found.peak_places().len(), found.vocabulary.peaks.len());
     Ok(())
 }
@@ -205,7 +215,8 @@ impl Files {
         train(&data, &data.samples("default").unwrap(), &small, &d.join("run"), &mut ()).unwrap();
         let model = Run::open(&d.join("run")).unwrap().model(&data, Checkpoint::Best).unwrap();
         std::fs::create_dir(d.join("found")).unwrap();
-        discover(&model, &data, &DiscoverOptions::default(), &d.join("found"), &()).unwrap();
+        let options = DiscoverOptions { min_type_cells: 15, ..DiscoverOptions::default() };
+        discover(&model, &data, &options, &d.join("found"), &()).unwrap();
         let vocabulary = data.vocabulary().clone();
         let peaks: Vec<_> = vocabulary.peaks.iter().map(|p| parse_region(&p.name)).collect();
         let scratch = d.join("scratch");
@@ -295,14 +306,17 @@ impl Files {
             "run" | "run-names" | "run-log" | "run-weights" => {
                 copy(&d.join("run"), &self.folder(p));
             }
-            "discovery" | "discovery-genes" | "discovery-links" => {
-                copy(&d.join("found"), folder(&path));
-                if p.name == "discovery-links" {
-                    let record = std::fs::read_to_string(path.with_file_name("discover.json")).unwrap();
-                    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-                    let all = record["all"]["file"].as_str().unwrap();
-                    assert!(all == p.file, "the links of all cells lie in {all}");
-                }
+            name if name.starts_with("discovery") => {
+                copy(&d.join("found"), &self.folder(p));
+                let record = std::fs::read_to_string(self.folder(p).join("discover.json")).unwrap();
+                let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+                let at = match name {
+                    "discovery-links" => &record["links"]["file"],
+                    "discovery-type" => &record["links"]["cell_types"][0]["file"],
+                    "discovery-attention" => &record["attention"]["all"]["file"],
+                    _ => return,
+                };
+                assert!(at == p.file, "{} lies in {at}", p.file);
             }
             other => panic!("no files for {other}"),
         }

@@ -447,11 +447,14 @@ fn anndata_opens_the_discovery() {
     let dir = tempfile::tempdir().unwrap();
     let (v, path, bare) = (vocabulary(), dir.path().join("discovery.h5ad"), dir.path().join("bare.h5ad"));
     let maps = maps(&v);
+    // Links of other numbers, of one type alone.
+    let links = Maps { all: map(&v, "all", "links", 4), types: vec![map(&v, "B cell", "B_cell", 5)] };
     let values: Vec<f32> = (0..18).map(|i| i as f32 / 4.0).collect();
     let meta = [("version", "0.1.0"), ("config", "{\"seed\": 906}"), ("data_hash", "abc")];
-    let made = write_h5ad(&path, &v, &maps, Some(Embedding { width: 3, values: &values }), &meta).unwrap();
+    let made =
+        write_h5ad(&path, &v, &links, Some(&maps), Some(Embedding { width: 3, values: &values }), &meta).unwrap();
     assert_eq!(made.written, 6);
-    write_h5ad(&bare, &v, &maps, None, &[]).unwrap();
+    write_h5ad(&bare, &v, &links, None, None, &[]).unwrap();
     let script = r#"
 import anndata, numpy as np
 a = anndata.read_h5ad(sys.argv[2])
@@ -472,18 +475,30 @@ nan = lambda rows: np.array([[np.nan if x is None else x for x in r] for r in ro
 assert np.array_equal(a.varm["sccrossrec_attention"], nan([m["genes"] for m in ms]))
 assert list(u["peaks"]) == [p[0] for p in peaks]
 assert np.array_equal(u["peak_attention"], nan([m["peaks"] for m in ms]), equal_nan=True)
+ls = facts["links"]
+assert list(a.varm) == ["sccrossrec_attention", "sccrossrec_links"]
 b = anndata.read_h5ad(sys.argv[3])
-assert list(b.obsm) == [] and b.varm["sccrossrec_attention"].shape == (25, 3)
+for x in (a, b):
+    u = x.uns["sccrossrec"]
+    assert list(u["link_maps"]) == [m["name"] for m in ls] == ["all", "B cell"]
+    assert np.array_equal(x.varm["sccrossrec_links"], nan([m["genes"] for m in ls]))
+    assert list(u["peaks"]) == [p[0] for p in peaks]
+    assert np.array_equal(u["peak_links"], nan([m["peaks"] for m in ls]), equal_nan=True)
+assert list(b.obsm) == [] and list(b.varm) == ["sccrossrec_links"] and b.varm["sccrossrec_links"].shape == (25, 2)
+assert sorted(b.uns["sccrossrec"]) == ["link_maps", "peak_links", "peaks"]
 a[a.obs["cell_type"] == "B cell"].copy().write_h5ad(sys.argv[3] + ".again")
 print("ok")
 "#;
     let mut facts = facts(&v, &[&maps.all, &maps.types[0], &maps.types[1]]);
     facts["types"] = json!(v.cell_types);
+    facts["links"] = self::facts(&v, &[&links.all, &links.types[0]])["maps"].clone();
     assert_eq!(check(&python, script, &[&json_file(dir.path(), &facts), &path, &bare]).trim(), "ok");
     // What does not fit, or is taken.
     let short = Embedding { width: 4, values: &values };
-    assert_eq!(write_h5ad(&bare, &v, &maps, Some(short), &[]).unwrap_err().exit_code(), 2);
-    assert!(write_h5ad(&bare, &v, &maps, None, &[("maps", "x")]).is_err());
+    assert_eq!(write_h5ad(&bare, &v, &links, Some(&maps), Some(short), &[]).unwrap_err().exit_code(), 2);
+    for taken in ["maps", "link_maps", "map_cells", "peaks", "peak_attention", "peak_links"] {
+        assert!(write_h5ad(&bare, &v, &links, Some(&maps), None, &[(taken, "x")]).is_err(), "{taken}");
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod common;
 
 mod comparisons;
 mod discover;
-mod evidence;
 mod exports;
 mod known;
+mod links;
 mod matching;
 mod regulation;

@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use sccrossrec::dataset::DataSet;
 use sccrossrec::discover::maps::Maps;
 use sccrossrec::discover::null::Null;
-use sccrossrec::discover::{DiscoverOptions, discover};
+use sccrossrec::discover::{DiscoverOptions, Source, discover};
 use sccrossrec::model::ModelConfig;
 use sccrossrec::prepare::{PrepareConfig, prepare};
 use sccrossrec::progress::Progress;
@@ -57,6 +57,7 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         };
         let options = DiscoverOptions { null, ..DiscoverOptions::default() };
         let whole = discover(&model, &data, &options, &at("whole"), &()).unwrap();
+        let whole = whole.attention.unwrap();
         assert_eq!(whole.resumed, 0);
         assert!(!at("whole").join(".attention").exists(), "parts go when all is done");
 
@@ -72,11 +73,15 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         let bytes = std::fs::read(&files[1]).unwrap();
         std::fs::write(&files[1], &bytes[..bytes.len() / 2]).unwrap();
         let resume = DiscoverOptions { resume: true, ..options.clone() };
-        let resumed = discover(&model, &data, &resume, &at("stopped"), &()).unwrap();
+        let resumed = discover(&model, &data, &resume, &at("stopped"), &()).unwrap().attention.unwrap();
         assert!(resumed.resumed > 0 && resumed.resumed < 2500, "{}", resumed.resumed);
         assert_eq!(resumed.pairs, whole.pairs);
         let mut tables: Vec<PathBuf> = whole.cell_types.iter().map(|t| t.file.clone()).collect();
-        tables.extend(["links.tsv", "peaks.tsv", "genes.tsv"].map(PathBuf::from));
+        assert_eq!(tables.len(), 3);
+        tables.extend(["attention.tsv", "attention-peaks.tsv", "attention-genes.tsv"].map(PathBuf::from));
+        tables.extend(
+            ["links.tsv", "links-untested.tsv", "links/type1.tsv", "peaks.tsv", "genes.tsv"].map(PathBuf::from),
+        );
         for file in tables {
             let read = |d: PathBuf| std::fs::read(d.join(&file)).unwrap();
             assert!(read(at("whole")) == read(at("stopped")), "{}: {null:?}", file.display());
@@ -89,7 +94,7 @@ fn what_was_stopped_goes_on_to_the_same_files() {
         let mut other = model.clone();
         other.params.as_mut_slice()[0] += 1.0;
         let found = discover(&other, &data, &resume, &at("other"), &()).unwrap();
-        assert_eq!(found.resumed, 0);
+        assert_eq!(found.attention.unwrap().resumed, 0);
     }
 }
 
@@ -103,7 +108,7 @@ fn maps_read_back_and_add_up() {
     };
     let j = json(&["discover", "--run", "run", "--out", "links"]);
     let v = data.vocabulary();
-    let maps = Maps::read(&dir.path().join("links"), v).unwrap();
+    let maps = Maps::read(&dir.path().join("links"), v, Source::Attention).unwrap();
     assert_eq!(maps.types.iter().map(|t| t.cells).sum::<u64>(), maps.all.cells);
     assert_eq!(maps.types.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), v.cell_types);
     for m in maps.iter() {
@@ -122,19 +127,39 @@ fn maps_read_back_and_add_up() {
         assert!(close(&genes, &m.genes) && close(&peaks, &m.peaks), "{}", m.name);
     }
     assert!(maps.all.links.iter().any(|l| !l.pvalue.is_nan()), "something was tested");
-    assert_eq!(j["all"]["links"], maps.all.links.len());
+    assert_eq!(j["attention"]["all"]["links"], maps.all.links.len());
     let significant = maps.all.links.iter().filter(|l| l.qvalue < 0.05).count();
-    assert_eq!(j["all"]["significant"], significant);
+    assert_eq!(j["attention"]["all"]["significant"], significant);
+    // The same of links: tracks are sums of probabilities, of a type over the links active in it.
+    let links = Maps::read(&dir.path().join("links"), v, Source::Links).unwrap();
+    assert_eq!((links.all.links.len(), links.all.cells), (j["links"]["pairs"].as_u64().unwrap() as usize, 400));
+    for (i, m) in links.iter().enumerate() {
+        assert!(m.links.is_sorted_by(|a, b| a.score >= b.score));
+        let (mut genes, mut peaks) = (vec![0.0; v.genes.len()], vec![0.0; v.peaks.len()]);
+        for l in &m.links {
+            genes[l.gene as usize] += l.score;
+            peaks[l.peak as usize] += l.score;
+            assert!((0.0..=1.0).contains(&l.score) && l.pvalue > 0.0 && l.pvalue <= 1.0 && l.qvalue <= 1.0);
+        }
+        // Tables hold four digits.
+        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs() + 1e-6);
+        assert!(close(&genes, &m.genes) && close(&peaks, &m.peaks), "{}", m.name);
+        if let Some(at) = i.checked_sub(1) {
+            assert_eq!(j["links"]["cell_types"][at]["active"], m.links.len(), "{}", m.name);
+        }
+    }
     // Moved elsewhere, it reads the same.
     std::fs::rename(dir.path().join("links"), dir.path().join("moved")).unwrap();
-    assert_eq!(Maps::read(&dir.path().join("moved"), v).unwrap().types.len(), 3);
+    let moved = Maps::read(&dir.path().join("moved"), v, Source::Attention).unwrap();
+    assert!(format!("{moved:?}") == format!("{maps:?}"), "NaN included");
+    assert_eq!(Maps::read(&dir.path().join("moved"), v, Source::Links).unwrap().types.len(), 3);
 
     // The same bits with one thread, and without statistics the same scores.
     json(&["discover", "--run", "run", "--out", "one", "--threads", "1"]);
-    let read = |d: &str| std::fs::read(dir.path().join(d).join("links.tsv")).unwrap();
-    assert!(read("moved") == read("one"));
+    let read = |d: &str, file: &str| std::fs::read(dir.path().join(d).join(file)).unwrap();
+    assert!(["attention.tsv", "links.tsv", "links/type1.tsv"].iter().all(|f| read("moved", f) == read("one", f)));
     json(&["discover", "--run", "run", "--out", "plain", "--null", "none"]);
-    let plain = Maps::read(&dir.path().join("plain"), v).unwrap();
+    let plain = Maps::read(&dir.path().join("plain"), v, Source::Attention).unwrap();
     let scores = |m: &Maps| m.all.links.iter().map(|l| (l.gene, l.peak, l.score)).collect::<Vec<_>>();
     assert_eq!(scores(&plain), scores(&maps));
     assert!(plain.all.links.iter().all(|l| l.pvalue.is_nan() && l.zscore.is_nan()));
@@ -182,7 +207,7 @@ fn nothing_is_found_where_pairings_mean_nothing() {
     std::fs::create_dir(&out).unwrap();
     let options = DiscoverOptions { null: Null::Shuffled, permutations: 3, ..DiscoverOptions::default() };
     discover(&model, &like, &options, &out, &()).unwrap();
-    let maps = Maps::read(&out, like.vocabulary()).unwrap();
+    let maps = Maps::read(&out, like.vocabulary(), Source::Attention).unwrap();
     let links = &maps.all.links;
     assert!(links.len() > 1000, "{}", links.len());
     let v = like.vocabulary();
@@ -235,22 +260,36 @@ fn other_things_are_never_written_over() {
         let text = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
         assert!(text.contains(part), "{args:?}: {part:?} is missing in {text}");
     };
+    let with_types =
+        |more: &[&'static str]| [&["discover", "--run", "run", "--min-type-cells", "15"][..], more].concat();
     let genes = std::fs::read(dir.path().join("data/genes.tsv")).unwrap();
     for way in ["--force", "--resume"] {
         refused(&["discover", "--run", "run", "--out", "data", way], "a prepared data set");
         refused(&["discover", "--run", "run", "--out", "run", way], "holds a run");
     }
     assert!(std::fs::read(dir.path().join("data/genes.tsv")).unwrap() == genes);
-    let j = ok(&["discover", "--run", "run", "--out", "out", "--export", "bedpe,bedgraph,bedpe"]);
+    let j = ok(&with_types(&["--out", "out", "--export", "bedpe,bedgraph,bedpe"]));
     assert_eq!(j["exports"].as_array().unwrap().len(), 8, "four maps in two forms, once each");
-    assert!(j["all"]["tests"].as_u64().unwrap() > j["all"]["tested"].as_u64().unwrap());
+    let all = &j["attention"]["all"];
+    assert!(all["tests"].as_u64().unwrap() > all["tested"].as_u64().unwrap());
     assert!(Path::new(j["run"].as_str().unwrap()).is_absolute());
     refused(&["discover", "--run", "run", "--out", "out", "--resume"], "a finished discovery");
     std::fs::write(dir.path().join("out/links/notes.tsv"), "mine").unwrap();
-    ok(&["discover", "--run", "run", "--out", "out", "--force", "--cell-types", "type1"]);
+    std::fs::write(dir.path().join("out/attention/notes.tsv"), "mine").unwrap();
     let there = |f: &str| dir.path().join("out").join(f).exists();
-    assert!(there("links/type1.tsv") && there("links/notes.tsv") && there("links.tsv"));
-    assert!(!there("links/type2.tsv") && !there("exports"), "results of other cells are gone");
+    assert!((1..=3).all(|t| there(&format!("links/type{t}.tsv")) && there(&format!("attention/type{t}.tsv"))));
+    ok(&with_types(&["--out", "out", "--force", "--cell-types", "type1,type2"]));
+    for folder in ["links", "attention"] {
+        assert!(there(&format!("{folder}/type1.tsv")) && there(&format!("{folder}/notes.tsv")), "{folder}");
+        assert!(there(&format!("{folder}.tsv")) && !there(&format!("{folder}/type3.tsv")), "{folder}");
+    }
+    assert!(!there("exports"), "results of other cells are gone");
+    // Without a model there is no attention, and that of a model goes.
+    ok(&["discover", "--data", "data", "--out", "out", "--force", "--gzip"]);
+    assert!(there("links.tsv.gz") && there("links/notes.tsv") && there("attention/notes.tsv"));
+    for gone in ["links.tsv", "attention.h5", "attention.tsv", "attention-peaks.tsv", "attention/type1.tsv"] {
+        assert!(!there(gone), "{gone}");
+    }
     std::fs::create_dir_all(dir.path().join("begun/.attention")).unwrap();
     refused(&["discover", "--run", "run", "--out", "begun"], "--resume");
     ok(&["discover", "--run", "run", "--out", "begun", "--resume"]);
@@ -295,8 +334,8 @@ fn evidence_against_binding_sites() {
     let number = |m: &serde_json::Value, key: &str| m[key].as_f64().unwrap();
     assert!(number(&auroc, "value") > 0.75 && number(&auroc, "zscore") > 5.0, "{auroc}");
     assert!(number(&chance, "zscore").abs() < 3.0, "{chance}");
-    // The value by hand, from evidence.tsv: ties count half.
-    let table = std::fs::read_to_string(dir.path().join("links/evidence.tsv")).unwrap();
+    // The value by hand, from links.tsv: ties count half.
+    let table = std::fs::read_to_string(dir.path().join("links/links.tsv")).unwrap();
     let header: Vec<&str> = table.lines().next().unwrap().split('\t').collect();
     let at = |name: &str| header.iter().position(|c| *c == name).unwrap();
     let mut expected: std::collections::HashMap<&str, f64> = v.peaks.iter().map(|p| (p.name.as_str(), 0.0)).collect();

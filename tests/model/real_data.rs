@@ -64,15 +64,23 @@ fn through(root: &Path, k: &Known) -> Value {
 
     let d = ok(&["discover", "--run", &run, "--out", &out]);
     assert_eq!(d["cells"].as_u64(), Some(k.cells as u64));
-    assert_eq!(d["cell_types"].as_array().unwrap().len(), k.cell_types);
-    let cells: u64 = d["cell_types"].as_array().unwrap().iter().map(|t| t["cells"].as_u64().unwrap()).sum();
+    let a = &d["attention"];
+    assert_eq!(a["cell_types"].as_array().unwrap().len(), k.cell_types);
+    let cells: u64 = a["cell_types"].as_array().unwrap().iter().map(|t| t["cells"].as_u64().unwrap()).sum();
     assert_eq!(cells, k.cells as u64);
     let f = hdf5::File::open(Path::new(&out).join("attention.h5")).unwrap();
     assert_eq!(f.dataset("indptr").unwrap().size(), k.cells + 1);
     assert_eq!((f.dataset("genes").unwrap().size(), f.dataset("peaks").unwrap().size()), (k.genes, k.peaks));
-    let links = std::fs::read_to_string(Path::new(&out).join("links.tsv")).unwrap();
-    assert_eq!(links.lines().count() as u64, 1 + d["all"]["links"].as_u64().unwrap());
-    assert!(links.lines().count() > 100, "attention found {} links", links.lines().count());
+    let rows = |name: &str| std::fs::read_to_string(Path::new(&out).join(name)).unwrap().lines().count() as u64 - 1;
+    let attended = rows("attention.tsv");
+    assert_eq!(attended, a["all"]["links"].as_u64().unwrap());
+    assert!(attended > 99, "attention found {attended} links");
+    // Links: every pair near a gene is in one of both tables.
+    let (tested, untested) = (rows("links.tsv"), rows("links-untested.tsv"));
+    assert_eq!([tested, untested].map(Some), [&d["links"]["pairs"], &d["links"]["untested"]].map(Value::as_u64));
+    assert!(tested > 100, "{tested} pairs near a gene");
+    let of_types = d["links"]["cell_types"].as_array().unwrap();
+    assert!(of_types.len() <= k.cell_types && of_types.iter().all(|t| t["cells"].as_u64().unwrap() >= 50));
 
     let z = at("z.h5ad");
     ok(&["embed", "--run", &run, "--out", &z]);

@@ -368,7 +368,7 @@ fn python_opens_embeddings_and_translations() {
 }
 
 /// Every verb on a small data set, in an order in which each finds what it needs.
-const VERBS: [&[&str]; 21] = [
+const VERBS: [&[&str]; 23] = [
     &["simulate", "--out", "sim", "--cells", "120", "--genes", "30", "--peaks", "80"],
     &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
     &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--out", "data"],
@@ -380,6 +380,8 @@ const VERBS: [&[&str]; 21] = [
     &["translate", "--run", "run", "--out", "t.h5ad"],
     &["match", "--run", "run", "--rna", "data", "--atac", "data", "--out", "m.tsv"],
     &["discover", "--run", "run", "--out", "found"],
+    &["discover", "--data", "data", "--out", "links"],
+    &["report", "links", "--out", "l.html"],
     &["plot", "curves", "--run", "run", "--out", "c.png"],
     &["report", "run", "--discovery", "found", "--out", "r.html"],
     &["weights", "export", "--run", "run", "--out", "w.safetensors"],

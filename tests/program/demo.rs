@@ -45,8 +45,8 @@ fn demo(out: &Path) -> Value {
     ok(&args)
 }
 
-/// Rows of a link table: (gene, peak) → (weight, cells), checked for order.
-fn links(path: &Path) -> HashMap<(String, String), (f64, u64)> {
+/// Rows of a table of attention: (gene, peak) → (weight, cells), checked for order.
+fn attended(path: &Path) -> HashMap<(String, String), (f64, u64)> {
     let table = std::fs::read_to_string(path).unwrap();
     let mut lines = table.lines();
     assert_eq!(lines.next(), Some(sccrossrec::discover::maps::LINK_COLUMNS.join("\t").as_str()), "{}", path.display());
@@ -87,28 +87,31 @@ fn end_to_end() {
     let recovery = &d["discovery"]["recovery"];
     let scores: Vec<&str> =
         recovery["scores"].as_array().unwrap().iter().map(|s| s["score"].as_str().unwrap()).collect();
-    let data = ["evidence", "partial correlation", "correlation", "distance", "random"];
+    let data = ["evidence", "z between kinds", "z within kinds", "correlation", "distance", "random"];
     let model = ["attention", "attention per cell with both", "query · key", "cis weight", "cis contribution"];
-    assert_eq!(scores, [&model[..], &data[..]].concat());
+    assert_eq!(scores, [&data[..], &model[..]].concat());
     let planted = std::fs::read_to_string(out.join("simulated/truth.tsv")).unwrap().lines().count() - 1;
     assert_eq!(recovery["links"], planted as u64);
     // Most planted links are within 100 kb: distance must find them, or coordinates were lost on the way.
-    assert!(recovery["scores"][8]["auroc"].as_f64().unwrap() > 0.6, "{recovery}");
+    assert!(recovery["scores"][4]["auroc"].as_f64().unwrap() > 0.6, "{recovery}");
     assert_eq!(serde_json::from_str::<Value>(&std::fs::read_to_string(out.join("demo.json")).unwrap()).unwrap(), d);
 
-    // The evidence: pairs near a gene, the likeliest first, with what the model says of them.
-    let table = std::fs::read_to_string(out.join("discover/evidence.tsv")).unwrap();
+    // Links: pairs near a gene, the likeliest first, with what the model says of them.
+    let table = std::fs::read_to_string(out.join("discover/links.tsv")).unwrap();
     let mut rows = table.lines().map(|l| l.split('\t').collect::<Vec<_>>());
     let head = rows.next().unwrap();
     let at = |name: &str| head.iter().position(|h| *h == name).unwrap();
+    let of_model = ["attention", "cis_weight", "cis_contribution"];
+    assert_eq!(head, [&sccrossrec::discover::evidence::table::COLUMNS[..], &of_model].concat());
     let rows: Vec<Vec<&str>> = rows.collect();
-    assert_eq!(d["discovery"]["evidence"]["pairs"], rows.len() as u64);
+    assert_eq!(d["discovery"]["links"]["pairs"], rows.len() as u64);
     let number = |r: &[&str], name: &str| r[at(name)].parse::<f64>().unwrap();
     assert!(rows.is_sorted_by(|a, b| number(a, "log_odds") >= number(b, "log_odds")) && rows.len() > 100);
     for r in &rows {
         let odds = number(r, "log_odds");
-        assert!((number(r, "probability") - 1.0 / (1.0 + (-odds).exp())).abs() < 1e-4);
-        assert!(number(r, "distance") <= 500_000.0 && number(r, "error") > 0.0 && r.len() == head.len());
+        // Both hold four digits.
+        assert!((number(r, "probability") - 1.0 / (1.0 + (-odds).exp())).abs() < 2e-4);
+        assert!(number(r, "distance").abs() <= 500_000.0 && number(r, "error") > 0.0 && r.len() == head.len());
     }
     assert!(rows.iter().filter(|r| number(r, "cis_weight") != 0.0).count() > rows.len() / 2);
     assert!(rows.iter().all(|r| number(r, "cis_weight") * number(r, "cis_contribution") >= 0.0));
@@ -126,7 +129,7 @@ fn end_to_end() {
     let (genes, peaks, types) = (names("genes"), names("peaks"), names("cell_types"));
     assert_eq!((indptr.len(), names("cells").len(), cell_type.len()), (161, 160, 160));
     assert_eq!(*indptr.last().unwrap(), gene.len() as u64);
-    assert_eq!(d["discovery"]["pairs"], gene.len() as u64);
+    assert_eq!(d["discovery"]["attention"]["pairs"], gene.len() as u64);
     assert!(!gene.is_empty() && peak.len() == gene.len() && weight.len() == gene.len());
     assert!(weight.iter().all(|&w| w > 0.0 && w <= 1.0) && score.iter().all(|&s| s > 0.8 && s <= 1.0));
     let chrom = |name: &str| name.split('-').next().unwrap().to_string();
@@ -143,15 +146,21 @@ fn end_to_end() {
             }
         }
     }
-    let mut tables = vec![(None, out.join("discover/links.tsv"))];
-    tables.extend((0..3).map(|t| (Some(t), out.join(format!("discover/links/{}.tsv", types[t as usize])))));
+    let mut tables = vec![(None, out.join("discover/attention.tsv"))];
+    tables.extend((0..3).map(|t| (Some(t), out.join(format!("discover/attention/{}.tsv", types[t as usize])))));
     for (t, path) in tables {
-        let table = links(&path);
+        let table = attended(&path);
         assert_eq!(table.len(), sums.keys().filter(|k| k.0 == t).count(), "{}", path.display());
         for ((g, p), (w, cells)) in table {
             let (want, n) = sums[&(t, g, p)];
             assert!((w - want).abs() <= 1e-8 * want && cells == n, "{w} {want} {cells} {n}");
         }
+    }
+    // The links have the same sums of attention, to four digits.
+    for r in &rows {
+        let key = (None, r[at("gene")].to_string(), r[at("peak")].to_string());
+        let want = sums.get(&key).map_or(0.0, |x| x.0);
+        assert!((number(r, "attention") - want).abs() <= 5e-3 * want, "{key:?}: {want}");
     }
     // Attention stays on the chromosome.
     let rna = hdf5::File::open(out.join("simulated/rna.h5ad")).unwrap();
@@ -176,14 +185,15 @@ fn end_to_end() {
     let mut args = vec!["discover", "--json", "--run", text(&run), "--out", text(&again)];
     args.extend(["--threads", "1", "--batch-size", "7", "--truth", text(&truth)]);
     assert_eq!(ok(&args)["recovery"], *recovery);
-    for file in ["links.tsv", "links/type1.tsv", "links/type3.tsv"] {
+    let tables = ["attention.tsv", "attention/type1.tsv", "attention/type3.tsv", "links.tsv", "links-untested.tsv"];
+    for file in tables.into_iter().chain(["peaks.tsv", "genes.tsv", "attention-peaks.tsv", "attention-genes.tsv"]) {
         let read = |d: &Path| std::fs::read(d.join(file)).unwrap();
         assert!(read(&out.join("discover")) == read(&again), "{file} depends on the batches or the number of threads");
     }
     let one = dir.path().join("one");
     let j = ok(&["discover", "--json", "--run", text(&run), "--out", text(&one), "--cell-types", "type2"]);
-    assert_eq!(links(&one.join("links.tsv")), links(&again.join("links/type2.tsv")));
-    assert_eq!(j["cell_types"].as_array().unwrap().len(), 1);
+    assert_eq!(attended(&one.join("attention.tsv")), attended(&again.join("attention/type2.tsv")));
+    assert_eq!(j["attention"]["cell_types"].as_array().unwrap().len(), 1);
     assert!(j["recovery"].is_null());
 }
 
@@ -204,7 +214,8 @@ fn repeats_itself() {
     assert_eq!(x["discovery"]["recovery"], y["discovery"]["recovery"]);
     assert_eq!(strip(x), strip(y));
     let read = |d: &Path, f: &str| std::fs::read(d.join(f)).unwrap();
-    for f in ["discover/links.tsv", "simulated/truth.tsv", "run/checkpoints/best.safetensors"] {
+    for f in ["discover/attention.tsv", "discover/links.tsv", "simulated/truth.tsv", "run/checkpoints/best.safetensors"]
+    {
         assert!(read(&a, f) == read(&b, f), "{f} differs between two runs");
     }
 }

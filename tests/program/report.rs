@@ -56,14 +56,18 @@ fn made() -> &'static Made {
         let sizes = ["--cells", "160", "--genes", "40", "--peaks", "150", "--chromosomes", "3", "--cell-types", "3"];
         ok(&[&["demo", "--epochs", "3", "--threads", "2", "--out", text(&demo)], &sizes[..]].concat());
         let (run, data) = (demo.join("run"), demo.join("data"));
-        ok(&["discover", "--run", text(&run), "--out", text(&found)]);
+        // Of so few cells every pair counts, so that every type has links.
+        let all = ["--max-q", "1", "--min-type-cells", "15"];
+        ok(&[&["discover", "--run", text(&run), "--out", text(&found)], &all[..]].concat());
         // Rename the first gene and the first type in every table.
         let genes = std::fs::read_to_string(found.join("genes.tsv")).unwrap();
         let header: Vec<&str> = genes.lines().next().unwrap().split('\t').collect();
         let (hostile, kind) = (genes.lines().nth(1).unwrap().split('\t').nth(2).unwrap(), header[4]);
-        let mut tables =
-            vec![found.join("genes.tsv"), found.join("peaks.tsv"), found.join("links.tsv"), found.join("evidence.tsv")];
-        tables.extend(std::fs::read_dir(found.join("links")).unwrap().map(|e| e.unwrap().path()));
+        let names = ["genes", "peaks", "links", "links-untested", "attention", "attention-genes", "attention-peaks"];
+        let mut tables: Vec<PathBuf> = names.iter().map(|name| found.join(format!("{name}.tsv"))).collect();
+        for folder in ["links", "attention"] {
+            tables.extend(std::fs::read_dir(found.join(folder)).unwrap().map(|e| e.unwrap().path()));
+        }
         for table in &tables {
             let whole = std::fs::read_to_string(table).unwrap();
             let rename = |f: &str| match f {
@@ -76,14 +80,16 @@ fn made() -> &'static Made {
         }
         let record = found.join("discover.json");
         let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
-        for t in json["cell_types"].as_array_mut().unwrap() {
-            if t["cell_type"] == kind {
-                t["cell_type"] = HOSTILE_TYPE.into();
+        for what in ["links", "attention"] {
+            for t in json[what]["cell_types"].as_array_mut().unwrap() {
+                if t["cell_type"] == kind {
+                    t["cell_type"] = HOSTILE_TYPE.into();
+                }
             }
         }
         std::fs::write(&record, json.to_string()).unwrap();
         let links = std::fs::read_to_string(found.join("links.tsv")).unwrap();
-        let mut names = links.lines().skip(1).map(|l| l.split('\t').nth(3).unwrap().to_string());
+        let mut names = links.lines().skip(1).map(|l| l.split('\t').nth(4).unwrap().to_string());
         let gene = names.find(|n| n != HOSTILE).unwrap();
         let file = hdf5::File::open(found.join("attention.h5")).unwrap();
         let cells: Vec<hdf5::types::VarLenUnicode> = file.dataset("cells").unwrap().read_raw().unwrap();
@@ -237,11 +243,14 @@ fn what_is_missing_is_said() {
     assert!(said.contains("peaks.tsv: line") && said.contains("run `discover` again"), "{said}");
     // A record that names a table elsewhere.
     let record = found.join("discover.json");
-    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
-    json["evidence"]["file"] = text(&made().found.join("evidence.tsv")).into();
-    std::fs::write(&record, json.to_string()).unwrap();
-    let said = refused(&["report", text(&found), "--out", text(&place("x.html"))]);
-    assert!(said.contains("evidence.tsv, which is not inside of its folder"), "{said}");
+    let json: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
+    for (of, file) in [("links", "links.tsv"), ("attention", "attention.h5")] {
+        let mut json = json.clone();
+        json[of]["file"] = text(&made().found.join(file)).into();
+        std::fs::write(&record, json.to_string()).unwrap();
+        let said = refused(&["report", text(&found), "--out", text(&place("x.html"))]);
+        assert!(said.contains(&format!("{file}, which is not inside of its folder")), "{said}");
+    }
 }
 
 #[test]
@@ -262,14 +271,16 @@ fn the_page_works_in_a_browser() {
     assert!(rows(&plain, "top-genes") > 5 && rows(&plain, "top-peaks") > 5);
     assert!(!plain.contains("id=\"legend\"></div>"));
 
-    // At first the evidence: the likeliest pair of its table is in the first row, with its probability for a score.
-    let evidence = std::fs::read_to_string(made.found.join("evidence.tsv")).unwrap();
-    let first: Vec<&str> = evidence.lines().nth(1).unwrap().split('\t').collect();
+    // At first the links of all cells: the likeliest pair of their table is in the first row, with its probability for a
+    // score.
+    let links = std::fs::read_to_string(made.found.join("links.tsv")).unwrap();
+    let first: Vec<&str> = links.lines().nth(1).unwrap().split('\t').collect();
+    let column = |name: &str| links.lines().next().unwrap().split('\t').position(|c| c == name).unwrap();
     let table = between(&plain, "id=\"links-table\"", "</table>");
     let row = between(table, "<tbody>", "</tr>").to_string();
-    assert!(row.contains(">evidence</td>") && row.contains(&format!("{}-{}", first[1], first[2])), "{row}, {first:?}");
+    assert!(row.contains(">all cells</td>") && row.contains(&format!("{}-{}", first[1], first[2])), "{row}, {first:?}");
     let shown: f64 = row.split("<td>").nth(3).unwrap().split('<').next().unwrap().parse().unwrap();
-    assert!((shown - first[6].parse::<f64>().unwrap()).abs() < 1e-3, "{row}, {first:?}");
+    assert!((shown - first[column("probability")].parse::<f64>().unwrap()).abs() < 1e-3, "{row}, {first:?}");
 
     // The filter finds a gene, and nothing else.
     let found = dom(&browser, &out, &format!("#filter={}", made.gene));
@@ -331,9 +342,10 @@ fn pictures() -> Vec<(&'static str, Vec<String>)> {
         ("heatmap", list(&["heatmap", "--discovery", found, "--cell", &m.cell])),
         ("chromosome", list(&["heatmap", "--discovery", found, "--cell", &m.cell, "--chrom", "1"])),
         ("arcs", list(&["arcs", "--discovery", found, "--gene", &m.gene])),
-        ("evidence", list(&["arcs", "--discovery", found, "--gene", &m.gene, "--cell-type", "evidence"])),
+        ("attention", list(&["arcs", "--discovery", found, "--gene", &m.gene, "--attention"])),
         ("hostile", list(&["arcs", "--discovery", found, "--gene", HOSTILE, "--cell-type", HOSTILE_TYPE])),
         ("tracks", list(&["tracks", "--discovery", found])),
+        ("tracks-attention", list(&["tracks", "--discovery", found, "--attention", "--cell-type", HOSTILE_TYPE])),
         ("places", list(&["tracks", "--discovery", found, "--chrom", "chr2", "--cell-type", HOSTILE_TYPE])),
     ]
 }

@@ -282,6 +282,7 @@ fn wrong_things_in_the_place_of_a_file_are_refused() {
         ("samples --name x --data", vec![]),
         ("evaluate --run", vec![]),
         ("discover --out out --run", vec![]),
+        ("discover --out out --data", vec![]),
         ("embed --out out.h5ad --run", vec![]),
         ("report --out out.html", vec![]),
         ("weights export --out out.safetensors --run", vec![]),

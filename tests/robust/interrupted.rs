@@ -105,7 +105,7 @@ fn lasting(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     });
     if let Some(bytes) = found.get_mut(Path::new("discover.json")) {
         let mut made: serde_json::Value = serde_json::from_slice(bytes).unwrap();
-        made["resumed"].take();
+        made["attention"]["resumed"].take();
         *bytes = made.to_string().into_bytes();
     }
     found
@@ -261,7 +261,7 @@ fn the_tables_of_a_discovery_can_be_interrupted() {
     let args = ["discover", "--run", "run", "--out", "found", "--truth", "sim/truth.tsv", "--quiet"];
     // The last table before evidence.
     let tables = |child: &Child| {
-        wait_for("the first tables", || d.join("found/peaks.tsv").exists() || has_ended(child));
+        wait_for("the first tables", || d.join("found/attention-peaks.tsv").exists() || has_ended(child));
     };
     let mut child = spawn(d, &args);
     tables(&child);

@@ -60,7 +60,7 @@ fn inputs_are_never_modified() {
         all(&inputs).into_iter().chain([inputs.clone()]).map(of).collect()
     };
     let before = state();
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 18] = [
         &["inspect", "../in/sim/rna.h5ad"],
         &["inspect", "../in/data", "--verify"],
         &["inspect", "../in/run"],
@@ -129,6 +129,7 @@ fn inputs_are_never_modified() {
             "--tf",
             "../in/sites.bed:5",
         ],
+        &["discover", "--data", "../in/data", "--out", "alone"],
         &["report", "../in/run", "--out", "r.html"],
         &["plot", "curves", "--run", "../in/run", "--out", "c.png"],
         &["weights", "export", "--run", "../in/run", "--out", "w.safetensors"],
@@ -188,7 +189,7 @@ fn timeless(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn same_seed_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
-    let steps: [&[&str]; 8] = [
+    let steps: [&[&str]; 9] = [
         &["simulate", "--out", "sim", "--cells", "150", "--genes", "40", "--peaks", "120"],
         &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
         &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--fasta", "sim/peaks.fa", "--out", "data"],
@@ -211,6 +212,7 @@ fn same_seed_same_bytes() {
         &["translate", "--run", "run", "--out", "t.h5ad"],
         &["match", "--run", "run", "--rna", "data", "--atac", "data", "--out", "m.tsv"],
         &["discover", "--run", "run", "--out", "found", "--truth", "sim/truth.tsv", "--export", "h5ad,parquet,bedpe"],
+        &["discover", "--data", "data", "--out", "alone", "--max-q", "1", "--export", "h5ad,parquet,bedpe", "--gzip"],
     ];
     let mut before = 0;
     let mut once = |threads: &str| {

@@ -267,7 +267,7 @@ fn discovery_goes_on_after_a_kill() {
         let mut found = files(dir);
         let mut made: serde_json::Value =
             serde_json::from_slice(&found.remove(Path::new("discover.json")).unwrap()).unwrap();
-        let resumed = made["resumed"].take();
+        let resumed = made["attention"]["resumed"].take();
         made["out"].take();
         (found, made, resumed)
     };
@@ -392,7 +392,7 @@ fn one_at_a_time() {
 }
 
 /// Commands that write, each with its output, made again and again.
-const WRITERS: [(&str, &[&str]); 6] = [
+const WRITERS: [(&str, &[&str]); 7] = [
     ("data2", &["prepare", "--rna", "data-rna.h5ad", "--atac", "data-atac.h5ad"]),
     (
         "run2",
@@ -400,6 +400,7 @@ const WRITERS: [(&str, &[&str]); 6] = [
     ),
     ("e.h5ad", &["embed", "--run", "run"]),
     ("found", &["discover", "--run", "run"]),
+    ("links", &["discover", "--data", "data", "--gzip"]),
     ("sim", &["simulate", "--cells", "100", "--genes", "30", "--peaks", "80"]),
     ("full", &["annotate", "--rna", "data-rna.h5ad", "--atac", "data-atac.h5ad"]),
 ];

@@ -144,10 +144,12 @@ impl Mixture {
             let at = usize::from(s.bin) * NEAR + usize::from(s.nearer);
             let prior = self.share(s);
             let ratio = self.ratio(s.z, s.power);
-            let w = sigmoid((prior / (1.0 - prior)).ln() + ratio);
+            let odds = (prior / (1.0 - prior)).ln() + ratio;
+            let w = sigmoid(odds);
             r.pairs[at] += 1.0;
             r.links[at] += w;
-            r.likelihood += (1.0 - prior).ln() + (prior / (1.0 - prior) * ratio.exp()).ln_1p();
+            // ln(1 + exp(odds)), which is finite where exp(odds) is not.
+            r.likelihood += (1.0 - prior).ln() + odds.max(0.0) + (-odds.abs()).exp().ln_1p();
             r.weight += w;
             r.mean += w * self.strength(s.z, s.power);
         }

@@ -1,11 +1,10 @@
 //! Evidence as tables: `links.tsv`, `links-untested.tsv`, `links/TYPE.tsv`, `replicates.tsv`.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,8 @@ use super::{Evidence, PairEvidence, Selection};
 use crate::discover::links::Link;
 use crate::discover::maps::{LinkStat, Maps, TypeMap, chromosome, field, file_names, known};
 use crate::error::{Error, Result};
-use crate::files::atomic::{read_text, write_atomic};
+use crate::files::atomic::write_atomic;
+use crate::files::text::{open_text, text_error};
 use crate::vocabulary::{Vocabulary, signed_distance};
 
 /// Columns of `links.tsv`; those of a model may follow.
@@ -380,19 +380,13 @@ fn read(
     score: &str,
     keep: impl Fn(&dyn Fn(&str) -> Option<f64>) -> bool,
 ) -> Result<Vec<LinkStat>> {
-    let text = if path.extension().is_some_and(|e| e == "gz") {
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let mut text = String::new();
-        let mut unpacked = GzDecoder::new(file);
-        unpacked.read_to_string(&mut text).map_err(|e| Error::io(path, "read", e))?;
-        text
-    } else {
-        read_text(path)?
-    };
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
+    let lines = open_text(path, file)?.lines().zip(1..);
+    let mut lines = lines.map(|(line, i)| line.map(|l| (l, i)).map_err(|e| text_error(path, i, e)));
     let genes: HashMap<_, u32> = (0..).zip(&v.genes).map(|(i, g)| (field(&g.name), i)).collect();
     let peaks: HashMap<_, u32> = (0..).zip(&v.peaks).map(|(i, p)| (field(&p.name), i)).collect();
-    let mut lines = text.lines();
-    let header: HashMap<&str, usize> = lines.next().unwrap_or("").split('\t').zip(0..).collect();
+    let header = lines.next().transpose()?.unwrap_or_default().0;
+    let header: HashMap<&str, usize> = header.split('\t').zip(0..).collect();
     let fix = "run `discover` again";
     let wanted = ["gene", "peak", score, "zscore", "pvalue", "qvalue", "n_cells"];
     if let Some(missing) = wanted.iter().find(|w| !header.contains_key(*w)) {
@@ -415,8 +409,9 @@ fn read(
         };
         Some(keep(&number).then_some(link))
     };
-    let found = lines.enumerate().map(|(i, line)| {
-        row(line).ok_or_else(|| Error::input(path, format!("line {} is no link of these data", i + 2), fix))
+    let found = lines.map(|line| {
+        let (line, i) = line?;
+        row(&line).ok_or_else(|| Error::input(path, format!("line {i} is no link of these data"), fix))
     });
     found.filter_map(Result::transpose).collect()
 }
