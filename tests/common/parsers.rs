@@ -205,7 +205,7 @@ impl Files {
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(root).unwrap();
         let d = dir.path();
         let config =
-            SimulateConfig { cells: 60, genes: 8, peaks: 24, chromosomes: 2, cell_types: 3, ..Default::default() };
+            SimulateConfig { cells: 90, genes: 8, peaks: 24, chromosomes: 2, cell_types: 3, ..Default::default() };
         let made = Simulation::new(config).unwrap().write(d, &()).unwrap();
         prepare(&PrepareConfig::new(&made.rna, &made.atac), &d.join("data"), &()).unwrap();
         let data = DataSet::open(&d.join("data")).unwrap();

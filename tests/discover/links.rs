@@ -41,6 +41,7 @@ fn tissue() -> &'static Tissue {
             chromosomes: 4,
             cell_types: 7,
             batches: 4,
+            rna_depth: 400.0, // denser than the tissue of `simulate`, of which so few cells show nothing
             ..Default::default()
         };
         let files = Simulation::new(Difficulty::Tissue.apply(config)).unwrap().write(dir.path(), &()).unwrap();

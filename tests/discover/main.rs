@@ -5,6 +5,7 @@ mod common;
 
 mod comparisons;
 mod discover;
+mod evidence;
 mod exports;
 mod known;
 mod links;

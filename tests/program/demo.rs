@@ -111,8 +111,11 @@ fn end_to_end() {
         let odds = number(r, "log_odds");
         // Both hold four digits.
         assert!((number(r, "probability") - 1.0 / (1.0 + (-odds).exp())).abs() < 2e-4);
-        assert!(number(r, "distance").abs() <= 500_000.0 && number(r, "error") > 0.0 && r.len() == head.len());
+        assert!(number(r, "distance").abs() <= 500_000.0 && r.len() == head.len());
+        // Of so few cells some pairs have no pairs to compare with.
+        assert!(number(r, "error") > 0.0 || (number(r, "error").is_nan() && number(r, "z_between") == 0.0));
     }
+    assert!(rows.iter().filter(|r| number(r, "error") > 0.0).count() > rows.len() / 2);
     assert!(rows.iter().filter(|r| number(r, "cis_weight") != 0.0).count() > rows.len() / 2);
     assert!(rows.iter().all(|r| number(r, "cis_weight") * number(r, "cis_contribution") >= 0.0));
 
