@@ -122,8 +122,17 @@ impl Draws {
     }
 }
 
+/// Part of one draw, down to which the chance of a score is told.
+const BEYOND: f64 = 1e-4;
+/// Draws that a stratum needs to count by itself.
+const FEW: usize = 20;
+
 /// The law of a statistic among pairs that are no links, by stratum.
-pub(super) struct NullLaw(Vec<Stratum>);
+pub(super) struct NullLaw {
+    strata: Vec<Stratum>,
+    /// That of all strata, for those with few draws.
+    all: Option<Stratum>,
+}
 
 struct Stratum {
     sorted: Vec<f64>,
@@ -164,10 +173,13 @@ impl Stratum {
         let upto = self.before[self.sorted.partition_point(|&s| s <= x)];
         let survival = (n - 0.5 * (below + upto) + 0.5) / (n + 1.0);
         // Beyond the outer share the law is taken to fall off exponentially: ties at the end of the null, or its being
-        // finite, would else bound what a pair can show.
+        // finite, would else bound what a pair can show. Far beyond what so many draws can tell, it only orders pairs.
         let tail = |x: f64, (from, mean): (f64, f64), survival: f64| {
-            let falls = mean > 0.0 && x > from;
-            upper_quantile(if falls { TAIL * (-(x - from) / mean).exp() } else { survival })
+            if mean <= 0.0 || x <= from {
+                return upper_quantile(survival);
+            }
+            let (log, least) = (TAIL.ln() - (x - from) / mean, (BEYOND / (n + 1.0)).ln());
+            upper_quantile(log.max(least).exp()) + 0.05 * (least - log).max(0.0).ln_1p()
         };
         if survival < 0.5 { tail(x, self.tails[0], survival) } else { -tail(-x, self.tails[1], 1.0 - survival) }
     }
@@ -178,12 +190,15 @@ impl NullLaw {
     pub fn new(strata: usize, null: impl Iterator<Item = (usize, f64, f64)>) -> Self {
         let mut values = vec![Vec::new(); strata.max(1)];
         null.for_each(|(s, x, w)| values[s].push((x, w)));
-        NullLaw(values.into_par_iter().map(Stratum::new).collect())
+        let few = values.iter().any(|v| v.len() < FEW);
+        let all = few.then(|| Stratum::new(values.concat()));
+        NullLaw { strata: values.into_par_iter().map(Stratum::new).collect(), all }
     }
 
-    /// Normal score of a value among the null pairs of a stratum; 0 in one without any.
+    /// Normal score of a value among the null pairs of a stratum; 0 where there is none at all.
     pub fn z(&self, stratum: usize, x: f64) -> f64 {
-        let s = &self.0[stratum];
+        let own = &self.strata[stratum];
+        let s = self.all.as_ref().filter(|_| own.sorted.len() < FEW).unwrap_or(own);
         if s.sorted.is_empty() { 0.0 } else { s.z(x) }
     }
 }

@@ -66,7 +66,9 @@ fn null_spread(s: &Source<'_>, of: impl Fn(u32, u32) -> f64 + Sync) -> Vec<f64> 
         a.iter_mut().zip(b).for_each(|(a, b)| *a = [a[0] + b[0], a[1] + b[1]]);
         a
     });
-    sums.into_iter().map(|[square, n]| if n > 0.0 { (square / n).sqrt() } else { f64::NAN }).collect()
+    let all = sums.iter().fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+    let root = |[square, n]: [f64; 2]| if n > 0.0 { (square / n).sqrt() } else { f64::NAN };
+    sums.into_iter().map(|s| root(if s[1] > 0.0 { s } else { all })).collect()
 }
 
 impl Source<'_> {

@@ -188,7 +188,13 @@ impl Evidence {
             by_type: Vec::new(),
             notes,
         };
-        let Some(scored) = scored else { return Ok(made) };
+        let Some(scored) = scored else {
+            // Nothing is known of them, not even how many links there are at such a distance.
+            let tested = near.tested.iter().zip(&near.cells).map(|(&(g, p), &n)| (g, p, n));
+            made.untested = tested.chain(near.untested.iter().copied()).map(|x| unknown(x, f64::NAN)).collect();
+            made.untested.sort_unstable_by_key(|p| (p.gene, p.peak));
+            return Ok(made);
+        };
         made.list(v, &of, &near, &scored);
         made.look_by_type(cells, &of, &near, &scored, options, selection)?;
         made.mixture = Some(scored.mixture);
@@ -199,7 +205,6 @@ impl Evidence {
 
     /// Lists the pairs.
     fn list(&mut self, v: &Vocabulary, of: &Cellwise, near: &Near, scored: &Scored) {
-        let none = Effect { value: f64::NAN, error: f64::NAN, replicates: 0, agree: 0, heterogeneity: f64::NAN };
         let effects = scored.null.as_ref().zip(of.profiles.as_ref()).map(|((draws, strata), profiles)| {
             Source { profiles, pairs: &near.tested, draws, strata }.effects(&of.of_replicates)
         });
@@ -222,7 +227,7 @@ impl Evidence {
                 qvalue: scored.q[i],
                 q_within: scored.q_within[i],
                 lfdr: scored.lfdr[i],
-                effect: effects.as_ref().map_or(none, |e| e.combined[i]),
+                effect: effects.as_ref().map_or(NO_EFFECT, |e| e.combined[i]),
             }
         };
         let mut order: Vec<usize> = (0..near.tested.len()).collect();
@@ -233,27 +238,12 @@ impl Evidence {
             self.replicate_effects = order.iter().flat_map(|&i| e.of_replicate[i * r..][..r].iter().copied()).collect();
         }
         let starts = Starts::new(v);
-        let unknown = |&(gene, peak, cells): &(u32, u32, u32)| {
+        let by_distance = |&(gene, peak, cells): &(u32, u32, u32)| {
             let bin = evidence_bin(distance(v, gene, peak)) as u8;
             let seen = Seen { z: 0.0, power: scored.power.pair(gene, peak), bin, nearer: starts.nearer(v, gene, peak) };
-            let nan = f64::NAN;
-            PairEvidence {
-                gene,
-                peak,
-                cells,
-                score: nan,
-                z_between: nan,
-                z_within: nan,
-                zscore: nan,
-                pvalue: nan,
-                log_odds: scored.mixture.prior_log_odds(&seen),
-                qvalue: nan,
-                q_within: nan,
-                lfdr: nan,
-                effect: none,
-            }
+            unknown((gene, peak, cells), scored.mixture.prior_log_odds(&seen))
         };
-        self.untested = near.untested.iter().map(unknown).collect();
+        self.untested = near.untested.iter().map(by_distance).collect();
     }
 
     /// Looks at likely pairs in every cell type.
@@ -303,6 +293,29 @@ impl Evidence {
         order.par_sort_unstable_by_key(|p| (p.peak, p.gene));
         order.into_iter().for_each(|p| sums[p.peak as usize] += p.probability());
         sums
+    }
+}
+
+/// Of a pair that cannot be compared.
+const NO_EFFECT: Effect = Effect { value: f64::NAN, error: f64::NAN, replicates: 0, agree: 0, heterogeneity: f64::NAN };
+
+/// A pair (gene, peak, cells with both) that was not tested.
+fn unknown((gene, peak, cells): (u32, u32, u32), log_odds: f64) -> PairEvidence {
+    let nan = f64::NAN;
+    PairEvidence {
+        gene,
+        peak,
+        cells,
+        score: nan,
+        z_between: nan,
+        z_within: nan,
+        zscore: nan,
+        pvalue: nan,
+        log_odds,
+        qvalue: nan,
+        q_within: nan,
+        lfdr: nan,
+        effect: NO_EFFECT,
     }
 }
 

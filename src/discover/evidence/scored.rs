@@ -325,13 +325,11 @@ impl Scored {
             let h = usize::from(half[side][i]);
             (h, within[chosen[h]][side][i])
         };
-        let combined = |side: usize| -> Vec<f64> {
-            let z = |i: usize| {
-                let (h, w) = own(side, i);
-                choice.weights[h].combine(f64::from(between[side][i]), f64::from(w))
-            };
-            (0..sides[side].len()).map(z).collect()
+        let combine = |side: usize, i: usize| {
+            let (h, w) = own(side, i);
+            choice.weights[h].combine(f64::from(between[side][i]), f64::from(w))
         };
+        let combined = |side: usize| (0..sides[side].len()).map(|i| combine(side, i)).collect::<Vec<f64>>();
         let (z, null_z) = (combined(0), combined(1));
         let z_within = [0, 1].map(|side| (0..sides[side].len()).map(|i| own(side, i).1).collect::<Vec<f32>>());
 
@@ -351,12 +349,11 @@ impl Scored {
         };
         let null_odds: Vec<f64> = (0..null.len()).into_par_iter().map(of_null).collect();
         let (q, lfdr) = rates(&log_odds, &null_odds, &weight);
-        let plain = |side: usize| z_within[side].iter().map(|&z| f64::from(z)).collect::<Vec<f64>>();
-        let (q_within, _) = rates(&plain(0), &plain(1), &weight);
+        let [z_within, of_null] = z_within;
+        let plain = |z: &[f32]| z.iter().map(|&z| f64::from(z)).collect::<Vec<f64>>();
+        let (q_within, _) = rates(&plain(&z_within), &plain(&of_null), &weight);
         let [z_between, _] = between;
-        let [z_within, _] = z_within;
-        let draws_made = null.len();
-        let null = of.profiles.is_some().then_some((draws, between_strata));
+        let made = null.len();
         Ok(Some(Scored {
             z_between,
             z_within,
@@ -368,8 +365,8 @@ impl Scored {
             mixture,
             choice,
             power,
-            null,
-            draws: draws_made,
+            null: of.profiles.is_some().then_some((draws, between_strata)),
+            draws: made,
         }))
     }
 
