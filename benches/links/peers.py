@@ -8,7 +8,8 @@ The first table of pairs (chrom, start, end of the peak, gene, peak, distance) s
 columns, and those of the other tables, are carried along as `ours:…`. --ours takes log_odds and the z of links.tsv in a folder
 that `discover` wrote, and for pairs of its links-untested.tsv the prior's log odds, without z. Writes scores.tsv (a row a pair) and scores.cost.tsv (a
 row a method: CPU seconds, peak memory), and prints the latter in markdown. A larger score means a link; a pair
-whose gene or peak does not vary, of which most methods can say nothing, has 0. What each leaves out of the tool it is named after: docs/results.md. Needs anndata, scipy, pandas.
+whose gene or peak does not vary, of which most methods can say nothing, has 0. What each leaves out of the tool it is named after:
+docs/results.md. Needs anndata, scipy, pandas.
 """
 import os
 
