@@ -103,7 +103,7 @@ class Data:
         for named in o.ours or []:
             name, folder = named.split("=", 1) if "=" in named else ("ours", named)
             pairs = pairs.merge(discovered(folder, name), on=["gene", "peak"], how="left")
-            print(f"{named}: {pairs[f'{name}:log_odds'].notna().sum()} of {len(pairs)} pairs", file=sys.stderr)
+            print(f"{name}: {pairs[f'{name}:log_odds'].notna().sum()} of {len(pairs)} pairs", file=sys.stderr)
         gene, peak = ({n: i for i, n in enumerate(x.var_names)} for x in (R, A))
         found = pairs.gene.isin(gene) & pairs.peak.isin(peak)
         if not found.all():

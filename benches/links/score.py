@@ -161,7 +161,8 @@ def over(paths):
         print(f"{d}: {n.groupby('score').size().max()} seeds, {n.pairs.mean():.0f} pairs, {n.positives.mean():.0f} links "
               f"({n.positives.sum() / n.pairs.sum():.4f})")
     print("\n| score | " + " | ".join(data) + " |\n|" + " --- |" * (len(data) + 1))
-    for name in sorted(t.score.unique(), key=lambda n: -t[t.score == n].AUPRC.mean()):
+    whole = [d for d in data if all((n, d) in of.index for n in t.score.unique())] or data
+    for name in sorted(t.score.unique(), key=lambda n: -t[(t.score == n) & t.data.isin(whole)].AUPRC.mean()):
         cells = [", ".join(f"{of.loc[(name, d), (m, 'mean')]:.3f} ± {of.loc[(name, d), (m, 'std')]:.3f}" for m in ("AUROC", "AUPRC"))
                  if (name, d) in of.index else "—" for d in data]
         print(f"| {name} | " + " | ".join(cells) + " |")
