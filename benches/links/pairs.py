@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """All pairs of a gene and a peak whose middle is within a window of its TSS, as peers.py takes them.
 
-    pairs.py --rna rna.h5ad --atac atac.h5ad --gtf genes.gtf[.gz] [--window 500000] --out pairs.tsv
+    pairs.py --rna rna.h5ad --atac atac.h5ad --gtf genes.gtf[.gz] [--window 500000] [--genes N] --out pairs.tsv
 
 Genes by gene_name, else gene_id without its version, against the names of the RNA; peaks named chr1_100_200, chr1-100-200 or
-chr1:100-200. Of a name with several gene records, the first. Needs anndata, pandas.
+chr1:100-200. Of a name with several gene records, the first. --genes: of N
+of the genes, chosen at random. Needs anndata, pandas.
 """
 import argparse
 import gzip
@@ -35,8 +36,11 @@ def main():
     for name in ("rna", "atac", "gtf", "out"):
         o.add_argument(f"--{name}", required=True)
     o.add_argument("--window", type=int, default=500_000)
+    o.add_argument("--genes", type=int)
     o = o.parse_args()
     genes, peaks = (ad.read_h5ad(f, backed="r").var_names.astype(str) for f in (o.rna, o.atac))
+    if o.genes and o.genes < len(genes):
+        genes = genes[np.sort(np.random.default_rng(0).choice(len(genes), o.genes, False))]
     by_name, by_id = tss(o.gtf)
     p = pd.Series(peaks).str.extract(r"^(.+?)[:_-](\d+)[_-](\d+)$").set_axis(["chrom", "start", "end"], axis=1).assign(peak=peaks)
     p = p.dropna().astype({"start": int, "end": int})

@@ -2,18 +2,21 @@
 """Scores the same gene-peak pairs with what other tools compute, each written anew from its published description.
 
     peers.py --rna rna.h5ad --atac atac.h5ad --pairs links.tsv [more.tsv ...] --cell-type COLUMN [--replicates COLUMN]
-             [--cells FILE] [--bootstraps 25000] [--only METHOD ...] --out scores.tsv
+             [--ours [NAME=]FOLDER ...] [--cells FILE] [--bootstraps 25000] [--only METHOD ...] [--tested METHOD ...] --out scores.tsv
 
 The first table of pairs (chrom, start, end of the peak, gene, peak, distance) says which are scored; its further numeric
-columns, and those of the other tables, are carried along as `ours:…`. Writes scores.tsv (a row a pair) and scores.cost.tsv (a
+columns, and those of the other tables, are carried along as `ours:…`. --ours takes log_odds and the z of links.tsv in a folder
+that `discover` wrote, and for pairs of its links-untested.tsv the prior's log odds, without z. Writes scores.tsv (a row a pair) and scores.cost.tsv (a
 row a method: CPU seconds, peak memory), and prints the latter in markdown. A larger score means a link; a pair
-whose gene or peak does not vary, of which most methods can say nothing, has 0. What each leaves out of the tool it is named after: docs/results-links-peers.md. Needs anndata, scipy, pandas.
+whose gene or peak does not vary, of which most methods can say nothing, has 0. What each leaves out of the tool it is named after:
+docs/results.md. Needs anndata, scipy, pandas.
 """
 import os
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 import argparse
+import copy
 import multiprocessing
 import pathlib
 import resource
@@ -65,6 +68,15 @@ def read_pairs(paths):
     return pairs
 
 
+def discovered(folder, name):
+    """Our scores of the pairs tested, and what distance alone says of those that no cell has both of."""
+    f = pathlib.Path(folder)
+    read = lambda stem: pd.read_csv(next(p for p in (f / f"{stem}.tsv", f / f"{stem}.tsv.gz") if p.exists()), sep="\t")
+    t = pd.concat([read("links"), read("links-untested").rename(columns={"prior_log_odds": "log_odds"})])
+    t = t[["gene", "peak", "log_odds", "zscore", "z_between", "z_within"]].drop_duplicates(["gene", "peak"])
+    return t.rename(columns={c: f"{name}:{c}" for c in t.columns[2:]})
+
+
 class Data:
     """Counts of the cells in both files, and pairs by index, genes in the order of their place."""
 
@@ -88,6 +100,10 @@ class Data:
         self.open.data[:] = 1
         self.cells, self.bootstraps = self.atac.shape[0], o.bootstraps
         pairs = read_pairs(o.pairs)
+        for named in o.ours or []:
+            name, folder = named.split("=", 1) if "=" in named else ("ours", named)
+            pairs = pairs.merge(discovered(folder, name), on=["gene", "peak"], how="left")
+            print(f"{name}: {pairs[f'{name}:log_odds'].notna().sum()} of {len(pairs)} pairs", file=sys.stderr)
         gene, peak = ({n: i for i, n in enumerate(x.var_names)} for x in (R, A))
         found = pairs.gene.isin(gene) & pairs.peak.isin(peak)
         if not found.all():
@@ -103,6 +119,13 @@ class Data:
         self.gc = A.var[gc[0]].values.astype(float) if gc else None
         self.order = pd.unique(self.g)
         self.both = self.pick((self.rna > 0).astype(float), self.open)
+
+    def only(self, rows):
+        """The same cells with these pairs."""
+        d = copy.copy(self)
+        d.pairs, d.g, d.p, d.both = self.pairs.iloc[rows].reset_index(drop=True), self.g[rows], self.p[rows], self.both[rows]
+        d.order = pd.unique(d.g)
+        return d
 
     def blocks(self, genes=48):
         """Some genes at a time with their pairs: genes, peaks, rows of pairs, and gene and peak of each within the block."""
@@ -485,6 +508,8 @@ def main():
     o.add_argument("--cells", help="barcodes of the cells to use, one a line")
     o.add_argument("--bootstraps", type=int, default=25_000, help="of scent, at most for a pair [default: 25000]")
     o.add_argument("--only", nargs="+", choices=[m.__name__ for m in METHODS])
+    o.add_argument("--tested", nargs="+", default=[], help="methods that score only pairs that a cell has both of; the others are unknown to them")
+    o.add_argument("--ours", nargs="+", metavar="[NAME=]FOLDER", help="folders of `discover`")
     o.add_argument("--out", required=True)
     o = o.parse_args()
     d = Data(o)
@@ -497,7 +522,8 @@ def main():
         if o.only and method.__name__ not in o.only:
             continue
         here, there = fork.Pipe(False)
-        process = fork.Process(target=child, args=(method, d, there))
+        rows = np.flatnonzero(d.both > 0) if method.__name__ in o.tested else np.arange(len(d.pairs))
+        process = fork.Process(target=child, args=(method, d.only(rows), there))
         process.start()
         there.close()
         try:
@@ -506,7 +532,8 @@ def main():
             sys.exit(f"{method.__name__} ended without a result")
         process.join()
         for name, s in scores.items():
-            table[name] = np.nan_to_num(s, nan=0.0)
+            table[name] = np.nan
+            table.loc[rows, name] = np.nan_to_num(s, nan=0.0)
         cost.append((method.__name__, ", ".join(scores) or f"none: {fault}", round(cpu, 1), round(wall, 1), round(peak)))
         print(f"{method.__name__}: {cpu:.1f} s, {peak:.0f} MiB {fault}", file=sys.stderr)
     table.to_csv(o.out, sep="\t", index=False, float_format="%.6g")

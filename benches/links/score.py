@@ -8,7 +8,9 @@
 
 Markdown on standard output. AUROC and AUPRC of every column beyond the pair's own, all pairs and beyond 50 kb, ± standard
 deviation over bootstraps of genes; "with distance" adds the ranks of the score and of nearness, for scores that do not know the
-distance; NaN counts as the smallest. --against SCORE: the difference to that one on the same bootstraps. Needs pandas, scipy.
+distance; NaN counts as the smallest. --against SCORE: the difference to that one on the same bootstraps. --least-cells N: only
+pairs that N cells have both of. --table FILE: also as TSV. --over TABLE …: mean ± sd over such tables, named DIFFICULTY….SEED.tsv,
+instead. Needs pandas, scipy.
 """
 import argparse
 import pathlib
@@ -57,7 +59,11 @@ def overlaps(rows, places):
     return out
 
 
-def measure(t, y, against, resamples, seed=0):
+def measure(t, y, o, seed=0):
+    against, resamples = o.against, o.resamples
+    few = (t.n_cells < o.least_cells).values
+    if few.any():
+        t, y = t[~few].reset_index(drop=True), y[~few]
     far, genes = (t.distance.abs() > FAR).values, pd.factorize(t.gene)[0]
     near = rankdata(-t.distance.abs().values)
     by = [np.flatnonzero(genes == k) for k in range(genes.max() + 1)]
@@ -77,9 +83,16 @@ def measure(t, y, against, resamples, seed=0):
     print(f"{len(t)} pairs of {len(by)} genes, {y.sum()} positives ({y.mean():.4f}); beyond 50 kb {far.sum()}, {(y & far).sum()} "
           f"({y[far].mean():.4f}). ± over {resamples} bootstraps of genes\n")
     head = ["score", "AUROC", "AUPRC", "AUROC > 50 kb", "AUPRC > 50 kb", "AUROC with distance", "AUPRC with distance"]
-    head += [f"AUROC less {against}'s", f"AUPRC less {against}'s"] if against else []
+    head += [f"AUROC less {against}'s", f"AUPRC less {against}'s"] if against and resamples else []
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+    if o.table:
+        rows = [(n, len(t), y.sum(), *v, *(np.nanstd(spread[n], 0)[:2] if resamples else ())) for n, v in found.items()]
+        names = ["score", "pairs", "positives"] + head[1:7] + ["sd AUROC", "sd AUPRC"] * bool(resamples)
+        pd.DataFrame(rows, columns=names).to_csv(o.table, sep="\t", index=False, float_format="%.5f")
     for name in sorted(found, key=lambda n: -found[n][0]):
+        if not resamples:
+            print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in found[name]) + " |")
+            continue
         cells = [f"{v:.3f} ± {s:.3f}" for v, s in zip(found[name], np.nanstd(spread[name], 0))]
         if against:
             s = np.nanstd(spread[name] - spread[against], 0)
@@ -92,7 +105,7 @@ def known(t, path, o):
     t = t[t.distance.abs() <= 500_000].reset_index(drop=True)
     y = np.array([pair in links for pair in zip(t.gene.astype(str), t.peak.astype(str))])
     print(f"\nKnown links: {len(links)}, {y.sum()} of them among the pairs scored")
-    measure(t, y, o.against, o.resamples)
+    measure(t, y, o)
 
 
 def e18(t, folder, o):
@@ -108,7 +121,7 @@ def e18(t, folder, o):
         at = np.flatnonzero((t.gene == gene).values)
         y[at] = overlaps(t.iloc[at], of)
     print("\nE18 mouse brain")
-    measure(t, y, o.against, o.resamples)
+    measure(t, y, o)
 
 
 def halves(a, b):
@@ -138,6 +151,23 @@ def halves(a, b):
         print(f"| {c} | {rho:.3f} | {n} | {n10} | {sign[0]} | {sign[1]} |")
 
 
+def over(paths):
+    """Mean ± sd over seeds, a column a kind of data."""
+    t = pd.concat([pd.read_csv(p, sep="\t").assign(data=pathlib.Path(p).name.split(".")[0]) for p in paths])
+    data = list(dict.fromkeys(t.data))
+    of = t.groupby(["score", "data"])[["AUROC", "AUPRC", "pairs", "positives"]].agg(["mean", "std", "count"])
+    for d in data:
+        n = t[t.data == d]
+        print(f"{d}: {n.groupby('score').size().max()} seeds, {n.pairs.mean():.0f} pairs, {n.positives.mean():.0f} links "
+              f"({n.positives.sum() / n.pairs.sum():.4f})")
+    print("\n| score | " + " | ".join(data) + " |\n|" + " --- |" * (len(data) + 1))
+    whole = [d for d in data if all((n, d) in of.index for n in t.score.unique())] or data
+    for name in sorted(t.score.unique(), key=lambda n: -t[(t.score == n) & t.data.isin(whole)].AUPRC.mean()):
+        cells = [", ".join(f"{of.loc[(name, d), (m, 'mean')]:.3f} ± {of.loc[(name, d), (m, 'std')]:.3f}" for m in ("AUROC", "AUPRC"))
+                 if (name, d) in of.index else "—" for d in data]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
 def main():
     o = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     o.add_argument("scores", nargs="?")
@@ -146,7 +176,12 @@ def main():
     o.add_argument("--halves", nargs=2, metavar=("A", "B"))
     o.add_argument("--against", help="a score to compare the others with")
     o.add_argument("--resamples", type=int, default=200)
+    o.add_argument("--least-cells", type=int, default=0, help="cells with both that a pair needs to be compared")
+    o.add_argument("--table", help="where to write the figures as TSV, too")
+    o.add_argument("--over", nargs="+", metavar="TABLE")
     args = o.parse_args()
+    if args.over:
+        return over(args.over)
     if (args.truth or args.e18) and not args.scores or not (args.truth or args.e18 or args.halves):
         o.error("say what to score (SCORES.tsv with --truth or --e18), or --halves A B")
     if args.scores:
