@@ -71,6 +71,11 @@ impl Kinds {
         })
     }
 
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// K.
     pub fn len(&self) -> usize {
         self.names.len()

@@ -85,8 +85,8 @@ impl Replicates {
             ReplicateColumn::None => Ok((None, None)),
             ReplicateColumn::Auto => {
                 let named = |name: &str| v.obs.iter().find(|c| c.name.eq_ignore_ascii_case(name));
-                let found = USUAL.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
-                let found = found.filter(|r| (2..=MOST_REPLICATES).contains(&r.len())).next();
+                let mut found = USUAL.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
+                let found = found.find(|r| (2..=MOST_REPLICATES).contains(&r.len()));
                 let none = || format!("replicates: no column such as batch or donor (--replicates COLUMN); {instead}");
                 Ok(match found {
                     Some(r) => (Some(r), None),
@@ -103,7 +103,7 @@ impl Replicates {
                     ))
                 })?;
                 let r = Self::of_column(column, cells);
-                if r.len() > MOST_REPLICATES || (r.len() == 0 && r.small.len() > 1) {
+                if r.len() > MOST_REPLICATES || (r.is_empty() && r.small.len() > 1) {
                     return Err(Error::usage(format!(
                         "--replicates {name}: {} values for {} cells; a replicate needs {MIN_REPLICATE_CELLS} cells, and \
                          there may be {MOST_REPLICATES}: name a column such as batch or donor, or `none`",
@@ -121,6 +121,11 @@ impl Replicates {
                 Ok((Some(r), None))
             }
         }
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 
     /// R.

@@ -263,7 +263,6 @@ impl Scored {
         let products = list.products(&of.readings, cells)?;
         let both = |i: usize| list.find(drawn[i].0, drawn[i].1).map_or(0, |at| products.both[at]);
         let draws = draws.kept(|i| both(i) >= options.min_cells.max(1));
-        drop(drawn);
         let null = draws.null(&near.tested);
         if null.is_empty() {
             return Ok(None);
