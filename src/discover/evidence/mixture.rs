@@ -30,7 +30,7 @@ pub struct Seen {
     pub power: f64,
     /// Distance bin.
     pub bin: u8,
-    /// Transcription starts nearer to the peak, [`NEARER`] at most.
+    /// Transcription starts nearer to the peak, eight at most.
     pub nearer: u8,
 }
 
