@@ -49,12 +49,12 @@
 //! assert_eq!(found.matching.model.samples, set.test.len() as u64);
 //! println!("{}", found.table());
 //!
-//! // ... and read back as links: ten scores side by side, four of them of the data alone, and chance.
+//! // ... and links: eleven scores side by side, five of them of the data alone, and chance.
 //! std::fs::create_dir(dir.join("links"))?;
 //! let options = DiscoverOptions { truth: Some(files.truth), ..Default::default() };
 //! let made = discover(&model, &data, &options, &dir.join("links"), &())?;
 //! let recovery = made.recovery.ok_or("known links were given")?;
-//! assert_eq!((made.cells, recovery.scores.len()), (report.cells as u64, 10));
+//! assert_eq!((made.cells, recovery.scores.len()), (report.cells as u64, 11));
 //! # std::fs::remove_dir_all(&dir)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

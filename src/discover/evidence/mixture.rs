@@ -13,9 +13,9 @@ use crate::real::sigmoid;
 const MOST: u32 = 5000;
 /// Change of every number at which it has settled.
 const SETTLED: f64 = 1e-6;
-/// Least μ: what is weaker on average than the standard deviation of the null is no link that these cells could show. Where
-/// nearly all that lies near goes together a little, likelihood alone would call all of it links.
-pub const LEAST_EFFECT: f64 = 1.0;
+/// Least μ: what is weaker on average is no link that these cells could show. Where nearly all that lies near goes together a
+/// little, likelihood alone would call all of it links.
+pub const LEAST_EFFECT: f64 = 1.25;
 /// Mean of N(1, 1) above 0.
 const MEAN_STRENGTH: f64 = 1.287_599_970_939_178;
 /// Least and most share of links of any pairs.
