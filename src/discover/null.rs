@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::law;
 use super::links::Link;
 use super::maps::LinkStat;
 use crate::vocabulary::{Vocabulary, distance};
@@ -258,13 +259,8 @@ pub(super) fn plain(l: &Link) -> LinkStat {
 
 /// q-values over `tested` pairs; those that are not among the links have p = 1.
 fn benjamini_hochberg(links: &mut [LinkStat], tested: u64) {
-    let mut order: Vec<usize> = (0..links.len()).filter(|&i| !links[i].pvalue.is_nan()).collect();
-    order.sort_by(|&a, &b| links[a].pvalue.total_cmp(&links[b].pvalue));
-    let mut least = 1.0f64;
-    for (rank, &i) in order.iter().enumerate().rev() {
-        least = least.min(links[i].pvalue * tested.max(order.len() as u64) as f64 / (rank + 1) as f64);
-        links[i].qvalue = least;
-    }
+    let p: Vec<f64> = links.iter().map(|l| l.pvalue).collect();
+    links.iter_mut().zip(law::benjamini_hochberg(&p, tested)).for_each(|(l, q)| l.qvalue = q);
 }
 
 #[cfg(test)]

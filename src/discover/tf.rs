@@ -284,7 +284,7 @@ impl PeakStrata {
 }
 
 /// Average rank of each value (from 1, ascending) and, of each, how many are at least as high.
-fn ranks(values: &[f64]) -> (Vec<f64>, Vec<u32>) {
+pub(super) fn ranks(values: &[f64]) -> (Vec<f64>, Vec<u32>) {
     let n = values.len();
     let mut order: Vec<u32> = (0..n as u32).collect();
     order.sort_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));

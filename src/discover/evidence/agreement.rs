@@ -8,6 +8,7 @@ use super::cells::Cells;
 use super::options::EvidenceOptions;
 use super::replicates::Replicates;
 use super::scored::{Cellwise, LEAST_CELLS, Near, Scored};
+use crate::discover::tf::ranks;
 use crate::error::Result;
 use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
@@ -59,23 +60,9 @@ impl Part {
     }
 }
 
-/// Ranks, ties by their mean.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut out = vec![0.0; values.len()];
-    let mut at = 0.0;
-    for same in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let n = same.len() as f64;
-        same.iter().for_each(|&i| out[i] = at + (n - 1.0) / 2.0);
-        at += n;
-    }
-    out
-}
-
 fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
-    let (a, b) = (ranks(a), ranks(b));
-    let mean = (a.len() as f64 - 1.0) / 2.0;
+    let (a, b) = (ranks(a).0, ranks(b).0);
+    let mean = (a.len() as f64 + 1.0) / 2.0;
     let sum = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
     Some(sum(&a, &b) / (sum(&a, &a) * sum(&b, &b)).sqrt()).filter(|r| r.is_finite())
 }
@@ -137,8 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_and_their_correlation() {
-        assert_eq!(ranks(&[3.0, 1.0, 1.0, 7.0]), [2.0, 0.5, 0.5, 3.0]);
+    fn correlation_of_ranks() {
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[2.0, 9.0, 11.0]), Some(1.0));
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), Some(-1.0));
         assert_eq!(spearman(&[1.0, 1.0], &[3.0, 2.0]), None);
