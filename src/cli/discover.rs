@@ -22,7 +22,7 @@ use crate::table::{aligned, number};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A run, whose attention is read back besides: the --out folder of `train`. Links need none: give --data alone
-    #[arg(long, value_name = "RUN", required_unless_present = "data")]
+    #[arg(long, value_name = "RUN")]
     run: Option<PathBuf>,
     /// The data: the --out folder of `prepare` [default: those that the run was trained on]
     #[arg(long, value_name = "DATA")]
@@ -273,12 +273,11 @@ fn counted(s: &Selection) -> String {
 /// The links, type by type, and how far to trust them.
 fn links_table(l: &LinksSummary, out: &Path) -> String {
     let mut text = format!(
-        "{}: {} pairs of a gene and a peak, {} links ({}); {:.0} links are expected among the pairs\n",
+        "{}: {} pairs of a gene and a peak, {} of them links ({})\n",
         out.join(&l.file).display(),
         l.pairs,
         l.selected,
-        counted(&l.selection),
-        l.expected
+        counted(&l.selection)
     );
     if l.untested > 0 {
         let file = out.join(&l.untested_file);

@@ -97,7 +97,11 @@ fn with(
     let attended = runner.as_mut().map(|r| attend(&inputs, r, &parts, progress)).transpose()?;
     let made = tables(&inputs, attended.as_ref(), runner.as_mut(), out, progress).map_err(|e| match e {
         // Whichever table it was at: what is kept is the attention.
-        Error::Interrupted { code, .. } if attended.is_some() => Error::Interrupted { code, saved: KEPT.into() },
+        Error::Interrupted { code, .. } => {
+            let saved =
+                if attended.is_some() { KEPT } else { "links are not kept half done; run it again with --force" };
+            Error::Interrupted { code, saved: saved.into() }
+        }
         e => e,
     })?;
     record::write(out, &made, &options.about)?;

@@ -167,7 +167,8 @@ pub struct ByEvidence<'a> {
 impl<'a> ByEvidence<'a> {
     /// Of what is known of the pairs of a vocabulary.
     pub fn new(evidence: &Evidence, v: &'a Vocabulary) -> Self {
-        let all = evidence.pairs.iter().chain(&evidence.untested);
+        // Where nothing could be compared, nothing is known of any pair.
+        let all = evidence.pairs.iter().chain(&evidence.untested).filter(|p| p.log_odds.is_finite());
         let below = all.clone().map(|p| p.log_odds).fold(0.0, f64::min) - 1.0;
         ByEvidence { table: table_of(all, |p| p.log_odds), below, v }
     }

@@ -342,8 +342,8 @@ pub(super) fn recover_known(
     let of_data: [&dyn PairScorer; 3] = [&correlation, &distance, &chance];
     scorers.extend(of_data);
     if let (Some((sum, per_cell)), Some((_, of_model))) = (&of_attention, of_model) {
-        let of_attention_: [&dyn PairScorer; 3] = [sum, per_cell, &of_model.product];
-        scorers.extend(of_attention_);
+        let by_attention: [&dyn PairScorer; 3] = [sum, per_cell, &of_model.product];
+        scorers.extend(by_attention);
         scorers.extend(of_model.cis.iter().map(|t| t as &dyn PairScorer));
     }
     let recovery = recover(v, truth, &scorers, cells.progress)?;

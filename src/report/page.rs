@@ -536,7 +536,7 @@ fn trust(l: &LinksSummary) -> String {
     let mut rows = vec![
         ("pairs tested", thousands(l.pairs)),
         ("links (q of at most)", format!("{} ({})", thousands(l.selected), short(l.selection.max_q))),
-        ("links expected", format!("{:.0}", l.expected)),
+        ("sum of probabilities (generous: claims are made by q)", format!("{:.0}", l.expected)),
         ("compared with", format!("{} pairs between chromosomes, open as often", thousands(l.draws))),
     ];
     let kind = if l.typed { "cell types" } else { "neighbourhoods of cells" };

@@ -284,16 +284,6 @@ impl Evidence {
         self.small_types = small;
         Ok(())
     }
-
-    /// `[peaks]`: how many genes each peak is expected to be linked to, the sum of its pairs' probabilities.
-    pub fn by_peak(&self, peaks: usize) -> Vec<f64> {
-        let mut sums = vec![0.0; peaks];
-        // In an order of its own: pairs are sorted by what is summed.
-        let mut order: Vec<&PairEvidence> = self.pairs.iter().collect();
-        order.par_sort_unstable_by_key(|p| (p.peak, p.gene));
-        order.into_iter().for_each(|p| sums[p.peak as usize] += p.probability());
-        sums
-    }
 }
 
 /// Of a pair that cannot be compared.

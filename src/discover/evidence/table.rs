@@ -446,7 +446,7 @@ pub struct LinksSummary {
     pub pairs: u64,
     /// Pairs within the window that too few cells have both of.
     pub untested: u64,
-    /// Sum of the probabilities of those tested: links expected among them.
+    /// Sum of the probabilities of those tested; generous where much goes together: claims are made by q.
     pub expected: f64,
     /// Pairs rather a link than not.
     pub likely: u64,
