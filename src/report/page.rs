@@ -348,29 +348,28 @@ fn embedding_json(p: &Pca, data: &DataSet) -> (Value, usize) {
     (value, kept.len())
 }
 
-/// The best `n` of a map, and up to `more` of genes that these leave with fewer than ten, those with none first.
+/// The best `n` of a map, and up to `more` of genes that these leave with fewer than ten, those with none first. They stay
+/// in the order of the map's table, which tells apart links whose probabilities are both written as 1.
 fn chosen(links: &[LinkStat], n: usize, more: usize, genes: usize) -> Vec<LinkStat> {
     let n = n.min(links.len());
-    let mut kept = links[..n].to_vec();
     let mut of_gene = vec![0u8; genes];
-    for l in &kept {
+    for l in &links[..n] {
         of_gene[l.gene as usize] = of_gene[l.gene as usize].saturating_add(1);
     }
-    let mut taken = vec![false; links.len()];
+    let mut taken: Vec<bool> = (0..links.len()).map(|i| i < n).collect();
+    let mut left = more;
     for most in [1, 3, 10] {
         for (l, taken) in links.iter().zip(&mut taken).skip(n) {
-            if kept.len() >= n + more {
+            if left == 0 {
                 break;
             }
             let of_gene = &mut of_gene[l.gene as usize];
             if *of_gene < most && !*taken {
-                (*of_gene, *taken) = (*of_gene + 1, true);
-                kept.push(*l);
+                (*of_gene, *taken, left) = (*of_gene + 1, true, left - 1);
             }
         }
     }
-    kept.sort_by(|a, b| b.score.total_cmp(&a.score).then((a.gene, a.peak).cmp(&(b.gene, b.peak))));
-    kept
+    links.iter().zip(taken).filter(|x| x.1).map(|x| *x.0).collect()
 }
 
 /// The numbers of the largest values above 0, the largest first.
