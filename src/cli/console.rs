@@ -2,7 +2,7 @@
 
 use indicatif::ProgressBar;
 
-use super::context::Context;
+use super::context::{Context, Following};
 use crate::progress::Progress;
 use crate::train::{EpochRecord, Observer, TrainingPlan, TrainingStep};
 
@@ -17,6 +17,8 @@ pub(crate) fn scores(r: &EpochRecord) -> String {
 /// A run on the terminal.
 pub struct Console<'a> {
     ctx: &'a Context,
+    /// What comes before the steps of the model.
+    before: Following<'a>,
     bar: Option<ProgressBar>,
     plan: Option<TrainingPlan>,
 }
@@ -24,7 +26,7 @@ pub struct Console<'a> {
 impl<'a> Console<'a> {
     /// One that reports as `ctx` says.
     pub fn new(ctx: &'a Context) -> Self {
-        Console { ctx, bar: None, plan: None }
+        Console { ctx, before: ctx.follow(), bar: None, plan: None }
     }
 
     /// Takes the progress bar away.
@@ -37,7 +39,7 @@ impl<'a> Console<'a> {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
-            _ => self.ctx.say(line),
+            _ => self.before.note(line),
         }
     }
 }
@@ -47,8 +49,12 @@ impl Progress for Console<'_> {
         self.say(line);
     }
 
+    fn at(&self, stage: &'static str, done: u64, of: u64) {
+        self.before.at(stage, done, of);
+    }
+
     fn stop(&self) -> Option<i32> {
-        self.ctx.follow().stop()
+        self.before.stop()
     }
 }
 

@@ -6,8 +6,13 @@ use super::samples::SampleSet;
 
 /// The cells of the positive training samples, by number.
 pub(crate) fn training_cells(set: &SampleSet) -> Vec<u32> {
+    cells_of(set, &set.train)
+}
+
+/// The cells of the positive ones of some samples, by number.
+pub(crate) fn cells_of(set: &SampleSet, numbers: &[u32]) -> Vec<u32> {
     let mut cells: Vec<u32> =
-        set.train.iter().map(|&s| set.samples[s as usize]).filter(|s| s.label == 1).map(|s| s.rna).collect();
+        numbers.iter().map(|&s| set.samples[s as usize]).filter(|s| s.label == 1).map(|s| s.rna).collect();
     cells.sort_unstable();
     cells.dedup();
     cells

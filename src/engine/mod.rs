@@ -22,6 +22,8 @@ mod nodes;
 pub(crate) mod reference;
 #[forbid(unsafe_code)]
 mod stages;
+#[forbid(unsafe_code)]
+pub(crate) mod towers;
 
 use std::sync::Arc;
 

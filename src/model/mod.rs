@@ -10,6 +10,7 @@ pub mod output;
 pub(crate) mod params;
 pub(crate) mod precision;
 pub(crate) mod terms;
+pub mod towers;
 pub(crate) mod want;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use memory::MemoryPlan;
 pub use output::Decisions;
 pub use params::{Entry, Init, PREFIX, ParamLayout, Params};
 pub use precision::Precision;
+pub use towers::{TowerConfig, Towers};
 
 /// A model: what it is, what it knows of genes and peaks, and its parameters. The three fit each other: a model can only be
 /// made of what does, and but for the numbers of its parameters nothing of it changes.

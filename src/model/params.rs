@@ -74,23 +74,29 @@ pub const PREFIX: &str = "cross_attention_layer.";
 
 /// The tensors of a layout so far.
 #[derive(Default)]
-struct Building {
+pub(crate) struct Building {
     entries: Vec<Entry>,
     len: usize,
 }
 
 impl Building {
     /// Number of a new tensor.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> usize {
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> usize {
         let n = shape.iter().product::<usize>();
         self.entries.push(Entry { name: name.into(), shape: shape.to_vec(), range: self.len..self.len + n });
         self.len += n;
         self.entries.len() - 1
     }
 
-    fn linear(&mut self, name: &str, out: usize, inp: usize) -> LinearAt {
+    /// Numbers of a new linear map.
+    pub fn linear(&mut self, name: &str, out: usize, inp: usize) -> LinearAt {
         let weight = self.tensor(&format!("{name}.weight"), &[out, inp]);
         LinearAt { weight, bias: self.tensor(&format!("{name}.bias"), &[out]) }
+    }
+
+    /// The tensors, and how many numbers they have in all.
+    pub fn finish(self) -> (Vec<Entry>, usize) {
+        (self.entries, self.len)
     }
 
     /// A linear map of gene or peak nodes.

@@ -64,7 +64,7 @@ pub fn level<'p, T: Real>(
 
 /// Weight × the sum over the entries of `x` `[rows, n]` of a loss, which is told x and its target and brings back the loss
 /// and its slope.
-fn by_entry<'p, T: Real>(
+pub(super) fn by_entry<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     name: &'static str,
     x: Var,

@@ -19,6 +19,8 @@ pub mod project;
 pub mod registry;
 #[forbid(unsafe_code)]
 pub mod rows;
+#[forbid(unsafe_code)]
+pub mod tower;
 pub mod translate;
 
 use crate::device::op::Op;

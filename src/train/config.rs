@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::schedule::{MOST_STEPS, Scaling, Schedule};
 use super::setting;
-use super::setting::{Kind, Rule, Setting, SettingPlace, choices, flag, kept};
+use super::setting::{Auto, Kind, Rule, Setting, SettingPlace, choices, flag, kept};
+use super::towers::TowerSettings;
 use crate::error::{Error, Result};
 use crate::model::{CisConfig, CisTarget, Init, ModelConfig, Precision, sample_genes};
 use crate::ops::adam::{AdamConfig, Decay, Rates};
@@ -75,10 +76,15 @@ pub struct TrainConfig {
     pub lazy_adam: bool,
     /// How matrices are multiplied; bf16 only on a GPU.
     pub precision: Precision,
+    /// The towers: partners, prediction and embedding.
+    pub towers: TowerSettings,
 }
 
 /// What numbers must be.
 const ONE_OR_MORE: Rule = Rule { words: "be at least 1", holds: |x| x >= 1.0 };
+const TWO_OR_MORE: Rule = Rule { words: "be at least 2", holds: |x| x >= 2.0 };
+/// Largest width of a tower.
+const TOWER: Rule = Rule { words: "be at most 65536", holds: |x| x <= 65_536.0 };
 const ONE_EPOCH: Rule = Rule { words: "be at least 1 epoch; leave it out for no early stopping", holds: |x| x >= 1.0 };
 const ONE_STEP: Rule = Rule { words: "be at least 1 step", holds: |x| x >= 1.0 };
 const ABOVE_0: Rule = Rule { words: "be above 0", holds: |x| x > 0.0 && x.is_finite() };
@@ -130,7 +136,7 @@ fn change_cis(config: &mut TrainConfig, change: impl FnOnce(&mut CisConfig)) {
 /// All settings, in the order of the help.
 pub(crate) fn settings() -> &'static [Setting<TrainConfig>] {
     static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> =
-        LazyLock::new(|| [course(), optimiser(), losses(), model_and_run()].into_iter().flatten().collect());
+        LazyLock::new(|| [course(), towers(), optimiser(), losses(), model_and_run()].into_iter().flatten().collect());
     &SETTINGS
 }
 
@@ -161,6 +167,68 @@ fn course() -> Vec<Setting<TrainConfig>> {
         ),
         flag("eval-batch-size", "N", at!(eval_batch_size), "Samples a forward pass in validation")
             .rules(&[ONE_OR_MORE]),
+    ]
+}
+
+/// The place of a number of the towers that may be chosen.
+macro_rules! chosen {
+    ($field:ident) => {
+        SettingPlace {
+            path: concat!(".towers.", stringify!($field)),
+            get: |c: &TrainConfig| Auto(c.towers.$field.map(|n| n as u32)),
+            set: |c, n: Auto| c.towers.$field = n.0.map(|n| n as _),
+        }
+    };
+}
+
+/// The towers, which come first.
+fn towers() -> Vec<Setting<TrainConfig>> {
+    vec![
+        flag(
+            "tower-epochs",
+            "N|auto",
+            chosen!(epochs),
+            "Passes of the towers over the training cells: partners, prediction, embedding; 0: none; auto: 15 to 100, as \
+             many as make 800 steps",
+        )
+        .later(),
+        flag(
+            "tower-batch-size",
+            "N|auto",
+            chosen!(batch_size),
+            "Cells a step of the towers; auto: 32 to 1024, as many as leave an epoch 32 steps",
+        )
+        .rules(&[TWO_OR_MORE])
+        .later(),
+        flag("tower-lr", "X", at!(towers.lr), "Learning rate of the towers").rules(&[ABOVE_0]).later(),
+        flag("tower-width", "N", at!(towers.width), "Width of a tower").rules(&[ONE_OR_MORE, TOWER]).later(),
+        flag("tower-size", "N", at!(towers.size), "Numbers of a cell in the space of both modalities")
+            .rules(&[ONE_OR_MORE, TOWER])
+            .later(),
+        flag("drop-genes", "P", at!(towers.drop_genes), "Share of a cell's genes that a step of the towers leaves out")
+            .rules(&[BELOW_1])
+            .later(),
+        flag("drop-peaks", "P", at!(towers.drop_peaks), "Share of its peaks").rules(&[BELOW_1]).later(),
+        flag("tower-dropout", "P", at!(towers.dropout), "Dropout in the towers").rules(&[BELOW_1]).later(),
+        flag("predict-weight", "X", at!(towers.predict), "Weight of the prediction of expression; 0: none")
+            .rules(&[NOT_BELOW_0])
+            .later(),
+        flag(
+            "batch",
+            "COLUMN",
+            at!(towers.batch),
+            "A column of obs (batch, donor, site) that all cells of a step of the towers share, so that what differs \
+             between batches is no help [default: none]",
+        )
+        .later(),
+        flag(
+            "hard-negatives",
+            "SHARE",
+            at!(towers.hard_negatives),
+            "Share of the cells whose steps hold cells of one type only",
+        )
+        .rules(&[SHARE])
+        .later(),
     ]
 }
 
@@ -416,8 +484,9 @@ fn cis_window() -> SettingPlace<TrainConfig, u32> {
 }
 
 /// Names of all recipes, and what each is for.
-pub const RECIPES: [(&str, &str); 3] = [
-    ("default", "links, matching and detection by terms that ask for them, large batches"),
+pub const RECIPES: [(&str, &str); 4] = [
+    ("default", "towers for partners, prediction and embedding, then attention with cis and contrastive terms"),
+    ("fast", "the same towers, and two epochs of attention"),
     ("large-batch", "the published losses at large batches"),
     ("published", "the published protocol: one sample a step, 99 epochs"),
 ];
@@ -444,6 +513,7 @@ fn published() -> TrainConfig {
         translate_genes: None,
         lazy_adam: false,
         precision: Precision::F32,
+        towers: TowerSettings { epochs: Some(0), ..TowerSettings::default() },
     }
 }
 
@@ -468,6 +538,8 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
         // one matching; the published translation adds nothing to either and takes most of a step.
         "default" => Ok(TrainConfig {
             recipe: "default".into(),
+            epochs: 8,
+            towers: TowerSettings::default(),
             model: ModelConfig {
                 alpha: 0.0,
                 contrast: 1.0,
@@ -476,6 +548,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
             },
             ..recipe("large-batch")?
         }),
+        "fast" => Ok(TrainConfig { recipe: "fast".into(), epochs: 2, ..recipe("default")? }),
         other => {
             let names: Vec<_> = RECIPES.iter().map(|(n, _)| *n).collect();
             Err(Error::usage(format!("--recipe {other}: no such recipe; there are {}", names.join(", "))))

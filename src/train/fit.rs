@@ -17,7 +17,7 @@ use super::samples::check_split;
 use super::state::{Bits, Moments, Position};
 use super::steps::{Batches, Prepared, Steps, optimiser, rate_line};
 use super::validate::{Validation, ratio};
-use super::{memory, state, tensors};
+use super::{memory, state, tensors, towers};
 use crate::dataset::samples::set_hash;
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::{Device, Engine};
@@ -33,7 +33,8 @@ use crate::rng::Rng;
 const SHUFFLE: u64 = 0x5348_5546_0000_0000;
 
 /// Files in the folder of the checkpoints.
-const CHECKPOINTS: [&str; 4] = ["best.safetensors", "last.safetensors", state::STATE, state::BEFORE];
+const CHECKPOINTS: [&str; 6] =
+    ["best.safetensors", "last.safetensors", state::STATE, state::BEFORE, towers::TOWERS, towers::TOWERS_STATE];
 
 /// What became of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +105,7 @@ pub fn train_on(
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, "create", e))?;
     let _lock = Lock::take(out, "trains")?;
     let of_before = CHECKPOINTS.map(|f| checkpoints.join(f));
-    for old in of_before.into_iter().chain([out.join(profile::TRACE)]) {
+    for old in of_before.into_iter().chain([out.join(profile::TRACE), out.join(towers::TOWERS_LOG)]) {
         if old.exists() {
             std::fs::remove_file(&old).map_err(|e| Error::io(&old, "remove", e))?;
         }
@@ -115,6 +116,7 @@ pub fn train_on(
     let mut fit = Fit::new(Prepared { data, set }, config, out, observer, begun);
     write_log(out, &fit.log)?;
     fit.steps.save()?;
+    towers::fit(data, set, config, out, fit.steps.observer)?;
     fit.run(&set.train, &set.val)
 }
 
@@ -191,6 +193,7 @@ pub fn resume_on(
     // One that was killed after the state, and before these parameters, has those of an earlier checkpoint there.
     let model = &fit.steps.model;
     tensors::save(&out.join("checkpoints").join(Checkpoint::Last.file_name()), &model.params, &model.config)?;
+    towers::fit(data, set, config, out, fit.steps.observer)?;
     fit.run(&set.train, &set.val)
 }
 
@@ -205,7 +208,7 @@ fn checked(device: &Device, data: &DataSet, set: &SampleSet, config: &TrainConfi
 
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
-    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", profile::TRACE] {
+    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", towers::TOWERS_LOG, profile::TRACE] {
         sweep(&out.join(file))?;
     }
     CHECKPOINTS.iter().try_for_each(|file| sweep(&out.join("checkpoints").join(file)))

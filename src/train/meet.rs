@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use super::run::Run;
 use super::start::cis_graph;
+use super::towers;
+use super::towers::TOWERS;
+use crate::data::anndata::MatrixKind;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
-use crate::model::{Model, ModelConfig, PREFIX, ParamLayout, Params};
+use crate::model::{Model, ModelConfig, PREFIX, ParamLayout, Params, Towers};
 use crate::vocabulary::Vocabulary;
 
 impl Run {
@@ -52,6 +55,38 @@ impl Run {
         let params = rearrange(&stored, &config, &self.sizes, &genes, &peaks, &chromosomes)?;
         let cis = cis_graph(&config, data);
         Model::of_params(config, features, cis, params)
+    }
+
+    /// The towers of the run for the genes and peaks of `data`, met by name as in [`Run::model`]; `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`Run::model`]; RNA of another kind than the towers know.
+    pub fn towers(&self, data: &DataSet) -> Result<Option<Towers<f32>>> {
+        let path = self.dir.join("checkpoints").join(TOWERS);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let towers = towers::open(&path)?;
+        if (towers.config.genes, towers.config.peaks) != (self.genes.len(), self.peaks.len()) {
+            return Err(Error::input(&path, "has other genes or peaks than the run", "restore the file or train again"));
+        }
+        let counts = data.kinds().0.map(|k| k == MatrixKind::Counts);
+        if counts.is_some_and(|c| c != towers.config.counts) {
+            let [has, knows] = if towers.config.counts { ["no raw counts", "raw counts"] } else { ["raw counts", "none"] };
+            return Err(Error::input(
+                data.dir(),
+                format!("has {has} of RNA where the run was trained on {knows}"),
+                "prepare the data from values of the same kind",
+            ));
+        }
+        let v = data.vocabulary();
+        let genes = self.rows(data, "gene", &self.genes, v.genes.iter().map(|g| g.name.as_str()).collect())?;
+        let peaks = self.rows(data, "peak", &self.peaks, v.peaks.iter().map(|p| p.name.as_str()).collect())?;
+        let same = |rows: &[Option<usize>], n| rows.len() == n && rows.iter().enumerate().all(|(i, r)| *r == Some(i));
+        if same(&genes, self.genes.len()) && same(&peaks, self.peaks.len()) {
+            return Ok(Some(towers));
+        }
+        towers::rearranged(towers, &genes, &peaks).map(Some)
     }
 
     /// The run's row of each of the data set's names.

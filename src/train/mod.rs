@@ -15,6 +15,7 @@ pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod steps;
 pub mod tensors;
+pub(crate) mod towers;
 pub(crate) mod validate;
 pub mod weights;
 
@@ -26,3 +27,4 @@ pub use observe::{Observer, TrainingPlan, TrainingStep};
 pub use run::{Checkpoint, Run};
 pub use samples::samples_for;
 pub use schedule::{Scaling, Schedule};
+pub use towers::{TowerRecord, TowerSettings};

@@ -7,7 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde::de::DeserializeOwned;
 use serde::ser::{Error as _, SerializeMap};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -114,6 +114,55 @@ impl<K: Kind> Kind for Option<K> {
     }
     fn missing() -> Option<Self> {
         Some(None)
+    }
+}
+
+/// A number that is chosen where it is not given: `auto` as it is typed and in files.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Auto(pub Option<u32>);
+
+impl Kind for Auto {
+    type Typed = Auto;
+    fn parser() -> Option<ValueParser> {
+        Some(ValueParser::new(|text: &str| match text.parse() {
+            _ if text == "auto" => Ok(Auto(None)),
+            Ok(n) => Ok(Auto(Some(n))),
+            Err(_) => Err("it must be `auto` or a whole number"),
+        }))
+    }
+    fn of(typed: &Auto) -> Self {
+        *typed
+    }
+    fn number(&self) -> Option<f64> {
+        self.0.map(f64::from)
+    }
+    fn words(&self) -> String {
+        self.0.map_or("auto".into(), |n| n.to_string())
+    }
+}
+
+impl Serialize for Auto {
+    fn serialize<S: Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(n) => s.serialize_u32(n),
+            None => s.serialize_str("auto"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Auto {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Number {
+            Given(u32),
+            Word(String),
+        }
+        match Number::deserialize(d)? {
+            Number::Given(n) => Ok(Auto(Some(n))),
+            Number::Word(w) if w == "auto" => Ok(Auto(None)),
+            Number::Word(w) => Err(serde::de::Error::custom(format!("{w:?} is neither `auto` nor a number"))),
+        }
     }
 }
 
