@@ -359,6 +359,17 @@ impl Baselines {
         Ok((scores.into_iter().map(|x| x as f32).collect(), self.atac.width()))
     }
 
+    /// Embeddings as users make them: principal components of expression, components of TF-IDF but the first, each at its own
+    /// spread over the largest. `[cells, width]`, width.
+    ///
+    /// # Errors
+    /// As [`DataSet::check`].
+    pub fn embeddings(&self, data: &DataSet, cells: &[u32]) -> Result<[(Vec<f32>, usize); 2]> {
+        let of =
+            |side: &Side| -> Result<(Vec<f32>, usize)> { Ok((side.embedding(data, cells, false)?, side.width() - 1)) };
+        Ok([of(&self.rna)?, of(&self.atac)?])
+    }
+
     /// Both modalities in the space of canonical correlation.
     ///
     /// # Errors
@@ -405,17 +416,20 @@ impl Baselines {
         let views = self.cca(data, cells)?;
         let truth = self.log.dense(data, cells)?;
         let measure = |p: &[f32]| expression(p, &truth, self.genes, None);
-        let (mut labels_atac, mut labels_cca) = (None, None);
+        let (mut labels_rna, mut labels_atac, mut labels_cca) = (None, None, None);
         if let Some(types) = &types {
             let train = thin(train, FIT);
             let known = types_of(&train);
-            let (from, width) = self.atac_components(data, &train)?;
-            let (to, _) = self.atac_components(data, cells)?;
-            labels_atac =
-                Some(label_transfer(Points { rows: &from, width }, &known, Points { rows: &to, width }, types));
-            let from = self.cca(data, &train)?;
-            let of = |rows| Points { rows, width: from.width };
-            labels_cca = Some(label_transfer(of(&from.rna), &known, of(&views.atac), types));
+            let tell = |from: &[f32], to: &[f32], width: usize| {
+                Some(label_transfer(Points { rows: from, width }, &known, Points { rows: to, width }, types))
+            };
+            let of_side = |side: &Side, depth: bool| -> Result<Option<LabelTransfer>> {
+                let (from, to) = (side.embedding(data, &train, depth)?, side.embedding(data, cells, depth)?);
+                Ok(tell(&from, &to, side.width() - usize::from(!depth)))
+            };
+            labels_rna = of_side(&self.rna, false)?;
+            labels_atac = of_side(&self.atac, true)?;
+            labels_cca = tell(&self.cca(data, &train)?.rna, &views.atac, views.width);
         }
         Ok(BaselineReport {
             choice: self.choice.clone(),
@@ -426,6 +440,7 @@ impl Baselines {
             gene_mean: measure(&self.mean.repeat(cells.len())),
             type_mean: self.type_mean(data, cells).map(|p| measure(&p)),
             ridge: measure(&self.ridge(data, cells)?),
+            labels_rna,
             labels_atac,
             labels_cca,
         })
@@ -451,7 +466,9 @@ pub struct BaselineReport {
     pub type_mean: Option<ExpressionMetrics>,
     /// Expression: ridge regression from the ATAC.
     pub ridge: ExpressionMetrics,
-    /// Types told from the ATAC of training cells (components and depth). `None` without types.
+    /// Types told from the RNA of training cells: principal components, each at its own spread. `None` without types.
+    pub labels_rna: Option<LabelTransfer>,
+    /// Types told from the ATAC of training cells: components of TF-IDF, each at its own spread, and depth.
     pub labels_atac: Option<LabelTransfer>,
     /// Types of ATAC profiles told from the RNA of training cells, in the space of canonical correlation.
     pub labels_cca: Option<LabelTransfer>,
@@ -468,10 +485,14 @@ pub(super) mod tests {
     pub fn small(cells: usize, counts: bool) -> (tempfile::TempDir, DataSet) {
         let dir = tempfile::tempdir().unwrap();
         let config =
-            SimulateConfig { cells, genes: 60, peaks: 150, chromosomes: 3, cell_types: 3, ..Default::default() };
-        let made = Simulation::new(SimulateConfig { counts, ..config }).unwrap().write(dir.path(), &()).unwrap();
+            SimulateConfig { cells, genes: 60, peaks: 400, chromosomes: 3, cell_types: 3, ..Default::default() };
+        let made = Simulation::new(config).unwrap().write(dir.path(), &()).unwrap();
         let at = dir.path().join("data");
-        prepare(&PrepareConfig::new(&made.rna, &made.atac), &at, &()).unwrap();
+        let mut config = PrepareConfig::new(&made.rna, &made.atac);
+        if counts {
+            config.rna_select.layer = Some("counts".into());
+        }
+        prepare(&config, &at, &()).unwrap();
         let data = DataSet::open(&at).unwrap();
         (dir, data)
     }
@@ -579,10 +600,13 @@ pub(super) mod tests {
         assert_eq!((r.cca_partners.cells, r.ridge.cells, r.labels_atac.unwrap().cells), (60, 60, 60));
         assert!(r.cca_partners.foscttm.unwrap() < 0.35, "{:?}", r.cca_partners);
         assert!(r.cca_partners.foscttm < r.depth_partners.foscttm);
-        assert!(r.labels_atac.unwrap().accuracy.unwrap() > 0.8 && r.labels_cca.unwrap().accuracy.unwrap() > 0.8);
+        let told = [r.labels_rna, r.labels_atac, r.labels_cca].map(|l| l.unwrap().accuracy.unwrap());
+        assert!(told.iter().all(|&t| t > 0.6), "{told:?}");
         let (of_type, ridge) = (r.type_mean.unwrap(), r.ridge);
-        assert!(ridge.rmse < r.gene_mean.rmse && of_type.rmse < r.gene_mean.rmse && r.gene_mean.rmse < r.all_zeros.rmse);
-        assert!(ridge.pearson_gene.unwrap() > 0.1 && r.gene_mean.pearson_gene == Some(0.0));
+        assert!(
+            ridge.rmse < r.gene_mean.rmse && of_type.rmse < r.gene_mean.rmse && r.gene_mean.rmse < r.all_zeros.rmse
+        );
+        assert!(ridge.pearson_gene.unwrap() > 0.05 && r.gene_mean.pearson_gene == Some(0.0));
         let views = made.cca(&data, &test).unwrap();
         let length = |r: &[f32]| r.iter().map(|x| x * x).sum::<f32>();
         assert!(views.rna.chunks_exact(views.width).all(|r| (length(r) - 1.0).abs() < 1e-5));
@@ -592,5 +616,36 @@ pub(super) mod tests {
         let few = Baselines::fit(&data, &train[..9], &val, &BaselineOptions::default(), &());
         assert!(few.is_err_and(|e| e.to_string().contains("at least 10")));
         assert!(Baselines::fit(&data, &train[..10], &val, &BaselineOptions::default(), &()).is_ok());
+    }
+
+    /// Known figures of SNARE-seq mouse cortex, from another implementation on a split of its own by cells: canonical correlation
+    /// FOSCTTM 0.120 and AUROC 0.877, ridge Pearson by gene 0.098 and RMSE 0.183. Another split and another decomposition move
+    /// these by a little.
+    #[test]
+    fn real_cells() {
+        let Some(root) = std::env::var_os("SCCROSSREC_TEST_DATA").map(std::path::PathBuf::from) else {
+            println!("skipped: SCCROSSREC_TEST_DATA does not name the folder of the real data");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (from, at) = (root.join("snare_cortex"), dir.path().join("data"));
+        let mut config = PrepareConfig::new(&from.join("rna.h5ad"), &from.join("atac.h5ad"));
+        config.gtf = Some(root.join("gtf/gencode.vM23.genes.gtf.gz"));
+        prepare(&config, &at, &()).unwrap();
+        let data = DataSet::open(&at).unwrap();
+        let mut cells: Vec<u32> = (0..data.n_cells() as u32).collect();
+        Rng::new(906, 1).shuffle(&mut cells);
+        let n = cells.len() / 10;
+        let (test, val, train) = (&cells[..n], &cells[n..2 * n], &cells[2 * n..]);
+        let clock = std::time::Instant::now();
+        let made = Baselines::fit(&data, train, val, &BaselineOptions::default(), &()).unwrap();
+        println!("{} cells of {} genes, fitted in {:?}", cells.len(), made.genes, clock.elapsed());
+        let r = made.report(&data, train, test).unwrap();
+        println!("{}", serde_json::to_string_pretty(&r).unwrap());
+        let near = |got: Option<f64>, want: f64, by: f64| assert!((got.unwrap() - want).abs() < by, "{got:?} {want}");
+        near(r.cca_partners.foscttm, 0.120, 0.015);
+        near(r.cca_partners.auroc_any, 0.877, 0.015);
+        near(r.ridge.pearson_gene, 0.098, 0.012);
+        near(r.ridge.rmse, 0.183, 0.003);
     }
 }

@@ -274,6 +274,24 @@ impl Side {
         self.of.len() + 1
     }
 
+    /// `[cells, width]` of any cells, each component as spread as the data are along it, over the largest; the depth last, as
+    /// spread as the largest, or without it `[cells, width − 1]`.
+    ///
+    /// # Errors
+    /// As [`DataSet::check`].
+    pub fn embedding(&self, data: &DataSet, cells: &[u32], depth: bool) -> Result<Vec<f32>> {
+        let largest = self.of.iter().map(|x| x.1).fold(f64::MIN_POSITIVE, f64::max);
+        let mut spread: Vec<f64> = self.of.iter().map(|x| x.1 / largest).collect();
+        if depth {
+            spread.push(1.0);
+        }
+        let scores = self.scores(data, cells)?;
+        Ok(scores
+            .chunks_exact(self.width())
+            .flat_map(|row| row.iter().zip(&spread).map(|(x, s)| (x * s) as f32))
+            .collect())
+    }
+
     /// `[cells, width]` of any cells, the depth last.
     ///
     /// # Errors
@@ -398,6 +416,13 @@ mod tests {
         let levels = Features::Levels(fit).matrix(&data, &train).unwrap();
         let side = Side::fit(Features::standardised(fit, &levels), &data, &train, 3, 906, &()).unwrap();
         let got = columns(&side.scores(&data, &other).unwrap(), side.width());
+        // At their own spread: of the training cells as 1 to s₂ / s₁ to s₃ / s₁.
+        let spread = side.embedding(&data, &train, false).unwrap();
+        let svd = MatRef::from_row_major_slice(&a, 110, genes).thin_svd().unwrap();
+        for k in 0..3 {
+            let sd = moments(spread.iter().skip(k).step_by(3).map(|x| f64::from(*x))).1;
+            assert!((sd - svd.S()[k] / svd.S()[0]).abs() < 0.01, "{k}: {sd}");
+        }
         for (k, want) in want(&a, &b, genes, 0, 3).iter().enumerate() {
             same_but_for_sign(&got[k], want, &format!("component {k} of RNA"));
         }
