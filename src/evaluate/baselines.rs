@@ -610,8 +610,9 @@ pub(super) mod tests {
         let views = made.cca(&data, &test).unwrap();
         let length = |r: &[f32]| r.iter().map(|x| x * x).sum::<f32>();
         assert!(views.rna.chunks_exact(views.width).all(|r| (length(r) - 1.0).abs() < 1e-5));
-        // The same again; without validation cells; and with too few.
-        assert_eq!(fit(&val).report(&data, &train, &test).unwrap(), r);
+        // The same on one thread; without validation cells; and with too few.
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one.install(|| fit(&val).report(&data, &train, &test).unwrap()), r);
         assert_eq!(fit(&[]).choice().validation_cells, 200);
         let few = Baselines::fit(&data, &train[..9], &val, &BaselineOptions::default(), &());
         assert!(few.is_err_and(|e| e.to_string().contains("at least 10")));

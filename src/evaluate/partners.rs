@@ -635,4 +635,18 @@ mod tests {
         }
         close(chance.type_of_first, Some(14.0 / 36.0), "a random first one");
     }
+
+    #[test]
+    fn threads_change_nothing() {
+        let mut rng = Rng::new(8, 8);
+        let (n, width) = (900, 24);
+        let rna: Vec<f32> = (0..n * width).map(|_| rng.normal() as f32).collect();
+        let atac: Vec<f32> = rna.iter().map(|x| x + rng.normal() as f32).collect();
+        let types: Vec<u32> = (0..n).map(|_| rng.below(5) as u32).collect();
+        let of = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| partners(&Dot { rna: &rna, atac: &atac, width }, Some(&types), Some(0.7)))
+        };
+        assert_eq!(of(1), of(5));
+    }
 }

@@ -369,4 +369,90 @@ mod tests {
         let bare = space(&SpaceInput { types: None, batches: None, depth: None, ..input });
         assert_eq!(bare, SpaceMetrics { cells: 600, ..Default::default() });
     }
+
+    /// On a grid, where distances are often equal: each number a second time, by its definition.
+    #[test]
+    fn equal_second_computations() {
+        let mut rng = Rng::new(13, 1);
+        let (n, width) = (120usize, 3);
+        let rows: Vec<f32> = (0..n * width).map(|_| rng.below(5) as f32).collect();
+        let types: Vec<u32> = (0..n).map(|i| if i == 0 { 7 } else { rng.below(3) as u32 }).collect();
+        let batches: Vec<u32> = types.iter().map(|&t| rng.below(2 + t as usize) as u32).collect();
+        let p = Points { rows: &rows, width };
+        let d = |i: usize, j: usize| {
+            (0..width).map(|k| f64::from(rows[i * width + k] - rows[j * width + k]).powi(2)).sum::<f64>().sqrt()
+        };
+        let mean = |x: Vec<f64>| x.iter().sum::<f64>() / x.len() as f64;
+        let to = |i: usize, t: u32| mean((0..n).filter(|&j| j != i && types[j] == t).map(|j| d(i, j)).collect());
+        let widths: Vec<f64> = (0..n)
+            .map(|i| {
+                if types[i] == 7 {
+                    return 0.0;
+                }
+                let a = to(i, types[i]);
+                let b = [0, 1, 2, 7].into_iter().filter(|&t| t != types[i]).map(|t| to(i, t)).fold(1e9, f64::min);
+                (b - a) / a.max(b)
+            })
+            .collect();
+        close(silhouette(p, &types, 906), (mean(widths) + 1.0) / 2.0, "widths");
+
+        // Neighbours by all distances, the lower number first.
+        let (mut seen, mut expected) = (0.0, 0.0);
+        for i in 0..n {
+            let mut all: Vec<usize> = (0..n).filter(|&j| j != i).collect();
+            all.sort_by(|&a, &b| d(i, a).total_cmp(&d(i, b)));
+            let peers: Vec<usize> = (0..n).filter(|&j| j != i && types[j] == types[i]).collect();
+            if peers.is_empty() {
+                continue;
+            }
+            let other =
+                |of: &[usize]| of.iter().filter(|&&j| batches[j] != batches[i]).count() as f64 / of.len() as f64;
+            seen += other(&all[..15]);
+            expected += other(&peers);
+        }
+        close(batch_mixing(p, &batches, Some(&types)), seen / expected, "mixing");
+
+        // Least squares by descent along coordinates.
+        let depth: Vec<f64> = (0..n).map(|i| f64::from(rows[i * width]) + rng.normal()).collect();
+        let (reference, query): (Vec<u32>, Vec<u32>) = ((0..90).collect(), (90..120).collect());
+        let mut b = [0.0; 4];
+        let x = |i: usize, k: usize| if k == width { 1.0 } else { f64::from(rows[i * width + k]) };
+        let left = |b: &[f64; 4], i: usize| depth[i] - (0..4).map(|k| b[k] * x(i, k)).sum::<f64>();
+        for _ in 0..500 {
+            for k in 0..4 {
+                let step =
+                    (0..90).map(|i| left(&b, i) * x(i, k)).sum::<f64>() / (0..90).map(|i| x(i, k).powi(2)).sum::<f64>();
+                b[k] += step;
+            }
+        }
+        let middle = mean(depth[90..].to_vec());
+        let all: f64 = depth[90..].iter().map(|d| (d - middle).powi(2)).sum();
+        let want = 1.0 - (90..n).map(|i| left(&b, i).powi(2)).sum::<f64>() / all;
+        close(depth_r2(p, &depth, &reference, &query), want, "R²");
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let mut rng = Rng::new(14, 1);
+        let n = 700;
+        let rows: Vec<f32> = (0..n * 6).map(|_| rng.normal() as f32).collect();
+        let types: Vec<u32> = (0..n).map(|i| u32::from(rows[i * 6] > 0.3)).collect();
+        let depth: Vec<f64> = (0..n).map(|i| f64::from(rows[i * 6 + 1]) + rng.normal()).collect();
+        let (reference, query): (Vec<u32>, Vec<u32>) = ((0..500).collect(), (500..700).collect());
+        let of = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                space(&SpaceInput {
+                    points: Points { rows: &rows, width: 6 },
+                    types: Some(&types),
+                    batches: Some(&types),
+                    depth: Some(&depth),
+                    reference: &reference,
+                    query: &query,
+                    seed: 906,
+                })
+            })
+        };
+        assert_eq!(of(1), of(5));
+    }
 }
