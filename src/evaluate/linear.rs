@@ -187,8 +187,8 @@ mod tests {
         let mut dense = vec![0.0; n * columns];
         let shift: Vec<f64> = (0..columns).map(|_| rng.normal()).collect();
         for i in 0..n {
-            let of: Vec<(u32, f32)> =
-                (0..columns as u32).filter_map(|c| (rng.below(3) == 0).then(|| (c, rng.normal() as f32))).collect();
+            let some: Vec<u32> = (0..columns as u32).filter(|_| rng.below(3) == 0).collect();
+            let of: Vec<(u32, f32)> = some.into_iter().map(|c| (c, rng.normal() as f32)).collect();
             of.iter().for_each(|&(c, x)| dense[i * columns + c as usize] = f64::from(x));
             rows.push_row(of);
         }

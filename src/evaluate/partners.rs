@@ -405,7 +405,8 @@ fn finish(found: &Found, types: Option<&[u32]>) -> PartnerMetrics {
         .unwrap_or_default()
         .iter()
         .enumerate()
-        .filter_map(|(i, &t)| (sizes[t as usize] > 1).then(|| (i, f64::from(sizes[t as usize] - 1))))
+        .map(|(i, &t)| (i, f64::from(sizes[t as usize]) - 1.0))
+        .filter(|&(_, others)| others > 0.0)
         .collect();
     let within = |q: &&Queries| peers.iter().map(|&(i, n)| rank(q.above_same[i], q.tied_same[i]) / n).sum::<f64>();
     let same_type: f64 = both.iter().map(within).sum();
