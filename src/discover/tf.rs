@@ -30,6 +30,7 @@ use super::maps::{Maps, TypeMap, chromosome, field, known};
 use super::null::classes;
 use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
 use crate::error::{Error, Result};
+use crate::evaluate::ranking::ranks;
 use crate::files::atomic::write_atomic;
 use crate::progress::Progress;
 use crate::rng::Rng;
@@ -281,23 +282,6 @@ impl PeakStrata {
         }
         from
     }
-}
-
-/// Average rank of each value (from 1, ascending) and, of each, how many are at least as high.
-pub(super) fn ranks(values: &[f64]) -> (Vec<f64>, Vec<u32>) {
-    let n = values.len();
-    let mut order: Vec<u32> = (0..n as u32).collect();
-    order.sort_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));
-    let (mut rank, mut at_least) = (vec![0.0; n], vec![0; n]);
-    let mut done = 0;
-    for same in order.chunk_by(|&a, &b| values[a as usize] == values[b as usize]) {
-        for &i in same {
-            rank[i as usize] = done as f64 + (same.len() + 1) as f64 / 2.0;
-            at_least[i as usize] = (n - done) as u32;
-        }
-        done += same.len();
-    }
-    (rank, at_least)
 }
 
 /// Size of the top of P peaks.

@@ -2,9 +2,18 @@
 //!
 //! See docs/model.md, section 8.7.
 
+pub(crate) mod baselines;
+pub(crate) mod clusters;
 pub(crate) mod detection;
+pub(crate) mod expression;
+pub(crate) mod levels;
+pub(crate) mod linear;
+pub(crate) mod louvain;
 pub(crate) mod matching;
+pub(crate) mod neighbours;
+pub(crate) mod partners;
 pub(crate) mod ranking;
+pub(crate) mod space;
 pub(crate) mod tally;
 pub(crate) mod translation;
 
@@ -22,9 +31,17 @@ use crate::table::{aligned, number};
 use detection::{Detection, Frequencies};
 use tally::TranslationTally;
 
+pub use baselines::{BaselineChoice, BaselineOptions, BaselineReport, Baselines, TwoViews};
+pub use clusters::{Agreement, Clusters, agreement, best_k_means};
 pub use detection::{DetectionMetrics, DetectionReport};
+pub use expression::{ExpressionMetrics, expression};
+pub use levels::LogExpression;
+pub use louvain::{SharedNeighbours, best_louvain};
 pub use matching::{MatchingMetrics, MatchingReport, MatchingTally, majority_baseline};
+pub use neighbours::{Points, nearest};
+pub use partners::{Dot, PairScores, PartnerMetrics, Stored, partners};
 pub use ranking::{Ranking, RankingMetrics, ranking};
+pub use space::{LabelTransfer, SpaceInput, SpaceMetrics, batch_mixing, depth_r2, label_transfer, silhouette, space};
 pub use translation::{BitRows, Translation, TranslationMetrics, TranslationReport, foscttm, pearson_of};
 
 /// The part of a sample set that is looked at.

@@ -53,6 +53,57 @@ pub struct Ranking {
     positives: Vec<u64>,
     /// Negatives at `2 i + 1` equal to level i, at `2 i` below it (and above level i − 1).
     negatives: Vec<u64>,
+    /// Where to look for a score.
+    table: Table,
+}
+
+/// Numbers in buckets of equal width from the lowest level to the highest: a score is compared with the levels of its own
+/// bucket alone, as all of lower buckets are below it and all of higher ones above.
+#[derive(Debug, Clone, Default)]
+struct Table {
+    lowest: f64,
+    /// Buckets over the width of all.
+    scale: f64,
+    /// Levels in lower buckets, of each bucket and behind the last; empty where all levels have to be looked at.
+    before: Vec<u32>,
+}
+
+impl Table {
+    /// Buckets a level.
+    const FINE: usize = 4;
+
+    fn new(level: &[f64]) -> Self {
+        let (Some(&lowest), Some(&highest)) = (level.first(), level.last()) else { return Table::default() };
+        let buckets = Self::FINE * level.len();
+        let scale = buckets as f64 / (highest - lowest);
+        if level.len() < 32 || u32::try_from(buckets).is_err() || !scale.is_finite() || scale <= 0.0 {
+            return Table::default();
+        }
+        let mut table = Table { lowest, scale, before: vec![0; buckets + 1] };
+        for &l in level {
+            let b = table.bucket(l);
+            table.before[b + 1] += 1;
+        }
+        for b in 0..buckets {
+            table.before[b + 1] += table.before[b];
+        }
+        table
+    }
+
+    /// Rises with the score, so that order between buckets is order of scores, however it is rounded.
+    fn bucket(&self, score: f64) -> usize {
+        (((score - self.lowest) * self.scale) as usize).min(self.before.len() - 2)
+    }
+
+    /// The number of levels below a score.
+    fn below(&self, level: &[f64], score: f64) -> usize {
+        if self.before.is_empty() {
+            return level.partition_point(|&l| l < score);
+        }
+        let b = self.bucket(score);
+        let (from, to) = (self.before[b] as usize, self.before[b + 1] as usize);
+        from + level[from..to].partition_point(|&l| l < score)
+    }
 }
 
 /// NaN as the lowest number and -0 as 0, so that `total_cmp` is the order wanted.
@@ -77,13 +128,13 @@ impl Ranking {
             }
         }
         let negatives = vec![0; 2 * level.len() + 1];
-        Ranking { level, positives, negatives }
+        Ranking { table: Table::new(&level), level, positives, negatives }
     }
 
     /// The place of a score in `negatives`.
     fn slot(&self, score: f64) -> usize {
         let s = key(score);
-        let i = self.level.partition_point(|&l| l < s);
+        let i = self.table.below(&self.level, s);
         if self.level.get(i) == Some(&s) { 2 * i + 1 } else { 2 * i }
     }
 
@@ -148,4 +199,63 @@ pub fn ranking(scores: &[f64], labels: &[u8]) -> RankingMetrics {
     let mut r = Ranking::new(of(true).collect());
     of(false).for_each(|s| r.add_negative(s));
     r.finish()
+}
+
+/// Average rank of each value (from 1, ascending) and, of each, how many are at least as high.
+pub(crate) fn ranks(values: &[f64]) -> (Vec<f64>, Vec<u32>) {
+    let n = values.len();
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    order.sort_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));
+    let (mut rank, mut at_least) = (vec![0.0; n], vec![0; n]);
+    let mut done = 0;
+    for same in order.chunk_by(|&a, &b| values[a as usize] == values[b as usize]) {
+        for &i in same {
+            rank[i as usize] = done as f64 + (same.len() + 1) as f64 / 2.0;
+            at_least[i as usize] = (n - done) as u32;
+        }
+        done += same.len();
+    }
+    (rank, at_least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// The table finds what a search of all levels finds: near and on levels, outside, and for what is no number.
+    #[test]
+    fn buckets_find_the_same_place() {
+        let mut rng = Rng::new(30, 1);
+        let spreads: [fn(&mut Rng) -> f64; 5] = [
+            |r| r.uniform(),
+            |r| r.normal().powi(9),
+            |r| r.below(50) as f64,
+            |r| 1e9 + r.uniform() * 1e-6,
+            |r| if r.below(9) == 0 { f64::INFINITY } else { r.normal() },
+        ];
+        for (case, draw) in spreads.into_iter().enumerate() {
+            for n in [1, 5, 40, 700] {
+                let r = Ranking::new((0..n).map(|_| draw(&mut rng)).collect());
+                let mut scores: Vec<f64> = (0..500).map(|_| draw(&mut rng)).collect();
+                scores.extend([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, -1e300]);
+                for &l in &r.level {
+                    scores.extend([l, l.next_up(), l.next_down()]);
+                }
+                for s in scores {
+                    assert_eq!(
+                        r.table.below(&r.level, key(s)),
+                        r.level.partition_point(|&l| l < key(s)),
+                        "case {case}: {s} among {n}"
+                    );
+                }
+            }
+        }
+        assert!(!Ranking::new((0..100).map(f64::from).collect()).table.before.is_empty());
+    }
+
+    #[test]
+    fn ranks_by_hand() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 0.5]), (vec![3.5, 2.0, 3.5, 1.0], vec![2, 3, 2, 4]));
+    }
 }

@@ -8,8 +8,8 @@ use super::cells::Cells;
 use super::options::EvidenceOptions;
 use super::replicates::Replicates;
 use super::scored::{Cellwise, LEAST_CELLS, Near, Scored};
-use crate::discover::tf::ranks;
 use crate::error::Result;
+use crate::evaluate::ranking::ranks;
 use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
 

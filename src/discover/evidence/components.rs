@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::cells::{Cells, plus};
-use super::law::eigen;
 use super::readings::Readings;
 use crate::dataset::Cell;
 use crate::error::Result;
+use crate::evaluate::linear::eigen;
 use crate::rng::Rng;
 use crate::simd::axpy;
 

@@ -1,6 +1,7 @@
 //! Kinds of cells between which profiles are compared: cell types, or neighbourhoods of cells alike in RNA.
 
 use super::options::MIN_KIND_CELLS;
+use crate::evaluate::clusters::k_means;
 use crate::rng::Rng;
 use crate::vocabulary::Vocabulary;
 
@@ -10,8 +11,6 @@ pub const NO_KIND: u16 = u16::MAX;
 const NEIGHBOURS: usize = 80;
 /// Most neighbourhoods.
 const MOST: usize = 30;
-/// Rounds of k-means.
-const ROUNDS: usize = 50;
 /// Stream of random numbers of its start.
 const START: u64 = 0x6B69_6E64;
 
@@ -57,7 +56,7 @@ impl Kinds {
         if n < 2 * MIN_KIND_CELLS as usize {
             return None;
         }
-        let of = k_means(scores, width, k, seed);
+        let of = k_means(scores, width, k, &mut Rng::new(seed, START)).of;
         let mut sizes = vec![0u32; k];
         of.iter().for_each(|&c| sizes[usize::from(c)] += 1);
         let kept: Vec<usize> = (0..k).filter(|&c| sizes[c] >= MIN_KIND_CELLS).collect();
@@ -80,54 +79,6 @@ impl Kinds {
     pub fn len(&self) -> usize {
         self.names.len()
     }
-}
-
-fn apart(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
-}
-
-/// Lloyd's rounds from centres drawn with chances that go with squared distance (k-means++).
-fn k_means(points: &[f64], width: usize, k: usize, seed: u64) -> Vec<u16> {
-    let n = points.len() / width;
-    let point = |i: usize| &points[i * width..][..width];
-    let mut rng = Rng::new(seed, START);
-    let mut centres = point(rng.below(n)).to_vec();
-    let mut nearest = vec![f64::INFINITY; n];
-    while centres.len() < k * width {
-        let last = &centres[centres.len() - width..];
-        (0..n).for_each(|i| nearest[i] = nearest[i].min(apart(point(i), last)));
-        let mut left = rng.uniform() * nearest.iter().sum::<f64>();
-        let drawn = nearest.iter().position(|d| {
-            left -= d;
-            left < 0.0
-        });
-        centres.extend_from_slice(point(drawn.unwrap_or(n - 1)));
-    }
-    let mut of = vec![0u16; n];
-    for _ in 0..ROUNDS {
-        let closest = |i: usize| {
-            let far = |c: &usize| apart(point(i), &centres[c * width..][..width]);
-            (0..k).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(0) as u16
-        };
-        let now: Vec<u16> = (0..n).map(closest).collect();
-        let same = now == of;
-        of = now;
-        if same {
-            break;
-        }
-        let mut sizes = vec![0.0; k];
-        let mut sums = vec![0.0; k * width];
-        for (i, &c) in of.iter().enumerate() {
-            let c = usize::from(c);
-            sizes[c] += 1.0;
-            sums[c * width..][..width].iter_mut().zip(point(i)).for_each(|(s, x)| *s += x);
-        }
-        for (c, &size) in sizes.iter().enumerate().filter(|(_, s)| **s > 0.0) {
-            let sum = sums[c * width..][..width].iter().map(|s| s / size);
-            centres[c * width..][..width].iter_mut().zip(sum).for_each(|(c, s)| *c = s);
-        }
-    }
-    of
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! The normal law, monotone least squares, and eigenvectors of small matrices.
+//! The normal law, monotone least squares, q and classes.
 
-use faer::{MatRef, Side};
 use libm::erfc;
 
 /// Upper tail of the standard normal law, `P(Z > z)`.
@@ -73,25 +72,6 @@ pub fn rising(values: &mut [f64], weights: &[f64]) {
     values.iter_mut().for_each(|x| *x = -*x);
 }
 
-/// Eigenvalues, falling, and eigenvectors, a row each, of a symmetric matrix `[n, n]`. Where no decomposition is found
-/// (numbers that are not finite), the diagonal and unit vectors.
-pub fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let (mut values, mut vectors) = (Vec::with_capacity(n), Vec::with_capacity(n * n));
-    match MatRef::from_row_major_slice(matrix, n, n).self_adjoint_eigen(Side::Lower) {
-        Ok(found) => {
-            for k in (0..n).rev() {
-                values.push(found.S()[k]);
-                vectors.extend((0..n).map(|i| found.U()[(i, k)]));
-            }
-        }
-        Err(_) => {
-            values.extend((0..n).map(|i| matrix[i * n + i]));
-            vectors.extend((0..n * n).map(|at| f64::from(u8::from(at / n == at % n))));
-        }
-    }
-    (values, vectors)
-}
-
 /// Benjamini and Hochberg's q of `[n]` p-values over `tested` tests; tests that are not among these have p = 1. NaN stays NaN.
 pub fn benjamini_hochberg(p: &[f64], tested: u64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).filter(|&i| !p[i].is_nan()).collect();
@@ -151,19 +131,6 @@ mod tests {
         let mut y = [2.0, 1.0, 3.0];
         rising(&mut y, &[1.0; 3]);
         assert_eq!(y, [1.5, 1.5, 3.0]);
-    }
-
-    #[test]
-    fn eigenvectors_rebuild_their_matrix() {
-        let m = [4.0, 1.0, 0.5, 1.0, 3.0, -0.2, 0.5, -0.2, 1.0];
-        let (values, vectors) = eigen(&m, 3);
-        assert!(values.is_sorted_by(|a, b| a >= b));
-        for i in 0..3 {
-            for j in 0..3 {
-                let back: f64 = (0..3).map(|k| values[k] * vectors[k * 3 + i] * vectors[k * 3 + j]).sum();
-                assert!((back - m[i * 3 + j]).abs() < 1e-12);
-            }
-        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 
 use rayon::prelude::*;
 
-use super::law::{eigen, quantile_classes};
+use super::law::quantile_classes;
 use super::tables::Counts;
+use crate::evaluate::linear::eigen;
 
 /// Added to counts, and to what is expected of them, before logarithms; of half of the cells, half of it.
 const PSEUDO: f64 = 2.0;
