@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
-use crate::predict::{PredictOptions, embeddings};
+use crate::predict::joint_embedding;
 use crate::prepare::{PrepareConfig, PrepareReport, prepare};
 use crate::report::{Page, page, pca};
 use crate::simulate::{SimulateConfig, Simulated, Simulation};
@@ -213,13 +213,13 @@ fn report_page(
 ) -> Result<()> {
     let run = Run::open(&places.run)?;
     let follow = ctx.follow();
-    let z = embeddings(Runner::new(model, device)?, data, &PredictOptions::default(), &follow)?;
+    let (z, width) = joint_embedding(&run, Runner::new(model, device)?, data, &follow)?;
     let shown = Page {
         title: "Demo".into(),
         run: Ok((&run, log::log(&run)?)),
         data: Ok((data, Some(set.clone()))),
         evaluation: Ok(evaluation.clone()),
-        embedding: Ok(pca(&z, 2 * model.config.hidden)),
+        embedding: Ok(pca(&z, width)),
         found: Ok(&DiscoveryFolder::open(&places.found)?),
         links: 1000,
     };

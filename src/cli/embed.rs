@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use super::context::{Context, output_file};
 use crate::dataset::DataSet;
 use crate::engine::{Device, Runner};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::evaluate::Part;
 use crate::model::Model;
 use crate::predict;
-use crate::predict::PredictOptions;
+use crate::predict::{Chosen, PredictOptions};
 use crate::train::Run;
 
 /// Flags of `embed` and `translate`.
@@ -23,10 +24,13 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub which: super::context::Which,
-    /// Add node-level outputs r_i and p_j, in uns/sccrossrec/nodes
+    /// The cells to write: those of a part of the run's samples, or all
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    pub part: Part,
+    /// Add node-level outputs r_i and p_j of the attention model, in uns/sccrossrec/nodes
     #[arg(long)]
     pub nodes: bool,
-    /// Barcodes that --nodes is for [default: all cells]
+    /// Barcodes that --nodes is for [default: all that are written]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', requires = "nodes")]
     pub cells: Vec<String>,
     /// Cells a forward pass
@@ -50,6 +54,8 @@ pub(super) struct Opened {
     pub model: Model<f32>,
     /// The cells of `--nodes`.
     pub nodes: Vec<u32>,
+    /// The cells of `--part`.
+    pub chosen: Chosen,
     pub device: Device,
 }
 
@@ -62,25 +68,36 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
         ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
     }
     let model = run.model(&data, args.which.checkpoint)?;
+    let chosen = Chosen::new(&run, &data, args.part)?;
     let nodes = match (args.nodes, args.cells.is_empty()) {
         (false, _) => Vec::new(),
-        (true, true) => {
-            let n = u32::try_from(data.n_cells())
-                .map_err(|_| Error::usage(format!("--nodes: {} cells are too many; choose --cells", data.n_cells())))?;
-            (0..n).collect()
-        }
+        (true, true) => chosen.cells.clone(),
         (true, false) => predict::cells_by_name(&data, &args.cells)?,
     };
-    Ok(Opened { run, data, model, nodes, device })
+    Ok(Opened { run, data, model, nodes, chosen, device })
+}
+
+/// Flags of `embed`.
+#[derive(Debug, clap::Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub shared: Args,
+    /// Add what the attention model says of a cell, as X_sccrossrec_attention
+    #[arg(long)]
+    pub attention: bool,
 }
 
 /// Writes the embeddings.
-pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let Opened { run, data, model, nodes, device } = open(args, ctx)?;
+pub fn run(args: &EmbedArgs, ctx: &Context) -> Result<()> {
+    let (args, attention) = (&args.shared, args.attention);
+    let Opened { run, data, model, nodes, chosen, device } = open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
-    let options = PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes };
+    let options =
+        PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes, chosen: Some(&chosen), attention };
     predict::embed(&run, runner, &data, &args.out, &options, &ctx.follow())?;
-    let (n, width) = (data.n_cells(), 2 * model.config.hidden);
+    let towers = run.towers(&data)?;
+    let (n, width) = (chosen.cells.len(), towers.map_or(2 * model.config.hidden, |t| t.config().size));
     ctx.result(
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),
         &serde_json::json!({ "out": args.out, "cells": n, "dimensions": width, "node_cells": nodes.len() }),

@@ -6,7 +6,7 @@ use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Part, evaluate};
+use crate::evaluate::{Part, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::train::Run;
 
@@ -27,6 +27,9 @@ pub struct Args {
     samples: Option<String>,
     #[command(flatten)]
     which: Which,
+    /// Leave out what would be fitted in a minute: canonical correlation, ridge regression, components
+    #[arg(long)]
+    no_baselines: bool,
     /// Samples a forward pass
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
@@ -68,7 +71,11 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     }
     let model = run.model(&data, args.which.checkpoint)?;
     let runner = Runner::new(&model, &device)?;
-    let result = evaluate(runner, &data, &set, args.part, args.batch_size as usize, &ctx.follow())?;
+    let mut result = evaluate(runner, &data, &set, args.part, args.batch_size as usize, &ctx.follow())?;
+    if let Some(towers) = run.towers(&data)? {
+        let options = TowerEvaluationOptions { baselines: !args.no_baselines, seed: ctx.seed };
+        result.towers = Some(evaluate_towers(&towers, &data, &set, args.part, options, &ctx.follow())?);
+    }
     let mut json = serde_json::to_value(&result).map_err(|e| Error::Internal(format!("evaluation: {e}")))?;
     json["run"] = args.run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();

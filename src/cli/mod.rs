@@ -94,9 +94,9 @@ enum Verb {
     /// How well a run matches and translates, beside trivial baselines
     Evaluate(evaluate::Args),
     /// Write the joint embedding of every cell as .h5ad
-    Embed(embed::Args),
+    Embed(embed::EmbedArgs),
     /// Write the RNA predicted from ATAC as .h5ad
-    Translate(embed::Args),
+    Translate(translate::TranslateArgs),
     /// Rank the partners of cells: for RNA of some cells the ATAC of others, or the other way round
     #[command(name = "match")]
     Match(match_cells::Args),

@@ -13,7 +13,7 @@ use crate::near::hint;
 use crate::picture::{
     Arc, Arcs, Heat, Order, PictureForm, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks,
 };
-use crate::predict::{PredictOptions, embeddings};
+use crate::predict::joint_embedding;
 use crate::report::pca;
 use crate::train::Run;
 use crate::train::log::log;
@@ -198,8 +198,8 @@ impl Embedding {
         let run = self.which.open(&self.run)?;
         let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
         let model = run.model(&data, self.which.checkpoint)?;
-        let z = embeddings(Runner::new(&model, &device)?, &data, &PredictOptions::default(), &ctx.follow())?;
-        let p = pca(&z, 2 * model.config.hidden);
+        let (z, width) = joint_embedding(&run, Runner::new(&model, &device)?, &data, &ctx.follow())?;
+        let p = pca(&z, width);
         let axes =
             [0, 1].map(|i| format!("principal component {} ({:.1} % of the variance)", i + 1, 100.0 * p.share[i]));
         let v = data.vocabulary();

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
-use crate::predict::{PredictOptions, embeddings};
+use crate::predict::joint_embedding;
 use crate::report::{Page, Pca, Shown, page, pca};
 use crate::train::Run;
 use crate::train::log::log;
@@ -108,7 +108,7 @@ struct Computed {
 fn compute(
     args: &Args,
     ctx: &Context,
-    model: &Model<f32>,
+    (run, model): (&Run, &Model<f32>),
     data: &DataSet,
     set: Option<&SampleSet>,
 ) -> Result<Computed> {
@@ -122,8 +122,8 @@ fn compute(
     let embedding = if args.no_embedding {
         Err("Not computed (--no-embedding).".to_string())
     } else {
-        let z = embeddings(Runner::new(model, &device)?, data, &PredictOptions::default(), &ctx.follow())?;
-        Ok(pca(&z, 2 * model.config.hidden))
+        let (z, width) = joint_embedding(run, Runner::new(model, &device)?, data, &ctx.follow())?;
+        Ok(pca(&z, width))
     };
     Ok(Computed { evaluation, embedding })
 }
@@ -157,7 +157,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
                 Ok(()) => Ok(run.model(data, args.which.checkpoint)?),
             };
             match model {
-                Ok(model) => compute(args, ctx, &model, data, set.as_ref())?,
+                Ok(model) => compute(args, ctx, (run, &model), data, set.as_ref())?,
                 Err(why) => Computed { evaluation: Err(why.clone()), embedding: Err(why) },
             }
         }

@@ -22,7 +22,6 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::law;
 use super::links::Link;
 use super::maps::LinkStat;
 use crate::vocabulary::{Vocabulary, distance};
@@ -260,7 +259,7 @@ pub(super) fn plain(l: &Link) -> LinkStat {
 /// q-values over `tested` pairs; those that are not among the links have p = 1.
 fn benjamini_hochberg(links: &mut [LinkStat], tested: u64) {
     let p: Vec<f64> = links.iter().map(|l| l.pvalue).collect();
-    links.iter_mut().zip(law::benjamini_hochberg(&p, tested)).for_each(|(l, q)| l.qvalue = q);
+    links.iter_mut().zip(crate::evaluate::ranking::benjamini_hochberg(&p, tested)).for_each(|(l, q)| l.qvalue = q);
 }
 
 #[cfg(test)]

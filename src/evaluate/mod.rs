@@ -15,6 +15,7 @@ pub(crate) mod partners;
 pub(crate) mod ranking;
 pub(crate) mod space;
 pub(crate) mod tally;
+pub(crate) mod towers;
 pub(crate) mod translation;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,7 @@ pub use neighbours::{Points, nearest};
 pub use partners::{Dot, PairScores, PartnerMetrics, Stored, partners};
 pub use ranking::{Ranking, RankingMetrics, ranking};
 pub use space::{LabelTransfer, SpaceInput, SpaceMetrics, batch_mixing, depth_r2, label_transfer, silhouette, space};
+pub use towers::{NamedSpace, TowerEvaluation, TowerEvaluationOptions, TowerVectors, evaluate_towers};
 pub use translation::{BitRows, Translation, TranslationMetrics, TranslationReport, foscttm, pearson_of};
 
 /// The part of a sample set that is looked at.
@@ -80,6 +82,38 @@ impl Part {
     }
 }
 
+/// The cells of the parts of a sample set. A cell that is in several, as where samples were dealt out, belongs to training
+/// first, then to validation.
+#[derive(Debug, Clone)]
+pub struct PartCells {
+    /// `[N]` part of each cell; `None`: of none.
+    of: Vec<Option<Part>>,
+}
+
+impl PartCells {
+    /// Of a sample set of `data`.
+    pub fn new(data: &DataSet, set: &SampleSet) -> Self {
+        let mut of = vec![None; data.n_cells()];
+        for (part, numbers) in [(Part::Test, &set.test), (Part::Val, &set.val), (Part::Train, &set.train)] {
+            for sample in numbers.iter().map(|&n| set.samples[n as usize]) {
+                [sample.rna, sample.atac].into_iter().for_each(|c| of[c as usize] = Some(part));
+            }
+        }
+        PartCells { of }
+    }
+
+    /// The cells of a part, ascending; of [`Part::All`] every cell of the data.
+    pub fn of(&self, part: Part) -> Vec<u32> {
+        let among = |p: &Option<Part>| part == Part::All || *p == Some(part);
+        (0..).zip(&self.of).filter(|x| among(x.1)).map(|x| x.0).collect()
+    }
+
+    /// The part of a cell, in a word: `train`, `val`, `test`, or `none`.
+    pub fn name(&self, cell: u32) -> &'static str {
+        self.of.get(cell as usize).copied().flatten().map_or("none", Part::name)
+    }
+}
+
 /// What [`evaluate`] found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -92,6 +126,9 @@ pub struct Evaluation {
     /// Detection of genes, gene by gene over the same samples.
     #[serde(default)]
     pub detection: Option<DetectionReport>,
+    /// The towers, where the run has them: filled in by whoever measures them ([`evaluate_towers`]).
+    #[serde(default)]
+    pub towers: Option<TowerEvaluation>,
 }
 
 /// Evaluates a model on a part of a sample set, `batch_size` samples at a time (0 counts as 1). `progress` is told the
@@ -219,6 +256,7 @@ impl Seen<'_> {
             },
             translation: self.translation.finish(self.means.cells),
             detection: detection.filter(|_| self.means.cells > 0),
+            towers: None,
         }
     }
 }
@@ -242,7 +280,8 @@ impl Evaluation {
         let majority = format!("all {}", m.majority_class);
         let mut rows = vec![cells(&["matching", "model", &majority])];
         rows.extend(lines.iter().map(|(name, f)| cells(&[name, &number(f(&m.model)), &number(f(&m.majority))])));
-        let mut out = format!(
+        let mut out = self.towers.as_ref().map_or(String::new(), |t| t.table() + "\nThe attention model\n\n");
+        out += &format!(
             "{} samples of part `{}`, {} of them positive\n\n{}",
             m.model.samples,
             self.part.name(),

@@ -218,12 +218,33 @@ pub(crate) fn ranks(values: &[f64]) -> (Vec<f64>, Vec<u32>) {
     (rank, at_least)
 }
 
+/// Benjamini and Hochberg's q of `[n]` p-values over `tested` tests; tests that are not among these have p = 1. NaN stays NaN.
+pub fn benjamini_hochberg(p: &[f64], tested: u64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).filter(|&i| !p[i].is_nan()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let tests = tested.max(order.len() as u64) as f64;
+    let (mut q, mut least) = (vec![f64::NAN; p.len()], 1.0f64);
+    for (rank, &i) in order.iter().enumerate().rev() {
+        least = least.min(p[i] * tests / (rank + 1) as f64);
+        q[i] = least;
+    }
+    q
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::Rng;
 
     /// The table finds what a search of all levels finds: near and on levels, outside, and for what is no number.
+    #[test]
+    fn q_values_are_those_of_benjamini_and_hochberg() {
+        let q = benjamini_hochberg(&[0.01, 0.04, f64::NAN, 0.03, 0.5], 4);
+        let want = [0.04, 0.16 / 3.0, f64::NAN, 0.16 / 3.0, 0.5];
+        assert!(q.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12 || a.is_nan() && b.is_nan()), "{q:?}");
+        assert_eq!(benjamini_hochberg(&[0.01], 50), [0.5]);
+    }
+
     #[test]
     fn buckets_find_the_same_place() {
         let mut rng = Rng::new(30, 1);

@@ -26,7 +26,7 @@ pub use memory::MemoryPlan;
 pub use output::Decisions;
 pub use params::{Entry, Init, PREFIX, ParamLayout, Params};
 pub use precision::Precision;
-pub use towers::{TowerConfig, Towers};
+pub use towers::{Calibration, TowerConfig, Towers};
 
 /// A model: what it is, what it knows of genes and peaks, and its parameters. The three fit each other: a model can only be
 /// made of what does, and but for the numbers of its parameters nothing of it changes.

@@ -133,6 +133,50 @@ impl TowerLayout {
     }
 }
 
+/// What scores of pairs mean, learned on validation cells (docs/model.md, eq. 104 and 105).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Cells it was learned on.
+    pub cells: u64,
+    /// Factor of scores before a softmax over candidates.
+    pub scale: f64,
+    /// Log odds that a pair is of one cell, one in two being so: slope × score + intercept.
+    pub slope: f64,
+    /// See `slope`.
+    pub intercept: f64,
+    /// Scores of cells with themselves: quantiles from 0 to 1 in steps of a hundredth.
+    pub own: Vec<f64>,
+}
+
+impl Calibration {
+    /// Probability that a pair of this score is one cell, where one in two is.
+    pub fn pair(&self, score: f64) -> f64 {
+        1.0 / (1.0 + (-(self.slope * score + self.intercept)).exp())
+    }
+
+    /// Share of cells whose own pair scores so low or lower: a p-value of "these two are one cell". At least a hundredth of a
+    /// cell's worth: 1 / (cells + 1).
+    pub fn as_low(&self, score: f64) -> f64 {
+        let n = self.own.len();
+        let least = 1.0 / (self.cells as f64 + 1.0);
+        if n < 2 {
+            return 1.0;
+        }
+        let above = self.own.partition_point(|&q| q <= score);
+        let share = match above {
+            0 => 0.0,
+            a if a == n => 1.0,
+            a => {
+                let (low, high) = (self.own[a - 1], self.own[a]);
+                let part = if high > low { (score - low) / (high - low) } else { 0.0 };
+                (a as f64 - 1.0 + part) / (n as f64 - 1.0)
+            }
+        };
+        share.max(least)
+    }
+}
+
 /// Two towers and the prediction of expression: sizes, constants of the training cells, parameters.
 #[derive(Debug, Clone)]
 pub struct Towers<T> {
@@ -142,6 +186,8 @@ pub struct Towers<T> {
     params: Vec<T>,
     /// `[P]` ln(1 + N / (1 + cells with the peak)) over N training cells.
     pub(crate) idf: Vec<T>,
+    /// What scores mean; `None` without validation cells.
+    pub(crate) calibration: Option<Calibration>,
 }
 
 /// What training cells say of the genes, for the start of the prediction.
@@ -235,7 +281,7 @@ impl<T: Real> Towers<T> {
         if params.len() != layout.len() {
             return Err(Error::usage(format!("towers: {} parameters of {}", params.len(), layout.len())));
         }
-        Ok(Towers { config, layout, params, idf })
+        Ok(Towers { config, layout, params, idf, calibration: None })
     }
 
     /// Sizes and constants.
@@ -269,13 +315,21 @@ impl<T: Real> Towers<T> {
         self.layout.entries[entry].range.clone()
     }
 
-    /// What similarities are multiplied by before a softmax.
+    /// What scores mean; `None` where there were no validation cells to learn it on.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// What similarities are multiplied by before a softmax: as calibrated, else as trained.
     pub fn scale(&self) -> f64 {
+        if let Some(c) = &self.calibration {
+            return c.scale;
+        }
         let log = self.params[self.range(self.layout.at.scale).start].f64();
         log.exp().min(100.0)
     }
 
-    /// Weighted genes of cells: levels (docs/model.md, eq. 78), those of no weight left out.
+    /// Weighted genes of cells: levels (docs/model.md, eq. 87), those of no weight left out.
     pub(crate) fn weigh_rna(&self, rna: &Csr<T>) -> Csr<T> {
         let mut out = Csr::new();
         for i in 0..rna.rows() {
@@ -287,7 +341,7 @@ impl<T: Real> Towers<T> {
         out
     }
 
-    /// Weighted peaks of cells (docs/model.md, eq. 79): a peak is open or not.
+    /// Weighted peaks of cells (docs/model.md, eq. 92): a peak is open or not.
     pub(crate) fn weigh_atac(&self, atac: &Csr<T>) -> Csr<T> {
         let mut out = Csr::new();
         for i in 0..atac.rows() {
@@ -335,6 +389,14 @@ mod tests {
         let ratio = (1.0 + 1e4f64).ln() / (1.0 + 2500.0f64).ln();
         assert!((w.values[0] / w.values[1] - ratio).abs() < 1e-12);
         assert!((t.depths(&atac, 1)[0] - (3f64.ln() - 2.0) / 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn scores_are_read_off_their_calibration() {
+        let own = (0..101).map(|i| f64::from(i) / 100.0).collect();
+        let c = Calibration { cells: 999, scale: 5.0, slope: 2.0, intercept: -1.0, own };
+        assert_eq!(c.pair(0.5), 0.5);
+        assert!((c.as_low(0.255) - 0.255).abs() < 1e-12 && c.as_low(-3.0) == 0.001 && c.as_low(2.0) == 1.0);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl<T: Real> Bag<T> {
 }
 
 /// Σ weight × row of `table` `[N, W]`, for each cell of the bag → `[B, W]`.
-/// See docs/model.md, eq. 80.
+/// See docs/model.md, eq. 93.
 pub fn bag<'p, T: Real>(tape: &mut Tape<'p, T>, of: Arc<Bag<T>>, table: Var) -> Var {
     let _span = span("tower", "forward");
     let [_, w] = tape.shape(table);
@@ -89,7 +89,7 @@ pub fn bag<'p, T: Real>(tape: &mut Tape<'p, T>, of: Arc<Bag<T>>, table: Var) -> 
 }
 
 /// Each row less its mean, over its standard deviation, times `scale` plus `shift` (`[W]` both).
-/// See docs/model.md, eq. 81.
+/// See docs/model.md, eq. 94.
 pub fn layer_norm<T: Real>(tape: &mut Tape<'_, T>, x: Var, scale: Var, shift: Var) -> Var {
     let [n, w] = tape.shape(x);
     let of_w = T::of(1.0 / w as f64);
@@ -132,7 +132,7 @@ pub fn layer_norm<T: Real>(tape: &mut Tape<'_, T>, x: Var, scale: Var, shift: Va
 }
 
 /// GELU by its usual approximation with tanh.
-/// See docs/model.md, eq. 82.
+/// See docs/model.md, eq. 95.
 pub fn gelu<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
     let (a, b) = (T::of((2.0 / std::f64::consts::PI).sqrt()), T::of(0.044715));
     let (half, one, three) = (T::of(0.5), T::of(1.0), T::of(3.0));
@@ -151,7 +151,7 @@ pub fn gelu<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
 }
 
 /// Rows at length 1.
-/// See docs/model.md, eq. 83.
+/// See docs/model.md, eq. 96.
 pub fn unit<T: Real>(tape: &mut Tape<'_, T>, x: Var) -> Var {
     let [n, w] = tape.shape(x);
     let mut y = tape.get(x).to_vec();
@@ -196,7 +196,7 @@ pub fn scaled<T: Real>(tape: &mut Tape<'_, T>, x: Var, log: Var) -> Var {
 
 /// Cross-entropy of each row of `a bᵀ exp(log)` against its own number, and of each column, half each, → `[1, 1]`. `a` and
 /// `b` are `[n, W]`; the factor is at most 100.
-/// See docs/model.md, eq. 85.
+/// See docs/model.md, eq. 98.
 pub fn contrast_scaled<T: Real>(tape: &mut Tape<'_, T>, a: Var, b: Var, log: Var) -> Var {
     let [n, w] = tape.shape(a);
     assert_eq!([n, w], tape.shape(b), "contrast_scaled: views");
@@ -262,7 +262,7 @@ fn transposed<T: Real>(x: &[T], n: usize) -> Vec<T> {
 
 /// Poisson: Σ weight × (depth × exp(x) − count × x), → `[1, 1]`, `depth` `[B]` the cell's counts over the median; `count`
 /// as in [`super::losses::detection`]. Log rates above 12 count as 12.
-/// See docs/model.md, eq. 88.
+/// See docs/model.md, eq. 101.
 pub fn poisson<'p, T: Real>(
     tape: &mut Tape<'p, T>,
     log_rate: Var,
@@ -300,7 +300,8 @@ mod tests {
         let values: Vec<Vec<f64>> = shapes.iter().map(|s| (0..s[0] * s[1]).map(|_| rng.normal()).collect()).collect();
         let run = |values: &[Vec<f64>], grads: Option<Vec<&mut [f64]>>| {
             let mut tape = if grads.is_some() { Tape::recording() } else { Tape::inference() };
-            let vars: Vec<Var> = values.iter().zip(shapes).enumerate().map(|(i, (v, s))| tape.param(i, v, *s)).collect();
+            let vars: Vec<Var> =
+                values.iter().zip(shapes).enumerate().map(|(i, (v, s))| tape.param(i, v, *s)).collect();
             let y = f(&mut tape, &vars);
             let n = tape.get(y).len();
             // A weighted sum, so that no gradient cancels.
@@ -346,9 +347,7 @@ mod tests {
         check(&[[4, 3]], |t, v| unit(t, v[0]));
         check(&[[4, 3], [1, 1]], |t, v| scaled(t, v[0], v[1]));
         check(&[[5, 3], [5, 3], [1, 1]], |t, v| contrast_scaled(t, v[0], v[1], v[2]));
-        check(&[[2, 4]], |t, v| {
-            poisson(t, v[0], 0.7, vec![0.5, 2.0], |i, out: &mut [f64]| out[i] = 3.0)
-        });
+        check(&[[2, 4]], |t, v| poisson(t, v[0], 0.7, vec![0.5, 2.0], |i, out: &mut [f64]| out[i] = 3.0));
     }
 
     #[test]

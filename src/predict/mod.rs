@@ -13,7 +13,9 @@
 //!
 //! See docs/model.md, sections 8.2 and 8.3.
 
+pub(crate) mod chosen;
 pub mod partners;
+pub mod towers;
 
 use std::path::Path;
 
@@ -23,30 +25,35 @@ use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
+use crate::evaluate::Part;
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, CisTarget};
 use crate::progress::Progress;
 use crate::real::sigmoid;
 use crate::train::Run;
 
+pub use chosen::Chosen;
+use chosen::{NOTHING, all_cells, origin};
+
 /// What is written besides the predictions, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PredictOptions<'a> {
     /// Cells a forward pass; 0 counts as 1.
     pub batch_size: usize,
-    /// Cells (numbers in the data set) whose node-level outputs are written; none: no node group.
+    /// Cells (numbers in the data set) whose node-level outputs are written, all of them among `chosen`; none: no node group.
     pub nodes: &'a [u32],
+    /// The cells that are written; `None`: all.
+    pub chosen: Option<&'a Chosen>,
+    /// Write what the attention model says of cells beside the places by the towers.
+    pub attention: bool,
 }
 
 impl Default for PredictOptions<'_> {
     /// 64 cells a forward pass, no node-level outputs.
     fn default() -> Self {
-        PredictOptions { batch_size: 64, nodes: &[] }
+        PredictOptions { batch_size: 64, nodes: &[], chosen: None, attention: false }
     }
 }
-
-/// What an interruption leaves of a prediction.
-const NOTHING: &str = "nothing was written";
 
 /// Cells (numbers in the data set) by barcode, in the order of `names`.
 ///
@@ -64,25 +71,6 @@ pub fn cells_by_name(data: &DataSet, names: &[String]) -> Result<Vec<u32>> {
             })
         })
         .collect()
-}
-
-fn obs(data: &DataSet) -> Frame {
-    let v = data.vocabulary();
-    let mut columns = Vec::new();
-    if !v.cell_types.is_empty() {
-        let codes = v.cell_type.iter().map(|&c| c as i32).collect();
-        columns.push(("cell_type".to_string(), Column::Categorical { codes, categories: v.cell_types.clone() }));
-    }
-    Frame { index: v.cells.clone(), columns }
-}
-
-fn origin(writer: &mut AnnDataWriter, run: &Run, data: &DataSet) -> Result<()> {
-    let json = |e: serde_json::Error| Error::Internal(e.to_string());
-    writer.uns_string("sccrossrec/version", env!("CARGO_PKG_VERSION"))?;
-    writer.uns_string("sccrossrec/config", &serde_json::to_string(&run.config).map_err(json)?)?;
-    writer.uns_string("sccrossrec/model", &serde_json::to_string(&run.sizes).map_err(json)?)?;
-    writer.uns_string("sccrossrec/data_hash", data.hash())?;
-    writer.uns_string("sccrossrec/training_data_hash", run.data_hash())
 }
 
 /// One side of the node group.
@@ -119,12 +107,15 @@ fn write_nodes(
     runner: &mut Runner<'_>,
     data: &DataSet,
     options: &PredictOptions<'_>,
+    chosen: &Chosen,
     progress: &dyn Progress,
 ) -> Result<()> {
     let cells = options.nodes;
     let v = data.vocabulary();
     let hidden = runner.model().config.hidden;
-    let rows: Vec<i64> = cells.iter().map(|&c| i64::from(c)).collect();
+    let row = |c: &u32| chosen.cells.binary_search(c).map(|i| i as i64);
+    let rows = cells.iter().map(row).collect::<std::result::Result<Vec<i64>, usize>>();
+    let rows = rows.map_err(|_| Error::usage("--cells: one of them is not in --part"))?;
     writer.uns_array("sccrossrec/nodes/cells", &UnsArray::Ints(&rows))?;
     let mut rna = Side::new(writer, "rna", v.genes.iter().map(|g| g.name.clone()).collect(), hidden)?;
     let mut atac = Side::new(writer, "atac", v.peaks.iter().map(|p| p.name.clone()).collect(), hidden)?;
@@ -169,12 +160,6 @@ fn stand_ins(data: &DataSet, cells: &[u32]) -> Batch<f32> {
     batch
 }
 
-fn all_cells(data: &DataSet) -> Result<Vec<u32>> {
-    let n = u32::try_from(data.n_cells())
-        .map_err(|_| Error::input(data.dir(), format!("has {} cells", data.n_cells()), "split it"))?;
-    Ok((0..n).collect())
-}
-
 /// z of every cell, `[N, 2H]`: the RNA half, then the ATAC half of each (docs/model.md, section 8.3). Both halves have seen
 /// both modalities, through the attention: how near they are to each other says nothing of matching. `progress` is told
 /// the cells done, as stage `embed`.
@@ -198,26 +183,60 @@ pub(crate) fn all_embeddings(
     batch_size: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<f32>> {
+    embeddings_of(runner, data, &all_cells(data)?, batch_size, progress)
+}
+
+/// z of some cells.
+fn embeddings_of(
+    runner: &mut Runner<'_>,
+    data: &DataSet,
+    cells: &[u32],
+    batch_size: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
     data.need_both("an embedding")?;
     let width = 2 * runner.model().config.hidden;
     // Both halves of all, and one of them once more while it is written.
-    let kept = 4 * data.n_cells() as u64 * (width + width / 2) as u64;
+    let kept = 4 * cells.len() as u64 * (width + width / 2) as u64;
     check_memory("an embedding", runner.model(), data, batch_size, kept)?;
-    let mut z = Vec::with_capacity(data.n_cells() * width);
-    for chunk in all_cells(data)?.chunks(batch_size.max(1)) {
+    let mut z = Vec::with_capacity(cells.len() * width);
+    for chunk in cells.chunks(batch_size.max(1)) {
         progress.check(NOTHING)?;
         z.extend(pass(runner, data, chunk, Want::default(), 0)?.1.embedding);
-        progress.at("embed", (z.len() / width) as u64, data.n_cells() as u64);
+        progress.at("embed", (z.len() / width) as u64, cells.len() as u64);
     }
     Ok(z)
 }
 
-/// Writes the embeddings of every cell to `out` (replaced): obsm `X_sccrossrec` `[N, 2H]` and its halves
-/// `X_sccrossrec_rna`, `X_sccrossrec_atac` `[N, H]`, all f32; no `X`, no `var`. Memory: 12 H bytes a cell besides a
-/// batch. `progress` is told the cells done, as stage `embed`.
+/// The joint embedding of every cell and its width: that of the run's towers, or z where it has none.
 ///
 /// # Errors
-/// As [`embeddings`]; a file that cannot be written. Nothing is then left of it.
+/// As [`embeddings`] and [`Run::towers`].
+pub fn joint_embedding<'m>(
+    run: &Run,
+    model: impl Into<Runner<'m>>,
+    data: &DataSet,
+    progress: &dyn Progress,
+) -> Result<(Vec<f32>, usize)> {
+    if let Some(t) = run.towers(data)? {
+        let v = towers::vectors(&t, data, &all_cells(data)?, progress)?;
+        return Ok((v.joint(), v.size));
+    }
+    let runner = &mut model.into();
+    let width = 2 * runner.model().config.hidden;
+    Ok((all_embeddings(runner, data, PredictOptions::default().batch_size, progress)?, width))
+}
+
+/// Writes the embeddings of cells to `out` (replaced), all f32; no `X`, no `var`. `progress` is told the cells done, as stage
+/// `embed`.
+///
+/// With towers: obsm `X_sccrossrec` (both modalities), `X_sccrossrec_rna`, `X_sccrossrec_atac` `[n, size]`, one space, rows at
+/// length 1, without depth, which has `X_sccrossrec_rna_depth` and `X_sccrossrec_atac_depth`; data of one modality have what it
+/// tells. With [`PredictOptions::attention`] z besides, as `X_sccrossrec_attention` `[n, 2H]`. Without towers z is
+/// `X_sccrossrec`, and its halves are `X_sccrossrec_rna`, `X_sccrossrec_atac` `[n, H]`. Memory: the numbers, and a batch.
+///
+/// # Errors
+/// As [`embeddings`] and [`Run::towers`]; a file that cannot be written. Nothing is then left of it.
 pub fn embed<'m>(
     run: &Run,
     model: impl Into<Runner<'m>>,
@@ -227,25 +246,44 @@ pub fn embed<'m>(
     progress: &dyn Progress,
 ) -> Result<()> {
     let runner = &mut model.into();
-    let model = runner.model();
-    let n = data.n_cells();
-    let h = model.config.hidden;
-    let z = all_embeddings(runner, data, options.batch_size, progress)?;
-    let mut writer = AnnDataWriter::create(out, &obs(data), &Frame::default())?;
+    let h = runner.model().config.hidden;
+    let all = Chosen::new(run, data, Part::All)?;
+    let chosen = options.chosen.unwrap_or(&all);
+    let n = chosen.cells.len();
+    let found = run.towers(data)?;
+    let places = match &found {
+        Some(t) => Some(towers::vectors(t, data, &chosen.cells, progress)?),
+        None => None,
+    };
+    let z = match (&places, options.attention) {
+        (Some(_), false) => Vec::new(),
+        _ => embeddings_of(runner, data, &chosen.cells, options.batch_size, progress)?,
+    };
+    let mut writer = AnnDataWriter::create(out, &chosen.obs(data), &Frame::default())?;
     origin(&mut writer, run, data)?;
-    writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
-    for (name, from) in [("rna", 0), ("atac", h)] {
-        let half: Vec<f32> = z.chunks_exact(2 * h).flat_map(|z| &z[from..from + h]).copied().collect();
-        writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
+    match &places {
+        Some(v) => {
+            towers::write_vectors(&mut writer, v)?;
+            if options.attention {
+                writer.dense_f32("obsm/X_sccrossrec_attention", n, 2 * h, &z)?;
+            }
+        }
+        None => {
+            writer.dense_f32("obsm/X_sccrossrec", n, 2 * h, &z)?;
+            for (name, from) in [("rna", 0), ("atac", h)] {
+                let half: Vec<f32> = z.chunks_exact(2 * h).flat_map(|z| &z[from..from + h]).copied().collect();
+                writer.dense_f32(&format!("obsm/X_sccrossrec_{name}"), n, h, &half)?;
+            }
+        }
     }
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, runner, data, options, progress)?;
+        write_nodes(&mut writer, runner, data, options, chosen, progress)?;
     }
     writer.finish()
 }
 
-/// Writes the RNA predicted from the ATAC of every cell to `out` (replaced), N cells × G genes; the data need no RNA.
-/// Memory: a batch. `progress` is told the cells done, as stage `translate`.
+/// Writes the RNA that the attention model predicts from the ATAC of cells to `out` (replaced), cells × genes; the data need
+/// no RNA. Of a run with towers [`towers::write_expression`] is the better prediction. Memory: a batch. `progress` is told the cells done, as stage `translate`.
 ///
 /// Of a model without cis term layer `count` holds n_i, with more heads their mean; `X` is 1 where that is above the model's
 /// `min_peaks`, else absent. Of one whose cis term tells detection layer `probability` holds that of a gene to be detected at
@@ -279,7 +317,9 @@ pub fn translate<'m>(
         columns: vec![("chrom".into(), Column::Strings(v.genes.iter().map(|g| chromosome(g.chrom)).collect()))],
     };
     let genes = v.genes.len();
-    let mut writer = AnnDataWriter::create(out, &obs(data), &var)?;
+    let all = Chosen::new(run, data, Part::All)?;
+    let chosen = options.chosen.unwrap_or(&all);
+    let mut writer = AnnDataWriter::create(out, &chosen.obs(data), &var)?;
     origin(&mut writer, run, data)?;
     let mut x = writer.csr("X", genes)?;
     let target = model.config.cis.as_ref().map(|c| c.target);
@@ -290,7 +330,7 @@ pub fn translate<'m>(
     };
     let limit = model.config.min_peaks as f64;
     let mut done = 0;
-    for chunk in all_cells(data)?.chunks(options.batch_size.max(1)) {
+    for chunk in chosen.cells.chunks(options.batch_size.max(1)) {
         progress.check(NOTHING)?;
         let want = Want { counts: target.is_none(), cis: target.is_some(), ..Want::default() };
         let (_, output) = pass(runner, data, chunk, want, 1)?;
@@ -318,14 +358,14 @@ pub fn translate<'m>(
             layer.append(&counts)?;
         }
         done += chunk.len() as u64;
-        progress.at("translate", done, data.n_cells() as u64);
+        progress.at("translate", done, chosen.cells.len() as u64);
     }
     x.finish()?;
     if let Some(layer) = layer {
         layer.finish()?;
     }
     if !options.nodes.is_empty() {
-        write_nodes(&mut writer, runner, data, options, progress)?;
+        write_nodes(&mut writer, runner, data, options, chosen, progress)?;
     }
     writer.finish()
 }

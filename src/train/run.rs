@@ -176,6 +176,11 @@ impl Run {
         (!known.is_empty()).then(|| self.data_hash() == data.hash() && *known == crate::dataset::samples::set_hash(set))
     }
 
+    /// Is it known which samples it was trained on? Not of imported weights.
+    pub fn knows_its_samples(&self) -> bool {
+        !self.file.samples_hash.is_empty()
+    }
+
     /// Version of the program that made the run.
     pub fn program(&self) -> &str {
         &self.file.program

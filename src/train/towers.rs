@@ -21,7 +21,7 @@ use crate::dataset::{Cell, DataSet, SampleSet};
 use crate::engine::towers::{PairedCells, TowerDropout, TowerLosses, TowerWeights};
 use crate::error::{Error, Result};
 use crate::files::atomic::{read_text, write_text};
-use crate::model::towers::{GeneStart, TowerConfig, TowerLayout, Towers};
+use crate::model::towers::{Calibration, GeneStart, TowerConfig, TowerLayout, Towers};
 use crate::ops::adam;
 use crate::ops::adam::{AdamConfig, Decay};
 use crate::ops::matmul::{View, product};
@@ -166,7 +166,9 @@ fn statistics(data: &DataSet, settings: &TowerSettings, cells: &[u32]) -> Result
     data.check()?;
     let mut sorted = totals.clone();
     sorted.sort_unstable_by(f64::total_cmp);
-    let median = if counts { sorted.get(sorted.len() / 2).copied().unwrap_or(1.0).max(1.0) } else { 1.0 };
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(1.0);
+    let middle = (at(sorted.len() / 2) + at(sorted.len().saturating_sub(1) / 2)) / 2.0;
+    let median = if counts { middle.max(1.0) } else { 1.0 };
     let depth = logs.map(|x| {
         let mean = x.iter().sum::<f64>() / n;
         let sd = (x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
@@ -223,14 +225,22 @@ impl Groups {
                 let Some(column) = v.obs.iter().find(|o| o.name == name) else {
                     let names: Vec<&str> = v.obs.iter().map(|o| o.name.as_str()).collect();
                     let there = if names.is_empty() { "none".into() } else { names.join(", ") };
-                    return Err(Error::usage(format!("--batch {name}: the data have no such column; there are {there}")));
+                    return Err(Error::usage(format!(
+                        "--batch {name}: the data have no such column; there are {there}"
+                    )));
                 };
                 let lacking = column.categories.len() as u32;
-                cells.iter().map(|&c| column.codes[c as usize]).map(|c| if c == ObsColumn::MISSING { lacking } else { c }).collect()
+                cells
+                    .iter()
+                    .map(|&c| column.codes[c as usize])
+                    .map(|c| if c == ObsColumn::MISSING { lacking } else { c })
+                    .collect()
             }
         };
         if settings.hard_negatives > 0.0 && v.cell_types.is_empty() {
-            return Err(Error::usage("--hard-negatives: the data have no cell types; prepare them with --obs or --cell-type-column"));
+            return Err(Error::usage(
+                "--hard-negatives: the data have no cell types; prepare them with --obs or --cell-type-column",
+            ));
         }
         let types = cells.iter().map(|&c| v.cell_type.get(c as usize).copied().unwrap_or(0)).collect();
         Ok(Groups { column, types })
@@ -271,7 +281,7 @@ fn read(data: &DataSet, cells: &[u32]) -> Result<(Csr<f32>, Csr<f32>)> {
     Ok((batch.rna, batch.atac))
 }
 
-/// FOSCTTM of cells by dot products of their vectors `[n, width]`, ties half (docs/model.md, eq. 76).
+/// FOSCTTM of cells by dot products of their vectors `[n, width]`, ties half (docs/model.md, eq. 77).
 fn foscttm(rna: &[f32], atac: &[f32], width: usize) -> Option<f64> {
     let n = rna.len() / width.max(1);
     if n < 2 {
@@ -290,6 +300,76 @@ fn foscttm(rna: &[f32], atac: &[f32], width: usize) -> Option<f64> {
         })
         .collect();
     Some(twice.iter().sum::<u64>() as f64 / (4 * n * (n - 1)) as f64)
+}
+
+/// What scores of cells `[n, width]` mean: of RNA with the own ATAC against RNA with that of others.
+fn calibrate(rna: &[f32], atac: &[f32], width: usize) -> Option<Calibration> {
+    let n = rna.len() / width.max(1);
+    if n < 10 {
+        return None;
+    }
+    let mut scores = vec![0f32; n * n];
+    product(&mut scores, View::new(rna, n, width), View::new(atac, n, width).t(), false);
+    let mut own: Vec<f64> = (0..n).map(|i| f64::from(scores[i * n + i])).collect();
+    // The factor that makes the partner likeliest among all, by golden section on its logarithm.
+    let cost = |log: f64| -> f64 {
+        let by = log.exp();
+        let of = |(i, row): (usize, &[f32])| {
+            let most = row.iter().fold(f32::MIN, |m, &x| m.max(x));
+            let sum: f64 = row.iter().map(|&x| (by * f64::from(x - most)).exp()).sum();
+            sum.ln() - by * f64::from(row[i] - most)
+        };
+        scores.par_chunks(n).enumerate().map(of).collect::<Vec<f64>>().into_iter().sum()
+    };
+    let golden = (5f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) = (-2.0, 5.0);
+    for _ in 0..24 {
+        let (a, b) = (high - golden * (high - low), low + golden * (high - low));
+        if cost(a) < cost(b) {
+            high = b;
+        } else {
+            low = a;
+        }
+    }
+    let scale = ((low + high) / 2.0).exp();
+    // Logistic regression by Newton's method: own pairs and others, each weighing one half, with a slight pull to 0.
+    let others = scores.iter().enumerate().filter(|(k, _)| k / n != k % n).map(|x| f64::from(*x.1));
+    let every = (n * (n - 1)).div_ceil(200_000).max(1);
+    let others: Vec<f64> = others.step_by(every).collect();
+    let pairs: Vec<(f64, f64, f64)> = own
+        .iter()
+        .map(|&s| (s, 1.0, 0.5 / own.len() as f64))
+        .chain(others.iter().map(|&s| (s, 0.0, 0.5 / others.len() as f64)))
+        .collect();
+    let (mut slope, mut intercept) = (0.0f64, 0.0f64);
+    for _ in 0..50 {
+        let (mut g, mut h) = ([1e-6 * slope, 1e-6 * intercept], [1e-6, 0.0, 1e-6]);
+        for &(s, label, w) in &pairs {
+            let p = 1.0 / (1.0 + (-(slope * s + intercept)).exp());
+            let (d, c) = (w * (p - label), w * p * (1.0 - p));
+            g = [g[0] + d * s, g[1] + d];
+            h = [h[0] + c * s * s, h[1] + c * s, h[2] + c];
+        }
+        let det = h[0] * h[2] - h[1] * h[1];
+        let step = [(h[2] * g[0] - h[1] * g[1]) / det, (h[0] * g[1] - h[1] * g[0]) / det];
+        // No further than the logits of one step can be trusted.
+        let by = (10.0 / step[0].abs().max(step[1].abs()).max(1e-12)).min(1.0);
+        (slope, intercept) = (slope - by * step[0], intercept - by * step[1]);
+        if !(slope.is_finite() && intercept.is_finite()) {
+            return None;
+        }
+        if step[0].abs().max(step[1].abs()) < 1e-9 {
+            break;
+        }
+    }
+    own.sort_unstable_by(f64::total_cmp);
+    let quantile = |q: usize| {
+        let at = q as f64 / 100.0 * (n as f64 - 1.0);
+        let (i, part) = (at.floor() as usize, at.fract());
+        own[i] + part * (own[(i + 1).min(n - 1)] - own[i])
+    };
+    let own = (0..=100).map(quantile).collect();
+    Some(Calibration { cells: n as u64, scale, slope, intercept, own })
 }
 
 /// Sums of a correlation.
@@ -312,6 +392,17 @@ impl Validation {
         let cells = cells_of(set, &set.val);
         let every = cells.len().div_ceil(MOST_VALIDATION).max(1);
         Validation { cells: cells.into_iter().step_by(every).collect() }
+    }
+
+    /// What scores mean.
+    fn calibrate(&self, towers: &Towers<f32>, data: &DataSet) -> Result<Option<Calibration>> {
+        let (mut rna, mut atac) = (Vec::new(), Vec::new());
+        for chunk in self.cells.chunks(256) {
+            let (r, a) = read(data, chunk)?;
+            rna.extend(towers.of_rna(&r));
+            atac.extend(towers.of_atac(&a));
+        }
+        Ok(calibrate(&rna, &atac, towers.config.size + towers.config.depth_size))
     }
 
     /// FOSCTTM, and the mean over genes of Pearson over cells (0 for a prediction that does not vary).
@@ -406,7 +497,22 @@ pub(crate) fn fit(
     let weights = found.weights;
     let log = Vec::new();
     let mut fit = Fit {
-        data, config, out, observer, cells, groups, validation, towers, weights, grads, m, v, mean, place, log, batch_size,
+        data,
+        config,
+        out,
+        observer,
+        cells,
+        groups,
+        validation,
+        towers,
+        weights,
+        grads,
+        m,
+        v,
+        mean,
+        place,
+        log,
+        batch_size,
         epochs,
     };
     if state.exists() {
@@ -433,6 +539,9 @@ impl Fit<'_> {
         if !kept.exists() {
             self.keep()?;
         }
+        let mut best = open(&kept)?;
+        best.calibration = self.validation.calibrate(&best, self.data)?;
+        write(&kept, &best, &[("", best.as_slice())], None)?;
         if state.exists() {
             std::fs::remove_file(&state).map_err(|e| Error::io(&state, "remove", e))?;
         }
@@ -557,7 +666,8 @@ impl Fit<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        let arenas = [("params", self.towers.as_slice()), ("adam.m", &self.m), ("adam.v", &self.v), ("mean", &self.mean)];
+        let arenas =
+            [("params", self.towers.as_slice()), ("adam.m", &self.m), ("adam.v", &self.v), ("mean", &self.mean)];
         write(&self.path(TOWERS_STATE), &self.towers, &arenas, Some(&self.place))?;
         if self.log.is_empty() { Ok(()) } else { self.write_log() }
     }
@@ -591,7 +701,8 @@ pub(crate) fn read_log(path: &Path) -> Result<Vec<TowerRecord>> {
         return Ok(Vec::new());
     }
     let text = read_text(path)?;
-    let bad = |i: usize, e| Error::input(path, format!("line {} is no epoch of towers ({e})", i + 1), "restore the file");
+    let bad =
+        |i: usize, e| Error::input(path, format!("line {} is no epoch of towers ({e})", i + 1), "restore the file");
     text.lines().enumerate().map(|(i, l)| serde_json::from_str(l).map_err(|e| bad(i, e))).collect()
 }
 
@@ -603,6 +714,9 @@ fn write(path: &Path, towers: &Towers<f32>, arenas: &[(&str, &[f32])], place: Op
         ("format", "pt".to_string()),
         ("sccrossrec", env!("CARGO_PKG_VERSION").to_string()),
     ]);
+    if let Some(c) = &towers.calibration {
+        metadata.insert("calibration", serde_json::to_string(c).map_err(text)?);
+    }
     if let Some(place) = place {
         metadata.insert("state", serde_json::to_string(place).map_err(text)?);
     }
@@ -641,15 +755,16 @@ pub(crate) fn open(path: &Path) -> Result<Towers<f32>> {
         params.extend(file.take(path, &e.name, &e.shape)?.values);
     }
     let idf = file.take(path, "towers.idf", &[config.peaks])?.values;
-    Towers::of_params(config, idf, Some(params))
+    let mut towers = Towers::of_params(config, idf, Some(params))?;
+    if let Some(text) = file.metadata.get("calibration") {
+        let bad = |e| Error::input(path, format!("its calibration is damaged ({e})"), again);
+        towers.calibration = Some(serde_json::from_str(text).map_err(bad)?);
+    }
+    Ok(towers)
 }
 
 /// The same towers for data of other genes and peaks: rows by number, `None` for what they do not know.
-pub(crate) fn rearranged(
-    towers: Towers<f32>,
-    genes: &[Option<usize>],
-    peaks: &[Option<usize>],
-) -> Result<Towers<f32>> {
+pub(crate) fn rearranged(towers: Towers<f32>, genes: &[Option<usize>], peaks: &[Option<usize>]) -> Result<Towers<f32>> {
     let config = TowerConfig { genes: genes.len(), peaks: peaks.len(), ..towers.config.clone() };
     let layout = TowerLayout::new(&config);
     let mut params = Vec::with_capacity(layout.len());
@@ -671,7 +786,10 @@ pub(crate) fn rearranged(
         }
     }
     let idf = peaks.iter().map(|p| p.map_or(0.0, |i| towers.idf[i])).collect();
-    Towers::of_params(config, idf, Some(params))
+    let calibration = towers.calibration.clone();
+    let mut met = Towers::of_params(config, idf, Some(params))?;
+    met.calibration = calibration;
+    Ok(met)
 }
 
 #[cfg(test)]
@@ -706,6 +824,23 @@ mod tests {
         assert_eq!(foscttm(&rna, &rna, 2), Some(0.0));
         assert_eq!(foscttm(&[1.0, 1.0], &[1.0, 1.0], 1), Some(0.5));
         assert_eq!(foscttm(&rna[..2], &atac[..2], 2), None);
+    }
+
+    /// Scores of a known law: the log odds of own against other are 2 × 3 × score, the densities being N(±1.5, 1) / 0.5.
+    #[test]
+    fn calibration_finds_the_law_of_scores() {
+        let mut rng = Rng::new(3, 3);
+        let n = 400;
+        // RNA i is the unit vector i, so that scores are whatever the ATAC holds.
+        let rna: Vec<f32> = (0..n * n).map(|k| f32::from(u8::from(k / n == k % n))).collect();
+        let atac: Vec<f32> =
+            (0..n * n).map(|k| (rng.normal() + if k / n == k % n { 1.5 } else { -1.5 }) as f32).collect();
+        let c = calibrate(&rna, &atac, n).unwrap();
+        assert!((c.slope - 3.0).abs() < 0.35 && c.intercept.abs() < 0.35, "{c:?}");
+        assert!((c.own[50] - 1.5).abs() < 0.2 && c.own.is_sorted());
+        // Of a softmax over scores of equal variance the right factor is the same slope.
+        assert!((c.scale - 3.0).abs() < 0.5, "{}", c.scale);
+        assert!(calibrate(&rna[..9], &atac[..9], 3).is_none());
     }
 
     #[test]

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::cells::{Cells, plus};
 use super::draws::{Draws, NullLaw, Strata};
 use super::kinds::{Kinds, NO_KIND};
-use super::law::{benjamini_hochberg, upper_tail};
+use super::law::upper_tail;
 use super::profiles::Profiles;
 use super::readings::Readings;
 use super::tables::Counts;
 use crate::error::Result;
+use crate::evaluate::ranking::benjamini_hochberg;
 
 /// A link in a type.
 #[derive(Debug, Clone, Copy, PartialEq)]

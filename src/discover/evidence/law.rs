@@ -72,19 +72,6 @@ pub fn rising(values: &mut [f64], weights: &[f64]) {
     values.iter_mut().for_each(|x| *x = -*x);
 }
 
-/// Benjamini and Hochberg's q of `[n]` p-values over `tested` tests; tests that are not among these have p = 1. NaN stays NaN.
-pub fn benjamini_hochberg(p: &[f64], tested: u64) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..p.len()).filter(|&i| !p[i].is_nan()).collect();
-    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
-    let tests = tested.max(order.len() as u64) as f64;
-    let (mut q, mut least) = (vec![f64::NAN; p.len()], 1.0f64);
-    for (rank, &i) in order.iter().enumerate().rev() {
-        least = least.min(p[i] * tests / (rank + 1) as f64);
-        q[i] = least;
-    }
-    q
-}
-
 /// Class of each value among `classes` of about equal size, from 0; equal values share one.
 pub fn quantile_classes(values: &[f64], classes: usize) -> Vec<u16> {
     let mut sorted = values.to_vec();
@@ -113,14 +100,6 @@ mod tests {
         }
         let all: Vec<f64> = (0..800).map(|i| lower_tail(-40.0 + 0.1 * f64::from(i)).0).collect();
         assert!(all.is_sorted() && (lower_tail(-30.0).1 - 30.033).abs() < 1e-2);
-    }
-
-    #[test]
-    fn q_values_are_those_of_benjamini_and_hochberg() {
-        let q = benjamini_hochberg(&[0.01, 0.04, f64::NAN, 0.03, 0.5], 4);
-        let want = [0.04, 0.16 / 3.0, f64::NAN, 0.16 / 3.0, 0.5];
-        assert!(q.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12 || a.is_nan() && b.is_nan()), "{q:?}");
-        assert_eq!(benjamini_hochberg(&[0.01], 50), [0.5]);
     }
 
     #[test]
