@@ -11,7 +11,12 @@ fn number(x: Option<f64>) -> String {
 }
 
 pub(crate) fn scores(r: &EpochRecord) -> String {
-    format!("accuracy {}, MAE {}, RMSE {}", number(r.val_accuracy), number(r.val_mae), number(r.val_rmse))
+    // With validation samples and no accuracy, there were no negatives.
+    let accuracy = match (r.val_accuracy, r.val_loss) {
+        (None, Some(_)) => "–, no negatives".into(),
+        (accuracy, _) => number(accuracy),
+    };
+    format!("accuracy {accuracy}, MAE {}, RMSE {}", number(r.val_mae), number(r.val_rmse))
 }
 
 /// A run on the terminal.

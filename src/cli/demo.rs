@@ -15,7 +15,7 @@ use crate::discover::{DiscoverOptions, DiscoveryFolder, discover};
 use crate::engine;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Part, evaluate};
+use crate::evaluate::{Evaluation, Part, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
@@ -152,7 +152,11 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     ctx.say("evaluate: test samples, best epoch by validation");
     let model = Run::open(&places.run)?.model(&data, Checkpoint::Best)?;
     let runner = Runner::new(&model, &device)?;
-    let evaluation = evaluate(runner, &data, &set, Part::Test, config.eval_batch_size, &ctx.follow())?;
+    let mut evaluation = evaluate(runner, &data, &set, Part::Test, config.eval_batch_size, &ctx.follow())?;
+    if let Some(towers) = Run::open(&places.run)?.towers(&data)? {
+        let options = TowerEvaluationOptions { baselines: true, seed: ctx.seed };
+        evaluation.towers = Some(evaluate_towers(&towers, &data, &set, Part::Test, options, &ctx.follow())?);
+    }
     lap("evaluate");
 
     ctx.say("discover: attention of every cell, links, and how many planted ones are found");

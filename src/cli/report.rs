@@ -7,7 +7,7 @@ use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Part, evaluate};
+use crate::evaluate::{Evaluation, Part, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
@@ -117,7 +117,14 @@ fn compute(
         _ if args.no_evaluate => Err("Not computed (--no-evaluate).".to_string()),
         None => Err("The data set does not hold the samples that the run was trained on.".into()),
         Some(set) if set.test.is_empty() => Err("The sample set has no test part.".into()),
-        Some(set) => Ok(evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &ctx.follow())?),
+        Some(set) => {
+            let mut found = evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &ctx.follow())?;
+            if let Some(towers) = run.towers(data)? {
+                let options = TowerEvaluationOptions { baselines: true, seed: ctx.seed };
+                found.towers = Some(evaluate_towers(&towers, data, set, Part::Test, options, &ctx.follow())?);
+            }
+            Ok(found)
+        }
     };
     let embedding = if args.no_embedding {
         Err("Not computed (--no-embedding).".to_string())

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::Ranking;
 
-/// Metrics of a two-class decision. What is undefined (a class that never occurs, or is never predicted) is `None`:
-/// `null` in JSON, `NaN` in tables.
+/// Metrics of a two-class decision. What is undefined is `None`: `null` in JSON, `NaN` in tables; all of them where samples of
+/// one class are missing, as where no negatives were drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct MatchingMetrics {
     /// Samples.
@@ -81,16 +81,18 @@ impl MatchingTally {
         let mut ranking = Ranking::new(of(1).collect());
         of(0).for_each(|s| ranking.add_negative(s));
         let ranked = ranking.finish();
+        // Where all are of one class, whoever always says so is right: that says nothing.
+        let told = |x: Option<f64>| x.filter(|_| fneg + tp > 0 && tn + fp > 0);
         MatchingMetrics {
             samples,
             positives: fneg + tp,
-            accuracy: share(tp + tn, samples),
-            precision_0: share(tn, tn + fneg),
-            recall_0: share(tn, tn + fp),
-            precision_1: share(tp, tp + fp),
-            recall_1: share(tp, tp + fneg),
+            accuracy: told(share(tp + tn, samples)),
+            precision_0: told(share(tn, tn + fneg)),
+            recall_0: told(share(tn, tn + fp)),
+            precision_1: told(share(tp, tp + fp)),
+            recall_1: told(share(tp, tp + fneg)),
             auroc: ranked.auroc,
-            auprc: ranked.auprc,
+            auprc: told(ranked.auprc),
         }
     }
 }

@@ -286,7 +286,10 @@ impl Evaluation {
             m.model.samples,
             self.part.name(),
             m.model.positives,
-            aligned(&rows)
+            match m.model.samples - m.model.positives {
+                0 => "matching: –, no negatives: of pairs of one cell alone nothing can be told\n".into(),
+                _ => aligned(&rows),
+            }
         );
         let Some(t) = &self.translation else { return out };
         type Translated = fn(&TranslationMetrics) -> Option<f64>;

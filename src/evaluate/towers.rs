@@ -60,6 +60,11 @@ impl TowerVectors {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let size = towers.config().size;
+        let numbers = cells.len() as u64 * (sides.len() as u64 + 2) * (size + towers.config().depth_size) as u64;
+        let parts = [("towers", 4 * towers.layout().len() as u64), ("vectors", 4 * numbers)];
+        memory::check("placing cells", &parts, data.access().memory_limit, |_| {
+            "choose fewer cells with --part".into()
+        })?;
         let mut v = TowerVectors { width: size + towers.config().depth_size, size, ..Default::default() };
         let mut done = 0;
         for chunk in cells.chunks(CHUNK) {
@@ -187,7 +192,8 @@ pub fn evaluate_towers(
     let vectors = TowerVectors::of(towers, data, &few, &both, progress)?;
     let types = types_of(&few);
     let dot = Dot { rna: &vectors.rna, atac: &vectors.atac, width: vectors.width };
-    let found = partners(&dot, types.as_deref(), Some(towers.scale() as f32));
+    let scale = towers.calibration().map_or(towers.scale(), |c| c.match_scale);
+    let found = partners(&dot, types.as_deref(), Some(scale as f32));
     let told = if towers.predicts() { Some(told_expression(towers, data, set, &shown, progress)?) } else { None };
     // Labels and embeddings: from training cells to these.
     let train = thin(&training_cells(set), MOST_PARTNERS);
@@ -278,9 +284,9 @@ fn measured(name: &str, rows: &[f32], width: usize, data: &DataSet, of: [&[u32];
     NamedSpace { name: name.into(), measures }
 }
 
-type Partner = fn(&PartnerMetrics) -> Option<f64>;
+pub(crate) type Partner = fn(&PartnerMetrics) -> Option<f64>;
 /// Rows of the table, and whether less is better.
-const PARTNERS: [(&str, Partner, bool); 11] = [
+pub(crate) const PARTNERS: [(&str, Partner, bool); 11] = [
     ("FOSCTTM", |m| m.foscttm, true),
     ("  among cells of the type", |m| m.foscttm_same_type, true),
     ("true one first", |m| m.first, false),
@@ -293,8 +299,8 @@ const PARTNERS: [(&str, Partner, bool); 11] = [
     ("  cell of the same type", |m| m.auroc_same_type, false),
     ("first has the cell's type", |m| m.type_of_first, false),
 ];
-type Told = fn(&ExpressionMetrics) -> Option<f64>;
-const EXPRESSION: [(&str, Told, bool); 8] = [
+pub(crate) type Told = fn(&ExpressionMetrics) -> Option<f64>;
+pub(crate) const EXPRESSION: [(&str, Told, bool); 8] = [
     ("Pearson by gene", |m| m.pearson_gene, false),
     ("Spearman by gene", |m| m.spearman_gene, false),
     ("AUROC by gene", |m| m.auroc_gene, false),
@@ -304,8 +310,10 @@ const EXPRESSION: [(&str, Told, bool); 8] = [
     ("MAE", |m| m.mae, true),
     ("R²", |m| m.r2, false),
 ];
-type Spaced = fn(&SpaceMetrics) -> Option<f64>;
-const SPACE: [(&str, Spaced); 8] = [
+/// Less of it is better.
+pub(crate) const DEPTH: &str = "depth explained, R²";
+pub(crate) type Spaced = fn(&SpaceMetrics) -> Option<f64>;
+pub(crate) const SPACE: [(&str, Spaced); 8] = [
     ("types by 15 neighbours", |m| m.labels.and_then(|l| l.accuracy)),
     ("ARI, Louvain", |m| m.ari_louvain),
     ("NMI, Louvain", |m| m.nmi_louvain),
@@ -313,7 +321,7 @@ const SPACE: [(&str, Spaced); 8] = [
     ("NMI, k-means", |m| m.nmi),
     ("silhouette of types", |m| m.silhouette),
     ("mixing of batches", |m| m.batch_mixing),
-    ("depth explained, R²", |m| m.depth_r2),
+    (DEPTH, |m| m.depth_r2),
 ];
 
 impl TowerEvaluation {

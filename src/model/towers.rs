@@ -139,8 +139,10 @@ impl TowerLayout {
 pub struct Calibration {
     /// Cells it was learned on.
     pub cells: u64,
-    /// Factor of scores before a softmax over candidates.
+    /// Factor of scores before a softmax over candidates, under which the true ones are likeliest.
     pub scale: f64,
+    /// The factor under which the mean probability of the true ones is largest: that of the match score.
+    pub match_scale: f64,
     /// Log odds that a pair is of one cell, one in two being so: slope × score + intercept.
     pub slope: f64,
     /// See `slope`.
@@ -329,7 +331,7 @@ impl<T: Real> Towers<T> {
         log.exp().min(100.0)
     }
 
-    /// Weighted genes of cells: levels (docs/model.md, eq. 87), those of no weight left out.
+    /// Weighted genes of cells: levels (docs/model.md, eq. 87 and 91), those of no weight left out.
     pub(crate) fn weigh_rna(&self, rna: &Csr<T>) -> Csr<T> {
         let mut out = Csr::new();
         for i in 0..rna.rows() {
@@ -341,7 +343,7 @@ impl<T: Real> Towers<T> {
         out
     }
 
-    /// Weighted peaks of cells (docs/model.md, eq. 92): a peak is open or not.
+    /// Weighted peaks of cells (docs/model.md, eq. 91): a peak is open or not.
     pub(crate) fn weigh_atac(&self, atac: &Csr<T>) -> Csr<T> {
         let mut out = Csr::new();
         for i in 0..atac.rows() {
@@ -394,7 +396,7 @@ mod tests {
     #[test]
     fn scores_are_read_off_their_calibration() {
         let own = (0..101).map(|i| f64::from(i) / 100.0).collect();
-        let c = Calibration { cells: 999, scale: 5.0, slope: 2.0, intercept: -1.0, own };
+        let c = Calibration { cells: 999, scale: 5.0, match_scale: 9.0, slope: 2.0, intercept: -1.0, own };
         assert_eq!(c.pair(0.5), 0.5);
         assert!((c.as_low(0.255) - 0.255).abs() < 1e-12 && c.as_low(-3.0) == 0.001 && c.as_low(2.0) == 1.0);
     }

@@ -16,6 +16,7 @@ use crate::evaluate::neighbours::{Points, nearest};
 use crate::evaluate::ranking::benjamini_hochberg;
 use crate::evaluate::towers::{Side, TowerVectors};
 use crate::evaluate::{Dot, PartnerMetrics, partners};
+use crate::memory;
 use crate::model::Towers;
 use crate::ops::matmul::{View, product};
 use crate::predict::partners::Query;
@@ -94,6 +95,10 @@ pub fn write_expression(
     }
     let v = data.vocabulary();
     let genes = v.genes.len();
+    let parts = [("towers", 4 * towers.layout().len() as u64), ("expression", (CHUNK * genes * 4 * 6) as u64)];
+    memory::check("a translation", &parts, data.access().memory_limit, |_| {
+        "give it more with --memory-limit, or take --translation published".into()
+    })?;
     let chromosome = |c: u32| v.chromosomes.get(c as usize).cloned().unwrap_or_default();
     let var = Frame {
         index: v.genes.iter().map(|g| g.name.clone()).collect(),
@@ -243,7 +248,8 @@ pub fn rank_by_towers(
     let types: Vec<u32> = both.iter().filter_map(|x| v.cell_type.get(rna.1[x.0] as usize).copied()).collect();
     let types = (types.len() == both.len()).then_some(types);
     let dot = Dot { rna: &r, atac: &a, width };
-    let metrics = (both.len() > 1).then(|| partners(&dot, types.as_deref(), Some(scale as f32)));
+    let sharp = towers.calibration().map_or(scale, |c| c.match_scale) as f32;
+    let metrics = (both.len() > 1).then(|| partners(&dot, types.as_deref(), Some(sharp)));
     Ok(TowerMatches { partners: found, metrics, known: both.len() as u64 })
 }
 

@@ -11,7 +11,10 @@ use crate::discover::maps::LinkStat;
 use crate::discover::tf::TfComparison;
 use crate::discover::{DiscoveryFolder, Source};
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, MatchingMetrics, TranslationMetrics};
+use crate::evaluate::towers::{DEPTH, EXPRESSION, PARTNERS, SPACE};
+use crate::evaluate::{
+    Evaluation, ExpressionMetrics, MatchingMetrics, PartnerMetrics, SpaceMetrics, TowerEvaluation, TranslationMetrics,
+};
 use crate::picture::{Ink, Shape, Theme, base64, category, curves, escaped, ramp, thousands, type_map};
 use crate::progress::Progress;
 use crate::train::{EpochRecord, Run};
@@ -267,9 +270,44 @@ fn metrics<M>(name: &str, metrics: &[Metric<M>], columns: &[(String, &M)]) -> St
     out + "</tbody></table></div>\n"
 }
 
+/// The towers beside what would be fitted in a minute.
+fn towers_section(t: &TowerEvaluation) -> String {
+    let b = t.baselines.as_ref();
+    let mut out = note(&format!(
+        "Partners, expression and types of {} cells that training has not seen. The best number of a line is bold.",
+        thousands(t.cells)
+    ));
+    out += "<div class=\"side\"><div>";
+    let mut columns = vec![("towers".to_string(), &t.partners)];
+    columns.extend(b.map(|b| ("CCA".to_string(), &b.cca_partners)));
+    columns.extend(b.map(|b| ("depth alone".to_string(), &b.depth_partners)));
+    columns.extend(b.map(|b| ("chance".to_string(), &b.chance)));
+    let rows: Vec<Metric<PartnerMetrics>> = PARTNERS.iter().map(|&(name, of, less)| (name, !less, of)).collect();
+    out += &metrics("partners", &rows, &columns);
+    out += "</div><div>";
+    if let Some(told) = &t.expression {
+        let mut columns = vec![("towers".to_string(), told)];
+        columns.extend(b.map(|b| ("ridge on LSI".to_string(), &b.ridge)));
+        columns.extend(b.map(|b| ("gene mean".to_string(), &b.gene_mean)));
+        columns.extend(b.and_then(|b| b.type_mean.as_ref()).map(|m| ("gene × type (told)".to_string(), m)));
+        let rows: Vec<Metric<ExpressionMetrics>> =
+            EXPRESSION.iter().map(|&(name, of, less)| (name, !less, of)).collect();
+        out += &metrics("expression", &rows, &columns);
+    }
+    out += "</div></div>\n";
+    let spaces: Vec<(String, &SpaceMetrics)> = t.spaces.iter().map(|s| (s.name.clone(), &s.measures)).collect();
+    let rows: Vec<Metric<SpaceMetrics>> = SPACE.iter().map(|&(name, of)| (name, name != DEPTH, of)).collect();
+    out += &metrics("embedding", &rows, &spaces);
+    if !t.below.is_empty() {
+        out += &note(&format!("A baseline is better in: {}.", t.below.join("; ")));
+    }
+    out
+}
+
 fn metrics_section(e: &Evaluation) -> String {
     let m = &e.matching;
-    let mut out = note(&format!(
+    let mut out = e.towers.as_ref().map_or(String::new(), |t| towers_section(t) + "<h3>The attention model</h3>\n");
+    out += &note(&format!(
         "{} samples of the part “{}”, {} of them positive. The best number of a line is bold; where that is not the model’s, a \
          trivial rule does better.",
         thousands(m.model.samples),
@@ -278,7 +316,10 @@ fn metrics_section(e: &Evaluation) -> String {
     ));
     out += "<div class=\"side\"><div>";
     let majority = format!("all {}", m.majority_class);
-    out += &metrics("matching", &MATCHING, &[("model".into(), &m.model), (majority, &m.majority)]);
+    out += &match m.model.samples - m.model.positives {
+        0 => note("Matching: –, no negatives: of pairs of one cell alone nothing can be told."),
+        _ => metrics("matching", &MATCHING, &[("model".into(), &m.model), (majority, &m.majority)]),
+    };
     out += "</div><div>";
     match &e.translation {
         Some(t) => {

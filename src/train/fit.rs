@@ -485,9 +485,11 @@ impl<'a, S: Batches> Fit<'a, S> {
         let p = &mut self.steps.place;
         let n = p.counted as usize;
         let genes = self.steps.model.config.genes;
-        let accuracy = ratio(v.correct as f64, v.samples);
+        // Of positives alone everything is right that always says so.
+        let both = (1..v.samples).contains(&v.positives);
+        let accuracy = ratio(v.correct as f64, v.samples).filter(|_| both);
         let mae = v.over_heads(genes, |x| x);
-        let score = accuracy.map(|a| a - mae.unwrap_or(0.0));
+        let score = (v.samples > 0).then(|| accuracy.unwrap_or(0.0) - mae.unwrap_or(0.0));
         let best = match (score, p.best) {
             (Some(s), Some((best, _))) => s > best.get(),
             _ => true, // the first, or nothing to choose by: the latest

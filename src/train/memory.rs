@@ -1,6 +1,7 @@
 //! What a training takes of memory, checked before anything is made or written.
 
 use super::config::TrainConfig;
+use super::tower_settings::tower_parameters;
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::Device;
 use crate::error::Result;
@@ -16,7 +17,15 @@ fn check(data: &DataSet, parts: &[(&str, u64)], fix: impl FnOnce(u64) -> Option<
 /// Refuses a model that no way of training fits into memory, before it is made.
 pub(crate) fn check_parameters(data: &DataSet, config: &TrainConfig) -> Result<()> {
     let arena = 4 * ParamLayout::new(&config.model_for(data)).len() as u64;
-    check(data, &[("parameters", arena), ("gradients", arena), ("moments", 2 * arena)], |_| None)
+    let model = [("parameters", arena), ("gradients", arena), ("moments", 2 * arena)];
+    check(data, &model, |_| None)?;
+    if config.towers.epochs == Some(0) {
+        return Ok(());
+    }
+    // Parameters, gradients, moments and running mean; they come before the steps of the model, whose arenas are there.
+    let v = data.vocabulary();
+    let towers = 20 * tower_parameters(&config.towers, v.genes.len(), v.peaks.len());
+    check(data, &[&model[..], &[("towers", towers)]].concat(), |_| Some("a smaller --tower-width takes less".into()))
 }
 
 /// What the run takes, by its first batch, which must be whole. Refuses one that does not fit into memory, before anything

@@ -14,6 +14,7 @@ use super::observe::Observer;
 use super::state::Bits;
 use super::tensors;
 use super::tensors::{Out, TensorFile};
+use super::tower_settings::{DEPTH_SIZE, FACTORS, TowerSettings};
 use crate::csr::Csr;
 use crate::data::anndata::MatrixKind;
 use crate::dataset::means::{cells_of, training_cells};
@@ -32,9 +33,6 @@ use crate::vocabulary::ObsColumn;
 const SHUFFLE: u64 = 0x544F_5753_0000_0000;
 /// Decay of the running mean of the parameters.
 const MEAN_DECAY: f64 = 0.998;
-/// Numbers that stand for depth, and between the ATAC tower and the genes.
-const DEPTH_SIZE: usize = 8;
-const FACTORS: usize = 64;
 /// Steps that a training has at least, where its epochs are chosen, and the epochs that are chosen among.
 const STEPS: usize = 800;
 const EPOCHS: [u32; 2] = [15, 100];
@@ -50,51 +48,6 @@ pub(crate) const TOWERS: &str = "towers.safetensors";
 pub(crate) const TOWERS_STATE: &str = "towers-state.safetensors";
 /// A record an epoch.
 pub(crate) const TOWERS_LOG: &str = "towers.jsonl";
-
-/// Settings of the towers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TowerSettings {
-    /// Passes over the training cells; 0: no towers; `None`: chosen, see docs/model.md, section 5.9.
-    pub epochs: Option<u32>,
-    /// Cells a step; `None`: chosen.
-    pub batch_size: Option<usize>,
-    /// Learning rate, which rises over the first steps and falls as a cosine.
-    pub lr: f64,
-    /// Width of a tower.
-    pub width: usize,
-    /// Numbers of a cell in the common space.
-    pub size: usize,
-    /// Share of a cell's genes that a step leaves out.
-    pub drop_genes: f64,
-    /// Share of its peaks.
-    pub drop_peaks: f64,
-    /// Dropout behind the activation.
-    pub dropout: f64,
-    /// Weight of the prediction of expression; 0: none.
-    pub predict: f64,
-    /// Column of `obs` that all cells of a batch share: what differs between batches of an experiment is then no help.
-    pub batch: Option<String>,
-    /// Share of the cells that are put into batches of one cell type.
-    pub hard_negatives: f64,
-}
-
-impl Default for TowerSettings {
-    fn default() -> Self {
-        TowerSettings {
-            epochs: None,
-            batch_size: None,
-            lr: 3e-3,
-            width: 128,
-            size: 64,
-            drop_genes: 0.5,
-            drop_peaks: 0.5,
-            dropout: 0.3,
-            predict: 1.0,
-            batch: None,
-            hard_negatives: 0.0,
-        }
-    }
-}
 
 /// One epoch of the towers: a line of `towers.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -312,26 +265,30 @@ fn calibrate(rna: &[f32], atac: &[f32], width: usize) -> Option<Calibration> {
     product(&mut scores, View::new(rna, n, width), View::new(atac, n, width).t(), false);
     let mut own: Vec<f64> = (0..n).map(|i| f64::from(scores[i * n + i])).collect();
     // The factor that makes the partner likeliest among all, by golden section on its logarithm.
-    let cost = |log: f64| -> f64 {
+    let cost = |log: f64, sharp: bool| -> f64 {
         let by = log.exp();
         let of = |(i, row): (usize, &[f32])| {
             let most = row.iter().fold(f32::MIN, |m, &x| m.max(x));
             let sum: f64 = row.iter().map(|&x| (by * f64::from(x - most)).exp()).sum();
-            sum.ln() - by * f64::from(row[i] - most)
+            let surprise = sum.ln() - by * f64::from(row[i] - most);
+            if sharp { -(-surprise).exp() } else { surprise }
         };
         scores.par_chunks(n).enumerate().map(of).collect::<Vec<f64>>().into_iter().sum()
     };
-    let golden = (5f64.sqrt() - 1.0) / 2.0;
-    let (mut low, mut high) = (-2.0, 5.0);
-    for _ in 0..24 {
-        let (a, b) = (high - golden * (high - low), low + golden * (high - low));
-        if cost(a) < cost(b) {
-            high = b;
-        } else {
-            low = a;
+    let best = |sharp: bool| {
+        let golden = (5f64.sqrt() - 1.0) / 2.0;
+        let (mut low, mut high) = (-2.0, 5.0);
+        for _ in 0..24 {
+            let (a, b) = (high - golden * (high - low), low + golden * (high - low));
+            if cost(a, sharp) < cost(b, sharp) {
+                high = b;
+            } else {
+                low = a;
+            }
         }
-    }
-    let scale = ((low + high) / 2.0).exp();
+        ((low + high) / 2.0f64).exp()
+    };
+    let (scale, match_scale) = (best(false), best(true));
     // Logistic regression by Newton's method: own pairs and others, each weighing one half, with a slight pull to 0.
     let others = scores.iter().enumerate().filter(|(k, _)| k / n != k % n).map(|x| f64::from(*x.1));
     let every = (n * (n - 1)).div_ceil(200_000).max(1);
@@ -369,7 +326,7 @@ fn calibrate(rna: &[f32], atac: &[f32], width: usize) -> Option<Calibration> {
         own[i] + part * (own[(i + 1).min(n - 1)] - own[i])
     };
     let own = (0..=100).map(quantile).collect();
-    Some(Calibration { cells: n as u64, scale, slope, intercept, own })
+    Some(Calibration { cells: n as u64, scale, match_scale, slope, intercept, own })
 }
 
 /// Sums of a correlation.
@@ -476,7 +433,7 @@ pub(crate) fn fit(
     let settings = &config.towers;
     let folder = out.join("checkpoints");
     let state = folder.join(TOWERS_STATE);
-    if settings.epochs == Some(0) || (folder.join(TOWERS).exists() && !state.exists()) {
+    if settings.epochs == Some(0) || finished(&folder.join(TOWERS))? {
         return Ok(());
     }
     let cells = training_cells(set);
@@ -541,7 +498,7 @@ impl Fit<'_> {
         }
         let mut best = open(&kept)?;
         best.calibration = self.validation.calibrate(&best, self.data)?;
-        write(&kept, &best, &[("", best.as_slice())], None)?;
+        write(&kept, &best, &[("", best.as_slice())], &Kept::Finished)?;
         if state.exists() {
             std::fs::remove_file(&state).map_err(|e| Error::io(&state, "remove", e))?;
         }
@@ -662,13 +619,13 @@ impl Fit<'_> {
 
     /// Writes the running mean as the run's towers.
     fn keep(&self) -> Result<()> {
-        write(&self.path(TOWERS), &self.towers, &[("", &self.mean)], None)
+        write(&self.path(TOWERS), &self.towers, &[("", &self.mean)], &Kept::SoFar)
     }
 
     fn save(&self) -> Result<()> {
         let arenas =
             [("params", self.towers.as_slice()), ("adam.m", &self.m), ("adam.v", &self.v), ("mean", &self.mean)];
-        write(&self.path(TOWERS_STATE), &self.towers, &arenas, Some(&self.place))?;
+        write(&self.path(TOWERS_STATE), &self.towers, &arenas, &Kept::State(&self.place))?;
         if self.log.is_empty() { Ok(()) } else { self.write_log() }
     }
 
@@ -706,8 +663,26 @@ pub(crate) fn read_log(path: &Path) -> Result<Vec<TowerRecord>> {
     text.lines().enumerate().map(|(i, l)| serde_json::from_str(l).map_err(|e| bad(i, e))).collect()
 }
 
+/// What a file of towers is.
+enum Kept<'a> {
+    /// The best epoch so far.
+    SoFar,
+    /// The best epoch of all.
+    Finished,
+    /// All that `--resume` needs.
+    State(&'a Place),
+}
+
+/// Key in the metadata of the towers of a training that came to its end.
+const FINISHED: &str = "finished";
+
+/// Are the towers of a run there, and trained to their end?
+fn finished(path: &Path) -> Result<bool> {
+    Ok(path.exists() && TensorFile::read(path)?.metadata.contains_key(FINISHED))
+}
+
 /// Writes arenas: under the names of the tensors where there is one without a name, else whole.
-fn write(path: &Path, towers: &Towers<f32>, arenas: &[(&str, &[f32])], place: Option<&Place>) -> Result<()> {
+fn write(path: &Path, towers: &Towers<f32>, arenas: &[(&str, &[f32])], kept: &Kept<'_>) -> Result<()> {
     let text = |e: serde_json::Error| Error::Internal(format!("towers: {e}"));
     let mut metadata = std::collections::BTreeMap::from([
         ("towers", serde_json::to_string(&towers.config).map_err(text)?),
@@ -717,8 +692,10 @@ fn write(path: &Path, towers: &Towers<f32>, arenas: &[(&str, &[f32])], place: Op
     if let Some(c) = &towers.calibration {
         metadata.insert("calibration", serde_json::to_string(c).map_err(text)?);
     }
-    if let Some(place) = place {
-        metadata.insert("state", serde_json::to_string(place).map_err(text)?);
+    match kept {
+        Kept::SoFar => {}
+        Kept::Finished => drop(metadata.insert(FINISHED, "true".into())),
+        Kept::State(place) => drop(metadata.insert("state", serde_json::to_string(place).map_err(text)?)),
     }
     let mut tensors = Vec::new();
     for (name, values) in arenas {

@@ -11,7 +11,7 @@ pub(crate) struct Validation {
     pub match_loss: f64,
     pub cis_loss: f64,
     pub correct: usize,
-    positives: usize,
+    pub positives: usize,
     /// Wrong 0/1 predictions of each head: absolute and squared errors are both 1.
     wrong: Vec<u64>,
 }

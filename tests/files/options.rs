@@ -268,10 +268,23 @@ fn one_modality_alone_is_enough_for_prediction() {
             assert!(name.is_none() || !both.1.values.is_empty(), "nothing was predicted");
         }
     }
+    // The towers place cells by what there is of them.
+    for side in ["rna", "atac"] {
+        run(&["embed", "--run", "run", "--data", side, "--out", "z.h5ad", "--force"]);
+        run(&["embed", "--run", "run", "--out", "both.h5ad", "--force"]);
+        let places = |file: &str, name: &str| {
+            let f = hdf5::File::open(dir.path().join(file)).unwrap();
+            f.dataset(&format!("obsm/X_sccrossrec{name}")).unwrap().read_raw::<f32>().unwrap()
+        };
+        let own = places("both.h5ad", &format!("_{side}"));
+        assert_eq!(places("z.h5ad", ""), own);
+        assert_eq!(places("z.h5ad", &format!("_{side}")), own);
+    }
     for (args, parts) in [
         (&["translate", "--run", "run", "--data", "rna", "--out", "x.h5ad"][..], ["no ATAC", "--atac"]),
-        (&["embed", "--run", "run", "--data", "atac", "--out", "x.h5ad"], ["no RNA", "--rna"]),
-        (&["embed", "--run", "run", "--data", "rna", "--out", "x.h5ad"], ["no ATAC", "--rna"]),
+        (&["embed", "--run", "large-batch", "--data", "atac", "--out", "x.h5ad"], ["no RNA", "--rna"]),
+        (&["embed", "--run", "large-batch", "--data", "rna", "--out", "x.h5ad"], ["no ATAC", "--rna"]),
+        (&["embed", "--run", "run", "--attention", "--data", "rna", "--out", "x.h5ad"], ["no ATAC", "--rna"]),
         (&["discover", "--run", "run", "--data", "rna", "--out", "x"], ["no ATAC", "discovery"]),
         (&["evaluate", "--run", "run", "--data", "atac"], ["no RNA", "evaluation"]),
         (&["train", "--data", "atac", "--out", "x"], ["no RNA", "training"]),

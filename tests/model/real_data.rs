@@ -86,7 +86,7 @@ fn through(root: &Path, k: &Known) -> Value {
     ok(&["embed", "--run", &run, "--out", &z]);
     let f = hdf5::File::open(&z).unwrap();
     let set = f.dataset("obsm/X_sccrossrec").unwrap();
-    assert_eq!(set.shape(), [k.cells, 256]);
+    assert_eq!(set.shape(), [k.cells, 64]);
     assert!(set.read_raw::<f32>().unwrap().iter().all(|x| x.is_finite()));
     println!("{}: {}", k.name, e["matching"]["model"]);
     e

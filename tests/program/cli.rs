@@ -312,9 +312,12 @@ const READ_EMBEDDING: &str = r#"
 import sys, json, numpy as np, anndata
 e = anndata.read_h5ad(sys.argv[1])
 assert e.shape == (60, 0), e.shape
-z = e.obsm["X_sccrossrec"]
+z = e.obsm["X_sccrossrec_attention"]
 assert z.shape == (60, 32) and z.dtype == np.float32 and np.isfinite(z).all()
-assert (z[:, :16] == e.obsm["X_sccrossrec_rna"]).all() and (z[:, 16:] == e.obsm["X_sccrossrec_atac"]).all()
+for name in ("", "_rna", "_atac"):
+    u = e.obsm["X_sccrossrec" + name]
+    assert u.shape == (60, 64) and np.allclose(np.linalg.norm(u, axis=1), 1, atol=1e-4), name
+assert set(e.obs["part"]) == {"train", "val", "test"}
 assert list(e.obs["cell_type"].cat.categories) == ["A", "B", "C"]
 u = e.uns["sccrossrec"]
 assert json.loads(u["config"])["hidden"] == 16 and len(u["data_hash"]) > 8 and u["version"]
@@ -346,19 +349,31 @@ assert "nodes" not in t.uns["sccrossrec"]
 print(int(x.sum()))
 "#;
 
+const READ_EXPRESSION: &str = r#"
+import sys, numpy as np, anndata
+t = anndata.read_h5ad(sys.argv[1])
+assert t.shape == (60, 30), t.shape
+x, c, p, d = (m.toarray() for m in (t.X, t.layers["counts"], t.layers["probability"], t.layers["detected"]))
+assert (x >= 0).all() and t.uns["log1p"]["base"] == "e" and "median of the training cells" in t.uns["sccrossrec"]["scale"]
+there = (c > 0) & (p > 0)
+assert there.mean() > 0.5 and np.allclose(p[there], 1 - np.exp(-c[there]), atol=1e-5) and ((p > 0.5) == (d == 1)).all()
+"#;
+
 #[test]
 fn python_opens_embeddings_and_translations() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     tiny::prepared(d, "data", Order::Plain);
     ok(d, &train("run", "1"));
-    ok(d, &["embed", "--run", "run", "--out", "e.h5ad", "--nodes", "--cells", "cell4,cell0"]);
-    ok(d, &["translate", "--run", "run", "--out", "t.h5ad"]);
+    ok(d, &["embed", "--run", "run", "--out", "e.h5ad", "--attention", "--nodes", "--cells", "cell4,cell0"]);
+    ok(d, &["translate", "--run", "run", "--translation", "published", "--out", "t.h5ad"]);
+    ok(d, &["translate", "--run", "run", "--out", "x.h5ad"]);
     ok(d, &[&train("published-losses", "1")[..], &["--recipe", "large-batch"]].concat());
     ok(d, &["translate", "--run", "published-losses", "--out", "n.h5ad"]);
     no_temporary_files(d);
     let Some(python) = python::python_with_anndata() else { return };
     python::run_python(&python, READ_EMBEDDING, &[&d.join("e.h5ad")]);
+    python::run_python(&python, READ_EXPRESSION, &[&d.join("x.h5ad")]);
     for (file, layer, limit) in [("t.h5ad", "probability", "0.5"), ("n.h5ad", "count", "9")] {
         let file = d.join(file);
         let args = [file.as_path(), Path::new(layer), Path::new(limit)];

@@ -308,7 +308,7 @@ fn the_page_works_in_a_browser() {
     let body = between(between(&hostile, "id=\"links-table\"", "</table>"), "<tbody>", "</tbody>").to_string();
     assert!(body.contains("&lt;/script&gt;&lt;img src=x onerror="), "{body}");
     let gene =
-        dom(&browser, &out, "#gene=%3C%2Fscript%3E%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'owned'%22%3E");
+        dom(&browser, &out, "#gene=%3C%2Fscript%3E%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D%27owned%27%22%3E");
     assert!(gene.contains("id=\"gene-title\">&lt;/script&gt;&lt;img"));
     for page in [&hostile, &gene] {
         assert!(!page.contains("<img") && !page.contains("<b ") && !page.contains("<title>owned"));

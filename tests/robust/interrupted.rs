@@ -101,7 +101,10 @@ fn ends_within(child: &Child, seconds: f64) -> bool {
 fn lasting(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(dir);
     found.retain(|name, _| {
-        !name.ends_with("log.csv") && !name.ends_with("log.jsonl") && !name.ends_with("before.safetensors")
+        !name.ends_with("log.csv")
+            && !name.ends_with("log.jsonl")
+            && !name.ends_with("towers.jsonl")
+            && !name.ends_with("before.safetensors")
     });
     if let Some(bytes) = found.get_mut(Path::new("discover.json")) {
         let mut made: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -225,6 +228,7 @@ fn a_second_signal_leaves_at_once() {
             let out = format!("run-{signal}-{size}");
             let args =
                 ["train", "--data", "data", "--out", &out, "--batch-size", "100000", "--device", "cpu", "--quiet"];
+            let args = [&args[..], &["--tower-epochs", "0"]].concat();
             let child = spawn(d, &[&args[..], &["--hidden", size, "--embedding-dim", size]].concat());
             wait_for("the begin", || d.join(&out).join("checkpoints/last.safetensors").exists() || has_ended(&child));
             let mut ended = ends_within(&child, 0.2);

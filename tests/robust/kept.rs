@@ -174,7 +174,7 @@ fn timeless(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = files(dir);
     for (name, bytes) in &mut found {
         let name = name.to_string_lossy();
-        if name.ends_with("log.jsonl") {
+        if name.ends_with("log.jsonl") || name.ends_with("towers.jsonl") {
             *bytes = drop_times(bytes);
         } else if name.ends_with("log.csv") {
             // the table of the records above
@@ -342,6 +342,15 @@ fn what_does_not_fit_is_refused() {
     );
     assert!(!d.join("run").exists());
     let small = ["train", "--data", "data", "--out", "run", "--epochs", "1", "--batch-size", "64", "--device", "cpu"];
+    let wide =
+        ["train", "--data", "data", "--out", "run", "--epochs", "1", "--tower-width", "60000", "--device", "cpu"];
+    refused(&limited(&wide, "100M"), &["training takes about", "towers", "100 MiB of --memory-limit", "--tower-width"]);
+    assert!(!d.join("run").exists());
+    ok(d, &small.map(|a| if a == "run" { "with-towers" } else { a }));
+    for verb in ["embed", "translate"] {
+        refused(&limited(&[verb, "--run", "with-towers", "--out", "o"], "64K"), &["takes about", "towers"]);
+    }
+    let small = [&small[..], &["--tower-epochs", "0"]].concat();
     // Between the plan of a batch and that of a smaller one: the message names the one that fits.
     let plan = ok(d, &[&small[..], &["--memory-limit", "1GiB"]].concat());
     let line = plan.lines().find(|l| l.starts_with("memory: ")).unwrap_or_else(|| panic!("no plan: {plan}"));
@@ -353,7 +362,7 @@ fn what_does_not_fit_is_refused() {
     assert!(!d.join("run").exists());
     let said = text(&out);
     let fits = said.split("--batch-size ").nth(1).unwrap().split_whitespace().next().unwrap();
-    let fitting = small.map(|a| if a == "64" { fits } else { a });
+    let fitting: Vec<&str> = small.iter().map(|a| if *a == "64" { fits } else { a }).collect();
     assert!(limited(&fitting, &limit).status.success(), "--batch-size {fits} was said to fit into {limit}");
     for verb in ["embed", "translate", "evaluate", "discover"] {
         let out = if verb == "discover" { "found" } else { "o" };

@@ -4,5 +4,6 @@
 mod common;
 
 mod resume;
+mod towers;
 mod train_options;
 mod weights;
