@@ -43,7 +43,7 @@ def main():
         ap.add_argument(flag, required=True)
     ap.add_argument("--seed", type=int, required=True)
     ap.add_argument("--cell-type", default="cell_type")
-    ap.add_argument("--epochs", type=int, required=True, help="at most")
+    ap.add_argument("--epochs", type=int, required=True, help="of each of the two stages, at most")
     o = ap.parse_args()
     about = {"data": o.name, "split": "cell", "seed": o.seed}
     name = f"GLUE for paired cells, at most {o.epochs} epochs"
@@ -68,10 +68,9 @@ def main():
     if missing := [n for n in [*cells.genes, *cells.peaks] if n not in known]:
         raise SystemExit(f"{len(missing)} features are not in {o.prepared}, such as {missing[0]}")
     with tempfile.TemporaryDirectory() as folder:
-        model = scglue.models.PairedSCGLUEModel({"rna": rna[cells.tr].copy(), "atac": atac[cells.tr].copy()}, sorted(g.nodes),
-                                                random_seed=o.seed)
-        model.compile()
-        model.fit({"rna": rna[cells.tr].copy(), "atac": atac[cells.tr].copy()}, g, max_epochs=o.epochs, directory=folder)
+        model = scglue.models.fit_SCGLUE({"rna": rna[cells.tr].copy(), "atac": atac[cells.tr].copy()}, g,
+                                         model=scglue.models.PairedSCGLUEModel, init_kws={"random_seed": o.seed},
+                                         fit_kws={"max_epochs": o.epochs, "directory": folder})
         u, v = model.encode_data("rna", rna), model.encode_data("atac", atac)
         told = model.decode_data("atac", "rna", atac[cells.te].copy(), g, target_libsize=float(cells.median))
     cpu, peak = time.process_time() - begun, common.peak_mib()

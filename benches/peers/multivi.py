@@ -68,16 +68,15 @@ def main():
             va = cells.va
             m = common.expression_metrics(told(va), cells.L[va], cells.C[va].toarray() > 0, cells.least)
             model.module.train()
-            loss = float(trainer.callback_metrics.get("train_loss_epoch", np.nan))
-            line = {"epoch": epoch, "loss": loss, "cpu_s": time.process_time() - begun,
+            line = {"epoch": epoch, "cpu_s": time.process_time() - begun,
                     **{k: round(float(v), 5) for k, v in m.items()}}
             with open(o.out + ".multivi.jsonl", "a") as f:
                 f.write(json.dumps({**about, **line}) + "\n")
             print(line, flush=True)
 
     model.train(max_epochs=o.epochs, lr=o.rate, batch_size=128, accelerator="cpu", early_stopping=False, train_size=0.98,
-                validation_size=0.02, check_val_every_n_epoch=None, enable_progress_bar=False, callbacks=[Watch()],
-                save_best=False)
+                validation_size=0.02, check_val_every_n_epoch=None, enable_progress_bar=False, callbacks=[Watch()])
+    losses = [round(float(x), 2) for x in model.history["elbo_train"].values.ravel()[-20:]]
     expression = told(cells.te)
     full = both([])
     rna, atac = (model.get_latent_representation(full, modality=m) for m in ("expression", "accessibility"))
@@ -88,7 +87,7 @@ def main():
         a, b = rna[q] - rna[cells.tr].mean(0), atac[q] - atac[cells.tr].mean(0)
         return -((a[:, None] - b[None]) ** 2).sum(2)
     result = {"scores": (scores(cells.va), scores(cells.te)), "expression": expression, "z": {"joint": joint, "atac": atac},
-              "chosen": {"epoch": o.epochs, "rate": o.rate, "peaks": int(keep.sum())}}
+              "chosen": {"epoch": o.epochs, "rate": o.rate, "peaks": int(keep.sum()), "loss of the last 20 epochs": losses}}
     common.write_rows(o.out, cells, about, name, result, cpu, peak)
 
 

@@ -46,9 +46,7 @@ def canonical(a, b, penalty, tr):
     return a @ (ia.T @ u), b @ (ib.T @ v.T), s
 
 
-@method("CCA of PCA and LSI, with depths")
-def cca(cells):
-    a, b = cells.both()
+def cca(cells, a, b):
     tr, va, te = cells.tr, cells.va, cells.te
     best = (np.inf,)
     for penalty in (0.01, 0.1, 0.3, 1.0):
@@ -63,6 +61,16 @@ def cca(cells):
     return {"scores": tuple(cosine(x[q], z[q]) for q in (va, te)),
             "z": {"joint": np.hstack([common.unit(x), common.unit(z)]), "atac": common.unit(z)},
             "chosen": {"penalty": penalty, "n": n, "power": power}}
+
+
+@method("CCA of PCA and LSI, with depths")
+def cca_with_depths(cells):
+    return cca(cells, *cells.both())
+
+
+@method("CCA of PCA and LSI, without depths")
+def cca_without_depths(cells):
+    return cca(cells, *(x[:, :-1] for x in cells.both()))
 
 
 @method("ridge from LSI and depth to PCA")
