@@ -68,6 +68,7 @@ def main():
             va = cells.va
             m = common.expression_metrics(told(va), cells.L[va], cells.C[va].toarray() > 0, cells.least)
             model.module.train()
+            model.is_trained_ = False
             line = {"epoch": epoch, "cpu_s": time.process_time() - begun,
                     **{k: round(float(v), 5) for k, v in m.items()}}
             with open(o.out + ".multivi.jsonl", "a") as f:
