@@ -178,7 +178,7 @@ def babel_like(cells):
     def given(torch, q, training):
         return bag(torch, x, q, 0.3 if training else 0), torch.tensor(depth[q])
 
-    return perceptron(cells, given, build, epochs=25, patience=3, decay=1e-2)
+    return perceptron(cells, given, build, epochs=60, patience=4, decay=1e-2)
 
 
 def towers_with_depth_apart(cells, hidden=128, out=64, deep=8, batch=256, epochs=20, rate=3e-3, drop=0.3, average=0.998):
