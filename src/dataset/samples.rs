@@ -97,6 +97,18 @@ impl SampleSet {
         }
     }
 
+    /// Of each of so many cells its part, in a word: `train`, `val`, `test`, or `none`. A cell that is in several, as where samples
+    /// were dealt out, belongs to training first, then to validation.
+    pub fn part_of_cells(&self, cells: usize) -> Vec<&'static str> {
+        let mut of = vec!["none"; cells];
+        for (part, numbers) in [("test", &self.test), ("val", &self.val), ("train", &self.train)] {
+            for sample in numbers.iter().map(|&n| self.samples[n as usize]) {
+                [sample.rna, sample.atac].into_iter().for_each(|c| of[c as usize] = part);
+            }
+        }
+        of
+    }
+
     /// Where the recipe says that no cell is in two parts: a cell that is, in words.
     pub(crate) fn leak(&self, v: &Vocabulary) -> Option<String> {
         let split = self.recipe.get("split")?.as_str()?;

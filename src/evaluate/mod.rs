@@ -82,35 +82,28 @@ impl Part {
     }
 }
 
-/// The cells of the parts of a sample set. A cell that is in several, as where samples were dealt out, belongs to training
-/// first, then to validation.
+/// The cells of the parts of a sample set, as [`SampleSet::part_of_cells`] deals them.
 #[derive(Debug, Clone)]
 pub struct PartCells {
-    /// `[N]` part of each cell; `None`: of none.
-    of: Vec<Option<Part>>,
+    /// `[N]` part of each cell.
+    of: Vec<&'static str>,
 }
 
 impl PartCells {
     /// Of a sample set of `data`.
     pub fn new(data: &DataSet, set: &SampleSet) -> Self {
-        let mut of = vec![None; data.n_cells()];
-        for (part, numbers) in [(Part::Test, &set.test), (Part::Val, &set.val), (Part::Train, &set.train)] {
-            for sample in numbers.iter().map(|&n| set.samples[n as usize]) {
-                [sample.rna, sample.atac].into_iter().for_each(|c| of[c as usize] = Some(part));
-            }
-        }
-        PartCells { of }
+        PartCells { of: set.part_of_cells(data.n_cells()) }
     }
 
     /// The cells of a part, ascending; of [`Part::All`] every cell of the data.
     pub fn of(&self, part: Part) -> Vec<u32> {
-        let among = |p: &Option<Part>| part == Part::All || *p == Some(part);
+        let among = |p: &&str| part == Part::All || *p == part.name();
         (0..).zip(&self.of).filter(|x| among(x.1)).map(|x| x.0).collect()
     }
 
     /// The part of a cell, in a word: `train`, `val`, `test`, or `none`.
     pub fn name(&self, cell: u32) -> &'static str {
-        self.of.get(cell as usize).copied().flatten().map_or("none", Part::name)
+        self.of.get(cell as usize).copied().unwrap_or("none")
     }
 }
 

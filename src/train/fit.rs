@@ -12,19 +12,20 @@ use super::cuda::{OnDevice, check_device, device_line, engine, fetch};
 use super::log::{EpochRecord, read_kept, write_log};
 use super::memory::check_parameters;
 use super::observe::{Observer, TrainingPlan};
-use super::run::{Checkpoint, Run, new_run_file, write_run, write_run_file};
+use super::run::{CELLS, Checkpoint, Run, new_run_file, write_cells, write_run, write_run_file};
 use super::samples::check_split;
 use super::state::{Bits, Moments, Position};
 use super::steps::{Batches, Prepared, Steps, optimiser, rate_line};
 use super::validate::{Validation, ratio};
 use super::{memory, state, tensors, towers};
+use crate::data::anndata::MatrixKind;
 use crate::dataset::samples::set_hash;
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::{Device, Engine};
 use crate::error::{Error, Result};
 use crate::files::atomic::{Lock, sweep};
 use crate::model::output::Want;
-use crate::model::{Batch, MemoryPlan, Model};
+use crate::model::{Batch, CisTarget, MemoryPlan, Model};
 use crate::profile;
 use crate::profile::span;
 use crate::rng::Rng;
@@ -112,6 +113,7 @@ pub fn train_on(
     }
     clean(out)?;
     write_run(out, &file, data.vocabulary())?;
+    write_cells(out, &data.vocabulary().cells, set)?;
     let begun = Begun { model, moments, place, log: Vec::new(), engine, memory };
     let mut fit = Fit::new(Prepared { data, set }, config, out, observer, begun);
     write_log(out, &fit.log)?;
@@ -202,13 +204,22 @@ fn checked(device: &Device, data: &DataSet, set: &SampleSet, config: &TrainConfi
     config.validate()?;
     check_device(device, config)?;
     data.need_both("training")?;
+    let level = config.model.cis.as_ref().is_some_and(|c| c.weight > 0.0 && c.target == CisTarget::Level);
+    if level && data.kinds().0 == Some(MatrixKind::Counts) {
+        return Err(Error::usage(
+            "--cis-target level: the RNA of the data are raw counts, which are no levels; prepare it from log-normalised values \
+             (--rna-layer), or take --cis-target detection: the towers tell levels of counts",
+        ));
+    }
     check_samples(data, set)?;
     Ok(config.resolved(set.train.len()))
 }
 
 /// Removes temporary files of a run that was killed while it wrote.
 fn clean(out: &Path) -> Result<()> {
-    for file in ["run.json", "genes.txt", "peaks.txt", "log.jsonl", "log.csv", towers::TOWERS_LOG, profile::TRACE] {
+    for file in
+        ["run.json", "genes.txt", "peaks.txt", CELLS, "log.jsonl", "log.csv", towers::TOWERS_LOG, profile::TRACE]
+    {
         sweep(&out.join(file))?;
     }
     CHECKPOINTS.iter().try_for_each(|file| sweep(&out.join("checkpoints").join(file)))

@@ -3,7 +3,10 @@
 //! ```text
 //! RUN/run.json                        resolved settings, model sizes, data path and hash, chromosomes, program version
 //! RUN/genes.txt, RUN/peaks.txt        name <TAB> chromosome, a row of the id table each, in its order
+//! RUN/cells.tsv                       barcode <TAB> part (train, val, test, none), a line a cell of the data set
+//! RUN/towers.jsonl                    one record an epoch of the towers
 //! RUN/log.jsonl, RUN/log.csv          one record an epoch
+//! RUN/checkpoints/towers.safetensors  the towers of the epoch with the best validation score
 //! RUN/checkpoints/best.safetensors    parameters of the epoch with the best validation score
 //! RUN/checkpoints/last.safetensors    parameters of the last checkpoint
 //! RUN/checkpoints/state.safetensors   all that `--resume` needs: parameters, moments, place in the epoch
@@ -274,6 +277,15 @@ pub(crate) fn write_run(dir: &Path, file: &RunFile, vocabulary: &Vocabulary) -> 
     write_text(&dir.join("genes.txt"), &name_table("gene", genes)?)?;
     write_text(&dir.join("peaks.txt"), &name_table("peak", peaks)?)?;
     write_run_file(dir, file)
+}
+
+/// The list of cells and their parts.
+pub(crate) const CELLS: &str = "cells.tsv";
+
+/// Writes which cells the run is trained on, and which are kept from it.
+pub(crate) fn write_cells(dir: &Path, cells: &[String], set: &SampleSet) -> Result<()> {
+    let rows = cells.iter().map(String::as_str).zip(set.part_of_cells(cells.len()));
+    write_text(&dir.join(CELLS), &("cell\tpart\n".to_string() + &name_table("cell", rows)?))
 }
 
 pub(crate) fn write_run_file(dir: &Path, file: &RunFile) -> Result<()> {

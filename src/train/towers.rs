@@ -598,6 +598,15 @@ impl Fit<'_> {
             seconds: began.elapsed().as_secs_f64(),
         });
         let (epoch, step, logged) = (p.epoch + 1, p.step, self.log.len());
+        let number = |x: Option<f64>| x.map_or("NaN".into(), |x| format!("{x:.4}"));
+        self.observer.note(&format!(
+            "towers {epoch:>3}/{}  loss {}  val FOSCTTM {}, Pearson by gene {}{}",
+            self.epochs,
+            number(mean(p.loss)),
+            number(val_foscttm),
+            number(val_pearson),
+            if best { "  best" } else { "" }
+        ));
         let kept = if best { score.map(Bits::of) } else { p.best };
         self.place = Place { epoch, step, best: kept, logged, ..Place::default() };
         if best {
