@@ -9,6 +9,7 @@ use super::cells::CellData;
 use super::config::PrepareConfig;
 use super::input::Inputs;
 use super::like::Constant;
+use super::promoters::PromoterShare;
 use super::rows::{Entries, Matrices, NOTHING};
 use super::vocabulary::write_vocabulary;
 use crate::data::anndata::MatrixKind;
@@ -192,15 +193,16 @@ pub(crate) fn content(
 }
 
 /// What the manifest tells of where the data came from. `dropped`: cells only in the RNA file, only in the ATAC file, empty;
-/// `unknown`: genes and peaks without a chromosome.
+/// `unknown`: genes and peaks without a chromosome; `promoters`: shares of transcription starts near peaks.
 pub(crate) fn origin(
     config: &PrepareConfig,
     inputs: &Inputs,
     dropped: [usize; 3],
     unknown: (usize, usize),
+    promoters: Option<PromoterShare>,
 ) -> serde_json::Value {
     let shown = |path: &Path| path.display().to_string(); // a path need not be text, JSON must be
-    json!({
+    let mut origin = json!({
         "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
         "dataset": config.dataset, "like": config.like.as_deref().map(shown),
         "rna": config.rna.as_deref().map(shown), "rna_matrix": inputs.rna.as_ref().map(|i| i.matrix.at()),
@@ -208,7 +210,15 @@ pub(crate) fn origin(
         "gtf": config.gtf.as_deref().map(shown), "obs": config.obs.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
         "only_rna": dropped[0], "only_atac": dropped[1], "dropped_empty": dropped[2],
         "genes_unknown": unknown.0, "peaks_unknown": unknown.1,
-    })
+    });
+    // What is not told is not there, as in data sets of before.
+    if let Some(aliases) = &config.aliases {
+        origin["aliases"] = shown(aliases).into();
+    }
+    if let Some(promoters) = promoters {
+        origin["promoters"] = json!(promoters);
+    }
+    origin
 }
 
 /// Bytes of all files below a folder.
