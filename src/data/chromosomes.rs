@@ -146,11 +146,11 @@ impl Aliases {
     /// `chromAlias`; of any other number of columns all are names.
     ///
     /// # Errors
-    /// A file in which no line has a second column, or none tells of a name that is not known anyway.
+    /// A file in which no line has a second column.
     pub fn read(path: &Path) -> Result<Self> {
         let mut rows = Rows::open(path, true)?;
         let mut aliases = Aliases::default();
-        let mut alone = None;
+        let (mut alone, mut named) = (None, false);
         while let Some(row) = rows.next()? {
             let fields: Vec<&str> = row.fields.iter().map(|f| f.trim()).collect();
             let names = match fields.len() {
@@ -163,6 +163,7 @@ impl Aliases {
             };
             let mut names = names.iter().filter(|n| !n.is_empty()).flat_map(|n| n.split(',')).map(str::trim);
             let Some(first) = names.next().map(|n| aliases.key(n).into_owned()) else { continue };
+            named = true;
             for name in names {
                 let name = aliases.key(name).into_owned();
                 if name != first {
@@ -170,19 +171,11 @@ impl Aliases {
                 }
             }
         }
-        if let (true, Some(line)) = (aliases.same.is_empty(), alone) {
-            return Err(Error::input(
-                path,
-                format!("line {line} has one column"),
-                "give a table of names parted by tabs, such as UCSC's chromAlias.txt",
-            ));
-        }
-        if aliases.same.is_empty() {
-            return Err(Error::input(
-                path,
-                "no alias in it that is not known anyway",
-                "give a table of names parted by tabs, such as UCSC's chromAlias.txt",
-            ));
+        const FIX: &str = "give a table of names parted by tabs, such as UCSC's chromAlias.txt";
+        match (named, alone) {
+            (true, _) => {}
+            (false, Some(line)) => return Err(Error::input(path, format!("line {line} has one column"), FIX)),
+            (false, None) => return Err(Error::input(path, "no alias in it", FIX)),
         }
         Ok(aliases)
     }

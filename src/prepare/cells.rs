@@ -162,7 +162,7 @@ impl CellData {
     pub(crate) fn draft(&self, kept: &[(u32, u32)]) -> Vocabulary {
         let mut v = Vocabulary { cells: vec![String::new(); kept.len()], ..Vocabulary::default() };
         label_cells(&mut v, &self.labels, kept, &());
-        v.obs = coded(&self.columns, kept);
+        v.obs = coded(&self.columns, self.labels.as_ref(), kept);
         v
     }
 
@@ -172,7 +172,7 @@ impl CellData {
             v.cells = kept.iter().map(|k| first.cells[of_modality(k, first.modality) as usize].clone()).collect();
         }
         label_cells(v, &self.labels, kept, progress);
-        v.obs = coded(&self.columns, kept);
+        v.obs = coded(&self.columns, self.labels.as_ref(), kept);
     }
 }
 
@@ -180,6 +180,12 @@ impl CellData {
 struct Labels {
     from: Modality,
     labels: Vec<Option<String>>,
+}
+
+impl Labels {
+    fn of(&self, cell: &(u32, u32)) -> Option<&str> {
+        self.labels[of_modality(cell, self.from) as usize].as_deref()
+    }
 }
 
 /// Column of the cell types.
@@ -265,7 +271,7 @@ fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellCol
 }
 
 /// Those with few distinct values among the cells that are kept; of two of one name the first.
-fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
+fn coded(columns: &[CellColumn], labels: Option<&Labels>, kept: &[(u32, u32)]) -> Vec<ObsColumn> {
     let rows = |from: Modality| kept.iter().map(move |k| of_modality(k, from)).collect::<Vec<u32>>();
     let (rna, atac) = (rows(Modality::Rna), rows(Modality::Atac));
     let mut out: Vec<ObsColumn> = Vec::new();
@@ -275,7 +281,10 @@ fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
         }
         let values = c.column.select(if c.from == Modality::Rna { &rna } else { &atac }).into_text();
         let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
-        if distinct.len() > c.few || distinct.is_empty() {
+        // One value a cell is a name, and no batch; nor is what the cell types tell already.
+        let is_name = kept.len() > 1 && distinct.len() == kept.len();
+        let is_type = labels.is_some_and(|l| kept.iter().zip(&values).all(|(k, v)| l.of(k) == v.as_deref()));
+        if distinct.len() > c.few || distinct.is_empty() || is_name || is_type {
             continue;
         }
         let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
@@ -290,8 +299,7 @@ fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
 /// Gives the cells that are kept their types; those without a label are told and called [`UNLABELLED`].
 fn label_cells(v: &mut Vocabulary, labels: &Option<Labels>, kept: &[(u32, u32)], progress: &dyn Progress) {
     let Some(labels) = labels else { return };
-    let label =
-        |cell: &(u32, u32)| labels.labels[of_modality(cell, labels.from) as usize].as_deref().unwrap_or(UNLABELLED);
+    let label = |cell: &(u32, u32)| labels.of(cell).unwrap_or(UNLABELLED);
     let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
     types.sort_unstable();
     let number: HashMap<&str, u32> = types.iter().enumerate().map(|(i, t)| (*t, i as u32)).collect();

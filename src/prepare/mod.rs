@@ -28,7 +28,7 @@ use input::Inputs;
 use like::constant;
 use rows::{Matrices, NOTHING, check_room};
 use vocabulary::tell_gaps;
-use write::{check_target, content, folder_bytes, origin, try_samples, write_constant, write_samples, write_shards};
+use write::{check_place, check_target, content, folder_bytes, is_ours, origin, try_samples, write_constant, write_samples, write_shards};
 
 pub use config::{GeneFeatures, Pairing, PrepareConfig};
 pub use promoters::PromoterShare;
@@ -41,8 +41,9 @@ pub use report::{Met, PrepareReport};
 /// cannot be used, and for an `out` that is taken; [`Error::Io`]; [`Error::Interrupted`] where `progress` says stop.
 pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> Result<PrepareReport> {
     check_config(config)?;
-    put_back(out)?;
+    put_back(out, &is_ours)?;
     check_target(out, config.force)?;
+    check_place(out, config)?;
     let like = config.like.as_deref().map(|dir| DataSet::open_with(dir, config.access)).transpose()?;
     let inputs = Inputs::open(config, progress)?;
     let pairs = pair_cells(config, &inputs, progress)?;
@@ -80,7 +81,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
     manifest.write(dir)?;
     let bytes = folder_bytes(dir)?;
     progress.check(NOTHING)?;
-    folder.keep(config.force)?;
+    folder.keep(config.force.then_some(&is_ours))?;
 
     let v = &constant.vocabulary;
     let positives = set.samples.iter().filter(|s| s.label == 1).count();

@@ -42,6 +42,46 @@ pub(crate) fn check_target(out: &Path, force: bool) -> Result<()> {
     }
 }
 
+/// Refuses a target inside of an input, of another data set or of a run.
+pub(crate) fn check_place(out: &Path, config: &PrepareConfig) -> Result<()> {
+    const FIX: &str = "choose another --out";
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    // What is not made yet cannot be followed through links: its folder can.
+    let there = |path: &Path| {
+        let path = whole(path);
+        let made = path.ancestors().find(|p| p.exists()).map(Path::to_path_buf).unwrap_or_default();
+        let rest = path.strip_prefix(&made).map(Path::to_path_buf).unwrap_or_default();
+        made.canonicalize().unwrap_or(made).join(rest)
+    };
+    let out_there = there(out);
+    for above in out_there.ancestors().skip(1) {
+        for (mark, what) in [(MANIFEST, "a prepared data set"), ("run.json", "a run"), ("discover.json", "a discovery")] {
+            if above.join(mark).is_file() {
+                return Err(Error::input(out, format!("is inside of {}, {what}", above.display()), FIX));
+            }
+        }
+    }
+    for input in [&config.rna, &config.atac, &config.like].into_iter().flatten() {
+        let input = there(input);
+        if input.is_dir() && out_there.starts_with(&input) {
+            return Err(Error::input(out, format!("is (inside of) the input {}", input.display()), FIX));
+        }
+    }
+    Ok(())
+}
+
+/// Is this a file, as seen from the folder of a data set, that makes it up?
+pub(crate) fn is_ours(file: &Path) -> bool {
+    let named = [MANIFEST, dataset::GENES.0, dataset::PEAKS.0, dataset::CELLS.0, dataset::OBS, dataset::FEATURES];
+    let folder = file.parent().and_then(Path::to_str);
+    match folder {
+        Some("") => named.iter().any(|n| file == Path::new(n)),
+        Some("shards") => file.extension().is_some_and(|e| e == "shard"),
+        Some(samples::FOLDER) => true,
+        _ => false,
+    }
+}
+
 /// Writes the vocabulary, the columns of cells and the features.
 pub(crate) fn write_constant(dir: &Path, constant: &Constant) -> Result<Vec<Part>> {
     let mut parts = write_vocabulary(dir, &constant.vocabulary)?;
