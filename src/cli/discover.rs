@@ -227,9 +227,10 @@ fn no_links(v: &Vocabulary) -> Option<(&'static str, &'static str)> {
     let peaks: HashSet<u32> = v.peaks.iter().filter(|p| p.start >= 0 && known(p.chrom)).map(|p| p.chrom).collect();
     match () {
         () if genes.is_empty() => Some(("no gene has a TSS, so that no distance is known", GTF)),
-        () if peaks.is_empty() => {
-            Some(("no peak has a start and an end", "name the peaks as chr1:100-200, or give their columns, and prepare again"))
-        }
+        () if peaks.is_empty() => Some((
+            "no peak has a start and an end",
+            "name the peaks as chr1:100-200, or give their columns, and prepare again",
+        )),
         () if genes.is_disjoint(&peaks) => Some(("no chromosome has both a gene with a TSS and a peak", GTF)),
         () => None,
     }

@@ -284,8 +284,17 @@ fn shown(m: &Matrix, data: &dyn Source) -> Result<String> {
     });
     match ended {
         Err(Error::Internal(_)) | Ok(()) if cells > 0 => {
-            let kind = if one { MatrixKind::Binary } else if whole { MatrixKind::Counts } else { MatrixKind::Normalised };
-            Ok(format!("{text}, {kind}, largest {largest}{}", if cells < m.rows() { " (of the first cells)" } else { "" }))
+            let kind = if one {
+                MatrixKind::Binary
+            } else if whole {
+                MatrixKind::Counts
+            } else {
+                MatrixKind::Normalised
+            };
+            Ok(format!(
+                "{text}, {kind}, largest {largest}{}",
+                if cells < m.rows() { " (of the first cells)" } else { "" }
+            ))
         }
         Err(Error::Input { found, .. }) => Ok(format!("{text}, {found}")),
         Err(e) => Err(e),

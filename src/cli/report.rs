@@ -6,7 +6,7 @@ use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
@@ -206,7 +206,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     };
     let how = format!(
         "sccrossrec discover --run {run} --out links\nsccrossrec report {run} --discovery links --out F.html",
-        run = { args.of.display() }
+        run = quoted(&args.of)
     );
     let shown = Page {
         title: format!("Report on {}", name_of(&args.of)),

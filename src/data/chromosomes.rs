@@ -42,16 +42,16 @@ pub fn chrom_key(name: &str) -> Cow<'_, str> {
 
 /// Accessions of whole chromosomes: prefix, number of the first, chromosomes with a number, and the names after these.
 const ARCHIVE: [(&str, u64, u64, &[&str]); 10] = [
-    ("NC_", 1, 22, &["X", "Y"]),       // human
-    ("NC_", 60_925, 22, &["X", "Y"]),  // human, T2T
-    ("NC_", 67, 19, &["X", "Y"]),      // mouse
-    ("NC_", 5_100, 20, &["X"]),        // rat to rn6
-    ("NC_", 51_336, 20, &["X", "Y"]),  // rat from rn7
-    ("NC_", 7_112, 25, &[]),           // zebrafish
-    ("NC_", 12_920, 0, &["M"]),        // human
-    ("NC_", 5_089, 0, &["M"]),         // mouse
-    ("CM", 663, 22, &["X", "Y"]),      // human
-    ("CM", 994, 19, &["X", "Y"]),      // mouse
+    ("NC_", 1, 22, &["X", "Y"]),      // human
+    ("NC_", 60_925, 22, &["X", "Y"]), // human, T2T
+    ("NC_", 67, 19, &["X", "Y"]),     // mouse
+    ("NC_", 5_100, 20, &["X"]),       // rat to rn6
+    ("NC_", 51_336, 20, &["X", "Y"]), // rat from rn7
+    ("NC_", 7_112, 25, &[]),          // zebrafish
+    ("NC_", 12_920, 0, &["M"]),       // human
+    ("NC_", 5_089, 0, &["M"]),        // mouse
+    ("CM", 663, 22, &["X", "Y"]),     // human
+    ("CM", 994, 19, &["X", "Y"]),     // mouse
 ];
 
 /// The chromosome that RefSeq or GenBank calls so, with a version or without.
@@ -82,8 +82,22 @@ pub(crate) fn is_whole(name: &str) -> bool {
 
 /// Genomes whose name 10x and others put before that of a gene or chromosome, as `GRCh38_chr1`.
 const GENOMES: [&str; 16] = [
-    "GRCh38", "GRCh37", "GRCm38", "GRCm39", "hg38", "hg19", "hg18", "mm9", "mm10", "mm39", "rn6", "rn7", "mRatBN7.2",
-    "Rnor_6.0", "GRCz11", "T2T-CHM13",
+    "GRCh38",
+    "GRCh37",
+    "GRCm38",
+    "GRCm39",
+    "hg38",
+    "hg19",
+    "hg18",
+    "mm9",
+    "mm10",
+    "mm39",
+    "rn6",
+    "rn7",
+    "mRatBN7.2",
+    "Rnor_6.0",
+    "GRCz11",
+    "T2T-CHM13",
 ];
 
 /// The name of a genome at the front, with the `_` that part it, and what comes after; `None` where there is none.

@@ -348,7 +348,8 @@ impl Gtf {
         for (i, name) in names.iter().enumerate() {
             let (found, by) = self.all(name, id(i));
             let place = self.best(found, has_peaks);
-            let elsewhere = |g: &GeneLocation| place.is_some_and(|p| p.chrom != g.chrom || (p.tss - g.tss).abs() > APART);
+            let elsewhere =
+                |g: &GeneLocation| place.is_some_and(|p| p.chrom != g.chrom || (p.tss - g.tss).abs() > APART);
             if found.iter().any(|&f| elsewhere(&self.genes[f])) {
                 located.several.push(i);
             }
@@ -370,21 +371,21 @@ impl Gtf {
         let data = species::guess(ids.unwrap_or(&[]).iter().chain(names).map(String::as_str));
         let theirs = species::guess(self.by_id.keys().chain(self.by_name.keys()).map(String::as_str));
         let looks = match (data, theirs) {
-            (Some(data), Some(theirs)) if data != theirs => format!(", which look {data}, where the GTF looks {theirs}"),
+            (Some(data), Some(theirs)) if data != theirs => {
+                format!(", which look {data}, where the GTF looks {theirs}")
+            }
             _ => String::new(),
         };
         let fix = match found {
             0 => "give the GTF of the genome and annotation the data were made with",
-            _ => "give the GTF of the genome and annotation the data were made with, or take this one with \
-                  --force-annotation",
+            _ => {
+                "give the GTF of the genome and annotation the data were made with, or take this one with \
+                  --force-annotation"
+            }
         };
         Error::input(
             &self.path,
-            format!(
-                "{count}; the data name them {}, the GTF {}{looks}",
-                ours.join(", "),
-                self.examples.join(", ")
-            ),
+            format!("{count}; the data name them {}, the GTF {}{looks}", ours.join(", "), self.examples.join(", ")),
             fix,
         )
     }
@@ -569,7 +570,13 @@ mod tests {
 
     #[test]
     fn an_annotation_of_something_else_is_refused() {
-        let line = |i: usize, name: &str| format!("1\ts\tgene\t{}\t{}\t.\t+\t.\tgene_id \"ENSMUSG0000000000{i}\"; gene_name \"{name}\";\n", i + 1, i + 9);
+        let line = |i: usize, name: &str| {
+            format!(
+                "1\ts\tgene\t{}\t{}\t.\t+\t.\tgene_id \"ENSMUSG0000000000{i}\"; gene_name \"{name}\";\n",
+                i + 1,
+                i + 9
+            )
+        };
         let mouse = ["Gad1", "Actb", "Gapdh", "Sox2", "MALAT1"];
         let g = gtf(&mouse.iter().enumerate().map(|(i, n)| line(i, n)).collect::<String>()).unwrap();
         let human = ["GAD1", "ACTB", "GAPDH", "SOX2", "PAX6", "MALAT1"].map(String::from);

@@ -60,7 +60,9 @@ fn without_strand(name: &str) -> &str {
                 return rest.trim_end();
             }
         }
-        if let Some(rest) = name.strip_suffix(')').and_then(|r| r.strip_suffix(strand)).and_then(|r| r.strip_suffix('(')) {
+        if let Some(rest) =
+            name.strip_suffix(')').and_then(|r| r.strip_suffix(strand)).and_then(|r| r.strip_suffix('('))
+        {
             return rest.trim_end();
         }
     }

@@ -48,7 +48,11 @@ const STARTS: [(&[u8], &str, &str); 30] = [
     (b"\x80\x05\x95", "is a Python pickle", "write the object with .write_h5ad(\"x.h5ad\") in Python"),
     (b"\xd0\xcf\x11\xe0", "is an old Excel workbook", "save the table as CSV, or give the matrix as .h5ad"),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself", "fetch the file with git lfs pull"),
-    (b"%%MatrixMarket", "is a Matrix Market file without names", "give it with features and barcodes beside it, named .mtx"),
+    (
+        b"%%MatrixMarket",
+        "is a Matrix Market file without names",
+        "give it with features and barcodes beside it, named .mtx",
+    ),
     (b"<?xml", "is XML, such as the message of a server that refused", "fetch the file again and look at what is sent"),
     (b"{\"", "is JSON", "give an .h5ad, .h5mu or 10x .h5 file"),
 ];
@@ -120,10 +124,9 @@ pub(crate) fn of_members(members: &[String]) -> Option<Found> {
             "write it as .h5ad in Python: anndata.io.read_loom(FILE).write_h5ad(\"x.h5ad\") (before anndata 0.11: \
              anndata.read_loom)",
         ),
-        () if has(&["assays", "cell.names"]) || has(&["assays", "meta.data"]) => found(
-            "is an h5Seurat file",
-            "write it as .h5ad in R: SeuratDisk::Convert(FILE, dest = \"h5ad\")",
-        ),
+        () if has(&["assays", "cell.names"]) || has(&["assays", "meta.data"]) => {
+            found("is an h5Seurat file", "write it as .h5ad in R: SeuratDisk::Convert(FILE, dest = \"h5ad\")")
+        }
         () if has(&["Fragments", "Metadata"]) || has(&["ArchRVersion"]) => found(
             "is an Arrow file of ArchR",
             "export its peak matrix in R: getMatrixFromProject(…, \"PeakMatrix\"), then zellkonverter::writeH5AD",

@@ -239,7 +239,16 @@ impl DiscoveryFolder {
             let chrom = chrom(&mut v, row[0]);
             v.peaks.push(Peak { name: row[3].to_string(), chrom, start, end });
         }
-        Ok(DiscoveryFolder { dir: dir.to_path_buf(), made, run, data, data_hash, vocabulary: v, peak_tracks, gene_tracks })
+        Ok(DiscoveryFolder {
+            dir: dir.to_path_buf(),
+            made,
+            run,
+            data,
+            data_hash,
+            vocabulary: v,
+            peak_tracks,
+            gene_tracks,
+        })
     }
 
     /// Refuses data that are not those of this discovery: by their hash, or, where the record does not tell that, by the

@@ -95,9 +95,7 @@ impl<'p, T: Real> Pass<'p, T> {
             other => [1, other.iter().product()],
         };
         let entries = towers.layout().entries().iter().enumerate();
-        let vars = entries
-            .map(|(i, e)| tape.param(i, &towers.as_slice()[e.range.clone()], matrix(&e.shape)))
-            .collect();
+        let vars = entries.map(|(i, e)| tape.param(i, &towers.as_slice()[e.range.clone()], matrix(&e.shape))).collect();
         Pass { tape, vars }
     }
 
@@ -114,8 +112,7 @@ impl<'p, T: Real> Pass<'p, T> {
         {
             for (b, cell) in cells.iter().enumerate() {
                 let range = weights.indptr[b]..weights.indptr[b + 1];
-                let mask: Vec<T> =
-                    dropout_mask(d.share[number], d.seed, d.step, &[*cell], LAYERS[number], range.len());
+                let mask: Vec<T> = dropout_mask(d.share[number], d.seed, d.step, &[*cell], LAYERS[number], range.len());
                 weights.values[range].iter_mut().zip(mask).for_each(|(w, m)| *w *= m);
             }
         }

@@ -300,7 +300,8 @@ mod tests {
         let values: Vec<Vec<f64>> = shapes.iter().map(|s| (0..s[0] * s[1]).map(|_| rng.normal()).collect()).collect();
         let run = |values: &[Vec<f64>], grads: Option<Vec<&mut [f64]>>| {
             let mut tape = if grads.is_some() { Tape::recording() } else { Tape::inference() };
-            let vars: Vec<Var> = values.iter().zip(shapes).enumerate().map(|(i, (v, s))| tape.param(i, v, *s)).collect();
+            let vars: Vec<Var> =
+                values.iter().zip(shapes).enumerate().map(|(i, (v, s))| tape.param(i, v, *s)).collect();
             let y = f(&mut tape, &vars);
             let n = tape.get(y).len();
             // A weighted sum, so that no gradient cancels.
@@ -346,9 +347,7 @@ mod tests {
         check(&[[4, 3]], |t, v| unit(t, v[0]));
         check(&[[4, 3], [1, 1]], |t, v| scaled(t, v[0], v[1]));
         check(&[[5, 3], [5, 3], [1, 1]], |t, v| contrast_scaled(t, v[0], v[1], v[2]));
-        check(&[[2, 4]], |t, v| {
-            poisson(t, v[0], 0.7, vec![0.5, 2.0], |i, out: &mut [f64]| out[i] = 3.0)
-        });
+        check(&[[2, 4]], |t, v| poisson(t, v[0], 0.7, vec![0.5, 2.0], |i, out: &mut [f64]| out[i] = 3.0));
     }
 
     #[test]

@@ -28,7 +28,10 @@ use input::Inputs;
 use like::constant;
 use rows::{Matrices, NOTHING, check_room};
 use vocabulary::tell_gaps;
-use write::{check_place, check_target, content, folder_bytes, is_ours, origin, try_samples, write_constant, write_samples, write_shards};
+use write::{
+    check_place, check_target, content, folder_bytes, is_ours, origin, try_samples, write_constant, write_samples,
+    write_shards,
+};
 
 pub use config::{GeneFeatures, Pairing, PrepareConfig};
 pub use promoters::PromoterShare;

@@ -77,7 +77,9 @@ impl PromoterShare {
         let n = self.starts as f64;
         let expected = self.shifted * n;
         // Without a peak anywhere near genes nothing can be told.
-        self.starts >= ENOUGH && expected > 0.0 && (self.near < 1.5 * self.shifted || self.near * n <= expected + 3.0 * expected.sqrt())
+        self.starts >= ENOUGH
+            && expected > 0.0
+            && (self.near < 1.5 * self.shifted || self.near * n <= expected + 3.0 * expected.sqrt())
     }
 }
 

@@ -8,11 +8,9 @@ use super::config::{FEATURE_NAMES, GeneFeatures, PrepareConfig};
 use crate::data::anndata::{Axis, list};
 use crate::data::chromosomes::Aliases;
 use crate::data::gtf::GeneLocation;
-use crate::data::source;
 use crate::data::region::parse_region;
-use crate::data::source::columns::{
-    PeakPlace, chrom_column, coordinates, number_column, strand_column, text_column,
-};
+use crate::data::source;
+use crate::data::source::columns::{PeakPlace, chrom_column, coordinates, number_column, strand_column, text_column};
 use crate::dataset;
 use crate::dataset::manifest;
 use crate::dataset::manifest::{to_tsv, write_part};

@@ -55,7 +55,8 @@ pub(crate) fn check_place(out: &Path, config: &PrepareConfig) -> Result<()> {
     };
     let out_there = there(out);
     for above in out_there.ancestors().skip(1) {
-        for (mark, what) in [(MANIFEST, "a prepared data set"), ("run.json", "a run"), ("discover.json", "a discovery")] {
+        for (mark, what) in [(MANIFEST, "a prepared data set"), ("run.json", "a run"), ("discover.json", "a discovery")]
+        {
             if above.join(mark).is_file() {
                 return Err(Error::input(out, format!("is inside of {}, {what}", above.display()), FIX));
             }

@@ -68,11 +68,16 @@ impl Run {
         }
         let towers = towers::open(&path)?;
         if (towers.config.genes, towers.config.peaks) != (self.genes.len(), self.peaks.len()) {
-            return Err(Error::input(&path, "has other genes or peaks than the run", "restore the file or train again"));
+            return Err(Error::input(
+                &path,
+                "has other genes or peaks than the run",
+                "restore the file or train again",
+            ));
         }
         let counts = data.kinds().0.map(|k| k == MatrixKind::Counts);
         if counts.is_some_and(|c| c != towers.config.counts) {
-            let [has, knows] = if towers.config.counts { ["no raw counts", "raw counts"] } else { ["raw counts", "none"] };
+            let [has, knows] =
+                if towers.config.counts { ["no raw counts", "raw counts"] } else { ["raw counts", "none"] };
             return Err(Error::input(
                 data.dir(),
                 format!("has {has} of RNA where the run was trained on {knows}"),

@@ -223,14 +223,22 @@ impl Groups {
                 let Some(column) = v.obs.iter().find(|o| o.name == name) else {
                     let names: Vec<&str> = v.obs.iter().map(|o| o.name.as_str()).collect();
                     let there = if names.is_empty() { "none".into() } else { names.join(", ") };
-                    return Err(Error::usage(format!("--batch {name}: the data have no such column; there are {there}")));
+                    return Err(Error::usage(format!(
+                        "--batch {name}: the data have no such column; there are {there}"
+                    )));
                 };
                 let lacking = column.categories.len() as u32;
-                cells.iter().map(|&c| column.codes[c as usize]).map(|c| if c == ObsColumn::MISSING { lacking } else { c }).collect()
+                cells
+                    .iter()
+                    .map(|&c| column.codes[c as usize])
+                    .map(|c| if c == ObsColumn::MISSING { lacking } else { c })
+                    .collect()
             }
         };
         if settings.hard_negatives > 0.0 && v.cell_types.is_empty() {
-            return Err(Error::usage("--hard-negatives: the data have no cell types; prepare them with --obs or --cell-type-column"));
+            return Err(Error::usage(
+                "--hard-negatives: the data have no cell types; prepare them with --obs or --cell-type-column",
+            ));
         }
         let types = cells.iter().map(|&c| v.cell_type.get(c as usize).copied().unwrap_or(0)).collect();
         Ok(Groups { column, types })
@@ -406,7 +414,22 @@ pub(crate) fn fit(
     let weights = found.weights;
     let log = Vec::new();
     let mut fit = Fit {
-        data, config, out, observer, cells, groups, validation, towers, weights, grads, m, v, mean, place, log, batch_size,
+        data,
+        config,
+        out,
+        observer,
+        cells,
+        groups,
+        validation,
+        towers,
+        weights,
+        grads,
+        m,
+        v,
+        mean,
+        place,
+        log,
+        batch_size,
         epochs,
     };
     if state.exists() {
@@ -557,7 +580,8 @@ impl Fit<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        let arenas = [("params", self.towers.as_slice()), ("adam.m", &self.m), ("adam.v", &self.v), ("mean", &self.mean)];
+        let arenas =
+            [("params", self.towers.as_slice()), ("adam.m", &self.m), ("adam.v", &self.v), ("mean", &self.mean)];
         write(&self.path(TOWERS_STATE), &self.towers, &arenas, Some(&self.place))?;
         if self.log.is_empty() { Ok(()) } else { self.write_log() }
     }
@@ -591,7 +615,8 @@ pub(crate) fn read_log(path: &Path) -> Result<Vec<TowerRecord>> {
         return Ok(Vec::new());
     }
     let text = read_text(path)?;
-    let bad = |i: usize, e| Error::input(path, format!("line {} is no epoch of towers ({e})", i + 1), "restore the file");
+    let bad =
+        |i: usize, e| Error::input(path, format!("line {} is no epoch of towers ({e})", i + 1), "restore the file");
     text.lines().enumerate().map(|(i, l)| serde_json::from_str(l).map_err(|e| bad(i, e))).collect()
 }
 
@@ -645,11 +670,7 @@ pub(crate) fn open(path: &Path) -> Result<Towers<f32>> {
 }
 
 /// The same towers for data of other genes and peaks: rows by number, `None` for what they do not know.
-pub(crate) fn rearranged(
-    towers: Towers<f32>,
-    genes: &[Option<usize>],
-    peaks: &[Option<usize>],
-) -> Result<Towers<f32>> {
+pub(crate) fn rearranged(towers: Towers<f32>, genes: &[Option<usize>], peaks: &[Option<usize>]) -> Result<Towers<f32>> {
     let config = TowerConfig { genes: genes.len(), peaks: peaks.len(), ..towers.config.clone() };
     let layout = TowerLayout::new(&config);
     let mut params = Vec::with_capacity(layout.len());

@@ -58,7 +58,9 @@ pub(crate) fn open_hdf5(path: &Path, give: &str, progress: &dyn Progress) -> Res
     if !is_hdf5(&mut file).map_err(read)? {
         return Err(match of_bytes(&head) {
             Some(found) => Error::input(path, format!("{}, not HDF5", found.what), found.fix),
-            None => Error::input(path, "is no HDF5 file", format!("{give}; one that was damaged is to be fetched again")),
+            None => {
+                Error::input(path, "is no HDF5 file", format!("{give}; one that was damaged is to be fetched again"))
+            }
         });
     }
     file.rewind().map_err(read)?;
@@ -96,9 +98,7 @@ fn packed(path: &Path, give: &str, progress: &dyn Progress) -> Result<(File, u64
     let head = unpacked.fill_buf().map_err(damaged)?;
     if !head.starts_with(SIGNATURE) {
         return Err(match of_bytes(&head[..head.len().min(HEAD)]) {
-            Some(found) => {
-                Error::input(path, format!("{} (compressed with gzip), not HDF5", found.what), found.fix)
-            }
+            Some(found) => Error::input(path, format!("{} (compressed with gzip), not HDF5", found.what), found.fix),
             None => Error::input(path, "is gzip, and what is in it is no HDF5", format!("unpack it and see; {give}")),
         });
     }

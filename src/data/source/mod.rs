@@ -227,8 +227,12 @@ fn inside(path: &Path, progress: &dyn Progress) -> PathBuf {
     let found = here.chain(below).find(|p| p.is_file() || p.is_dir() && mtx::is_one(p));
     // Of a folder with one such folder in it, as an archive is unpacked.
     let found = found.or_else(|| {
-        let mut folders: Vec<PathBuf> =
-            std::fs::read_dir(path).ok()?.flatten().map(|e| e.path()).filter(|p| p.is_dir() && mtx::is_one(p)).collect();
+        let mut folders: Vec<PathBuf> = std::fs::read_dir(path)
+            .ok()?
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.is_dir() && mtx::is_one(p))
+            .collect();
         if folders.len() == 1 { folders.pop() } else { None }
     });
     match found {

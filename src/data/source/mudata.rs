@@ -7,9 +7,9 @@ use hdf5::File;
 
 use super::form::{Form, Modality, Select, Source, chosen};
 use crate::data::anndata::Column;
-use crate::data::barcodes::agreement;
 use crate::data::anndata::matrix::Matrix;
 use crate::data::anndata::reader::{AnnData, Axis, list};
+use crate::data::barcodes::agreement;
 use crate::error::{Error, Result};
 
 /// One modality of an `.h5mu` file.
@@ -71,15 +71,13 @@ impl MuDataSource {
         let place: HashMap<&str, u32> = (0..).zip(&all_names).map(|(i, n)| (n.as_str(), i)).collect();
         let order = names.iter().map(|n| place.get(n.as_str()).copied()).collect::<Option<Vec<_>>>();
         // The cells of a modality may be named with an ending, or the modality before them.
-        let order = order.or_else(|| agreement(&names, &all_names)?.place.into_iter().collect()).ok_or_else(
-                || {
-                    Error::input(
-                        self.path(),
-                        format!("`obs` lacks cells of `mod/{}/obs`", self.name),
-                        "write the file again with a current mudata",
-                    )
-                },
-            )?;
+        let order = order.or_else(|| agreement(&names, &all_names)?.place.into_iter().collect()).ok_or_else(|| {
+            Error::input(
+                self.path(),
+                format!("`obs` lacks cells of `mod/{}/obs`", self.name),
+                "write the file again with a current mudata",
+            )
+        })?;
         Ok(Some(column.select(&order)))
     }
 }
