@@ -98,7 +98,10 @@ pub(crate) fn of_bytes(head: &[u8]) -> Option<Found> {
         let f: Vec<&str> = line.split('\t').collect();
         f.len() >= 3 && f[1].parse::<u64>().is_ok() && f[2].parse::<u64>().is_ok()
     };
+    let is_gene =
+        |line: &&str| line.split('\t').count() == 9 && ["gene_id", "ID="].iter().any(|key| line.contains(key));
     match () {
+        () if lines.first().is_some_and(is_gene) => found("is a gene annotation (GTF or GFF3)", "give it to --gtf"),
         () if lines.len() > 1 && lines.iter().all(is_place) => match lines[0].split('\t').count() {
             5 => found(
                 "is a table of fragments",
@@ -108,6 +111,7 @@ pub(crate) fn of_bytes(head: &[u8]) -> Option<Found> {
         },
         () if width > 1 => match by {
             Separator::Char(',') => found("is a table as text (CSV)", AS_TABLE),
+            Separator::Blanks if lines.len() < 2 => found("is text", "give an .h5ad, .h5mu or 10x .h5 file"),
             _ => found("is a table as text", AS_TABLE),
         },
         () => found("is text", "give an .h5ad, .h5mu or 10x .h5 file"),
@@ -182,7 +186,8 @@ mod tests {
             (b"gene\tc1\tc2\nA\t1\t2\nB\t0\t1\n", "table as text"),
             (b"# x\nchr1\t1\t20\tAAAC-1\t2\nchr1\t5\t30\tAAAC-1\t1\n", "fragments"),
             (b"chr1\t1\t20\nchr1\t5\t30\n", "BED"),
-            (b"hello\n", "is text"),
+            (b"hello world\n", "is text"),
+            (b"#!x\nchr1\tx\tgene\t1\t9\t.\t+\t.\tgene_id \"a\";\n", "gene annotation"),
             (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
             (b"\x28\xb5\x2f\xfd\0", "zstd"),
         ] {

@@ -33,9 +33,15 @@ impl Separator {
     /// What parts these lines, the first of which may be a header: the character that does so most alike.
     pub(crate) fn of<S: AsRef<str>>(lines: &[S]) -> Separator {
         let width = |by: Separator, line: &S| by.split(line.as_ref()).len();
+        // Fields of lines that blanks part alike may hold the other characters.
+        let by_blanks: Vec<usize> = lines.iter().map(|l| width(Separator::Blanks, l)).collect();
+        let blanks = by_blanks.first().copied().filter(|n| by_blanks.iter().all(|w| w == n)).unwrap_or(0);
         for by in ['\t', ';', ',', '|'].map(Separator::Char) {
             let widths: Vec<usize> = lines.iter().map(|l| width(by, l)).collect();
             let Some((&first, rest)) = widths.split_first() else { break };
+            if by != Separator::Char('\t') && blanks > first.max(2) {
+                continue;
+            }
             // A header may lack the name of the row names; of a table without header only the commonest width counts.
             let alike = |w: usize| rest.iter().filter(|&&r| r == w).count() * 4 >= rest.len() * 3;
             let parted = first > 1 && (alike(first) || alike(first + 1)) || first == 1 && rest.len() > 1 && alike(2);
@@ -148,7 +154,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Opens a file and looks how it is parted. With `comments`, lines that begin with `#` are skipped, but for a first one
-    /// that is parted as the next.
+    /// that is a header (`#chrom`).
     ///
     /// # Errors
     /// As those of reading text.
@@ -214,11 +220,12 @@ impl Rows {
         }
     }
 
-    /// Is a comment at the head of the file parted as the rows are?
+    /// Is a comment at the head of the file a header, which begins with a name and is parted as the rows are?
     fn is_header(&self, line: &str) -> bool {
         let next = self.waiting.iter().map(|w| &w.1).find(|l| !l.trim().is_empty() && !l.starts_with('#'));
         let width = |l: &str| self.separator.split(l).len();
-        !line.starts_with("##") && next.is_some_and(|next| width(next) > 1 && width(next).abs_diff(width(line)) < 2)
+        let named = line[1..].starts_with(|c: char| c.is_alphanumeric() || c == '"');
+        named && next.is_some_and(|next| width(next) > 1 && width(next) == width(line))
     }
 
     /// Joins the lines over which a quoted field goes on; where it has no end, the line stays as it is.
@@ -308,6 +315,7 @@ mod tests {
             (&["\"cell_type\" \"donor\"", "\"A-1\" \"T cell\" \"d1\""], Separator::Blanks),
             (&["cell_type", "A-1,B", "C-1,T"], Separator::Char(',')),
             (&["chr1 100 200", "chr1 300 400"], Separator::Blanks),
+            (&["chr1 100 200 a 0 + 0,0,0", "chr1 300 400 b 0 - 0,0,0"], Separator::Blanks),
             (&["A-1", "C-1"], Separator::Char('\t')),
             (&[], Separator::Char('\t')),
         ] {
@@ -324,7 +332,7 @@ mod tests {
 
     #[test]
     fn headers_rows_and_what_is_between() {
-        let t = table("#a comment\nx,y,,\n\nr1,1,2,,\nr2,\"a\nb\",4\n# more\nr3\n");
+        let t = table("# a comment, of two\nx,y,,\n\nr1,1,2,,\nr2,\"a\nb\",4\n# more\nr3\n");
         assert_eq!(t.header, ["", "x", "y"], "one short: row names");
         let rows: Vec<Vec<&str>> = t.rows.iter().map(|r| r.fields.iter().map(String::as_str).collect()).collect();
         assert_eq!(rows, [vec!["r1", "1", "2"], vec!["r2", "a\nb", "4"], vec!["r3", "", ""]]);

@@ -1,5 +1,7 @@
 //! What a file is, and folders with other names.
 
+use hdf5::types::VarLenUnicode;
+
 use crate::base::{Base, CELLS, GENES, PEAKS, folder, gzip, patch, peak_place, tsv};
 use crate::common::program::{ok, refused, text};
 
@@ -60,18 +62,22 @@ fn what_cannot_be_read_is_told_by_its_name_and_never_called_damaged() {
 #[test]
 fn a_filter_that_cannot_be_read_is_named() {
     let base = Base::new();
-    // Number 1, a name of 8 bytes, flags, one parameter: gzip becomes blosc.
+    // A file in the oldest layout, in which a filter is its number, a name of 8 bytes, flags and one parameter: gzip in the
+    // place of which blosc is told.
     let gzip = b"\x01\0\x08\0\x01\0\x01\0deflate\0";
-    let file = crate::common::toy::append(&base.at("rna.h5ad"));
-    let x = file.group("X").unwrap();
-    let values: Vec<f32> = x.dataset("data").unwrap().read_raw().unwrap();
-    x.unlink("data").unwrap();
-    let set = x.new_dataset::<f32>().chunk(64).deflate(4).shape(values.len()).create("data").unwrap();
-    set.write_raw(&values).unwrap();
-    drop((set, x));
+    let path = base.at("blosc.h5ad");
+    let file = hdf5::File::create(&path).unwrap();
+    for (frame, names) in [("obs", &base.barcodes), ("var", &base.genes)] {
+        let group = file.create_group(frame).unwrap();
+        let names: Vec<VarLenUnicode> = names.iter().map(|n| n.parse().unwrap()).collect();
+        group.new_dataset::<VarLenUnicode>().shape(names.len()).create("_index").unwrap().write_raw(&names).unwrap();
+    }
+    let set = file.new_dataset::<f32>().chunk((20, 20)).deflate(4).shape((CELLS, GENES)).create("X").unwrap();
+    set.write_raw(&base.rna.concat()).unwrap();
+    drop(set);
     file.close().unwrap();
-    assert!(patch(&base.at("rna.h5ad"), gzip, &[&32_001u16.to_le_bytes()[..], &gzip[2..]].concat()) > 0);
-    let out = base.try_prepare("out", &format!("--rna rna.h5ad {REST}"));
+    assert_eq!(patch(&path, gzip, &[&32_001u16.to_le_bytes()[..], &gzip[2..]].concat()), 1);
+    let out = base.try_prepare("out", &format!("--rna blosc.h5ad {REST}"));
     refused(&out, &["compressed with blosc (HDF5 filter 32001)", "not supported", "compression=\"gzip\""]);
     assert!(!text(&out).contains("damaged") && !text(&out).contains("plugin/"), "{}", text(&out));
 }

@@ -138,6 +138,6 @@ fn columns_with_a_slash_in_their_name() {
     file.close().unwrap();
     let words = "--rna slash.h5ad --atac atac.h5ad --gtf genes.gtf";
     assert_eq!(base.prepare("out", &format!("{words} --cell-type-column cell/type")).0, base.hash);
-    let out = base.try_prepare("other", &format!("{words} --cell-type-column type"));
+    let out = base.try_prepare("other", &format!("{words} --cell-type-column type --quiet"));
     refused(&out, &["the columns are cell/type"]);
 }

@@ -1,6 +1,6 @@
 //! Text as R and spreadsheets write it.
 
-use crate::base::{Base, folder, tsv};
+use crate::base::{Base, GENES, folder, peak_place, tsv};
 
 #[test]
 fn tables_of_cells_in_every_dialect() {
@@ -23,7 +23,7 @@ fn tables_of_cells_in_every_dialect() {
         ("bom.csv", [b"\xef\xbb\xbf", csv.as_bytes()].concat()),
         ("le.csv", [vec![0xff, 0xfe], wide(&csv, false)].concat()),
         ("be.csv", [vec![0xfe, 0xff], wide(&csv, true)].concat()),
-        ("latin.csv", [b"# caf\xe9\n", csv.as_bytes()].concat()),
+        ("latin.csv", [b"# caf\xe9, d\n", csv.as_bytes()].concat()),
         ("tabs.tsv", csv.replace(',', "\t").replace('\n', "\t\t\n").into()),
         ("quoted.csv", format!("\"barcode\",\"cell_type\"\n{}", rows(&|b, t| format!("\"{b}\",\"{t}\"\n"))).into()),
         ("more.csv", format!("{csv}AAAA-9,x,y,z\nAAAA-9,w\n\n\n").into()),
@@ -46,11 +46,15 @@ fn names_in_quotes_ragged_and_with_headers() {
     // R: a header without the name of the rows, which are numbers.
     let numbered: String = base.barcodes.iter().enumerate().map(|(i, b)| format!("\"{}\"\t\"{b}\"\n", i + 1)).collect();
     let crlf = tsv(&plain).replace('\n', "\r\n");
+    // Places of some peaks, and empty columns.
     let ragged: String = plain
         .iter()
-        .map(|r| format!("{}\t{}\t{}\tx\n", r[0], r[1], r[2]))
         .enumerate()
-        .map(|(i, l)| if i % 3 == 0 { l.replace("\tx\n", "\tchr1\t1\t2\n") } else { l.replace("\tx\n", "\t\t\n") })
+        .map(|(i, r)| match i.checked_sub(GENES).filter(|p| p % 3 == 0).map(peak_place) {
+            Some((chrom, start, end)) => format!("{}\t{chrom}\t{start}\t{end}\n", r.join("\t")),
+            None if i % 2 == 0 => format!("{}\t\t\n", r.join("\t")),
+            None => r.join("\t") + "\n",
+        })
         .collect();
     for (dir, features, barcodes, kind) in [
         ("quoted", tsv(&quoted), quoted_barcodes, "integer"),

@@ -189,6 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_zstd() {
+        // Magic; one segment whose length takes a byte: 8; a stored block of 5 bytes; a last one, of 3 times a byte.
+        let frame = b"\x28\xb5\x2f\xfd\x20\x08\x28\0\0hello\x1b\0\0!";
+        assert_eq!(unpack_zstd(frame).as_deref(), Some(&b"hello!!!"[..]));
+        for n in 0..frame.len() {
+            assert_eq!(unpack_zstd(&frame[..n]), None, "cut at {n}");
+        }
+    }
+
+    #[test]
     fn what_is_no_zstd() {
         for bytes in [&b""[..], b"abc", b"\x28\xb5\x2f\xfd\xff\xff"] {
             assert_eq!(unpack_zstd(bytes), None);

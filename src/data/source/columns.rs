@@ -113,6 +113,11 @@ pub(crate) struct PeakPlace {
     pub region: Option<Region>,
 }
 
+/// [`chrom_key`] without the genome that may stand before it.
+fn bare_key(chrom: &str) -> std::borrow::Cow<'_, str> {
+    chrom_key(genome_prefix(chrom).map_or(chrom, |p| p.1))
+}
+
 pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
@@ -135,7 +140,7 @@ pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<Pe
             });
             let region = from_columns
                 .filter(|r| !r.chrom.is_empty())
-                .or_else(|| named.filter(|r| chrom.as_deref().is_none_or(|c| chrom_key(c) == chrom_key(&r.chrom))));
+                .or_else(|| named.filter(|r| chrom.as_deref().is_none_or(|c| bare_key(c) == bare_key(&r.chrom))));
             PeakPlace { chrom, region }
         })
         .collect();

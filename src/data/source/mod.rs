@@ -231,7 +231,7 @@ fn inside(path: &Path, progress: &dyn Progress) -> PathBuf {
             .ok()?
             .flatten()
             .map(|e| e.path())
-            .filter(|p| p.is_dir() && mtx::is_one(p))
+            .filter(|p| p.is_dir() && !p.ends_with("raw_feature_bc_matrix") && mtx::is_one(p))
             .collect();
         if folders.len() == 1 { folders.pop() } else { None }
     });
