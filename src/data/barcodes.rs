@@ -164,6 +164,9 @@ pub(crate) fn agreement(ours: &[String], theirs: &[String]) -> Option<Agreement>
 mod tests {
     use super::*;
 
+    /// How a name is made of the number of a cell and its barcode.
+    type Form<'a> = &'a dyn Fn(usize, &str) -> String;
+
     const CELLS: [&str; 3] = ["ACGTACGTACGTAAAA", "CCGTACGTACGTAAAA", "GGGTACGTACGTAAAA"];
 
     fn of(form: impl Fn(usize, &str) -> String) -> Vec<String> {
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_put_around_barcodes() {
         let plain = of(|_, c| c.to_string());
-        let forms: [(&dyn Fn(usize, &str) -> String, &str); 9] = [
+        let forms: [(Form, &str); 9] = [
             (&|_, c| format!("{c}-1"), "the ending -1 is taken off"),
             (&|_, c| format!("{c}_1"), "the ending _1 is taken off"),
             (&|_, c| format!("sample#{c}-1"), "the beginning sample# and the ending -1 are taken off"),

@@ -55,10 +55,8 @@ fn number(text: &str) -> Option<i64> {
 /// The name without the strand that GRanges and BED put behind it.
 fn without_strand(name: &str) -> &str {
     for strand in ["+", "-", "*", "."] {
-        if let Some(rest) = name.strip_suffix(strand) {
-            if let Some(rest) = rest.strip_suffix([':', '_', ',', ' ', '\t', '|']) {
-                return rest.trim_end();
-            }
+        if let Some(rest) = name.strip_suffix(strand).and_then(|r| r.strip_suffix([':', '_', ',', ' ', '\t', '|'])) {
+            return rest.trim_end();
         }
         if let Some(rest) =
             name.strip_suffix(')').and_then(|r| r.strip_suffix(strand)).and_then(|r| r.strip_suffix('('))

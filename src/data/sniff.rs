@@ -84,8 +84,7 @@ pub(crate) fn of_bytes(head: &[u8]) -> Option<Found> {
     if head.get(257..262) == Some(b"ustar") {
         return found("is a tar archive", "unpack it first, with tar -xf, and give the file or folder in it");
     }
-    let text = decoded(&head[..head.iter().rposition(|&b| b == b'\n').map_or(head.len(), |i| i + 1)])
-        .filter(|t| !t.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))?;
+    let text = decoded(head).filter(|t| !t.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))?;
     let start = text.trim_start_matches('\u{feff}').trim_start();
     let lower: String = start.chars().take(200).collect::<String>().to_ascii_lowercase();
     if lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.contains("<head") {

@@ -41,7 +41,7 @@ pub(crate) fn guess<'n>(names: impl Iterator<Item = &'n str>) -> Option<&'static
     }
     let most = |counts: &[usize], all: usize| {
         let best = (0..counts.len()).max_by_key(|&i| counts[i])?;
-        (all > 0 && counts[best] * 10 >= all * 7).then_some(best)
+        (all > 0 && counts[best] * 10 >= all * 6).then_some(best)
     };
     if let Some(i) = most(&by_id, ids) {
         return Some(IDS[i].1);

@@ -52,6 +52,7 @@ impl Separator {
         let parted = |by: Separator| lines.iter().any(|l| width(by, l) > 1);
         // Ragged ones: whatever is there.
         let any = ['\t', ';', ',', '|'].map(Separator::Char).into_iter().find(|by| lines.len() > 1 && parted(*by));
+        let any = any.filter(|by| *by == Separator::Char('\t') || blanks <= 2);
         match any {
             Some(by) if lines.first().is_some_and(|l| width(by, l) > 1) => by,
             _ if parted(Separator::Blanks) => Separator::Blanks,
@@ -170,7 +171,8 @@ impl Rows {
         while seen.len() < LOOKED_AT {
             let Some((number, line)) = rows.lines.next()? else { break };
             let line = line.into_owned();
-            if !line.trim().is_empty() && !(comments && line.starts_with('#')) {
+            let skipped = line.trim().is_empty() || comments && line.starts_with('#');
+            if !skipped {
                 seen.push(line.clone());
             }
             rows.waiting.push_back((number, line));

@@ -77,7 +77,7 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn
             let places: Vec<_> = located.places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
             let found = places.iter().flatten().count();
             progress.note(&format!("genes in the GTF: {found} of {}", rna.named.len()));
-            tell_annotation(&gtf, &located.several, &rna.named, progress);
+            tell_annotation(gtf, &located.several, &rna.named, progress);
             Some(places)
         }
         None => None,

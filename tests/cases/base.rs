@@ -1,7 +1,7 @@
 //! The sound files that the cases lean on: 60 cells of three types, 20 genes, 40 peaks on two chromosomes.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -32,7 +32,7 @@ pub struct Base {
 /// Chromosome, start (from 1), end and strand of a gene.
 pub fn gene_place(i: usize) -> (&'static str, usize, usize, char) {
     let start = 1_000_001 + 200_000 * (i % 10);
-    (["chr1", "chr2"][i / 10], start, start + 19_999, if i % 2 == 0 { '+' } else { '-' })
+    (["chr1", "chr2"][i / 10], start, start + 19_999, if i.is_multiple_of(2) { '+' } else { '-' })
 }
 
 /// Chromosome, start (from 0) and end of a peak.
@@ -69,7 +69,7 @@ impl Base {
         };
         base.write_rna("rna.h5ad", &base.barcodes, true);
         base.write_atac("atac.h5ad", &base.barcodes, &base.peaks);
-        base.put("genes.gtf", &base.gtf(|c| c.to_string()));
+        base.put("genes.gtf", base.gtf(|c| c.to_string()));
         let rows = base.barcodes.iter().zip(&base.types).map(|(b, t)| format!("{b},{t}\n"));
         let cells: String = std::iter::once(",cell_type\n".to_string()).chain(rows).collect();
         base.put("cells.csv", &cells);
@@ -170,18 +170,4 @@ pub fn folder(base: &Base, dir: &str, matrix: (&str, String), features: (&str, S
         let bytes = if name.ends_with(".gz") { gzip(content.as_bytes()) } else { content.into_bytes() };
         base.put(&format!("{dir}/{name}"), bytes);
     }
-}
-
-/// Replaces the first bytes `from` in a file by as many.
-pub fn patch(path: &Path, from: &[u8], to: &[u8]) -> usize {
-    let mut bytes = std::fs::read(path).unwrap();
-    let mut count = 0;
-    for i in 0..bytes.len() - from.len() {
-        if bytes[i..].starts_with(from) {
-            bytes[i..i + to.len()].copy_from_slice(to);
-            count += 1;
-        }
-    }
-    std::fs::write(path, bytes).unwrap();
-    count
 }

@@ -4,6 +4,11 @@ use crate::base::{Base, PEAKS, gene_place, peak_place};
 use crate::common::program::{refused, run, text};
 use crate::common::toy::append;
 
+/// How a name is made of a barcode, and of a chromosome, start and end.
+type OfBarcode<'a> = &'a dyn Fn(&str) -> String;
+type OfPeak<'a> = &'a dyn Fn((&str, usize, usize)) -> String;
+type OfPlace<'a> = &'a dyn Fn(&str, usize, usize) -> String;
+
 fn bare(base: &Base) -> Vec<String> {
     base.barcodes.iter().map(|b| b.trim_end_matches("-1").to_string()).collect()
 }
@@ -12,7 +17,7 @@ fn bare(base: &Base) -> Vec<String> {
 fn barcodes_that_differ_by_what_stands_around_them() {
     let base = Base::new();
     let plain = bare(&base);
-    let forms: [(&dyn Fn(&str) -> String, &str); 5] = [
+    let forms: [(OfBarcode, &str); 5] = [
         (&|b| b.to_string(), "the ending -1 is taken off"),
         (&|b| format!("{b}-1_2"), "the ending _2 is taken off"),
         (&|b| format!("s1#{b}-1"), "the beginning s1# is taken off"),
@@ -68,7 +73,7 @@ fn barcodes_of_a_table_of_cells() {
 fn peaks_are_places_whatever_parts_their_names() {
     let base = Base::new();
     let want: Vec<Vec<String>> = base.table("base", "peaks.tsv").into_iter().map(|r| r[1..].to_vec()).collect();
-    let forms: [&dyn Fn((&str, usize, usize)) -> String; 6] = [
+    let forms: [OfPeak; 6] = [
         &|(c, s, e)| format!("{c}.{s}.{e}"),
         &|(c, s, e)| format!("{c} {s} {e}"),
         &|(c, s, e)| format!("{c}:{s}-{e}:*"),
@@ -90,11 +95,11 @@ fn peaks_are_places_whatever_parts_their_names() {
 fn known_links_and_sites_by_place() {
     let base = Base::new();
     // The peak at 10 kb before each gene's first base; 20 links by hand.
-    let link = |i: usize, form: &dyn Fn(&str, usize, usize) -> String| {
+    let link = |i: usize, form: OfPlace| {
         let (chrom, start, _, _) = gene_place(i);
         format!("GENE{i}\t{}\n", form(chrom, start - 10_001, start - 9_501))
     };
-    let forms: [(&str, &dyn Fn(&str, usize, usize) -> String); 6] = [
+    let forms: [(&str, OfPlace); 6] = [
         ("colon", &|c, s, e| format!("{c}:{s}-{e}")),
         ("dash", &|c, s, e| format!("{c}-{s}-{e}")),
         ("point", &|c, s, e| format!("{c}.{s}.{e}")),
@@ -140,4 +145,27 @@ fn columns_with_a_slash_in_their_name() {
     assert_eq!(base.prepare("out", &format!("{words} --cell-type-column cell/type")).0, base.hash);
     let out = base.try_prepare("other", &format!("{words} --cell-type-column type --quiet"));
     refused(&out, &["the columns are cell/type"]);
+}
+
+#[test]
+fn a_missing_factor_of_r_is_missing() {
+    let base = Base::new();
+    base.write_rna("r.h5ad", &base.barcodes, false);
+    let file = append(&base.at("r.h5ad"));
+    let group = file.group("obs").unwrap().create_group("cell_type").unwrap();
+    let text = |s: &str| s.parse::<hdf5::types::VarLenUnicode>().unwrap();
+    let mark = group.new_attr::<hdf5::types::VarLenUnicode>().create("encoding-type").unwrap();
+    mark.write_scalar(&text("categorical")).unwrap();
+    let mut codes: Vec<i32> = (0..60).map(|c| c % 3).collect();
+    codes[7] = i32::MIN;
+    group.new_dataset::<i32>().shape(60).create("codes").unwrap().write_raw(&codes).unwrap();
+    let names = ["B", "Mono", "T"].map(text);
+    group.new_dataset::<hdf5::types::VarLenUnicode>().shape(3).create("categories").unwrap().write_raw(&names).unwrap();
+    drop((mark, group));
+    file.close().unwrap();
+    let (_, said) = base.prepare("out", "--rna r.h5ad --atac atac.h5ad --gtf genes.gtf");
+    assert!(said.contains("1 cells have no cell type"), "{said}");
+    let cells = base.table("out", "cells.tsv");
+    assert_eq!((cells[6][1].as_str(), cells[8][1].as_str()), ("B", "T"));
+    assert!(!["B", "Mono", "T"].contains(&cells[7][1].as_str()), "{:?}", cells[7]);
 }

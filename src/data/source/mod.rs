@@ -225,15 +225,14 @@ fn inside(path: &Path, progress: &dyn Progress) -> PathBuf {
     let here = PARTS.iter().map(|p| path.join(p));
     let below = PARTS.iter().map(|p| path.join("outs").join(p));
     let found = here.chain(below).find(|p| p.is_file() || p.is_dir() && mtx::is_one(p));
-    // Of a folder with one such folder in it, as an archive is unpacked.
+    // A folder with nothing but one such folder in it, as an archive is unpacked.
     let found = found.or_else(|| {
-        let mut folders: Vec<PathBuf> = std::fs::read_dir(path)
-            .ok()?
-            .flatten()
-            .map(|e| e.path())
-            .filter(|p| p.is_dir() && !p.ends_with("raw_feature_bc_matrix") && mtx::is_one(p))
-            .collect();
-        if folders.len() == 1 { folders.pop() } else { None }
+        let shown = |p: &PathBuf| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let all = std::fs::read_dir(path).ok()?.flatten().map(|e| e.path()).filter(shown);
+        match all.collect::<Vec<_>>().as_slice() {
+            [one] if one.is_dir() && mtx::is_one(one) => Some(one.clone()),
+            _ => None,
+        }
     });
     match found {
         Some(inner) => {
