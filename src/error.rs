@@ -124,6 +124,16 @@ fn one_line(text: String) -> String {
     out
 }
 
+/// A path as a shell takes it: in quotes where it holds blanks or other letters that a shell reads.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%~".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 impl Error {
     /// A file or field that is not what is needed.
     pub fn input(path: impl AsRef<Path>, found: impl Into<String>, fix: impl Into<String>) -> Self {
@@ -167,6 +177,15 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_as_a_shell_takes_them() {
+        for (path, want) in
+            [("a/b-1.h5ad", "a/b-1.h5ad"), ("my data/x", "'my data/x'"), ("it's", "'it'\\''s'"), ("", "''")]
+        {
+            assert_eq!(quoted(Path::new(path)), want);
+        }
+    }
 
     #[test]
     fn what_is_quoted_stays_on_one_line() {

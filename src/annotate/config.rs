@@ -18,6 +18,8 @@ pub struct AnnotateConfig {
     pub atac_select: Select,
     /// Gene annotation.
     pub gtf: Option<PathBuf>,
+    /// Take an annotation in which few of the genes are found.
+    pub force_annotation: bool,
     /// Further names of chromosomes: see [`Aliases::read`](crate::data::chromosomes::Aliases::read).
     pub aliases: Option<PathBuf>,
     /// Genome to read the peaks from: see [`Genome::open`](crate::data::genome::Genome::open).
@@ -45,6 +47,7 @@ impl AnnotateConfig {
             rna_select: Select::default(),
             atac_select: Select::default(),
             gtf: None,
+            force_annotation: false,
             aliases: None,
             genome: None,
             fasta: None,

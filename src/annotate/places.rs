@@ -14,6 +14,7 @@ use crate::data::source::columns::{
     chrom_column, coordinates, locate_peaks, number_column, strand_column, text_column,
 };
 use crate::error::Result;
+use crate::prepare::like::tell_annotation;
 use crate::prepare::vocabulary::GENE_IDS;
 use crate::progress::Progress;
 use crate::vocabulary::UNKNOWN;
@@ -109,8 +110,10 @@ pub(crate) fn genes(
         for chrom in peak_chroms.iter().flatten() {
             called.entry(aliases.key(chrom)).or_insert(chrom);
         }
-        let found = gtf.locate(names, ids.as_deref())?;
-        for ((gene, found), name) in genes.iter_mut().zip(found).zip(names) {
+        let has_peaks = |chrom: &str| called.contains_key(&aliases.key(chrom));
+        let located = gtf.locate(names, ids.as_deref(), &has_peaks, config.force_annotation)?;
+        tell_annotation(gtf, &located.several, names, progress);
+        for ((gene, found), name) in genes.iter_mut().zip(located.places).zip(names) {
             let Some((there, by)) = found else {
                 counts.not_in_gtf += 1;
                 if counts.not_in_gtf_names.len() < 3 {

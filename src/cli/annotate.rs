@@ -22,9 +22,12 @@ pub struct Args {
     /// Folder for rna.h5ad, atac.h5ad and peaks.fa
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Gene annotation (GENCODE or Ensembl GTF, plain or gzip): chromosome, start, end, strand and TSS of genes
+    /// Gene annotation (GTF or GFF3, plain or gzip): chromosome, start, end, strand and TSS of genes
     #[arg(long, value_name = "FILE")]
     gtf: Option<PathBuf>,
+    /// Take an annotation in which fewer than a fifth of the genes are found
+    #[arg(long)]
+    force_annotation: bool,
     /// Genome (FASTA, plain or bgzip) to read the peaks from; its .fai is made where it is not there
     #[arg(long, value_name = "FILE")]
     genome: Option<PathBuf>,
@@ -79,6 +82,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         rna_select: select(&args.rna_layer, &args.rna_modality),
         atac_select: select(&args.atac_layer, &args.atac_modality),
         gtf: args.gtf.clone(),
+        force_annotation: args.force_annotation,
         aliases: args.aliases.clone(),
         genome: args.genome.clone(),
         fasta: args.fasta.clone(),

@@ -298,7 +298,7 @@ impl Made {
         out += &format!(
             "and go on with\n  sccrossrec evaluate --run {run} --part val\n  sccrossrec discover --run {run} --cell-types \
              type1 --out OUT\n",
-            run = places.run.display()
+            run = crate::error::quoted(&places.run)
         );
         out
     }

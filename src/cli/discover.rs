@@ -1,5 +1,6 @@
 //! `discover`: links between peaks and genes, and the attention of a run read back.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -17,6 +18,7 @@ use crate::discover::{DiscoverOptions, PARTS, Recovery, discover, discover_links
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::table::{aligned, number};
+use crate::vocabulary::Vocabulary;
 
 /// Flags of `discover`.
 #[derive(Debug, clap::Args)]
@@ -38,8 +40,8 @@ pub struct Args {
     /// attention on shuffled pairings of RNA and ATAC (shuffled), nothing (none)
     #[arg(long, value_enum, default_value_t)]
     null: Null,
-    /// A pair is looked at up to this distance of TSS and peak, in bases
-    #[arg(long, value_name = "BASES", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// A pair is looked at up to this distance of TSS and peak, in bases (also 500kb or 1Mb)
+    #[arg(long, value_name = "BASES", default_value = "500000", value_parser = bases)]
     window: u32,
     /// Leading components of RNA that are taken out within kinds of cells; auto: as many as make pairs near a promoter stand
     /// out most
@@ -73,6 +75,9 @@ pub struct Args {
     /// as Regulated or label tells links from tested negatives, and only tested pairs count
     #[arg(long, value_name = "F")]
     truth: Option<PathBuf>,
+    /// Further names of chromosomes in files to compare with: a table such as UCSC's chromAlias.txt
+    #[arg(long, value_name = "FILE")]
+    aliases: Option<PathBuf>,
     /// Of known links given by place: bases around a TSS within which an end is at the gene
     #[arg(long, value_name = "BASES", default_value_t = TSS_WINDOW as u32)]
     truth_window: u32,
@@ -114,6 +119,19 @@ fn components(text: &str) -> std::result::Result<Components, String> {
             _ => Err("give a number of 0 to 500, or auto".into()),
         },
     }
+}
+
+/// A number of bases from 1, such as `500000`, `500kb`, `0.5Mb`.
+pub(super) fn bases(text: &str) -> std::result::Result<u32, String> {
+    let plain = text.trim().to_ascii_lowercase().replace(['_', ','], "");
+    let plain = plain.strip_suffix("bp").or_else(|| plain.strip_suffix('b')).unwrap_or(&plain).trim_end();
+    let (number, unit) = match plain.strip_suffix('k').map(|n| (n, 1e3)).or(plain.strip_suffix('m').map(|n| (n, 1e6))) {
+        Some(parted) => parted,
+        None => (plain, 1.0),
+    };
+    let number = number.trim_end().parse::<f64>().ok().map(|n| n * unit);
+    let whole = number.filter(|n| n.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(n));
+    whole.map(|n| n as u32).ok_or_else(|| "give a number of bases from 1, such as 500000 or 500kb".into())
 }
 
 /// A number in [0, 1].
@@ -171,6 +189,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         (None, None) => return Err(Error::usage("give --run, or --data for links alone")),
     };
     let mut about = vec![("out", args.out.display().to_string()), ("data", data.dir().display().to_string())];
+    about.push(("data_hash", data.hash().to_string()));
     if let Some(dir) = &args.run {
         let place = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         about.push(("run", place.display().to_string()));
@@ -179,6 +198,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let about: serde_json::Map<_, _> = about.into_iter().map(|(k, v)| (k.to_string(), v.into())).collect();
     let options = options(args, ctx, about.clone());
     options.check(&data)?;
+    if let Some((found, fix)) = no_links(data.vocabulary()) {
+        if run.is_none() {
+            return Err(Error::input(data.dir(), format!("there can be no links: {found}"), fix));
+        }
+        ctx.say(&format!("warning: there will be no links, only attention: {found}; {fix}"));
+    }
     check_out(args)?;
     let model = run.as_ref().map(|run| run.model(&data, args.which.checkpoint)).transpose()?;
     let _made = output_dir(&args.out, args.force || args.resume)?;
@@ -194,12 +219,30 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Why no pair of a gene and a peak has a distance, where none has, and what to do.
+fn no_links(v: &Vocabulary) -> Option<(&'static str, &'static str)> {
+    const GTF: &str = "prepare the data again with the annotation of their genome (--gtf)";
+    let known = |chrom: u32| Some(chrom) != v.unknown;
+    let genes: HashSet<u32> = v.genes.iter().filter(|g| g.tss.is_some() && known(g.chrom)).map(|g| g.chrom).collect();
+    let peaks: HashSet<u32> = v.peaks.iter().filter(|p| p.start >= 0 && known(p.chrom)).map(|p| p.chrom).collect();
+    match () {
+        () if genes.is_empty() => Some(("no gene has a TSS, so that no distance is known", GTF)),
+        () if peaks.is_empty() => Some((
+            "no peak has a start and an end",
+            "name the peaks as chr1:100-200, or give their columns, and prepare again",
+        )),
+        () if genes.is_disjoint(&peaks) => Some(("no chromosome has both a gene with a TSS and a peak", GTF)),
+        () => None,
+    }
+}
+
 fn options(args: &Args, ctx: &Context, about: serde_json::Map<String, serde_json::Value>) -> DiscoverOptions {
     DiscoverOptions {
         about,
         cell_types: args.cell_types.clone(),
         batch_size: args.batch_size as usize,
         truth: args.truth.clone(),
+        aliases: args.aliases.clone(),
         truth_window: i64::from(args.truth_window),
         tf: args.tf.clone(),
         tf_permutations: args.tf_permutations as usize,

@@ -3,10 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
-use crate::data::anndata::{AnnData, Axis, Column, MatrixKind, list};
+use crate::data::anndata::{AnnData, Axis, Column, Matrix, MatrixKind, Streaming, list};
+use crate::data::region::parse_region;
 use crate::data::source;
 use crate::data::source::{Form, Source};
+use crate::data::species;
+use crate::data::table::Table;
+use crate::discover::DiscoveryFolder;
 use crate::error::{Error, Result};
+use crate::prepare::PromoterShare;
 use crate::progress::Progress;
 use crate::train::tensors::TensorFile;
 use crate::train::{Checkpoint, EpochRecord, Run};
@@ -14,7 +19,8 @@ use crate::train::{Checkpoint, EpochRecord, Run};
 /// Flags of `inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A .h5ad, .h5mu or 10x .h5 file, a Matrix Market folder, a data folder, a run, or a .safetensors file
+    /// A .h5ad, .h5mu or 10x .h5 file, a Matrix Market folder, a data folder, a run, a discovery, a .safetensors file, or a
+    /// table
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
     /// Compare every byte of a data folder with its checksums
@@ -61,8 +67,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         inspect_run(path)?
     } else if meta.is_dir() && path.join("dataset.json").exists() {
         inspect_data(path, args.verify, ctx)?
+    } else if meta.is_dir() && path.join("discover.json").exists() {
+        inspect_discovery(path)?
     } else if meta.is_file() && safetensors {
         inspect_checkpoint(path)?
+    } else if let Some(found) = inspect_own(path)? {
+        found
     } else {
         inspect_source(path, &ctx.follow())?
     };
@@ -71,6 +81,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     }
     ctx.result(&report.table, &serde_json::Value::Object(report.json));
     Ok(())
+}
+
+/// Shares of transcription starts near peaks, as `prepare` kept them; `None` in data sets of before.
+fn promoters(path: &Path) -> Option<PromoterShare> {
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(path.join("dataset.json")).ok()?).ok()?;
+    serde_json::from_value(manifest.get("origin")?.get("promoters")?.clone()).ok()
 }
 
 fn inspect_run(path: &Path) -> Result<Findings> {
@@ -128,6 +144,9 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
     let (rna, atac) = data.kinds();
     r.add("RNA values", values(rna));
     r.add("ATAC values", values(atac));
+    if let Some(p) = promoters(path) {
+        r.add("TSS near a peak", p.to_string());
+    }
     let features = data.gene_features();
     r.add("gene features", if features.is_empty() { "none".to_string() } else { features.join(", ") });
     r.add("DNA bases", f.dna_length());
@@ -154,6 +173,53 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
         );
     }
     Ok(r)
+}
+
+fn inspect_discovery(path: &Path) -> Result<Findings> {
+    let found = DiscoveryFolder::open(path)?;
+    let mut r = Findings::new("discovery");
+    let at = |p: &Option<PathBuf>| p.as_ref().map_or("none".to_string(), |p| p.display().to_string());
+    r.add("run", at(&found.run));
+    r.add("data", at(&found.data));
+    r.add("data hash", found.data_hash.as_deref().unwrap_or("not told"));
+    r.add("window", found.made.window);
+    r.add("cells", found.made.cells);
+    r.add("genes", found.vocabulary.genes.len());
+    r.add("peaks", found.vocabulary.peaks.len());
+    for map in found.maps() {
+        r.add(&format!("links of {}", map.name), format!("{} in {}", map.links, map.file.display()));
+    }
+    r.add("attention", if found.made.attention.is_some() { "there" } else { "none: made without a model" });
+    Ok(r)
+}
+
+/// A file that the program writes inside of its folders, or a table as text; `None` where it is neither.
+fn inspect_own(path: &Path) -> Result<Option<Findings>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let name = path.file_name().map_or(String::new(), |n| n.to_string_lossy().to_ascii_lowercase());
+    let above = |up: usize| path.ancestors().nth(up).map(Path::to_path_buf).unwrap_or_default();
+    let of_data = above(2).join("dataset.json").is_file();
+    let part = |what: &str| {
+        let mut r = Findings::new(what);
+        r.add("of", above(2).display().to_string());
+        Ok(Some(r))
+    };
+    let bare = name.strip_suffix(".gz").unwrap_or(&name);
+    match () {
+        () if of_data && name.ends_with(".shard") => part("shard of a data set"),
+        () if of_data && above(1).ends_with("samples") => part("sample set of a data set"),
+        () if [".tsv", ".csv", ".txt", ".bed"].iter().any(|e| bare.ends_with(e)) => {
+            let table = Table::read(path)?;
+            let mut r = Findings::new("table");
+            r.add("parted by", table.separator.name());
+            r.add("columns", list(&table.header));
+            r.add("rows", table.rows.len());
+            Ok(Some(r))
+        }
+        () => Ok(None),
+    }
 }
 
 /// An input file, of whatever form.
@@ -193,6 +259,49 @@ fn describe_anndata(r: &mut Findings, data: &AnnData) -> Result<()> {
     Ok(())
 }
 
+/// Sizes, layout, density and, where rows can be looked at, the kind of the values of a matrix.
+fn shown(m: &Matrix, data: &dyn Source) -> Result<String> {
+    let mut text = format!("{} × {}, {}", m.rows(), m.cols(), m.layout());
+    let all = m.rows() as f64 * m.cols() as f64;
+    if let Some(entries) = m.entries().filter(|_| all > 0.0) {
+        text += &format!(", {:.1} % stored", 100.0 * entries as f64 / all);
+    }
+    if !m.by_rows() {
+        return Ok(text);
+    }
+    let (obs, var) = (data.names(Axis::Obs)?, data.names(Axis::Var)?);
+    let (mut whole, mut one, mut largest, mut cells) = (true, true, 0f32, 0);
+    // The first block is enough: an error ends the reading.
+    let stop = || Error::Internal("enough".into());
+    let ended = m.for_each_block(Streaming::default(), &std::env::temp_dir(), &obs, &var, |block| {
+        cells = block.rows();
+        for &x in &block.values {
+            whole &= x.fract() == 0.0;
+            one &= x == 1.0;
+            largest = largest.max(x);
+        }
+        Err(stop())
+    });
+    match ended {
+        Err(Error::Internal(_)) | Ok(()) if cells > 0 => {
+            let kind = if one {
+                MatrixKind::Binary
+            } else if whole {
+                MatrixKind::Counts
+            } else {
+                MatrixKind::Normalised
+            };
+            Ok(format!(
+                "{text}, {kind}, largest {largest}{}",
+                if cells < m.rows() { " (of the first cells)" } else { "" }
+            ))
+        }
+        Err(Error::Input { found, .. }) => Ok(format!("{text}, {found}")),
+        Err(e) => Err(e),
+        Ok(()) => Ok(text),
+    }
+}
+
 /// Names shown of an axis.
 const EXAMPLES: usize = 3;
 
@@ -201,7 +310,7 @@ fn describe(r: &mut Findings, data: &dyn Source) -> Result<()> {
     let key = |name: &str| if name == "X" { "X".to_string() } else { format!("layer {name}") };
     for name in std::iter::once("X").chain(layers.iter().map(String::as_str)) {
         match data.matrix(Some(name), "a layer") {
-            Ok(m) => r.add(&key(name), format!("{} × {}, {}", m.rows(), m.cols(), m.layout())),
+            Ok(m) => r.add(&key(name), shown(&m, data)?),
             Err(e) if name == "X" && e.to_string().contains("no matrix at") => r.add("X", "none"),
             Err(e) => r.add(&key(name), format!("cannot be used: {e}")),
         }
@@ -222,6 +331,12 @@ fn describe(r: &mut Findings, data: &dyn Source) -> Result<()> {
             });
         }
         r.add(&format!("{what} have"), if columns.is_empty() { "no columns".into() } else { columns.join(", ") });
+    }
+    let names = data.names(Axis::Var)?;
+    let ids = data.column(Axis::Var, "gene_ids")?.map(Column::into_text).unwrap_or_default();
+    let genes = names.iter().filter(|n| parse_region(n).is_none());
+    if let Some(species) = species::guess(ids.iter().flatten().chain(genes).map(String::as_str)) {
+        r.add("genes look", species);
     }
     if let Some(types) = data.column(Axis::Var, "feature_types")? {
         let mut count = std::collections::BTreeMap::new();

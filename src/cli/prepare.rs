@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::data::anndata::MatrixKind;
+use crate::data::cells::Strip;
 use crate::data::source;
 use crate::data::source::{Form, Select};
 use crate::dataset::{Negatives, SampleConfig, SplitBy};
@@ -43,9 +44,15 @@ pub struct Args {
     /// Folder to make
     #[arg(long, value_name = "DATA")]
     pub out: PathBuf,
-    /// Gene annotation (GENCODE or Ensembl GTF, plain or gzip): chromosome, strand and start of genes that lack them
+    /// Gene annotation (GTF or GFF3, plain or gzip): chromosome, strand and start of genes that lack them
     #[arg(long, value_name = "FILE")]
     pub gtf: Option<PathBuf>,
+    /// Take an annotation in which fewer than a fifth of the genes are found
+    #[arg(long)]
+    pub force_annotation: bool,
+    /// Further names of chromosomes: a table such as UCSC's chromAlias.txt
+    #[arg(long, value_name = "FILE")]
+    pub aliases: Option<PathBuf>,
     /// Sequences of the peaks (FASTA, plain or gzip), by header chrom:start-end or in the order of the peaks
     #[arg(long, value_name = "FILE")]
     pub fasta: Option<PathBuf>,
@@ -70,7 +77,7 @@ pub struct Args {
     /// Refuse ATAC values of another kind
     #[arg(long, value_enum, default_value = "any")]
     pub atac_values: Values,
-    /// Table of cells with a header (barcodes first, then columns such as cell_type; tabs or commas, plain or gzip)
+    /// Table of cells with a header (barcodes first, then columns such as cell_type)
     #[arg(long, value_name = "FILE")]
     pub obs: Option<PathBuf>,
     /// Column of obs with the cell types [default: cell_type where it is there]
@@ -84,6 +91,10 @@ pub struct Args {
     /// How cells of the two files are brought together
     #[arg(long, value_enum, default_value = "by-barcode")]
     pub pair: Pair,
+    /// Barcodes that differ by what stands before and behind them (-1, sample#): taken as equal where all then agree (auto),
+    /// where more agree (strip), never (exact)
+    #[arg(long, value_enum, default_value = "auto")]
+    pub barcodes: Barcodes,
     /// Smallest acceptable share of the cells of the smaller file that are in both
     #[arg(long, value_name = "FRACTION", default_value_t = 0.5, allow_negative_numbers = true)]
     pub min_common: f64,
@@ -175,6 +186,17 @@ pub enum Pair {
     ByPosition,
 }
 
+/// See [`Strip`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Barcodes {
+    /// As they are; without what stands before and behind them where all then agree
+    Auto,
+    /// As they are
+    Exact,
+    /// Without what stands before and behind them where more then agree
+    Strip,
+}
+
 /// See [`Negatives`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NegativesArg {
@@ -234,6 +256,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         access: ctx.access,
         obs: args.obs.clone(),
         gtf: args.gtf.clone(),
+        force_annotation: args.force_annotation,
+        aliases: args.aliases.clone(),
+        barcodes: match args.barcodes {
+            Barcodes::Auto => Strip::Auto,
+            Barcodes::Exact => Strip::No,
+            Barcodes::Strip => Strip::Yes,
+        },
         fasta: args.fasta.clone().or(base.fasta.clone()),
         rna_select: select(&args.rna_layer, &args.rna_modality),
         atac_select: select(&args.atac_layer, &args.atac_modality),
@@ -258,6 +287,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     table += &row("genes", format!("{} ({} without a chromosome)", r.genes, r.genes_unknown));
     if let Some(n) = r.genes_in_gtf {
         table += &row("genes in the GTF", format!("{n} of {}", r.genes));
+    }
+    if let Some(p) = r.promoters {
+        table += &row("TSS near a peak", p.to_string());
     }
     table += &row("peaks", format!("{} ({} without a chromosome)", r.peaks, r.peaks_unknown));
     table += &row("chromosomes", r.chromosomes.to_string());
@@ -291,7 +323,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "out": args.out.display().to_string(), "hash": r.hash,
         "cells": r.cells, "cell_types": r.cell_types, "genes": r.genes, "peaks": r.peaks,
         "chromosomes": r.chromosomes, "genes_in_gtf": r.genes_in_gtf,
-        "genes_without_chromosome": r.genes_unknown, "peaks_without_chromosome": r.peaks_unknown,
+        "promoters": r.promoters, "genes_without_chromosome": r.genes_unknown, "peaks_without_chromosome": r.peaks_unknown,
         "gene_features": r.gene_features, "dna_length": r.dna_length,
         "gene_width": widths.0, "peak_width": widths.1,
         "like_genes": r.like_genes.map(met_json), "like_peaks": r.like_peaks.map(met_json),

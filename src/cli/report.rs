@@ -6,7 +6,7 @@ use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::evaluate::{Evaluation, Part, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::model::Model;
@@ -99,6 +99,40 @@ fn data_of(args: &Args, run: &Shown<Run>, ctx: &Context) -> Result<Shown<DataSet
     }
 }
 
+/// Refuses a discovery that was made from another run, or from other data.
+fn check_discovery(found: &DiscoveryFolder, run: &Shown<Run>, data: &Shown<DataSet>) -> Result<()> {
+    if let (Ok(run), Some(own)) = (run, &found.run) {
+        // A run that was moved is the same run: its record is.
+        let record = |dir: &Path| std::fs::read(dir.join("run.json")).ok();
+        let (theirs, ours) = (record(own), record(run.dir()));
+        if theirs.is_some() && theirs != ours {
+            return Err(Error::input(
+                &found.dir,
+                format!("is a discovery of the run {}, not of {}", own.display(), run.dir().display()),
+                "give a discovery of this run, or the run of this discovery",
+            ));
+        }
+    }
+    match (data, run) {
+        (Ok(data), _) => found.check_data(data.hash(), data.vocabulary()),
+        (Err(_), Ok(run)) => {
+            let (genes, peaks) = (found.vocabulary.genes.len(), found.vocabulary.peaks.len());
+            if (genes, peaks) == (run.sizes.genes, run.sizes.peaks) {
+                return Ok(());
+            }
+            Err(Error::input(
+                &found.dir,
+                format!(
+                    "is a discovery of {genes} genes and {peaks} peaks, and the run of {} and {}",
+                    run.sizes.genes, run.sizes.peaks
+                ),
+                "give a discovery of this run",
+            ))
+        }
+        (Err(_), Err(_)) => Ok(()),
+    }
+}
+
 struct Computed {
     evaluation: Shown<Evaluation>,
     embedding: Shown<Pca>,
@@ -148,6 +182,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         run.allow_missing = args.which.allow_missing;
     }
     let data = data_of(args, &run, ctx)?;
+    if let Some(found) = &found {
+        check_discovery(found, &run, &data)?;
+    }
     let set = match (&run, &data) {
         (Ok(run), Ok(data)) => data.samples(&run.config.samples).ok(),
         _ => None,
@@ -176,7 +213,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     };
     let how = format!(
         "sccrossrec discover --run {run} --out links\nsccrossrec report {run} --discovery links --out F.html",
-        run = { args.of.display() }
+        run = quoted(&args.of)
     );
     let shown = Page {
         title: format!("Report on {}", name_of(&args.of)),

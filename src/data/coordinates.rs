@@ -16,7 +16,12 @@ pub(crate) struct Coordinates {
     pub entries: usize,
     /// Entries carry no value: each is 1.
     pattern: bool,
+    /// The file is cells × features.
+    transposed: bool,
 }
+
+/// Kinds of numbers in the header.
+const NUMBERS: [&str; 4] = ["integer", "unsigned-integer", "real", "double"];
 
 const GIVE: &str = "give a Matrix Market file of coordinates (matrix.mtx), plain or gzip, as 10x makes it";
 
@@ -25,6 +30,11 @@ impl Coordinates {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (c, _, _) = Self::start(path)?;
         Ok(c)
+    }
+
+    /// The same file, read as cells × features.
+    pub(crate) fn transpose(self) -> Self {
+        Coordinates { features: self.cells, cells: self.features, transposed: !self.transposed, ..self }
     }
 
     /// Reads the header; what is left of the file are its entries, the first on the line after the number.
@@ -45,8 +55,15 @@ impl Coordinates {
         let words: Vec<String> = line.split_whitespace().map(str::to_ascii_lowercase).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let pattern = match words.as_slice() {
-            ["%%matrixmarket", "matrix", "coordinate", "integer" | "real" | "double", "general"] => false,
+            ["%%matrixmarket", "matrix", "coordinate", field, "general"] if NUMBERS.contains(field) => false,
             ["%%matrixmarket", "matrix", "coordinate", "pattern", "general"] => true,
+            ["%%matrixmarket", "matrix", "array", ..] => {
+                return Err(Error::input(
+                    path,
+                    "is a dense Matrix Market file (array)",
+                    "write it as coordinates: scipy.io.mmwrite of a sparse matrix, or Matrix::writeMM of one in R",
+                ));
+            }
             ["%%matrixmarket", ..] => {
                 return Err(Error::input(path, format!("is of the kind {:?}", line.trim()), GIVE));
             }
@@ -71,13 +88,14 @@ impl Coordinates {
                 "at most 2^32 - 1 features and cells can be used",
             ));
         }
-        Ok((Coordinates { path: path.into(), features, cells, entries, pattern }, reader, number))
+        Ok((Coordinates { path: path.into(), features, cells, entries, pattern, transposed: false }, reader, number))
     }
 
     /// Hands every entry on: cell, feature, value.
     pub(crate) fn for_each(&self, mut take: impl FnMut(u32, u32, f32) -> Result<()>) -> Result<()> {
         let path = &self.path;
         let (now, mut reader, mut number) = Self::start(path)?;
+        let now = if self.transposed { now.transpose() } else { now };
         if (now.features, now.cells, now.entries) != (self.features, self.cells, self.entries) {
             return Err(Error::input(path, "changed while it was read", "run it again"));
         }
@@ -105,8 +123,10 @@ impl Coordinates {
                     None => Err(wrong(format!("is not an entry: {:?}", shown()))),
                 }
             };
-            let feature = index(self.features, "row")?;
-            let cell = index(self.cells, "column")?;
+            let (rows, columns) =
+                if self.transposed { (self.cells, self.features) } else { (self.features, self.cells) };
+            let (row, column) = (index(rows, "row")?, index(columns, "column")?);
+            let (feature, cell) = if self.transposed { (column, row) } else { (row, column) };
             let value = if self.pattern {
                 1.0
             } else {

@@ -2,6 +2,8 @@
 
 pub mod anndata;
 #[forbid(unsafe_code)]
+pub(crate) mod barcodes;
+#[forbid(unsafe_code)]
 pub mod cells;
 #[forbid(unsafe_code)]
 pub mod chromosomes;
@@ -16,4 +18,10 @@ pub mod gtf;
 #[forbid(unsafe_code)]
 pub mod region;
 #[forbid(unsafe_code)]
+pub(crate) mod sniff;
+#[forbid(unsafe_code)]
 pub mod source;
+#[forbid(unsafe_code)]
+pub(crate) mod species;
+#[forbid(unsafe_code)]
+pub(crate) mod table;

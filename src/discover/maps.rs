@@ -91,7 +91,10 @@ impl Maps {
     }
 }
 
-/// File names of cell types: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
+/// Longest name that is made of a cell type.
+const LONGEST: usize = 150;
+
+/// File names of cell types, no longer than 150 letters: letters, digits and `.+-_` stay, anything else becomes `_`; equal ones are numbered.
 pub(crate) fn file_names(types: &[String]) -> Vec<String> {
     let mut taken = HashSet::new();
     let mut names = Vec::new();
@@ -99,6 +102,8 @@ pub(crate) fn file_names(types: &[String]) -> Vec<String> {
         let plain: String =
             t.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
         let plain = plain.trim_start_matches('.');
+        // A file system takes 255 bytes, with what is put behind.
+        let plain = &plain[..plain.len().min(LONGEST)];
         let mut name = plain.to_string();
         let mut k = 2;
         // Case is folded, as some file systems do.
@@ -245,6 +250,8 @@ mod tests {
     #[test]
     fn types_become_file_names() {
         let types: Vec<String> = ["CD4+ T", "CD4+_T", "a/b", "", "..", "cd4+_t"].map(String::from).to_vec();
+        let long = ["x".repeat(300), "x".repeat(299)];
+        assert_eq!(file_names(&long), ["x".repeat(150), format!("{}_2", "x".repeat(150))]);
         assert_eq!(file_names(&types), ["CD4+_T", "CD4+_T_2", "a_b", "_2", "_3", "cd4+_t_3"]);
     }
 

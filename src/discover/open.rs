@@ -151,6 +151,8 @@ pub struct DiscoveryFolder {
     pub run: Option<PathBuf>,
     /// The data set it is of, as it was named then.
     pub data: Option<PathBuf>,
+    /// Hash of that data set, where the record tells it.
+    pub data_hash: Option<String>,
     /// Names and places of genes and peaks; no cells.
     pub vocabulary: Vocabulary,
     /// Links expected of each map by peak, `[P]`; the maps are those of [`DiscoveryFolder::maps`].
@@ -200,6 +202,7 @@ impl DiscoveryFolder {
         let value: serde_json::Value = serde_json::from_str(&read_text(&at)?).map_err(bad)?;
         let path = |name: &str| value[name].as_str().map(PathBuf::from);
         let (run, data) = (path("run"), path("data"));
+        let data_hash = value["data_hash"].as_str().map(String::from);
         let made: Discovery = serde_json::from_value(value).map_err(bad)?;
         made.check_files(&at)?;
         let maps: Vec<String> = map_files(&made, Source::Links).into_iter().flatten().map(|m| m.name).collect();
@@ -236,7 +239,40 @@ impl DiscoveryFolder {
             let chrom = chrom(&mut v, row[0]);
             v.peaks.push(Peak { name: row[3].to_string(), chrom, start, end });
         }
-        Ok(DiscoveryFolder { dir: dir.to_path_buf(), made, run, data, vocabulary: v, peak_tracks, gene_tracks })
+        Ok(DiscoveryFolder {
+            dir: dir.to_path_buf(),
+            made,
+            run,
+            data,
+            data_hash,
+            vocabulary: v,
+            peak_tracks,
+            gene_tracks,
+        })
+    }
+
+    /// Refuses data that are not those of this discovery: by their hash, or, where the record does not tell that, by the
+    /// names of genes and peaks.
+    ///
+    /// # Errors
+    /// Other data.
+    pub fn check_data(&self, hash: &str, v: &Vocabulary) -> Result<()> {
+        let names = |v: &Vocabulary| (v.genes.len(), v.peaks.len());
+        let same_genes = self.vocabulary.genes.iter().map(|g| &g.name).eq(v.genes.iter().map(|g| &g.name));
+        let same_peaks = self.vocabulary.peaks.iter().map(|p| &p.name).eq(v.peaks.iter().map(|p| &p.name));
+        if same_genes && same_peaks && self.data_hash.as_ref().is_none_or(|own| own == hash) {
+            return Ok(());
+        }
+        let (own, other) = (names(&self.vocabulary), names(v));
+        let what = match own == other {
+            true => "other values or names".to_string(),
+            false => format!("{} genes and {} peaks, not {} and {}", own.0, own.1, other.0, other.1),
+        };
+        Err(Error::input(
+            &self.dir,
+            format!("is a discovery of other data than these ({what})"),
+            "give a discovery of the same data set, or discover again with it",
+        ))
     }
 
     /// Maps of links: `all`, then the cell types in their order.

@@ -9,9 +9,11 @@ use super::groups::groups;
 use super::null::Null;
 use super::tf::{PERMUTATIONS, TfFile, TfTrack};
 use super::truth::{TSS_WINDOW, Truth};
+use crate::data::chromosomes::Aliases;
 use crate::dataset::DataSet;
 use crate::error::Result;
 use crate::rng::DEFAULT_SEED;
+use crate::vocabulary::Vocabulary;
 
 /// What to discover, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,8 @@ pub struct DiscoverOptions {
     pub batch_size: usize,
     /// Known links to compare with (forms: [`Truth::read_with`]).
     pub truth: Option<PathBuf>,
+    /// Further names of chromosomes in these files: see [`Aliases::read`].
+    pub aliases: Option<PathBuf>,
     /// Of known links given by place: bases around a TSS within which an end is at the gene.
     pub truth_window: i64,
     /// Binding sites of transcription factors to compare with.
@@ -66,6 +70,7 @@ impl Default for DiscoverOptions {
             cell_types: None,
             batch_size: 64,
             truth: None,
+            aliases: None,
             truth_window: TSS_WINDOW,
             tf: Vec::new(),
             tf_permutations: PERMUTATIONS,
@@ -97,8 +102,15 @@ impl DiscoverOptions {
         let groups = groups(v, data.n_cells(), self.cell_types.as_deref())?;
         let cells: Vec<u32> = groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
         Replicates::choose(v, &cells, &self.replicates)?;
-        TfTrack::read_all(&self.tf, v)?;
-        self.truth.as_ref().map_or(Ok(()), |t| Truth::read_with(t, v, self.truth_window).map(|_| ()))
+        self.compared(v)?;
+        Ok(())
+    }
+
+    /// Reads the known links and the binding sites.
+    pub(super) fn compared(&self, v: &Vocabulary) -> Result<(Option<Truth>, Vec<TfTrack>)> {
+        let aliases = self.aliases.as_deref().map(Aliases::read).transpose()?.unwrap_or_default();
+        let truth = self.truth.as_ref().map(|t| Truth::read_named(t, v, self.truth_window, &aliases)).transpose()?;
+        Ok((truth, TfTrack::read_all_named(&self.tf, v, &aliases)?))
     }
 
     /// Those of the evidence.

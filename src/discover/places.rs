@@ -1,36 +1,22 @@
 //! Files of genomic intervals against the places of a data set: lines, chromosomes by alias, overlaps.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
-use crate::data::chromosomes::chrom_key;
+use crate::data::chromosomes::{Aliases, genome_prefix};
 use crate::error::{Error, Result};
-use crate::files::text::{open_text, text_error};
+use crate::files::text::TextLines;
 use crate::vocabulary::Vocabulary;
 
 /// Calls `each` with the number (from 1) and text of every line of a file, plain or gzip, but for blank ones and those
 /// that begin with `#` or are a `track` or `browser` line. A first line `#…` is passed to `header`.
 pub(super) fn each_line(
     path: &Path,
-    fix: &str,
     mut header: impl FnMut(&str),
     mut each: impl FnMut(usize, &str) -> Result<()>,
 ) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let mut reader = open_text(path, file)?;
-    let (mut line, mut number) = (Vec::new(), 0);
-    loop {
-        line.clear();
-        number += 1;
-        if reader.read_until(b'\n', &mut line).map_err(|e| text_error(path, number, e))? == 0 {
-            return Ok(());
-        }
-        let text = std::str::from_utf8(&line)
-            .ok()
-            .filter(|t| !t.contains('\0'))
-            .ok_or_else(|| Error::input(path, format!("line {number} is not text"), fix))?;
-        let text = text.trim_end_matches(['\n', '\r']);
+    let mut lines = TextLines::open(path)?;
+    while let Some((number, text)) = lines.next()? {
         if number == 1
             && let Some(rest) = text.strip_prefix('#')
         {
@@ -40,16 +26,9 @@ pub(super) fn each_line(
         if word.starts_with('#') || word == "track" || word == "browser" {
             continue;
         }
-        each(number, text)?;
+        each(number, &text)?;
     }
-}
-
-/// The columns of a line: parted by tabs, or by any blanks where it has no tab.
-pub(super) fn columns(line: &str) -> Vec<&str> {
-    match line.contains('\t') {
-        true => line.split('\t').map(str::trim).collect(),
-        false => line.split_ascii_whitespace().collect(),
-    }
+    Ok(())
 }
 
 /// Start and end of an interval; says what is wrong with them.
@@ -64,6 +43,7 @@ pub(super) fn interval(start: &str, end: &str) -> Result<(i64, i64), String> {
 /// Chromosomes of a data set by alias, and those of a file that were not found.
 pub(super) struct Chromosomes<'v> {
     v: &'v Vocabulary,
+    aliases: &'v Aliases,
     by_key: HashMap<String, u32>,
     /// Name as in the file → number, so that the alias is worked out once a name.
     found: HashMap<String, Option<u32>>,
@@ -73,10 +53,10 @@ pub(super) struct Chromosomes<'v> {
 
 impl<'v> Chromosomes<'v> {
     /// Of a data set; none is looked for yet.
-    pub fn new(v: &'v Vocabulary) -> Self {
+    pub fn new(v: &'v Vocabulary, aliases: &'v Aliases) -> Self {
         let known = v.chromosomes.iter().enumerate().filter(|(i, _)| Some(*i as u32) != v.unknown);
-        let by_key = known.map(|(i, name)| (chrom_key(name).into_owned(), i as u32)).collect();
-        Chromosomes { v, by_key, found: HashMap::new(), lacking: Vec::new() }
+        let by_key = known.map(|(i, name)| (aliases.key(name).into_owned(), i as u32)).collect();
+        Chromosomes { v, aliases, by_key, found: HashMap::new(), lacking: Vec::new() }
     }
 
     /// Number of a chromosome, whatever the file calls it.
@@ -84,7 +64,8 @@ impl<'v> Chromosomes<'v> {
         if let Some(&found) = self.found.get(name) {
             return found;
         }
-        let found = self.by_key.get(chrom_key(name).as_ref()).copied();
+        let known = |name: &str| self.by_key.get(self.aliases.key(name).as_ref()).copied();
+        let found = known(name).or_else(|| known(genome_prefix(name)?.1));
         if found.is_none() && self.lacking.len() < 3 {
             self.lacking.push(name.to_string());
         }
@@ -106,7 +87,8 @@ impl<'v> Chromosomes<'v> {
                 self.lacking.join(", "),
                 known.join(", ")
             ),
-            "give a file of the same genome",
+            "give a file of the same genome; where it only names chromosomes otherwise, a table of their names with \
+             --aliases",
         )
     }
 }

@@ -60,8 +60,7 @@ impl<'a> Inputs<'a> {
         }
         let v = data.vocabulary();
         let groups = groups(v, data.n_cells(), options.cell_types.as_deref())?;
-        let truth = options.truth.as_ref().map(|t| Truth::read_with(t, v, options.truth_window)).transpose()?;
-        let tf = TfTrack::read_all(&options.tf, v)?;
+        let (truth, tf) = options.compared(v)?;
         let cells = groups.iter().flat_map(|g| g.cells.iter().copied()).collect();
         Ok(Inputs { data, v, options, groups, cells, truth, tf, gc: gc(data) })
     }
@@ -172,7 +171,9 @@ pub(super) fn sum(
         if let Some(name) = &group.cell_type {
             let dir = out.join(&folder);
             std::fs::create_dir_all(&dir).map_err(|e| Error::io(&dir, "create", e))?;
-            let (links, tests) = tested(options, &inputs.strata(&of_type), table.links(), &null);
+            // Of a few cells no statistic says anything.
+            let null_of = if group.cells.len() < FEWEST { Null::None } else { options.null };
+            let (links, tests) = tested(options, null_of, &inputs.strata(&of_type), table.links(), &null);
             let map = TypeMap {
                 name: name.clone(),
                 file_stem: names[i].clone(),
@@ -188,7 +189,7 @@ pub(super) fn sum(
     progress.check(KEPT)?;
     let links = all.into_links();
     let null: Vec<Link> = null_of_all.into_iter().flat_map(LinkTable::into_links).collect();
-    let (stats, tests) = tested(options, &inputs.strata(&detected), &links, &null);
+    let (stats, tests) = tested(options, options.null, &inputs.strata(&detected), &links, &null);
     let map = TypeMap {
         name: "all".into(),
         file_stem: "attention".into(),
@@ -201,9 +202,19 @@ pub(super) fn sum(
     Ok(Summed { maps, links, detected, all, cell_types })
 }
 
-/// Links with their statistics, by falling score, and the number of pairs tested. See docs/model.md, section 8.4.
-fn tested(options: &DiscoverOptions, strata: &Strata<'_>, links: &[Link], null: &[Link]) -> (Vec<LinkStat>, u64) {
-    let (mut stats, tests) = match options.null {
+/// Cells that a type needs for its attention to be tested.
+const FEWEST: usize = 10;
+
+/// Links with their statistics against the null `kind`, by falling score, and the number of pairs tested. See docs/model.md,
+/// section 8.4.
+fn tested(
+    options: &DiscoverOptions,
+    kind: Null,
+    strata: &Strata<'_>,
+    links: &[Link],
+    null: &[Link],
+) -> (Vec<LinkStat>, u64) {
+    let (mut stats, tests) = match kind {
         Null::Matched => strata.matched(links, options.window),
         Null::Shuffled => strata.shuffled(links, null, options.passes() - 1),
         Null::None => (links.iter().map(plain).collect(), 0),

@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::maps::{Maps, TypeMap, chromosome, field, known};
 use super::null::classes;
-use super::places::{Chromosomes, Overlaps, columns, each_line, interval};
+use super::places::{Chromosomes, Overlaps, interval};
+use crate::data::chromosomes::Aliases;
+use crate::data::table::Rows;
 use crate::error::{Error, Result};
 use crate::evaluate::ranking::ranks;
 use crate::files::atomic::write_atomic;
@@ -123,6 +125,24 @@ fn usual_column(path: &Path, columns: usize) -> Option<usize> {
     }
 }
 
+/// The score in column `c` (from 1) of a line.
+fn score(path: &Path, fields: &[&str], c: usize, number: usize) -> Result<f64> {
+    let field = fields.get(c - 1).ok_or_else(|| {
+        Error::input(
+            path,
+            format!("line {number} has {} columns, so none numbered {c}", fields.len()),
+            "choose the column of the score with FILE:COLUMN",
+        )
+    })?;
+    field.parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| {
+        Error::input(
+            path,
+            format!("line {number} has {field:?} for a score in column {c}"),
+            "choose a column of numbers with FILE:COLUMN",
+        )
+    })
+}
+
 /// Name of a track: the name of its file without folder and endings.
 fn track_name(path: &Path) -> String {
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), |n| n.to_string_lossy());
@@ -141,56 +161,63 @@ impl TfTrack {
     /// A line that is no interval, is empty or turned round, or lacks the column; a score that is no finite number; a
     /// file without an interval, without a score above 0, or without a chromosome of the data.
     pub fn read(file: &TfFile, v: &Vocabulary) -> Result<TfTrack> {
+        Self::read_named(file, v, &Aliases::default())
+    }
+
+    fn read_named(file: &TfFile, v: &Vocabulary, aliases: &Aliases) -> Result<TfTrack> {
         let path = &file.path;
-        let (mut chromosomes, peaks) = (Chromosomes::new(v), Overlaps::of_peaks(v));
+        let (mut chromosomes, peaks) = (Chromosomes::new(v, aliases), Overlaps::of_peaks(v));
         let mut scores: Vec<Option<f64>> = vec![None; v.peaks.len()];
         let mut column = file.column;
         let (mut intervals, mut unknown, mut largest) = (0u64, 0u64, f64::NEG_INFINITY);
-        each_line(
-            path,
-            FIX,
-            |_| {},
-            |number, line| {
-                let wrong = |what: String| Error::input(path, format!("line {number} {what}"), FIX);
-                let fields = columns(line);
-                let &[chrom, start, end, ..] = fields.as_slice() else {
-                    return Err(wrong(format!("has {} columns, fewer than three", fields.len())));
-                };
-                let (start, end) = interval(start, end).map_err(wrong)?;
-                if intervals == 0 && column.is_none() {
-                    column = usual_column(path, fields.len());
+        let mut asked = false;
+        let mut rows = Rows::open(path, true)?;
+        let mut names = None;
+        while let Some(row) = rows.next()? {
+            let number = row.line;
+            let word = row.field(0).split_ascii_whitespace().next().unwrap_or("");
+            if word == "track" || word == "browser" {
+                continue;
+            }
+            let mut fields: Vec<&str> = row.fields.iter().map(String::as_str).collect();
+            let is_place = |f: &[&str]| f.len() >= 3 && interval(f[1], f[2]).is_ok();
+            if names.is_none() {
+                // R writes a header, and numbers before the rows.
+                let of_rows = !is_place(&fields) && is_place(&fields[1.min(fields.len())..]);
+                let numeric = fields.iter().skip(1).any(|f| f.parse::<f64>().is_ok());
+                if !of_rows && fields.len() > 2 && !numeric {
+                    continue;
                 }
-                let score = match column {
-                    None => 1.0,
-                    Some(c) => {
-                        let field = fields.get(c - 1).ok_or_else(|| {
-                            Error::input(
-                                path,
-                                format!("line {number} has {} columns, so none numbered {c}", fields.len()),
-                                "choose the column of the score with FILE:COLUMN",
-                            )
-                        })?;
-                        field.parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| {
-                            Error::input(
-                                path,
-                                format!("line {number} has {field:?} for a score in column {c}"),
-                                "choose a column of numbers with FILE:COLUMN",
-                            )
-                        })?
-                    }
-                };
-                intervals += 1;
-                largest = largest.max(score);
-                match chromosomes.find(chrom) {
-                    None => unknown += 1,
-                    Some(chrom) => peaks.each(chrom, start, end, |p| {
-                        let best = &mut scores[p as usize];
-                        *best = Some(best.map_or(score, |b| b.max(score)));
-                    }),
-                }
-                Ok(())
-            },
-        )?;
+                names = Some(of_rows);
+            }
+            if names == Some(true) {
+                fields.remove(0);
+            }
+            let wrong = |what: String| Error::input(path, format!("line {number} {what}"), FIX);
+            let &[chrom, start, end, ..] = fields.as_slice() else {
+                return Err(wrong(format!("has {} columns, fewer than three", fields.len())));
+            };
+            let Some(chrom) = chromosomes.find(chrom) else {
+                intervals += 1; // nobody asks what is there
+                unknown += 1;
+                continue;
+            };
+            let (start, end) = interval(start, end).map_err(wrong)?;
+            if !asked {
+                asked = true;
+                column = column.or_else(|| usual_column(path, fields.len()));
+            }
+            let score = match column {
+                None => 1.0,
+                Some(c) => score(path, &fields, c, number)?,
+            };
+            intervals += 1;
+            largest = largest.max(score);
+            peaks.each(chrom, start, end, |p| {
+                let best = &mut scores[p as usize];
+                *best = Some(best.map_or(score, |b| b.max(score)));
+            });
+        }
         if intervals == 0 {
             return Err(Error::input(path, "no interval in it", FIX));
         }
@@ -222,9 +249,17 @@ impl TfTrack {
     /// # Errors
     /// Those of [`TfTrack::read`].
     pub fn read_all(files: &[TfFile], v: &Vocabulary) -> Result<Vec<TfTrack>> {
+        Self::read_all_named(files, v, &Aliases::default())
+    }
+
+    /// [`TfTrack::read_all`] with further names of chromosomes.
+    ///
+    /// # Errors
+    /// Those of [`TfTrack::read`].
+    pub fn read_all_named(files: &[TfFile], v: &Vocabulary, aliases: &Aliases) -> Result<Vec<TfTrack>> {
         let mut tracks: Vec<TfTrack> = Vec::new();
         for file in files {
-            let mut track = TfTrack::read(file, v)?;
+            let mut track = TfTrack::read_named(file, v, aliases)?;
             let (plain, mut k) = (track.name.clone(), 2);
             while tracks.iter().any(|t| t.name == track.name) {
                 track.name = format!("{plain}_{k}");

@@ -6,6 +6,8 @@ use std::path::Path;
 use super::config::{Pairing, PrepareConfig};
 use super::input::{Input, Inputs};
 use crate::data::anndata::{Column, list};
+use crate::data::barcodes::agreement;
+use crate::data::cells::Strip;
 use crate::data::source::Modality;
 use crate::data::source::columns::of_modality;
 use crate::dataset::samples::UNLABELLED;
@@ -42,7 +44,7 @@ pub(crate) struct Pairs {
 pub(crate) fn pair_cells(config: &PrepareConfig, inputs: &Inputs, progress: &dyn Progress) -> Result<Pairs> {
     let (rows, unmatched) = match (&inputs.rna, &inputs.atac) {
         (Some(rna), Some(atac)) => {
-            let rows = in_both(config, rna, atac)?;
+            let rows = in_both(config, rna, atac, progress)?;
             let unmatched = (rna.cells.len() - rows.len(), atac.cells.len() - rows.len());
             (rows, unmatched)
         }
@@ -64,7 +66,7 @@ pub(crate) fn pair_cells(config: &PrepareConfig, inputs: &Inputs, progress: &dyn
 }
 
 /// Cells in both files, as (row of RNA, row of ATAC), in the order of the RNA file.
-fn in_both(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32, u32)>> {
+fn in_both(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn Progress) -> Result<Vec<(u32, u32)>> {
     let (rna_path, atac_path) = (rna.source.path(), atac.source.path());
     let (rna, atac) = (rna.cells.as_slice(), atac.cells.as_slice());
     check_barcodes(rna_path, rna)?;
@@ -98,43 +100,48 @@ fn in_both(config: &PrepareConfig, rna: &Input, atac: &Input) -> Result<Vec<(u32
         rna.iter().enumerate().filter_map(|(i, n)| place.get(n.as_str()).map(|&a| (i as u32, a))).collect();
     let smaller = rna.len().min(atac.len());
     let share = pairs.len() as f64 / smaller as f64;
-    if pairs.is_empty() || share < config.min_common {
-        let same_cells = rna.len() == atac.len()
-            && rna.iter().zip(atac).filter(|(r, a)| core(r) == core(a)).count() * 10 >= rna.len() * 9;
-        let cores: HashSet<String> = atac.iter().map(|a| core(a)).collect();
-        let alike = rna.iter().filter(|r| cores.contains(&core(r))).count();
-        let fix = if same_cells {
-            "the barcodes differ only by a suffix that tells the modality, and the cells are in the same order: \
-             use --pair by-position"
-                .to_string()
-        } else if alike as f64 / smaller as f64 >= 0.5 && alike > pairs.len() {
-            "the barcodes differ by a suffix that tells the modality: make them equal, or bring the cells into the \
-             same order and use --pair by-position"
-                .to_string()
-        } else {
-            "give the two files of one experiment (or lower --min-common)".to_string()
-        };
-        return Err(Error::input(
-            atac_path,
-            format!(
+    let few = pairs.is_empty() || share < config.min_common;
+    if !few && config.barcodes != Strip::Yes {
+        return Ok(pairs);
+    }
+    let near = agreement(rna, atac).filter(|n| n.agree > pairs.len());
+    let taken = match config.barcodes {
+        Strip::No => false,
+        Strip::Auto => near.as_ref().is_some_and(|n| n.agree == smaller),
+        Strip::Yes => near.as_ref().is_some_and(|n| n.agree as f64 / smaller as f64 >= config.min_common),
+    };
+    match near {
+        Some(near) if taken => {
+            progress.note(&format!(
+                "barcodes: {} of {smaller} agree once {}; taken so (--barcodes exact refuses that)",
+                near.agree, near.once
+            ));
+            Ok((0..).zip(&near.place).filter_map(|(i, p)| p.map(|p| (i, p))).collect())
+        }
+        _ if !few => Ok(pairs),
+        near => {
+            let found = format!(
                 "only {} of {smaller} barcodes are also in {} (e.g. {} here, {} there)",
                 pairs.len(),
                 rna_path.display(),
                 atac[0],
                 rna[0]
-            ),
-            fix,
-        ));
+            );
+            Err(match near {
+                Some(near) if config.barcodes != Strip::Yes => Error::input(
+                    atac_path,
+                    format!("{found}; {} of {smaller} would agree once {}", near.agree, near.once),
+                    "take them so with --barcodes strip",
+                ),
+                _ => Error::input(
+                    atac_path,
+                    found,
+                    "give the two files of one experiment (or lower --min-common; where both hold the same cells in the \
+                     same order: --pair by-position)",
+                ),
+            })
+        }
     }
-    Ok(pairs)
-}
-
-/// A barcode without what may tell the modality.
-fn core(barcode: &str) -> String {
-    let lower = barcode.to_ascii_lowercase();
-    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
-    let telling = |w: &&str| !matches!(*w, "" | "rna" | "atac" | "gex" | "peaks" | "scrna" | "scatac" | "arc" | "dna");
-    words.filter(telling).collect::<Vec<_>>().join("-")
 }
 
 /// What the files tell of the cells.
@@ -155,7 +162,7 @@ impl CellData {
     pub(crate) fn draft(&self, kept: &[(u32, u32)]) -> Vocabulary {
         let mut v = Vocabulary { cells: vec![String::new(); kept.len()], ..Vocabulary::default() };
         label_cells(&mut v, &self.labels, kept, &());
-        v.obs = coded(&self.columns, kept);
+        v.obs = coded(&self.columns, self.labels.as_ref(), kept);
         v
     }
 
@@ -165,7 +172,7 @@ impl CellData {
             v.cells = kept.iter().map(|k| first.cells[of_modality(k, first.modality) as usize].clone()).collect();
         }
         label_cells(v, &self.labels, kept, progress);
-        v.obs = coded(&self.columns, kept);
+        v.obs = coded(&self.columns, self.labels.as_ref(), kept);
     }
 }
 
@@ -173,6 +180,12 @@ impl CellData {
 struct Labels {
     from: Modality,
     labels: Vec<Option<String>>,
+}
+
+impl Labels {
+    fn of(&self, cell: &(u32, u32)) -> Option<&str> {
+        self.labels[of_modality(cell, self.from) as usize].as_deref()
+    }
 }
 
 /// Column of the cell types.
@@ -258,7 +271,7 @@ fn cell_columns(config: &PrepareConfig, inputs: &[&Input]) -> Result<Vec<CellCol
 }
 
 /// Those with few distinct values among the cells that are kept; of two of one name the first.
-fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
+fn coded(columns: &[CellColumn], labels: Option<&Labels>, kept: &[(u32, u32)]) -> Vec<ObsColumn> {
     let rows = |from: Modality| kept.iter().map(move |k| of_modality(k, from)).collect::<Vec<u32>>();
     let (rna, atac) = (rows(Modality::Rna), rows(Modality::Atac));
     let mut out: Vec<ObsColumn> = Vec::new();
@@ -268,7 +281,10 @@ fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
         }
         let values = c.column.select(if c.from == Modality::Rna { &rna } else { &atac }).into_text();
         let distinct: HashSet<&str> = values.iter().flatten().map(String::as_str).collect();
-        if distinct.len() > c.few || distinct.is_empty() {
+        // One value a cell is a name, and no batch; nor is what the cell types tell already.
+        let is_name = kept.len() > 1 && distinct.len() == kept.len();
+        let is_type = labels.is_some_and(|l| kept.iter().zip(&values).all(|(k, v)| l.of(k) == v.as_deref()));
+        if distinct.len() > c.few || distinct.is_empty() || is_name || is_type {
             continue;
         }
         let mut categories: Vec<String> = distinct.into_iter().map(String::from).collect();
@@ -283,8 +299,7 @@ fn coded(columns: &[CellColumn], kept: &[(u32, u32)]) -> Vec<ObsColumn> {
 /// Gives the cells that are kept their types; those without a label are told and called [`UNLABELLED`].
 fn label_cells(v: &mut Vocabulary, labels: &Option<Labels>, kept: &[(u32, u32)], progress: &dyn Progress) {
     let Some(labels) = labels else { return };
-    let label =
-        |cell: &(u32, u32)| labels.labels[of_modality(cell, labels.from) as usize].as_deref().unwrap_or(UNLABELLED);
+    let label = |cell: &(u32, u32)| labels.of(cell).unwrap_or(UNLABELLED);
     let mut types: Vec<&str> = kept.iter().map(label).collect::<HashSet<_>>().into_iter().collect();
     types.sort_unstable();
     let number: HashMap<&str, u32> = types.iter().enumerate().map(|(i, t)| (*t, i as u32)).collect();

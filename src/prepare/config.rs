@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::anndata::{MatrixKind, Streaming};
+use crate::data::cells::Strip;
 use crate::data::source::Select;
 use crate::dataset::{Access, SampleConfig};
 use crate::error::{Error, Result};
@@ -62,6 +63,10 @@ pub struct PrepareConfig {
     pub dataset: Option<String>,
     /// Gene annotation.
     pub gtf: Option<PathBuf>,
+    /// Take an annotation in which few of the genes are found.
+    pub force_annotation: bool,
+    /// Further names of chromosomes: see [`Aliases::read`](crate::data::chromosomes::Aliases::read).
+    pub aliases: Option<PathBuf>,
     /// One sequence a peak.
     pub fasta: Option<PathBuf>,
     /// A table of cells (barcodes first, with a header): its columns come before those of the files.
@@ -82,6 +87,8 @@ pub struct PrepareConfig {
     pub min_common: f64,
     /// How cells are brought together.
     pub pairing: Pairing,
+    /// Whether barcodes are compared without what stands before and behind them.
+    pub barcodes: Strip,
     /// Replace an existing data set.
     pub force: bool,
     /// How `samples/default` is drawn; without cell types it holds positives only.
@@ -104,6 +111,8 @@ impl PrepareConfig {
             access: Access::default(),
             dataset: None,
             gtf: None,
+            force_annotation: false,
+            aliases: None,
             fasta: None,
             obs: None,
             rna_select: Select::default(),
@@ -114,6 +123,7 @@ impl PrepareConfig {
             gene_features: GeneFeatures::None,
             min_common: 0.5,
             pairing: Pairing::ByBarcode,
+            barcodes: Strip::Auto,
             force: false,
             samples: SampleConfig::default(),
             dna_length: 256,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::config::PrepareConfig;
 use crate::data::anndata::{Axis, Column, Matrix};
-use crate::data::cells::CellTable;
+use crate::data::cells::{CellRows, CellTable};
 use crate::data::source;
 use crate::data::source::columns::refuse_swapped;
 use crate::data::source::{Modality, Select};
@@ -23,8 +23,8 @@ pub(crate) struct Input {
     pub named: Vec<String>,
     /// The same, made distinct.
     pub names: Vec<String>,
-    /// More columns of the cells.
-    pub table: Option<Arc<CellTable>>,
+    /// More columns of the cells, and their rows in it.
+    pub table: Option<(Arc<CellTable>, CellRows)>,
 }
 
 impl Input {
@@ -42,7 +42,7 @@ impl Input {
 
     /// A column of the cells: of the table given, else of the file.
     pub(crate) fn cell_column(&self, name: &str) -> Result<Option<Column>> {
-        match self.table.as_ref().and_then(|t| t.column(name, &self.cells)) {
+        match self.table.as_ref().and_then(|(table, rows)| table.column(name, rows)) {
             None => self.source.column(Axis::Obs, name),
             column => Ok(column),
         }
@@ -51,7 +51,7 @@ impl Input {
     /// Names of the columns of the cells.
     pub(crate) fn cell_columns(&self) -> Result<Vec<String>> {
         let mut names = self.source.columns(Axis::Obs)?;
-        names.extend(self.table.iter().flat_map(|t| t.columns().iter().cloned()));
+        names.extend(self.table.iter().flat_map(|t| t.0.columns().iter().cloned()));
         names.sort();
         names.dedup();
         Ok(names)
@@ -73,9 +73,19 @@ impl Inputs {
         let mut rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
         let mut atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
         if let Some(path) = &config.obs {
-            let table = Arc::new(CellTable::read(path)?);
+            let all: Vec<String> = rna.iter().chain(&atac).flat_map(|i| i.cells.iter().cloned()).collect();
+            let table = Arc::new(CellTable::read(path)?.keyed_for(&all));
             for input in rna.iter_mut().chain(atac.iter_mut()) {
-                let n = table.known(&input.cells)?;
+                let rows = table.rows(&input.cells, config.barcodes)?;
+                let n = rows.known;
+                if let Some(once) = &rows.once {
+                    progress.note(&format!(
+                        "{}: {n} of {} {} cells agree once {once}; taken so (--barcodes exact refuses that)",
+                        path.display(),
+                        input.cells.len(),
+                        input.modality.name()
+                    ));
+                }
                 if n < input.cells.len() {
                     progress.note(&format!(
                         "{} cells that {} does not tell of: {} of {}",
@@ -85,7 +95,7 @@ impl Inputs {
                         input.cells.len()
                     ));
                 }
-                input.table = Some(table.clone());
+                input.table = Some((table.clone(), rows));
             }
         }
         Ok(Inputs { rna, atac })

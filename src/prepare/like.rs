@@ -1,6 +1,6 @@
 //! Genes, peaks and features taken from another data set.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::config::PrepareConfig;
 use super::input::{Input, Inputs};
@@ -8,7 +8,7 @@ use super::report::Met;
 use super::rows::DROPPED;
 use super::vocabulary::{GENE_IDS, build_vocabulary, gene_features, locate_genes};
 use crate::data::anndata::Axis;
-use crate::data::chromosomes::chrom_key;
+use crate::data::chromosomes::Aliases;
 use crate::data::fasta::read_peak_sequences;
 use crate::data::gtf::Gtf;
 use crate::data::region::Region;
@@ -60,6 +60,8 @@ pub(crate) fn constant(
 /// Genes, peaks and features from the files.
 fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn Progress) -> Result<Constant> {
     let genes = rna.source.as_ref();
+    let aliases = config.aliases.as_deref().map(Aliases::read).transpose()?.unwrap_or_default();
+    let regions = locate_peaks(atac.source.as_ref(), &atac.named)?;
     let gtf = config.gtf.as_deref().map(Gtf::read).transpose()?;
     let places = match &gtf {
         Some(gtf) => {
@@ -68,19 +70,23 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn
                 .find_map(|name| text_column(genes, Axis::Var, name).transpose())
                 .transpose()?
                 .map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
-            let places = gtf.locate(&rna.named, ids.as_deref())?;
-            let places: Vec<_> = places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
+            let with_peaks: HashSet<_> =
+                regions.iter().filter_map(|p| p.chrom.as_deref()).map(|c| aliases.key(c)).collect();
+            let has_peaks = |chrom: &str| with_peaks.contains(&aliases.key(chrom));
+            let located = gtf.locate(&rna.named, ids.as_deref(), &has_peaks, config.force_annotation)?;
+            let places: Vec<_> = located.places.into_iter().map(|found| found.map(|(place, _)| place)).collect();
             let found = places.iter().flatten().count();
             progress.note(&format!("genes in the GTF: {found} of {}", rna.named.len()));
+            tell_annotation(gtf, &located.several, &rna.named, progress);
             Some(places)
         }
         None => None,
     };
     let genes_in_gtf = places.as_ref().map(|p| p.iter().flatten().count());
-    let (gene_chroms, tss) = locate_genes(genes, places.as_deref(), rna.named.len())?;
-    let regions = locate_peaks(atac.source.as_ref(), &atac.named)?;
+    let (gene_chroms, tss) = locate_genes(genes, places.as_deref(), rna.named.len(), &aliases)?;
     let at = atac.source.path();
-    let vocabulary = build_vocabulary(at, rna.names.clone(), &gene_chroms, tss, atac.names.clone(), &regions)?;
+    let of_peaks = (regions.as_slice(), &aliases);
+    let vocabulary = build_vocabulary(at, rna.names.clone(), &gene_chroms, tss, atac.names.clone(), of_peaks)?;
     let (gene_features, gene_extra) = gene_features(config, genes, places.as_deref(), &vocabulary, progress)?;
     let (mut dna_length, mut peak_dna) = (0, Vec::new());
     if let Some(fasta) = &config.fasta {
@@ -111,6 +117,22 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn
     })
 }
 
+/// Tells what of an annotation was skipped, and which genes it has at several places.
+pub(crate) fn tell_annotation(gtf: &Gtf, several: &[usize], names: &[String], progress: &dyn Progress) {
+    if gtf.skipped() > 0 {
+        progress.note(&format!("lines of the GTF that could not be read and were skipped: {}", gtf.skipped()));
+    }
+    if !several.is_empty() {
+        let some: Vec<&str> = several.iter().take(3).map(|&i| names[i].as_str()).collect();
+        progress.note(&format!(
+            "warning: {} names are at several places of the GTF, such as {}; taken is a place with peaks, else on a whole \
+             chromosome, else that with most records, else the first",
+            several.len(),
+            some.join(", ")
+        ));
+    }
+}
+
 /// Genes, peaks and features of another data set, and where the features of the files are among them.
 fn constant_like(
     config: &PrepareConfig,
@@ -121,6 +143,7 @@ fn constant_like(
 ) -> Result<Constant> {
     let base = like.vocabulary();
     let features = like.features();
+    let aliases = config.aliases.as_deref().map(Aliases::read).transpose()?.unwrap_or_default();
     let gene_map = rna.map(|input| {
         let theirs: Vec<&str> = base.genes.iter().map(|g| g.name.as_str()).collect();
         meet(config, like, input, &theirs, |_| None, progress)
@@ -131,13 +154,13 @@ fn constant_like(
         let mut place: HashMap<(String, i64, i64), u32> = HashMap::new();
         for (i, p) in (0..).zip(&base.peaks).filter(|(_, p)| p.start >= 0) {
             let chrom = base.chromosomes.get(p.chrom as usize).map_or("", String::as_str);
-            place.entry((chrom_key(chrom).to_string(), p.start, p.end)).or_insert(i);
+            place.entry((aliases.key(chrom).to_string(), p.start, p.end)).or_insert(i);
         }
         // Their places are as `prepare` finds them; names that tell none are no error, as names may do.
         let places = locate_peaks(input.source.as_ref(), &input.named).unwrap_or_default();
         let by_place = |i: usize| {
             let region = places.get(i)?.region.as_ref()?;
-            place.get(&(chrom_key(&region.chrom).to_string(), region.start, region.end)).copied()
+            place.get(&(aliases.key(&region.chrom).to_string(), region.start, region.end)).copied()
         };
         meet(config, like, input, &theirs, by_place, progress)
     });

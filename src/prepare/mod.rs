@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod input;
 pub(crate) mod like;
 pub mod presets;
+pub(crate) mod promoters;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod vocabulary;
@@ -27,9 +28,13 @@ use input::Inputs;
 use like::constant;
 use rows::{Matrices, NOTHING, check_room};
 use vocabulary::tell_gaps;
-use write::{check_target, content, folder_bytes, origin, try_samples, write_constant, write_samples, write_shards};
+use write::{
+    check_place, check_target, content, folder_bytes, is_ours, origin, try_samples, write_constant, write_samples,
+    write_shards,
+};
 
 pub use config::{GeneFeatures, Pairing, PrepareConfig};
+pub use promoters::PromoterShare;
 pub use report::{Met, PrepareReport};
 
 /// Makes the data set `out`. Nothing is at `out` before all of it is there.
@@ -39,14 +44,17 @@ pub use report::{Met, PrepareReport};
 /// cannot be used, and for an `out` that is taken; [`Error::Io`]; [`Error::Interrupted`] where `progress` says stop.
 pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> Result<PrepareReport> {
     check_config(config)?;
-    put_back(out)?;
+    put_back(out, &is_ours)?;
     check_target(out, config.force)?;
+    check_place(out, config)?;
     let like = config.like.as_deref().map(|dir| DataSet::open_with(dir, config.access)).transpose()?;
     let inputs = Inputs::open(config, progress)?;
     let pairs = pair_cells(config, &inputs, progress)?;
     inputs.refuse_same_features()?;
     let mut constant = constant(config, like.as_ref(), &inputs, progress)?;
     let (genes_unknown, peaks_unknown) = tell_gaps(&constant.vocabulary, progress);
+    let promoters = PromoterShare::of(&constant.vocabulary);
+    promoters.iter().for_each(|p| p.tell(progress));
     let told = CellData::read(config, &inputs, progress)?;
     // What is wrong with the samples is said before the long work, not after it.
     try_samples(config, &inputs, &told, &pairs.rows)?;
@@ -70,13 +78,13 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
     let dropped = [pairs.unmatched.0, pairs.unmatched.1, empty];
     let manifest = Manifest::new(
         content(&constant, (rna_kind, atac_kind), parts, shards.files),
-        origin(config, &inputs, dropped, (genes_unknown, peaks_unknown)),
+        origin(config, &inputs, dropped, (genes_unknown, peaks_unknown), promoters),
     )?;
     let set = write_samples(dir, config, &inputs, &constant.vocabulary, &manifest.hash, progress)?;
     manifest.write(dir)?;
     let bytes = folder_bytes(dir)?;
     progress.check(NOTHING)?;
-    folder.keep(config.force)?;
+    folder.keep(config.force.then_some(&is_ours))?;
 
     let v = &constant.vocabulary;
     let positives = set.samples.iter().filter(|s| s.label == 1).count();
@@ -94,6 +102,7 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
         unmatched: pairs.unmatched,
         empty,
         genes_in_gtf: constant.genes_in_gtf,
+        promoters,
         genes_unknown,
         peaks_unknown,
         cell_types: v.cell_types.len(),

@@ -1,5 +1,6 @@
 //! What `prepare` made, counted.
 
+use super::promoters::PromoterShare;
 use crate::data::anndata::MatrixKind;
 
 /// What `prepare` made.
@@ -31,6 +32,8 @@ pub struct PrepareReport {
     pub empty: usize,
     /// Genes found in the GTF, where one was given.
     pub genes_in_gtf: Option<usize>,
+    /// Shares of transcription starts with a peak near them; `None` where no gene has a start beside peaks.
+    pub promoters: Option<PromoterShare>,
     /// Genes on `chrUnknown`.
     pub genes_unknown: usize,
     /// Peaks on `chrUnknown`.

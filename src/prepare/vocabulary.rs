@@ -6,10 +6,11 @@ use std::path::Path;
 
 use super::config::{FEATURE_NAMES, GeneFeatures, PrepareConfig};
 use crate::data::anndata::{Axis, list};
-use crate::data::chromosomes::chrom_key;
+use crate::data::chromosomes::Aliases;
 use crate::data::gtf::GeneLocation;
+use crate::data::region::parse_region;
 use crate::data::source;
-use crate::data::source::columns::{PeakPlace, chrom_column, coordinates, number_column, strand_column};
+use crate::data::source::columns::{PeakPlace, chrom_column, coordinates, number_column, strand_column, text_column};
 use crate::dataset;
 use crate::dataset::manifest;
 use crate::dataset::manifest::{to_tsv, write_part};
@@ -53,7 +54,12 @@ type Places<'a> = [Option<&'a GeneLocation>];
 type GenePlaces = (Vec<Option<String>>, Vec<Option<i64>>);
 
 /// Chromosome and TSS of every gene: from `var`, else from the GTF.
-pub(crate) fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>, n: usize) -> Result<GenePlaces> {
+pub(crate) fn locate_genes(
+    rna: &dyn source::Source,
+    places: Option<&Places<'_>>,
+    n: usize,
+    aliases: &Aliases,
+) -> Result<GenePlaces> {
     let column = chrom_column(rna)?;
     if column.is_none() && places.is_none() {
         return Err(Error::input(
@@ -70,7 +76,7 @@ pub(crate) fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>
             if chroms[i].is_none() {
                 chroms[i] = Some(place.chrom.clone());
             }
-            if chroms[i].as_deref().map(chrom_key) == Some(chrom_key(&place.chrom)) {
+            if chroms[i].as_deref().is_some_and(|c| aliases.key(c) == aliases.key(&place.chrom)) {
                 tss[i] = Some(place.tss);
             }
         }
@@ -85,8 +91,25 @@ pub(crate) fn locate_genes(rna: &dyn source::Source, places: Option<&Places<'_>>
     Ok((chroms, tss))
 }
 
-/// TSS from `tss` of `var` (0-based), else from `chromStart`, `chromEnd` and `strand`, where all three are there.
+/// Bases of an `interval` of 10x, which spans the transcription starts of a gene, up to which its middle stands for the TSS:
+/// that is then off by no more than half of it.
+const NARROW: i64 = 2000;
+
+/// TSS from `tss` of `var` (0-based), else from `chromStart`, `chromEnd` and `strand`, where all three are there, else from
+/// `interval` where that is narrow.
 fn gene_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
+    let told = told_starts(rna, n)?;
+    let Some(intervals) = text_column(rna, Axis::Var, "interval")?.filter(|_| told.iter().all(Option::is_none)) else {
+        return Ok(told);
+    };
+    let middle = |place: &Option<String>| {
+        let region = parse_region(place.as_deref()?)?;
+        (region.end - region.start <= NARROW).then_some((region.start + region.end - 1) / 2)
+    };
+    Ok(intervals.iter().map(middle).collect())
+}
+
+fn told_starts(rna: &dyn source::Source, n: usize) -> Result<Vec<Option<i64>>> {
     let none = vec![None; n];
     if let Some(tss) = number_column(rna, Axis::Var, "tss")? {
         return Ok(tss.into_iter().map(|t| (0.0..9e15).contains(&t).then_some(t as i64)).collect());
@@ -111,13 +134,13 @@ pub(crate) fn build_vocabulary(
     gene_chroms: &[Option<String>],
     tss: Vec<Option<i64>>,
     peak_names: Vec<String>,
-    places: &[PeakPlace],
+    (places, aliases): (&[PeakPlace], &Aliases),
 ) -> Result<Vocabulary> {
     let mut called: HashMap<Cow<'_, str>, &str> = HashMap::new();
     for chrom in places.iter().filter_map(|p| p.chrom.as_deref()) {
-        called.entry(chrom_key(chrom)).or_insert(chrom);
+        called.entry(aliases.key(chrom)).or_insert(chrom);
     }
-    let gene_keys: HashSet<Cow<'_, str>> = gene_chroms.iter().flatten().map(|c| chrom_key(c)).collect();
+    let gene_keys: HashSet<Cow<'_, str>> = gene_chroms.iter().flatten().map(|c| aliases.key(c)).collect();
     if !gene_keys.iter().any(|k| called.contains_key(k)) {
         let some = |names: &mut dyn Iterator<Item = &str>| {
             let mut distinct: Vec<String> = Vec::new();
@@ -135,13 +158,14 @@ pub(crate) fn build_vocabulary(
                 some(&mut places.iter().filter_map(|p| p.chrom.as_deref())),
                 some(&mut gene_chroms.iter().flatten().map(String::as_str))
             ),
-            "give peaks and annotation of one genome, with the same names of chromosomes",
+            "give peaks and annotation of one genome; where it only names chromosomes otherwise, give a table of their \
+             names, such as UCSC's chromAlias.txt, with --aliases",
         ));
     }
     let mut v = Vocabulary::default();
     let mut number: HashMap<String, u32> = HashMap::new();
     let mut index = |chrom: Option<&str>| -> u32 {
-        let key = chrom.map_or(Cow::Borrowed(UNKNOWN), chrom_key);
+        let key = chrom.map_or(Cow::Borrowed(UNKNOWN), |c| aliases.key(c));
         if let Some(&i) = number.get(key.as_ref()) {
             return i;
         }

@@ -9,6 +9,7 @@ use super::cells::CellData;
 use super::config::PrepareConfig;
 use super::input::Inputs;
 use super::like::Constant;
+use super::promoters::PromoterShare;
 use super::rows::{Entries, Matrices, NOTHING};
 use super::vocabulary::write_vocabulary;
 use crate::data::anndata::MatrixKind;
@@ -38,6 +39,47 @@ pub(crate) fn check_target(out: &Path, force: bool) -> Result<()> {
             "something is there that is no prepared data set",
             "give another --out (it is not removed, --force or not)",
         )),
+    }
+}
+
+/// Refuses a target inside of an input, of another data set or of a run.
+pub(crate) fn check_place(out: &Path, config: &PrepareConfig) -> Result<()> {
+    const FIX: &str = "choose another --out";
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    // What is not made yet cannot be followed through links: its folder can.
+    let there = |path: &Path| {
+        let path = whole(path);
+        let made = path.ancestors().find(|p| p.exists()).map(Path::to_path_buf).unwrap_or_default();
+        let rest = path.strip_prefix(&made).map(Path::to_path_buf).unwrap_or_default();
+        made.canonicalize().unwrap_or(made).join(rest)
+    };
+    let out_there = there(out);
+    for above in out_there.ancestors().skip(1) {
+        for (mark, what) in [(MANIFEST, "a prepared data set"), ("run.json", "a run"), ("discover.json", "a discovery")]
+        {
+            if above.join(mark).is_file() {
+                return Err(Error::input(out, format!("is inside of {}, {what}", above.display()), FIX));
+            }
+        }
+    }
+    for input in [&config.rna, &config.atac, &config.like].into_iter().flatten() {
+        let input = there(input);
+        if input.is_dir() && out_there.starts_with(&input) {
+            return Err(Error::input(out, format!("is (inside of) the input {}", input.display()), FIX));
+        }
+    }
+    Ok(())
+}
+
+/// Is this a file, as seen from the folder of a data set, that makes it up?
+pub(crate) fn is_ours(file: &Path) -> bool {
+    let named = [MANIFEST, dataset::GENES.0, dataset::PEAKS.0, dataset::CELLS.0, dataset::OBS, dataset::FEATURES];
+    let folder = file.parent().and_then(Path::to_str);
+    match folder {
+        Some("") => named.iter().any(|n| file == Path::new(n)),
+        Some("shards") => file.extension().is_some_and(|e| e == "shard"),
+        Some(samples::FOLDER) => true,
+        _ => false,
     }
 }
 
@@ -192,15 +234,16 @@ pub(crate) fn content(
 }
 
 /// What the manifest tells of where the data came from. `dropped`: cells only in the RNA file, only in the ATAC file, empty;
-/// `unknown`: genes and peaks without a chromosome.
+/// `unknown`: genes and peaks without a chromosome; `promoters`: shares of transcription starts near peaks.
 pub(crate) fn origin(
     config: &PrepareConfig,
     inputs: &Inputs,
     dropped: [usize; 3],
     unknown: (usize, usize),
+    promoters: Option<PromoterShare>,
 ) -> serde_json::Value {
     let shown = |path: &Path| path.display().to_string(); // a path need not be text, JSON must be
-    json!({
+    let mut origin = json!({
         "program": concat!("sccrossrec ", env!("CARGO_PKG_VERSION")),
         "dataset": config.dataset, "like": config.like.as_deref().map(shown),
         "rna": config.rna.as_deref().map(shown), "rna_matrix": inputs.rna.as_ref().map(|i| i.matrix.at()),
@@ -208,7 +251,15 @@ pub(crate) fn origin(
         "gtf": config.gtf.as_deref().map(shown), "obs": config.obs.as_deref().map(shown), "fasta": config.fasta.as_deref().map(shown),
         "only_rna": dropped[0], "only_atac": dropped[1], "dropped_empty": dropped[2],
         "genes_unknown": unknown.0, "peaks_unknown": unknown.1,
-    })
+    });
+    // What is not told is not there, as in data sets of before.
+    if let Some(aliases) = &config.aliases {
+        origin["aliases"] = shown(aliases).into();
+    }
+    if let Some(promoters) = promoters {
+        origin["promoters"] = json!(promoters);
+    }
+    origin
 }
 
 /// Bytes of all files below a folder.

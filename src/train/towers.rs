@@ -20,7 +20,7 @@ use crate::data::anndata::MatrixKind;
 use crate::dataset::means::{cells_of, training_cells};
 use crate::dataset::{Cell, DataSet, SampleSet};
 use crate::engine::towers::{PairedCells, TowerDropout, TowerLosses, TowerWeights};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::files::atomic::{read_text, write_text};
 use crate::model::towers::{Calibration, GeneStart, TowerConfig, TowerLayout, Towers};
 use crate::ops::adam;
@@ -534,7 +534,7 @@ impl Fit<'_> {
                     "saved after step {} of the towers (epoch {}); go on with: sccrossrec train --resume --out {}",
                     self.place.step,
                     self.place.epoch + 1,
-                    self.out.display()
+                    quoted(self.out)
                 );
                 return Err(Error::Interrupted { code, saved });
             }

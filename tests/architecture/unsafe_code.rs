@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const NEEDED: &[(&str, &str)] = &[
     ("data/anndata/chunks.rs", "H5Dwrite_chunk, which the bindings lack"),
     ("data/anndata/fields.rs", "H5Dread of one field of a compound, which the bindings cannot name"),
+    ("data/anndata/filters.rs", "filters of HDF5, which calls them back with buffers of its own"),
     ("device/abi.rs", "addresses on the device as kernel arguments"),
     ("parity/bench.rs", "kernel launches"),
     ("device/cust.rs", "the cust crate's driver calls"),
@@ -24,7 +25,7 @@ const NEEDED: &[(&str, &str)] = &[
 const ABOVE: &[(&str, &[&str])] = &[
     ("lib.rs", &["data", "dataset", "device", "engine", "ops", "parity", "simd"]),
     ("data/mod.rs", &["anndata"]),
-    ("data/anndata/mod.rs", &["chunks", "fields"]),
+    ("data/anndata/mod.rs", &["chunks", "fields", "filters"]),
     ("dataset/mod.rs", &["mmap"]),
     ("engine/mod.rs", &["cuda"]),
     ("parity/mod.rs", &["bench"]),

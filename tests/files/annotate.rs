@@ -274,10 +274,10 @@ fn counts_are_looked_for() {
 #[test]
 fn chromosomes_by_a_table_and_sequences_from_both() {
     let (_keep, dir) = inputs();
-    fs::write(dir.join("g.fa"), genome().replace(">1 dna", ">NC_000001.11 dna")).unwrap();
+    fs::write(dir.join("g.fa"), genome().replace(">1 dna", ">ctg1 dna")).unwrap();
     let (r, _) = ok(&dir, &with(&["--genome", "g.fa", "--out", "a"]));
     assert_eq!((&r["sequences"]["no_chromosome"], &r["sequences"]["lacking"][0]), (&2.into(), &"chr1".into()));
-    fs::write(dir.join("alias.txt"), "# UCSC\tRefSeq\nchr1\tNC_000001.11\n").unwrap();
+    fs::write(dir.join("alias.txt"), "# UCSC\tRefSeq\nchr1\tctg1\n").unwrap();
     let (r, _) = ok(&dir, &with(&["--genome", "g.fa", "--aliases", "alias.txt", "--out", "b"]));
     assert_eq!((&r["sequences"]["no_chromosome"], &r["sequences"]["whole"]), (&0.into(), &3.into()));
     // The FASTA knows one peak, the genome the others.

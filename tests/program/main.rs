@@ -5,5 +5,6 @@ mod common;
 
 mod cli;
 mod demo;
+mod messages;
 mod reference;
 mod report;

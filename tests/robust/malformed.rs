@@ -65,7 +65,7 @@ fn set_column(path: &Path, at: &str, values: &[String]) {
 /// What is done to a good pair, and what the line must then hold.
 const CASES: &[(&str, Change, &[&str])] = &[
     ("no file", |rna, _| std::fs::remove_file(rna).unwrap(), &["rna.h5ad", "cannot read"]),
-    ("empty file", |_, atac| std::fs::write(atac, b"").unwrap(), &["atac.h5ad", "not a whole HDF5 file"]),
+    ("empty file", |_, atac| std::fs::write(atac, b"").unwrap(), &["atac.h5ad", "is empty"]),
     (
         "files swapped",
         |rna, atac| {
@@ -76,7 +76,7 @@ const CASES: &[(&str, Change, &[&str])] = &[
         },
         &["rna.h5ad", "named like peaks", "chr1-0-50", "--atac"],
     ),
-    ("text", |rna, _| std::fs::write(rna, "gene\tcell\n").unwrap(), &["rna.h5ad", "not a whole HDF5 file"]),
+    ("text", |rna, _| std::fs::write(rna, "gene\tcell\n").unwrap(), &["rna.h5ad", "is a table as text, not HDF5"]),
     (
         "a folder",
         |rna, _| {

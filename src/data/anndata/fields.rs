@@ -10,6 +10,7 @@ use hdf5_sys::h5d::H5Dread;
 use hdf5_sys::h5p::H5P_DEFAULT;
 use hdf5_sys::h5s::H5S_ALL;
 
+use super::filters::check;
 use crate::error::{Error, Result};
 
 /// What is read: all of a data set or attribute, or a field of a compound data set.
@@ -36,6 +37,14 @@ impl Elements<'_> {
         match self {
             Elements::Whole(set) => set.get_shape(),
             Elements::Field(set, _) => set.get_shape(),
+        }
+    }
+
+    /// Refuses what is packed in a way that cannot be read; attributes are not packed.
+    pub(super) fn check_filters(&self, path: &Path, field: &str) -> Result<()> {
+        match self {
+            Elements::Whole(set) => set.as_dataset().map_or(Ok(()), |set| check(path, &set, field)),
+            Elements::Field(set, _) => check(path, set, field),
         }
     }
 

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::H5Context;
 use super::fields::{descriptor, plausible};
+use super::filters::check;
 use crate::csr::Csr;
 use crate::data::coordinates::Coordinates;
 use crate::error::{Error, Result};
@@ -88,6 +89,7 @@ impl Matrix {
             return Err(Error::input(path, format!("`{at}` has {} dimensions", shape.len()), "two are needed"));
         };
         plausible(path, bytes, at, &shape, 1)?;
+        check(path, &set, at)?;
         let layout = MatrixLayout::Dense(set.clone());
         let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, any: false, layout };
         m.check_number(&set, at)?;
@@ -157,6 +159,7 @@ impl Matrix {
             if shape.len() != 1 {
                 return Err(Error::input(path, format!("`{field}` has {} dimensions", shape.len()), "one is needed"));
             }
+            check(path, &set, &field)?;
             Ok((set, plausible(path, bytes, &field, &shape, size)?))
         };
         let (data, nnz) = open("data")?;

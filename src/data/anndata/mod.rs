@@ -4,10 +4,13 @@ pub(crate) mod chunks;
 #[forbid(unsafe_code)]
 pub(crate) mod edit;
 pub(crate) mod fields;
+pub(crate) mod filters;
 #[forbid(unsafe_code)]
 pub(crate) mod heaps;
 #[forbid(unsafe_code)]
 pub(crate) mod matrix;
+#[forbid(unsafe_code)]
+pub(crate) mod open;
 #[forbid(unsafe_code)]
 pub(crate) mod reader;
 #[forbid(unsafe_code)]
@@ -20,8 +23,9 @@ use crate::error::{Error, Result};
 pub(crate) use edit::edit_var;
 pub(crate) use fields::plausible;
 pub use matrix::{Matrix, MatrixKind, Streaming};
+pub(crate) use open::open_hdf5;
 pub use reader::{AnnData, Axis};
-pub(crate) use reader::{list, open_hdf5, text_of};
+pub(crate) use reader::{list, text_of};
 pub use writer::{AnnDataWriter, CsrSink, DenseSink, UnsArray};
 
 /// A column of a data frame; all columns of a frame have the length of its index.
@@ -128,12 +132,19 @@ fn of_system(e: &hdf5::Error) -> Option<(std::io::Error, bool)> {
     })
 }
 
+/// What HDF5 says, on one line and without the folders of the machine that it was built on.
+pub(crate) fn plain_words(e: &hdf5::Error) -> String {
+    let text = e.to_string().replace('\n', " ");
+    let local = |word: &&str| word.contains('/') && word.len() > 1;
+    text.split(' ').filter(|w| !local(w)).collect::<Vec<_>>().join(" ")
+}
+
 /// Says which field of which file HDF5 failed on.
 pub(crate) fn h5_error(path: &Path, doing: &str, e: hdf5::Error) -> Error {
     if let Some((source, writing)) = of_system(&e) {
         return Error::io(path, if writing { "write" } else { "read" }, source);
     }
-    let why = e.to_string().replace('\n', " ");
+    let why = plain_words(&e);
     Error::input(
         path,
         format!("cannot {doing} (HDF5: {why})"),

@@ -19,7 +19,8 @@ use hdf5::{Dataset, File, Group, Location, LocationType};
 
 use super::fields::{Elements, descriptor, fields, plausible};
 use super::matrix::Matrix;
-use super::{Column, H5Context, heaps};
+use super::open::open_hdf5;
+use super::{Column, H5Context};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -235,7 +236,7 @@ impl AnnData {
         };
         let name = self.index_name(group, at)?;
         let open = || format!("open `{at}/{name}`");
-        if name.contains('/') || !group.link_exists(&name) {
+        if !is_there(group, &name) {
             return Err(self.no_index(at, &name));
         }
         let set = match group.loc_type_by_name(&name).at(&self.path, open)? {
@@ -253,7 +254,9 @@ impl AnnData {
         let (stored, at) = self.frame(axis)?;
         let (mut names, index) = match &stored {
             Stored::Group(group) => {
-                (self.members(group), self.attr_text(group, "_index")?.unwrap_or_else(|| "_index".into()))
+                let mut names = Vec::new();
+                self.column_names(group, "", 0, &mut names);
+                (names, self.attr_text(group, "_index")?.unwrap_or_else(|| "_index".into()))
             }
             Stored::Table(set) => {
                 let names = self.table_fields(set, &at)?;
@@ -435,12 +438,31 @@ impl AnnData {
         Ok(matches!(self.frame(axis)?.0, Stored::Table(_)))
     }
 
+    /// Names of the columns below a group of a frame. anndata before 0.11 wrote a column `a/b` as `b` in a group `a`, which
+    /// no encoding tells to be a column.
+    fn column_names(&self, group: &Group, before: &str, depth: usize, names: &mut Vec<String>) {
+        const DEEPEST: usize = 4; // links may run in circles
+        for name in self.members(group) {
+            let inner = match group.loc_type_by_name(&name) {
+                Ok(LocationType::Group) if name != "__categories" => group.group(&name).ok(),
+                _ => None,
+            };
+            let bare = |g: &Group| g.attr("encoding-type").is_err() && !g.link_exists("codes");
+            match inner.filter(bare) {
+                Some(inner) if depth < DEEPEST => {
+                    self.column_names(&inner, &format!("{before}{name}/"), depth + 1, names);
+                }
+                _ => names.push(format!("{before}{name}")),
+            }
+        }
+    }
+
     fn column_in(&self, group: &Group, at: &str, name: &str) -> Result<Option<Column>> {
         self.plain_column(group, at, name, true)
     }
 
     fn plain_column(&self, group: &Group, at: &str, name: &str, may_be_categorical: bool) -> Result<Option<Column>> {
-        if name.is_empty() || name.contains('/') || !group.link_exists(name) {
+        if !is_there(group, name) {
             return Ok(None);
         }
         let field = format!("{at}/{name}");
@@ -504,6 +526,9 @@ impl AnnData {
 
     fn categorical(&self, field: &str, codes: &[i64], categories: Vec<String>) -> Result<Column> {
         let n = categories.len() as i64;
+        // R's missing value, as written by way of its factors.
+        let code = |c: i64| if c == i64::from(i32::MIN) { -1 } else { c };
+        let codes: Vec<i64> = codes.iter().map(|&c| code(c)).collect();
         if let Some(bad) = codes.iter().find(|&&c| c < -1 || c >= n) {
             return Err(Error::input(
                 &self.path,
@@ -543,29 +568,12 @@ impl AnnData {
     }
 }
 
-/// Opens an HDF5 file read-only and without its locks; brings its length along. `give` says what to give instead.
-///
-/// The file is read through once (see the module [`heaps`]), while `progress` is asked whether to stop.
-pub(crate) fn open_hdf5(path: &Path, give: &str, progress: &dyn Progress) -> Result<(File, u64)> {
-    // Before it is opened: that of a pipe would wait for who writes to it.
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
-    if !meta.is_file() {
-        return Err(Error::input(path, if meta.is_dir() { "is a folder" } else { "is no file" }, give));
-    }
-    let mut io = std::fs::File::open(path).map_err(|e| Error::io(path, "read", e))?;
-    let bad = |found: &str| {
-        let fix = format!("{give}; if it is one, it is truncated or damaged: make or fetch it again");
-        Error::input(path, format!("not a whole HDF5 file ({found})"), fix)
-    };
-    if meta.len() == 0 {
-        return Err(bad("it is empty"));
-    }
-    let still = heaps::endless(path, &mut io, meta.len(), progress)?;
-    let copy = if still.is_empty() { None } else { Some(heaps::MarkedCopy::new(path, &mut io, &still)?) };
-    let at = copy.as_ref().map_or(path, heaps::MarkedCopy::path);
-    let file = File::with_options().with_fapl(|p| p.file_locking(false)).open_as(at, hdf5::OpenMode::Read);
-    let file = file.map_err(|e| bad(&format!("HDF5: {}", e.to_string().replace('\n', " "))))?;
-    Ok((file, meta.len()))
+/// Is there something of this name, which may be that of a group and of what is in it?
+fn is_there(group: &Group, name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let up_to = |n: usize| parts[..n].join("/");
+    !parts.iter().any(|p| p.is_empty() || *p == "." || *p == "..")
+        && (1..=parts.len()).all(|n| group.link_exists(&up_to(n)))
 }
 
 /// One-dimensional elements as a column.
@@ -579,6 +587,7 @@ fn array(path: &Path, bytes: u64, from: Elements<'_>, field: &str) -> Result<Col
         ));
     }
     plausible(path, bytes, field, &shape, from.size())?;
+    from.check_filters(path, field)?;
     let kind = from.descriptor().at(path, || format!("read the type of `{field}`"))?;
     let read = || format!("read `{field}`");
     Ok(match kind {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::form::{Modality, Source};
 use crate::data::anndata::Column;
 use crate::data::anndata::reader::Axis;
-use crate::data::chromosomes::chrom_key;
+use crate::data::chromosomes::{chrom_key, genome_prefix, one_genome};
 use crate::data::region::{Region, parse_region};
 use crate::error::{Error, Result};
 use crate::vocabulary::UNKNOWN;
@@ -57,12 +57,28 @@ pub(crate) fn number_column(data: &dyn Source, axis: Axis, name: &str) -> Result
 /// Chromosomes of features: a column of one of the usual names, else the places in `interval` (as 10x writes them).
 pub(crate) fn chrom_column(data: &dyn Source) -> Result<Option<Vec<Option<String>>>> {
     for name in ["chrom", "chromosome", "chr", "seqnames", "Chromosome"] {
-        if let Some(column) = text_column(data, Axis::Var, name)? {
+        if let Some(mut column) = text_column(data, Axis::Var, name)? {
+            without_genome(column.iter_mut().flatten().collect());
             return Ok(Some(column));
         }
     }
-    let places = text_column(data, Axis::Var, "interval")?;
-    Ok(places.map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect()))
+    let mut places: Option<Vec<Option<String>>> = text_column(data, Axis::Var, "interval")?
+        .map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect());
+    without_genome(places.iter_mut().flatten().flatten().collect());
+    Ok(places)
+}
+
+/// Takes off the genome that stands before each chromosome (`GRCh38_chr1`), where it is one and the same.
+fn without_genome(chroms: Vec<&mut String>) {
+    let known = |c: &&mut String| c.as_str() != UNKNOWN;
+    if one_genome(chroms.iter().filter(|c| known(c)).map(|c| c.as_str())).is_none() {
+        return;
+    }
+    for chrom in chroms {
+        if let Some((_, bare)) = genome_prefix(chrom) {
+            *chrom = bare.to_string();
+        }
+    }
 }
 
 pub(crate) fn coordinates(data: &dyn Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
@@ -97,11 +113,16 @@ pub(crate) struct PeakPlace {
     pub region: Option<Region>,
 }
 
+/// [`chrom_key`] without the genome that may stand before it.
+fn bare_key(chrom: &str) -> std::borrow::Cow<'_, str> {
+    chrom_key(genome_prefix(chrom).map_or(chrom, |p| p.1))
+}
+
 pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<PeakPlace>> {
     let chroms = chrom_column(atac)?;
     let bounds = coordinates(atac)?;
     let intervals = text_column(atac, Axis::Var, "interval")?;
-    let places: Vec<PeakPlace> = names
+    let mut places: Vec<PeakPlace> = names
         .iter()
         .enumerate()
         .map(|(i, name)| {
@@ -119,17 +140,19 @@ pub(crate) fn locate_peaks(atac: &dyn Source, names: &[String]) -> Result<Vec<Pe
             });
             let region = from_columns
                 .filter(|r| !r.chrom.is_empty())
-                .or_else(|| named.filter(|r| chrom.as_deref().is_none_or(|c| chrom_key(c) == chrom_key(&r.chrom))));
+                .or_else(|| named.filter(|r| chrom.as_deref().is_none_or(|c| bare_key(c) == bare_key(&r.chrom))));
             PeakPlace { chrom, region }
         })
         .collect();
+    without_genome(places.iter_mut().filter_map(|p| p.chrom.as_mut()).collect());
+    without_genome(places.iter_mut().filter_map(|p| p.region.as_mut()).map(|r| &mut r.chrom).collect());
     if places.iter().all(|p| p.chrom.is_none()) {
         let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
         return Err(Error::input(
             atac.path(),
             format!(
                 "no peak has a chromosome: `var` has no column `chrom`, and names such as {} are not of the form \
-                 chr1-100-200",
+                 chr1-100-200 (parted by any of : - _ . and blanks)",
                 shown.join(", ")
             ),
             "add the columns chrom, chromStart and chromEnd, or name the peaks so",

@@ -156,7 +156,9 @@ impl Source for AnnData {
     }
 
     fn whole_anndata(&self) -> Option<&AnnData> {
-        (!self.is_raw()).then_some(self)
+        // One that was unpacked is not the file that could be copied.
+        let as_it_is = std::fs::metadata(AnnData::path(self)).is_ok_and(|m| m.len() == self.bytes());
+        (!self.is_raw() && as_it_is).then_some(self)
     }
 }
 

@@ -6,7 +6,10 @@
 //! | MuData, `.h5mu` | HDF5 with `mod` | index of `var` of the modality |
 //! | 10x HDF5 | HDF5 with `matrix/features` | `name` |
 //! | 10x HDF5, before Cell Ranger 3 | HDF5 with a group a genome | `gene_names` |
-//! | 10x Matrix Market | folder with `matrix.mtx[.gz]` | second column of `features.tsv` (or `genes.tsv`) |
+//! | Matrix Market | a file named `.mtx[.gz]`, or a folder with one | second column of `features.tsv` (or `genes.tsv`), or the places of `peaks.bed` |
+//!
+//! An AnnData, MuData or 10x file may be compressed with gzip as a whole. A folder of Cell Ranger stands for the filtered
+//! matrix in it.
 //!
 //! What a file is shows in its content, never in its name. A file may hold both modalities: features are then taken
 //! by their type (`feature_types` of `var`: `Gene Expression` or `GEX`, `Peaks` or `ATAC`), or by modality (MuData).
@@ -18,13 +21,15 @@ pub(crate) mod mudata;
 pub(crate) mod tenx;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hdf5::File;
 
 use super::anndata::Column;
 use super::anndata::matrix::Matrix;
-use super::anndata::reader::{AnnData, Axis, list, open_hdf5};
+use super::anndata::open_hdf5;
+use super::anndata::reader::{AnnData, Axis, list};
+use super::sniff::of_members;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use form::chosen;
@@ -54,6 +59,7 @@ pub use form::{Form, Modality, Select, Source};
 /// # Errors
 /// [`Error::Input`] where nothing known is there, or it does not hold that modality; [`Error::Interrupted`].
 pub fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Progress) -> Result<Box<dyn Source>> {
+    let path = &inside(path, progress);
     let source: Box<dyn Source> = match detect(path, progress)? {
         Detected::AnnData(data) => Box::new(chosen(data, select, modality)?),
         Detected::MuData(file, bytes) => Box::new(mudata::open(path, &file, bytes, modality, select)?),
@@ -61,7 +67,7 @@ pub fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Pro
         Detected::TenXLegacy(file, bytes, genomes) => {
             Box::new(tenx::open_legacy(path, &file, bytes, &genomes, select.genome.as_ref())?)
         }
-        Detected::MatrixMarket => Box::new(mtx::open(path)?),
+        Detected::MatrixMarket => Box::new(mtx::open(path, progress)?),
     };
     let source = match &select.genome {
         Some(genome) if source.form() != Form::TenXLegacy => of_genome(source, genome)?,
@@ -75,7 +81,7 @@ pub fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Pro
 /// # Errors
 /// [`Error::Input`] where it is none of the known ones.
 pub fn form_of(path: &Path, progress: &dyn Progress) -> Result<Form> {
-    Ok(match detect(path, progress)? {
+    Ok(match detect(&inside(path, &()), progress)? {
         Detected::AnnData(_) => Form::AnnData,
         Detected::MuData(..) => Form::MuData,
         Detected::TenX(..) => Form::TenX,
@@ -89,11 +95,12 @@ pub fn form_of(path: &Path, progress: &dyn Progress) -> Result<Form> {
 /// # Errors
 /// [`Error::Input`] where it is MuData, or a 10x file of several genomes.
 pub fn everything(path: &Path, progress: &dyn Progress) -> Result<Box<dyn Source>> {
+    let path = &inside(path, progress);
     Ok(match detect(path, progress)? {
         Detected::AnnData(data) => Box::new(data),
         Detected::TenX(file, bytes) => Box::new(tenx::open(path, &file, bytes)?),
         Detected::TenXLegacy(file, bytes, genomes) => Box::new(tenx::open_legacy(path, &file, bytes, &genomes, None)?),
-        Detected::MatrixMarket => Box::new(mtx::open(path)?),
+        Detected::MatrixMarket => Box::new(mtx::open(path, progress)?),
         Detected::MuData(..) => {
             return Err(Error::input(path, "is MuData", "look at its modalities one by one"));
         }
@@ -155,27 +162,31 @@ pub(crate) fn detect(path: &Path, progress: &dyn Progress) -> Result<Detected> {
         let has = |name: &str| path.join(name).exists();
         let (found, fix) = if has(".zgroup") || has(".zattrs") || has("zarr.json") {
             ("is a Zarr store", "write it as .h5ad (in Python: anndata.read_zarr(…).write_h5ad(…))".to_string())
-        } else if let Some(inner) = tenx_outputs(path) {
-            ("is a folder without a matrix of its own", format!("give {}", path.join(inner).display()))
         } else if has("dataset.json") {
             ("is a data set that is prepared already", format!("use it as --data; or {GIVE}"))
         } else {
-            ("is a folder without matrix.mtx or matrix.mtx.gz", GIVE.to_string())
+            let names: Vec<String> = std::fs::read_dir(path)
+                .map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+                .unwrap_or_default();
+            let mut names: Vec<String> = names.into_iter().filter(|n| !n.starts_with('.')).collect();
+            names.sort();
+            let found = format!("is a folder without a matrix (.mtx or .mtx.gz); it holds {}", list(&names));
+            return Err(Error::input(path, found, GIVE));
         };
         return Err(Error::input(path, found, fix));
     }
     if !meta.is_file() {
         return Err(Error::input(path, "is neither a file nor a folder", GIVE));
     }
-    if path.file_name().is_some_and(|n| n.to_string_lossy().contains(".mtx")) {
-        return Err(Error::input(
-            path,
-            "is a matrix without its names",
-            "give the folder that holds it, with features.tsv.gz and barcodes.tsv.gz beside it",
-        ));
+    if mtx::is_matrix(path) {
+        return Ok(Detected::MatrixMarket);
     }
     let (file, bytes) = open_hdf5(path, GIVE, progress)?;
     let has = |name: &str| file.link_exists(name);
+    let members = file.member_names().unwrap_or_default();
+    if let Some(found) = of_members(&members) {
+        return Err(Error::input(path, found.what, found.fix));
+    }
     if has("mod") {
         return Ok(Detected::MuData(file, bytes));
     }
@@ -185,7 +196,6 @@ pub(crate) fn detect(path: &Path, progress: &dyn Progress) -> Result<Detected> {
     if has("matrix") {
         return Ok(Detected::TenX(file, bytes));
     }
-    let members = file.member_names().unwrap_or_default();
     let genomes: Vec<String> = members
         .iter()
         .filter(|n| {
@@ -200,10 +210,37 @@ pub(crate) fn detect(path: &Path, progress: &dyn Progress) -> Result<Detected> {
     Err(Error::input(path, format!("is an HDF5 file of no known form; it holds {}", list(&members)), GIVE))
 }
 
-/// The part of the output of Cell Ranger that can be read.
-fn tenx_outputs(path: &Path) -> Option<&'static str> {
-    let inner = ["filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix", "outs/filtered_feature_bc_matrix.h5"];
-    inner.into_iter().find(|inner| path.join(inner).exists())
+/// The filtered matrix of a folder that Cell Ranger made, of its `outs` or of one above it, which is told; else the path
+/// itself.
+fn inside(path: &Path, progress: &dyn Progress) -> PathBuf {
+    const PARTS: [&str; 4] = [
+        "filtered_feature_bc_matrix.h5",
+        "filtered_feature_bc_matrix",
+        "filtered_peak_bc_matrix.h5",
+        "filtered_peak_bc_matrix",
+    ];
+    if !path.is_dir() || mtx::is_one(path) {
+        return path.to_path_buf();
+    }
+    let here = PARTS.iter().map(|p| path.join(p));
+    let below = PARTS.iter().map(|p| path.join("outs").join(p));
+    let found = here.chain(below).find(|p| p.is_file() || p.is_dir() && mtx::is_one(p));
+    // A folder with nothing but one such folder in it, as an archive is unpacked.
+    let found = found.or_else(|| {
+        let shown = |p: &PathBuf| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        let all = std::fs::read_dir(path).ok()?.flatten().map(|e| e.path()).filter(shown);
+        match all.collect::<Vec<_>>().as_slice() {
+            [one] if one.is_dir() && mtx::is_one(one) => Some(one.clone()),
+            _ => None,
+        }
+    });
+    match found {
+        Some(inner) => {
+            progress.note(&format!("{}: taking {}", path.display(), inner.display()));
+            inner
+        }
+        None => path.to_path_buf(),
+    }
 }
 
 /// Some of the features of a source.

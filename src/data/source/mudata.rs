@@ -9,6 +9,7 @@ use super::form::{Form, Modality, Select, Source, chosen};
 use crate::data::anndata::Column;
 use crate::data::anndata::matrix::Matrix;
 use crate::data::anndata::reader::{AnnData, Axis, list};
+use crate::data::barcodes::agreement;
 use crate::error::{Error, Result};
 
 /// One modality of an `.h5mu` file.
@@ -66,17 +67,17 @@ impl MuDataSource {
                 None => return Ok(None),
             },
         };
-        let place: HashMap<String, u32> = (0..).zip(all.names(Axis::Obs)?).map(|(i, n)| (n, i)).collect();
-        let order =
-            self.own.names(Axis::Obs)?.iter().map(|n| place.get(n).copied()).collect::<Option<Vec<_>>>().ok_or_else(
-                || {
-                    Error::input(
-                        self.path(),
-                        format!("`obs` lacks cells of `mod/{}/obs`", self.name),
-                        "write the file again with a current mudata",
-                    )
-                },
-            )?;
+        let (names, all_names) = (self.own.names(Axis::Obs)?, all.names(Axis::Obs)?);
+        let place: HashMap<&str, u32> = (0..).zip(&all_names).map(|(i, n)| (n.as_str(), i)).collect();
+        let order = names.iter().map(|n| place.get(n.as_str()).copied()).collect::<Option<Vec<_>>>();
+        // The cells of a modality may be named with an ending, or the modality before them.
+        let order = order.or_else(|| agreement(&names, &all_names)?.place.into_iter().collect()).ok_or_else(|| {
+            Error::input(
+                self.path(),
+                format!("`obs` lacks cells of `mod/{}/obs`", self.name),
+                "write the file again with a current mudata",
+            )
+        })?;
         Ok(Some(column.select(&order)))
     }
 }

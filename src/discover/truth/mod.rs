@@ -10,10 +10,11 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::genes::GeneNames;
-use self::table::{FIX, Form, Layout};
+use self::table::{Form, Layout};
 use super::links::Link;
 use super::maps::TypeMap;
 use super::places::{Chromosomes, Overlaps, each_line, interval};
+use crate::data::chromosomes::Aliases;
 use crate::data::region::parse_region;
 use crate::error::{Error, Result};
 use crate::vocabulary::Vocabulary;
@@ -64,12 +65,12 @@ struct Reading<'v> {
 }
 
 impl<'v> Reading<'v> {
-    fn new(v: &'v Vocabulary, window: i64) -> Self {
+    fn new(v: &'v Vocabulary, aliases: &'v Aliases, window: i64) -> Self {
         Reading {
             v,
             genes: GeneNames::new(v),
             peaks: v.peaks.iter().enumerate().map(|(i, p)| (p.name.as_str(), i as u32)).collect(),
-            chromosomes: Chromosomes::new(v),
+            chromosomes: Chromosomes::new(v, aliases),
             overlaps: Overlaps::of_peaks(v),
             tss: Overlaps::of_tss(v, window.max(0)),
             truth: Truth::default(),
@@ -195,6 +196,7 @@ impl<'v> Reading<'v> {
     /// A line of a file; says what is wrong with it.
     fn line(&mut self, layout: &Layout, line: &str) -> Result<(), String> {
         let fields = layout.fields(line)?;
+        let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
         let Some(link) = layout.outcome(&fields)? else {
             self.truth.untested += 1;
             return Ok(());
@@ -211,9 +213,15 @@ impl<'v> Reading<'v> {
             }
             Form::Places(genes, place) => {
                 let (genes, [chrom, start, end]) = (names(genes), place.map(|a| fields[a]));
+                let what = [&genes.join("\t"), chrom, start, end].join("\t");
+                // Nobody asks where the link of a gene is that the data lack.
+                if self.genes.find_noting(&genes).is_none() {
+                    self.miss(&what);
+                    return Ok(());
+                }
                 let (from, to) = interval(start, end)?;
                 let found = self.peaks_on(chrom, from, to);
-                self.link(&genes, found, &[&genes.join("\t"), chrom, start, end].join("\t"));
+                self.link(&genes, found, &what);
             }
             Form::Bedpe => self.bedpe(&fields)?,
         }
@@ -287,7 +295,7 @@ impl Truth {
 
     /// Reads known links, plain or gzip, in one of three forms; other columns are ignored:
     /// * a table with a header that names the columns `gene` and `peak`. A peak that goes by no name of the data but is a
-    ///   place (`chr1:100-200`, `chr1-100-200`, `chr1_100_200`) is every peak that shares a base with it;
+    ///   place (`chr1:100-200`, `chr1-100-200`, `chr1_100_200`) is every peak that shares a base with it, whatever parts its words;
     /// * the same with `gene`, `chrom`, `start` and `end` (0-based, half-open): a link to every peak that shares a base;
     /// * BEDPE. Where column 7 names a gene of the data, a link from it to every peak at an end that is not at its TSS
     ///   (at either end, if both or neither are). Else from every gene with a TSS at one end, give or take `window`
@@ -307,14 +315,23 @@ impl Truth {
     /// round, or with another value in the column of negatives; a file of which no link remains, or no negative of
     /// those that it has, or that comes to more than 50 million pairs.
     pub fn read_with(path: &Path, v: &Vocabulary, window: i64) -> Result<Truth> {
-        let mut reading = Reading::new(v, window);
+        Self::read_named(path, v, window, &Aliases::default())
+    }
+
+    /// [`Truth::read_with`] further names of chromosomes.
+    ///
+    /// # Errors
+    /// Those of [`Truth::read_with`].
+    pub fn read_named(path: &Path, v: &Vocabulary, window: i64, aliases: &Aliases) -> Result<Truth> {
+        let mut reading = Reading::new(v, aliases, window);
         // A header may be a comment, as `#gene<TAB>peak`.
         let comment = std::cell::RefCell::new(None);
         let header = |line: &str| {
             *comment.borrow_mut() = Layout::of(path, line).ok().filter(|(_, data)| !data).map(|(layout, _)| layout);
         };
         let mut known: Option<Layout> = None;
-        each_line(path, FIX, header, |number, line| {
+        let mut first = false;
+        each_line(path, header, |number, line| {
             if known.is_none() {
                 match (Layout::of(path, line), comment.take()) {
                     (Ok((layout, true)), header) => {
@@ -322,12 +339,15 @@ impl Truth {
                         known = header.filter(|h| matches!(h.form, Form::Bedpe)).or(Some(layout));
                     }
                     (Ok((layout, false)), _) => {
-                        known = Some(layout);
+                        (known, first) = (Some(layout), true);
                         return Ok(());
                     }
                     (Err(_), Some(header)) => known = Some(header),
                     (Err(e), None) => return Err(e),
                 }
+            }
+            if std::mem::take(&mut first) {
+                known = known.take().map(|layout| layout.with_row_names(line));
             }
             let Some(layout) = &known else { return Ok(()) };
             let wrong = |what: String| Error::input(path, format!("line {number} {what}"), "mend or remove that line");

@@ -1,8 +1,9 @@
 //! The form of a table of known links: what parts its columns, and which of them tell gene, peak, place and outcome.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use crate::discover::places::columns;
+use crate::data::table::Separator;
 use crate::error::{Error, Result};
 
 /// What to do about a table whose columns are not those needed.
@@ -42,33 +43,6 @@ fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// What parts columns.
-#[derive(Clone, Copy)]
-enum Separator {
-    /// Tabs, or any blanks in a line without a tab.
-    Blanks,
-    /// A character outside of double quotes.
-    Char(char),
-}
-
-impl Separator {
-    fn split(self, line: &str) -> Vec<&str> {
-        let fields = match self {
-            Separator::Blanks => columns(line),
-            Separator::Char(by) => {
-                let mut quoted = false;
-                let part = |c: char| {
-                    quoted ^= c == '"';
-                    c == by && !quoted
-                };
-                line.split(part).map(str::trim).collect()
-            }
-        };
-        let unquoted = |f: &str| f.len() >= 2 && f.starts_with('"') && f.ends_with('"');
-        fields.into_iter().map(|f| if unquoted(f) { f[1..f.len() - 1].trim() } else { f }).collect()
-    }
-}
-
 /// Where a file names what is linked.
 pub(super) enum Form {
     /// Columns of the genes, of the peak's name and, where there are such, of chromosome, start and end.
@@ -94,19 +68,20 @@ impl Layout {
     pub fn of(path: &Path, line: &str) -> Result<(Layout, bool)> {
         let mut refused = None;
         let tabs = line.contains('\t');
-        for separator in [',', ';'].into_iter().filter(|&c| !tabs && line.contains(c)).map(Separator::Char) {
+        for separator in [',', ';', '|'].into_iter().filter(|&c| !tabs && line.contains(c)).map(Separator::Char) {
             match Self::parted(path, line, separator) {
                 Ok(found) => return Ok(found),
                 Err(e) => refused = refused.or(Some(e)),
             }
         }
-        Self::parted(path, line, Separator::Blanks).map_err(|e| refused.unwrap_or(e))
+        let blanks = if tabs { Separator::Char('\t') } else { Separator::Blanks };
+        Self::parted(path, line, blanks).map_err(|e| refused.unwrap_or(e))
     }
 
     fn parted(path: &Path, line: &str, separator: Separator) -> Result<(Layout, bool)> {
         let fields = separator.split(line);
         let width = fields.len();
-        let number = |at: usize| fields.get(at).is_some_and(|f| f.parse::<i64>().is_ok());
+        let number = |at: usize| fields.get(at).is_some_and(|f: &Cow<str>| f.parse::<i64>().is_ok());
         if width >= 6 && [1, 2, 4, 5].into_iter().all(number) {
             return Ok((Layout { form: Form::Bedpe, outcome: None, separator, width: 6 }, true));
         }
@@ -136,8 +111,25 @@ impl Layout {
         Ok((Layout { form, outcome, separator, width }, false))
     }
 
+    /// Told the first line below the header: is that one field longer, then it begins with a name of its row, as R writes it.
+    pub fn with_row_names(mut self, line: &str) -> Self {
+        if self.separator.split(line).len() != self.width + 1 {
+            return self;
+        }
+        match &mut self.form {
+            Form::Names(genes, peak, place) => {
+                genes.iter_mut().chain([peak]).chain(place.iter_mut().flatten()).for_each(|at| *at += 1);
+            }
+            Form::Places(genes, place) => genes.iter_mut().chain(place).for_each(|at| *at += 1),
+            Form::Bedpe => return self,
+        }
+        self.outcome.iter_mut().for_each(|o| o.0 += 1);
+        self.width += 1;
+        self
+    }
+
     /// The fields of a line; says what is wrong where those that are needed are not all there.
-    pub fn fields<'l>(&self, line: &'l str) -> Result<Vec<&'l str>, String> {
+    pub fn fields<'l>(&self, line: &'l str) -> Result<Vec<Cow<'l, str>>, String> {
         let fields = self.separator.split(line);
         let last = match &self.form {
             Form::Names(genes, peak, _) => genes.iter().chain([peak]).max().copied(),
