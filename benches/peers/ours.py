@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The program's own rows, with the metrics of the others: runs train, evaluate, embed, translate and, with --match, match.
+"""The program's own rows, with the metrics of the others: runs train, evaluate, embed and translate.
 
     ours.py --program sccrossrec --prepared DATA --rna rna.h5ad --atac atac.h5ad --seed S --name NAME --work FOLDER
-            --out rows.jsonl [--label TEXT] [--match] [-- FLAGS OF train ...]
+            --out rows.jsonl [--label TEXT] [-- FLAGS OF train ...]
 
 Read of what the program writes: from `embed`, obsm X_sccrossrec (both modalities), X_sccrossrec_rna, X_sccrossrec_atac and
 X_sccrossrec_rna_depth, X_sccrossrec_atac_depth, where the score of a pair is the product of [rna | rna_depth] with
@@ -43,9 +43,6 @@ class Program:
     def cost(self, *verbs):
         return sum(self.cpu[v] for v in verbs), max(self.peak[v] for v in verbs)
 
-    def has(self, verb, flag):
-        return flag in subprocess.run([self.path, verb, "--help"], capture_output=True, text=True).stdout
-
 
 def rows_in_order(table, names, what):
     """obsm or X of the cells `names`, in their order; NaN for cells that are not there."""
@@ -56,15 +53,6 @@ def rows_in_order(table, names, what):
     return out
 
 
-def match_matrix(path, names):
-    """Scores of `match --out`, a row a query and partner: logits, the smallest for pairs that are not listed."""
-    t = pd.read_csv(path, sep="\t", dtype={"query": str, "partner": str})
-    index = pd.Index(names)
-    s = np.full((len(names), len(names)), t["logit"].min() - 1)
-    s[index.get_indexer(t["query"]), index.get_indexer(t["partner"])] = t["logit"]
-    return s
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("--program", "--prepared", "--rna", "--atac", "--name", "--work", "--out"):
@@ -72,7 +60,6 @@ def main():
     ap.add_argument("--seed", type=int, required=True)
     ap.add_argument("--cell-type", default="cell_type")
     ap.add_argument("--label", default="sccrossrec")
-    ap.add_argument("--match", action="store_true", help="also every pair of test cells through `match`")
     ap.add_argument("train", nargs="*", help="flags of train, after --")
     o = ap.parse_args()
     about = {"data": o.name, "split": "cell", "seed": o.seed}
@@ -105,17 +92,6 @@ def main():
     if np.isnan(expression).any():
         sys.exit(f"{work / 'told.h5ad'}: test cells are missing")
     common.write_rows(o.out, cells, about, o.label, {"expression": expression}, *program.cost("train", "translate"))
-
-    if o.match and program.has("match", "--part"):
-        scores = []
-        for part, q in (("val", va), ("test", te)):
-            program("match", "--run", run, "--rna", o.prepared, "--atac", o.prepared, "--part", part, "--exact", "--top", len(q),
-                    "--out", work / f"{part}.tsv", "--force")
-            scores.append(match_matrix(work / f"{part}.tsv", cells.names[q]))
-        common.write_rows(o.out, cells, about, o.label + ", every pair through match", {"scores": tuple(scores)},
-                          *program.cost("train", "match"))
-    elif o.match:
-        print("match has no --part: no row for it", file=sys.stderr)
 
 
 if __name__ == "__main__":

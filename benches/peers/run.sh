@@ -47,7 +47,7 @@ for seed in $seeds; do
   for name in snare_cortex neurips2021_starter; do
     if has peers; then on peers.py $name "$seed" --prepared "$out/$name.$seed"; fi
     if has ours; then
-      on ours.py $name "$seed" --prepared "$out/$name.$seed" --program "$program" --work "$out/ours.$name.$seed" --match
+      on ours.py $name "$seed" --prepared "$out/$name.$seed" --program "$program" --work "$out/ours.$name.$seed"
     fi
   done
   # `prepare --split batch:batch` wants three batches, and there are two: peers alone

@@ -215,10 +215,10 @@ impl TowerConfig {
         if self.factors > 1 << 16 {
             return bad("factors");
         }
-        if !(self.median.is_finite() && self.median > 0.0) {
+        if !self.median.is_finite() || self.median <= 0.0 {
             return bad("median");
         }
-        if self.depth.iter().any(|d| !d[0].is_finite() || !(d[1].is_finite() && d[1] > 0.0)) {
+        if self.depth.iter().flatten().any(|x| !x.is_finite()) || self.depth.iter().any(|d| d[1] <= 0.0) {
             return bad("depth");
         }
         Ok(())
