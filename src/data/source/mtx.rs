@@ -202,6 +202,16 @@ fn describe(features: &[Row]) -> (Vec<String>, Vec<(String, Vec<String>)>) {
     (features.iter().map(name).collect(), columns)
 }
 
+/// Does a header begin so? A name that is none must not be taken for one.
+fn is_header(field: &str) -> bool {
+    const WORDS: [&str; 22] = [
+        "", "x", "v1", "id", "ids", "name", "names", "index", "barcode", "barcodes", "cell", "cells", "gene", "genes",
+        "geneid", "geneids", "feature", "features", "peak", "peaks", "chrom", "seqnames",
+    ];
+    let plain: String = field.chars().filter(char::is_ascii_alphanumeric).collect();
+    WORDS.contains(&plain.to_ascii_lowercase().as_str())
+}
+
 /// Lines of names, the first of which may be a header.
 struct Names {
     path: PathBuf,
@@ -239,13 +249,14 @@ impl Names {
 
     /// Are they those of `n` features or cells, with a header or without?
     fn fit(&self, n: usize) -> bool {
-        !self.more && (self.rows.len() == n || self.rows.len() == n + 1)
+        let header = || self.rows.first().is_some_and(|r| is_header(r.field(0)));
+        !self.more && (self.rows.len() == n || self.rows.len() == n + 1 && header())
     }
 
     /// Those of `n`, without header and row names.
     fn of(self, n: usize, what: &str) -> Result<Vec<Row>> {
         if !self.fit(n) {
-            let there = if self.rows.len() > n + 1 { format!("more than {n}") } else { self.rows.len().to_string() };
+            let there = if self.rows.len() > n { format!("more than {n}") } else { self.rows.len().to_string() };
             return Err(Error::input(
                 &self.path,
                 format!("{there} lines, but the matrix has {n} {what}"),
