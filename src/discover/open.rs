@@ -260,10 +260,15 @@ impl DiscoveryFolder {
         let names = |v: &Vocabulary| (v.genes.len(), v.peaks.len());
         let same_genes = self.vocabulary.genes.iter().map(|g| &g.name).eq(v.genes.iter().map(|g| &g.name));
         let same_peaks = self.vocabulary.peaks.iter().map(|p| &p.name).eq(v.peaks.iter().map(|p| &p.name));
-        if same_genes && same_peaks && self.data_hash.as_ref().is_none_or(|own| own == hash) {
+        let (own, other) = (names(&self.vocabulary), names(v));
+        // By the hash where it is known: names in tables may have been edited.
+        let same = match &self.data_hash {
+            Some(known) => known == hash && own == other,
+            None => same_genes && same_peaks,
+        };
+        if same {
             return Ok(());
         }
-        let (own, other) = (names(&self.vocabulary), names(v));
         let what = match own == other {
             true => "other values or names".to_string(),
             false => format!("{} genes and {} peaks, not {} and {}", own.0, own.1, other.0, other.1),

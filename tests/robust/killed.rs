@@ -400,7 +400,7 @@ const WRITERS: [(&str, &[&str]); 7] = [
     ),
     ("e.h5ad", &["embed", "--run", "run"]),
     ("found", &["discover", "--run", "run"]),
-    ("links", &["discover", "--data", "data", "--gzip"]),
+    ("links", &["discover", "--data", "placed", "--gzip"]),
     ("sim", &["simulate", "--cells", "100", "--genes", "30", "--peaks", "80"]),
     ("full", &["annotate", "--rna", "data-rna.h5ad", "--atac", "data-atac.h5ad"]),
 ];
@@ -410,6 +410,15 @@ fn remove(path: &Path) {
     let _ = std::fs::remove_file(path);
 }
 
+/// Data in which genes have places, without which there are no links to look for.
+fn placed(d: &Path) {
+    let sizes = ["--cells", "60", "--genes", "20", "--peaks", "60", "--quiet"];
+    ok(d, &[&["simulate", "--out", "of-places"], &sizes[..]].concat());
+    let files =
+        ["prepare", "--rna", "of-places/rna.h5ad", "--atac", "of-places/atac.h5ad", "--gtf", "of-places/genes.gtf"];
+    ok(d, &[&files[..], &["--out", "placed", "--quiet"]].concat());
+}
+
 /// Every write that is too long for a limit, as on a disk that fills up in the midst of it: one line of error, exit code 2,
 /// no file in the making left, no file of a result that is not whole.
 #[test]
@@ -417,6 +426,7 @@ fn no_room_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     tiny::prepared(d, "data", Order::Plain);
+    placed(d);
     ok(d, &train("run"));
     for (out, args) in WRITERS {
         let args = [args, &["--out", out, "--quiet"]].concat();
@@ -499,6 +509,7 @@ fn no_permission_is_an_error() {
     let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(d, 0o755);
     tiny::prepared(d, "data", Order::Plain);
+    placed(d);
     ok(d, &train("run"));
     // Root may write anywhere: the program is then run as nobody.
     let root = std::fs::metadata(d).unwrap().uid() == 0;
