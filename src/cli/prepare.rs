@@ -116,7 +116,8 @@ pub struct Draw {
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub negative_ratio: f64,
     /// What is dealt out 80/10/10: cells (no test cell is in training), samples (as published), or whole batches
-    /// (donors, sites) told by a column of obs: batch:COLUMN. That takes three batches; cells of none are for training
+    /// (donors, sites) told by a column of obs: batch:COLUMN. Of two batches validation takes cells of the training one; cells of
+    /// none are for training
     #[arg(long, value_name = "cell|sample|batch:COLUMN", default_value = "cell")]
     pub split: SplitBy,
     /// With --split batch:COLUMN: the batches of the validation part [default: chosen by the seed]

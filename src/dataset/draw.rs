@@ -169,7 +169,8 @@ fn tenths(n: usize) -> usize {
 
 /// Cells of the training, validation and test part, whole batches each. Batches of more than a fifth of the cells, and
 /// cells of no batch, go to training; of the others, in random order, as many as reach a tenth of the cells make the
-/// test part, and again the validation part.
+/// test part, and again the validation part. Of two batches one is the test part, and a tenth of the cells of the other are
+/// for validation.
 fn deal_batches(
     v: &Vocabulary,
     config: &SampleConfig,
@@ -214,9 +215,10 @@ fn deal_batches(
     order.sort_by_key(|&b| size[b] * 5 > cells.len()); // stable: large ones last
     let mut order = std::collections::VecDeque::from(order);
     // Batches that must be left for the parts to come; the training part is one.
-    let mut reserved = 1 + usize::from(test.is_empty()) + usize::from(val.is_empty());
-    for part in [&mut test, &mut val] {
-        if !part.is_empty() {
+    let two = all.len() == 2 && val.is_empty();
+    let mut reserved = 1 + usize::from(test.is_empty()) + usize::from(val.is_empty() && !two);
+    for (part, dealt) in [(&mut test, true), (&mut val, !two)] {
+        if !part.is_empty() || !dealt {
             continue;
         }
         reserved -= 1;
@@ -231,7 +233,7 @@ fn deal_batches(
             order.pop_front();
         }
     }
-    if test.is_empty() || val.is_empty() || order.is_empty() {
+    if test.is_empty() || (val.is_empty() && !two) || order.is_empty() {
         return Err(Error::usage(format!(
             "--split batch:{column} needs batches for training, validation and test, and there are {}: {}",
             all.len(),
@@ -251,6 +253,10 @@ fn deal_batches(
         parts[k].push(c);
     }
     parts.iter_mut().for_each(|p| rng.shuffle(p));
+    if two {
+        let n = tenths(parts[0].len());
+        parts[1] = parts[0].split_off(parts[0].len() - n);
+    }
     Ok(parts)
 }
 

@@ -80,6 +80,32 @@ fn whole_batches_are_held_out() {
     }
 }
 
+/// Of two batches one is for testing, chosen or named; validation takes cells of the other.
+#[test]
+fn two_batches_are_enough() {
+    let v = vocabulary(3, &[60, 40]);
+    for named in [None, Some("d0"), Some("d1")] {
+        let test_batches = named.map(String::from).into_iter().collect();
+        let config = SampleConfig { split: SplitBy::Batch("donor".into()), test_batches, ..SampleConfig::default() };
+        let set = draw_samples(&v, &config).unwrap();
+        let cells = |numbers: &[u32]| -> HashSet<u32> {
+            numbers.iter().flat_map(|&k| [set.samples[k as usize].rna, set.samples[k as usize].atac]).collect()
+        };
+        let [train, val, test] = [&set.train, &set.val, &set.test].map(|part| cells(part));
+        let batch = |c: &u32| v.obs[0].codes[*c as usize];
+        let of_test: HashSet<u32> = test.iter().map(batch).collect();
+        assert_eq!(of_test.len(), 1);
+        assert!(named.is_none_or(|n| of_test.contains(&u32::from(n == "d1"))));
+        assert!(train.iter().chain(&val).all(|c| !of_test.contains(&batch(c))));
+        assert!(train.is_disjoint(&val) && test.len() + train.len() + val.len() == 100);
+        let other = 100 - test.len();
+        assert_eq!((val.len(), train.len()), (other / 10, other - other / 10), "{named:?}");
+        set.check(&v).unwrap();
+    }
+    let one = SampleConfig { split: SplitBy::Batch("donor".into()), ..SampleConfig::default() };
+    assert!(draw_samples(&vocabulary(3, &[50]), &one).unwrap_err().to_string().contains("needs batches"));
+}
+
 #[test]
 fn chosen_batches_are_held_out() {
     let mut v = vocabulary(3, &[30, 30, 30, 30]);
