@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use super::console::Console;
 use super::context::{Context, DeviceArg, output_dir};
 use super::discover::recovery_table;
+use super::evaluate::of_towers;
 use crate::dataset::{DataSet, SampleSet, SplitBy};
 use crate::discover::record::Discovery;
 use crate::discover::{DiscoverOptions, DiscoveryFolder, discover};
 use crate::engine;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Part, TowerEvaluationOptions, evaluate, evaluate_towers};
+use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
@@ -153,10 +154,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let model = Run::open(&places.run)?.model(&data, Checkpoint::Best)?;
     let runner = Runner::new(&model, &device)?;
     let mut evaluation = evaluate(runner, &data, &set, Part::Test, config.eval_batch_size, &ctx.follow())?;
-    if let Some(towers) = Run::open(&places.run)?.towers(&data)? {
-        let options = TowerEvaluationOptions { baselines: true, seed: ctx.seed };
-        evaluation.towers = Some(evaluate_towers(&towers, &data, &set, Part::Test, options, &ctx.follow())?);
-    }
+    evaluation.towers = of_towers(&Run::open(&places.run)?, &data, &set, Part::Test, true, ctx)?;
     lap("evaluate");
 
     ctx.say("discover: attention of every cell, links, and how many planted ones are found");

@@ -95,9 +95,8 @@ pub fn run(args: &EmbedArgs, ctx: &Context) -> Result<()> {
     let runner = Runner::new(&model, &device)?;
     let options =
         PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes, chosen: Some(&chosen), attention };
-    predict::embed(&run, runner, &data, &args.out, &options, &ctx.follow())?;
-    let towers = run.towers(&data)?;
-    let (n, width) = (chosen.cells.len(), towers.map_or(2 * model.config.hidden, |t| t.config().size));
+    let width = predict::embed(&run, runner, &data, &args.out, &options, &ctx.follow())?;
+    let n = chosen.cells.len();
     ctx.result(
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),
         &serde_json::json!({ "out": args.out, "cells": n, "dimensions": width, "node_cells": nodes.len() }),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::context::{Context, DeviceArg, Which, output_file};
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, SampleSet};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Part, TowerEvaluationOptions, evaluate, evaluate_towers};
+use crate::evaluate::{Part, TowerEvaluation, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::train::Run;
 
@@ -52,6 +52,20 @@ pub(super) fn open_data(run: &Run, data: Option<&PathBuf>, ctx: &Context) -> Res
     Ok(opened)
 }
 
+/// The towers of a run on the cells of a part; `None` where it has none.
+pub(super) fn of_towers(
+    run: &Run,
+    data: &DataSet,
+    set: &SampleSet,
+    part: Part,
+    baselines: bool,
+    ctx: &Context,
+) -> Result<Option<TowerEvaluation>> {
+    let options = TowerEvaluationOptions { baselines, seed: ctx.seed };
+    let measure = |towers| evaluate_towers(&towers, data, set, part, options, &ctx.follow());
+    run.towers(data)?.map(measure).transpose()
+}
+
 /// Evaluates and prints.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let device = args.device.choose()?;
@@ -72,10 +86,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let model = run.model(&data, args.which.checkpoint)?;
     let runner = Runner::new(&model, &device)?;
     let mut result = evaluate(runner, &data, &set, args.part, args.batch_size as usize, &ctx.follow())?;
-    if let Some(towers) = run.towers(&data)? {
-        let options = TowerEvaluationOptions { baselines: !args.no_baselines, seed: ctx.seed };
-        result.towers = Some(evaluate_towers(&towers, &data, &set, args.part, options, &ctx.follow())?);
-    }
+    result.towers = of_towers(&run, &data, &set, args.part, !args.no_baselines, ctx)?;
     let mut json = serde_json::to_value(&result).map_err(|e| Error::Internal(format!("evaluation: {e}")))?;
     json["run"] = args.run.display().to_string().into();
     json["data"] = data.dir().display().to_string().into();

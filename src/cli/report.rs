@@ -7,7 +7,7 @@ use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
 use crate::error::{Error, Result, quoted};
-use crate::evaluate::{Evaluation, Part, TowerEvaluationOptions, evaluate, evaluate_towers};
+use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
@@ -153,10 +153,7 @@ fn compute(
         Some(set) if set.test.is_empty() => Err("The sample set has no test part.".into()),
         Some(set) => {
             let mut found = evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &ctx.follow())?;
-            if let Some(towers) = run.towers(data)? {
-                let options = TowerEvaluationOptions { baselines: true, seed: ctx.seed };
-                found.towers = Some(evaluate_towers(&towers, data, set, Part::Test, options, &ctx.follow())?);
-            }
+            found.towers = super::evaluate::of_towers(run, data, set, Part::Test, true, ctx)?;
             Ok(found)
         }
     };

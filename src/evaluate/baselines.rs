@@ -117,7 +117,7 @@ pub struct Baselines {
 }
 
 /// At most so many cells, in even steps.
-fn thin(cells: &[u32], most: usize) -> Vec<u32> {
+pub(super) fn thin(cells: &[u32], most: usize) -> Vec<u32> {
     cells.iter().copied().step_by(cells.len().div_ceil(most).max(1)).collect()
 }
 

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::{BaselineOptions, BaselineReport, Baselines};
+use super::baselines::{BaselineOptions, BaselineReport, Baselines, thin};
 use super::expression::{ExpressionMetrics, expression};
 use super::levels::LogExpression;
 use super::neighbours::Points;
@@ -153,11 +153,6 @@ pub struct TowerEvaluation {
     pub below: Vec<String>,
 }
 
-/// Every k-th, so that there are at most `most`.
-fn thin(cells: &[u32], most: usize) -> Vec<u32> {
-    cells.iter().copied().step_by(cells.len().div_ceil(most).max(1)).collect()
-}
-
 /// Measures towers on the cells of a part. `progress` is told the cells embedded. Memory: the vectors of these and of the
 /// training cells, and three expression matrices of at most 60 million numbers.
 ///
@@ -172,7 +167,8 @@ pub fn evaluate_towers(
     progress: &dyn Progress,
 ) -> Result<TowerEvaluation> {
     data.need_both("evaluation")?;
-    let cells = PartCells::new(data, set).of(part);
+    let parts = PartCells::new(data, set);
+    let cells = parts.of(part);
     if cells.is_empty() {
         let name = part.name();
         return Err(Error::usage(format!("--part {name}: no cell is in it; choose another part or sample set")));
@@ -219,7 +215,7 @@ pub fn evaluate_towers(
         below: Vec::new(),
     };
     if options.baselines && train.len() > 1 {
-        let val = PartCells::new(data, set).of(Part::Val);
+        let val = parts.of(Part::Val);
         let how = BaselineOptions { seed: options.seed, ..BaselineOptions::default() };
         let fitted = Baselines::fit(data, &train, &val, &how, progress)?;
         progress.check("nothing was written")?;

@@ -1,5 +1,7 @@
 //! The cells that a prediction is of, and what its file says of them and of itself.
 
+use std::borrow::Cow;
+
 use crate::data::anndata::{AnnDataWriter, Column, Frame};
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
@@ -43,6 +45,11 @@ impl Chosen {
         }
         let part = cells.iter().map(|&c| parts.name(c)).collect();
         Ok(Chosen { cells, part })
+    }
+
+    /// Those that were chosen, or all of the data.
+    pub(super) fn or_all<'a>(chosen: Option<&'a Chosen>, run: &Run, data: &DataSet) -> Result<Cow<'a, Chosen>> {
+        chosen.map_or_else(|| Chosen::new(run, data, Part::All).map(Cow::Owned), |c| Ok(Cow::Borrowed(c)))
     }
 
     /// `obs` of these cells: barcodes, types, the other columns of the data, the part.

@@ -25,7 +25,6 @@ use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
-use crate::evaluate::Part;
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, CisTarget};
 use crate::progress::Progress;
@@ -235,6 +234,8 @@ pub fn joint_embedding<'m>(
 /// tells. With [`PredictOptions::attention`] z besides, as `X_sccrossrec_attention` `[n, 2H]`. Without towers z is
 /// `X_sccrossrec`, and its halves are `X_sccrossrec_rna`, `X_sccrossrec_atac` `[n, H]`. Memory: the numbers, and a batch.
 ///
+/// Brings back how many numbers a cell has in `X_sccrossrec`.
+///
 /// # Errors
 /// As [`embeddings`] and [`Run::towers`]; a file that cannot be written. Nothing is then left of it.
 pub fn embed<'m>(
@@ -244,11 +245,10 @@ pub fn embed<'m>(
     out: &Path,
     options: &PredictOptions<'_>,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<usize> {
     let runner = &mut model.into();
     let h = runner.model().config.hidden;
-    let all = Chosen::new(run, data, Part::All)?;
-    let chosen = options.chosen.unwrap_or(&all);
+    let chosen = &*Chosen::or_all(options.chosen, run, data)?;
     let n = chosen.cells.len();
     let found = run.towers(data)?;
     let places = match &found {
@@ -279,7 +279,8 @@ pub fn embed<'m>(
     if !options.nodes.is_empty() {
         write_nodes(&mut writer, runner, data, options, chosen, progress)?;
     }
-    writer.finish()
+    writer.finish()?;
+    Ok(places.map_or(2 * h, |v| v.size))
 }
 
 /// Writes the RNA that the attention model predicts from the ATAC of cells to `out` (replaced), cells × genes; the data need
@@ -317,8 +318,7 @@ pub fn translate<'m>(
         columns: vec![("chrom".into(), Column::Strings(v.genes.iter().map(|g| chromosome(g.chrom)).collect()))],
     };
     let genes = v.genes.len();
-    let all = Chosen::new(run, data, Part::All)?;
-    let chosen = options.chosen.unwrap_or(&all);
+    let chosen = &*Chosen::or_all(options.chosen, run, data)?;
     let mut writer = AnnDataWriter::create(out, &chosen.obs(data), &var)?;
     origin(&mut writer, run, data)?;
     let mut x = writer.csr("X", genes)?;
