@@ -26,9 +26,9 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A number to four decimals; `NaN` where it is undefined.
+/// A number to four decimals; a dash where it is undefined.
 pub fn number(x: Option<f64>) -> String {
-    x.filter(|x| !x.is_nan()).map_or("NaN".into(), |x| format!("{x:.4}"))
+    x.filter(|x| !x.is_nan()).map_or("–".into(), |x| format!("{x:.4}"))
 }
 
 #[cfg(test)]
@@ -38,8 +38,8 @@ mod tests {
         let row = |c: &[&str]| c.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let t = crate::table::aligned(&[row(&["metric", "model"]), row(&["f1", "0.5"]), row(&["é", ""])]);
         assert_eq!(t, "metric  model\n-------------\nf1        0.5\né\n");
-        assert_eq!(crate::table::number(None), "NaN");
-        assert_eq!(crate::table::number(Some(f64::NAN)), "NaN");
+        assert_eq!(crate::table::number(None), "–");
+        assert_eq!(crate::table::number(Some(f64::NAN)), "–");
         assert_eq!(crate::table::number(Some(0.12345)), "0.1235");
     }
 }

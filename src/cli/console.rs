@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::train::{EpochRecord, Observer, TrainingPlan, TrainingStep};
 
 fn number(x: Option<f64>) -> String {
-    x.map_or("NaN".into(), |x| format!("{x:.4}"))
+    x.map_or("–".into(), |x| format!("{x:.4}"))
 }
 
 pub(crate) fn scores(r: &EpochRecord) -> String {

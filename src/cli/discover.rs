@@ -479,5 +479,8 @@ pub(super) fn recovery_table(r: &Recovery) -> String {
     if r.untested > 0 {
         out += &format!("left out: {} lines that do not say whether they are a link\n", r.untested);
     }
+    if r.unread > 0 {
+        out += &format!("left out: {} lines that cannot be read\n", r.unread);
+    }
     out
 }

@@ -1,11 +1,11 @@
 //! `embed`: the joint embedding of every cell.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::context::{Context, output_file};
 use crate::dataset::DataSet;
 use crate::engine::{Device, Runner};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::Part;
 use crate::model::Model;
 use crate::predict;
@@ -63,6 +63,7 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
     let device = args.device.choose()?;
     let run = args.which.open(&args.run)?;
     output_file(&args.out, args.force)?;
+    anndata_name(&args.out)?;
     let data = run.open_data(args.data.as_deref(), ctx.access)?;
     if data.hash() != run.data_hash() {
         ctx.say("note: these are not the data that the run was trained on; genes and peaks are met by name");
@@ -75,6 +76,23 @@ pub(super) fn open(args: &Args, ctx: &Context) -> Result<Opened> {
         (true, false) => predict::cells_by_name(&data, &args.cells)?,
     };
     Ok(Opened { run, data, model, nodes, chosen, device })
+}
+
+/// Refuses a name that says another form than what is written.
+fn anndata_name(out: &Path) -> Result<()> {
+    let name = out.file_name().map_or(String::new(), |n| n.to_string_lossy().to_ascii_lowercase());
+    let other = [
+        ".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".xlsx", ".parquet", ".mtx", ".h5mu", ".rds", ".loom",
+        ".npz", ".npy", ".zarr",
+    ];
+    match other.iter().find(|e| name.ends_with(*e)) {
+        None => Ok(()),
+        Some(ending) => Err(Error::input(
+            out,
+            format!("--out: AnnData is written, which is no {ending}"),
+            "end the name in .h5ad; in Python anndata.read_h5ad(FILE).obsm.to_df() and .to_df() make tables of it",
+        )),
+    }
 }
 
 /// Flags of `embed`.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
+use super::inspect_own::inspect_own;
 use crate::data::anndata::{AnnData, Axis, Column, Matrix, MatrixKind, Streaming, list};
 use crate::data::region::parse_region;
 use crate::data::source;
 use crate::data::source::{Form, Source};
 use crate::data::species;
-use crate::data::table::Table;
 use crate::discover::DiscoveryFolder;
 use crate::error::{Error, Result};
 use crate::prepare::PromoterShare;
@@ -29,19 +29,19 @@ pub struct Args {
 }
 
 /// Lines of `key  value` and the JSON of the same.
-struct Findings {
+pub(super) struct Findings {
     table: String,
     json: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Findings {
-    fn new(kind: &str) -> Self {
+    pub fn new(kind: &str) -> Self {
         let mut r = Findings { table: String::new(), json: serde_json::Map::new() };
         r.add("kind", kind);
         r
     }
 
-    fn add(&mut self, key: &str, value: impl Into<serde_json::Value>) {
+    pub fn add(&mut self, key: &str, value: impl Into<serde_json::Value>) {
         let value = value.into();
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_string);
         self.table += &format!("{key:<14} {shown}\n");
@@ -191,35 +191,6 @@ fn inspect_discovery(path: &Path) -> Result<Findings> {
     }
     r.add("attention", if found.made.attention.is_some() { "there" } else { "none: made without a model" });
     Ok(r)
-}
-
-/// A file that the program writes inside of its folders, or a table as text; `None` where it is neither.
-fn inspect_own(path: &Path) -> Result<Option<Findings>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let name = path.file_name().map_or(String::new(), |n| n.to_string_lossy().to_ascii_lowercase());
-    let above = |up: usize| path.ancestors().nth(up).map(Path::to_path_buf).unwrap_or_default();
-    let of_data = above(2).join("dataset.json").is_file();
-    let part = |what: &str| {
-        let mut r = Findings::new(what);
-        r.add("of", above(2).display().to_string());
-        Ok(Some(r))
-    };
-    let bare = name.strip_suffix(".gz").unwrap_or(&name);
-    match () {
-        () if of_data && name.ends_with(".shard") => part("shard of a data set"),
-        () if of_data && above(1).ends_with("samples") => part("sample set of a data set"),
-        () if [".tsv", ".csv", ".txt", ".bed"].iter().any(|e| bare.ends_with(e)) => {
-            let table = Table::read(path)?;
-            let mut r = Findings::new("table");
-            r.add("parted by", table.separator.name());
-            r.add("columns", list(&table.header));
-            r.add("rows", table.rows.len());
-            Ok(Some(r))
-        }
-        () => Ok(None),
-    }
 }
 
 /// An input file, of whatever form.

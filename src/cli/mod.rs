@@ -15,6 +15,7 @@ pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod inspect;
+mod inspect_own;
 pub(crate) mod kernels;
 pub(crate) mod match_cells;
 pub(crate) mod plot;

@@ -6,7 +6,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::console::{Console, scores};
 use super::context::{Context, DeviceArg, check_output_dir};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::files::atomic;
 use crate::ops::registry::Replacement;
 use crate::parity::trust;
@@ -160,7 +160,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 
 /// What to go on with names the kernels that were replaced, too, which the run does not remember.
 fn with_kernels(e: Error, kernels: &[Replacement]) -> Error {
-    let flags: String = kernels.iter().map(|k| format!(" --kernel {}={}", k.op, k.source.display())).collect();
+    let flags: String = kernels.iter().map(|k| format!(" --kernel {}={}", k.op, quoted(&k.source))).collect();
     match e {
         Error::Interrupted { code, saved } => Error::Interrupted { code, saved: saved + &flags },
         Error::Device { doing, code, name, text, saved } if saved.contains("--resume") => {

@@ -91,6 +91,36 @@ impl CellTable {
         self
     }
 
+    /// Refuses a table whose first line, taken for its header, is the line of one of these cells.
+    ///
+    /// # Errors
+    /// [`Error::Input`].
+    pub fn with_header(self, cells: &[String]) -> Result<CellTable> {
+        let wanted: std::collections::HashSet<&str> = cells.iter().map(String::as_str).collect();
+        match self.header.iter().find(|h| wanted.contains(h.as_str())) {
+            None => Ok(self),
+            Some(cell) => {
+                let found = format!("has no header: its first line is that of the cell {cell}");
+                let names: Vec<&str> = ["cell_type", "donor"].into_iter().take(self.columns.len()).collect();
+                Err(Error::input(
+                    &self.path,
+                    found,
+                    format!("put a line before it, such as barcode,{}", names.join(",")),
+                ))
+            }
+        }
+    }
+
+    /// Lines whose barcode is none of these cells.
+    pub fn not_asked_for(&self, used: &[&CellRows]) -> usize {
+        let used: std::collections::HashSet<usize> =
+            used.iter().flat_map(|u| u.rows.iter().flatten().copied()).collect();
+        let same = |row: usize| self.place.get(self.rows[row].field(self.key).trim()).copied().flatten();
+        (0..self.rows.len())
+            .filter(|&row| !used.contains(&row) && !same(row).is_some_and(|r| used.contains(&r)))
+            .count()
+    }
+
     /// Where it was read from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -230,6 +260,14 @@ mod tests {
         assert!(e.contains("2 of 2 would agree once the ending -1 is taken off"), "{e}");
         let rows = t.rows(&cells, Strip::Auto).unwrap();
         assert_eq!(of(&t, &rows), [Some("B".to_string()), Some("T".into())]);
+        assert_eq!(t.not_asked_for(&[&rows]), 0);
+        let one = t.rows(&cells[..1], Strip::Auto).unwrap();
+        assert_eq!(t.not_asked_for(&[&one]), 1);
+        let bare = table("ACGTACGT-1,B\nCCGTACGT-1,T\n").unwrap().with_header(&cells).unwrap_err().to_string();
+        assert!(
+            bare.contains("no header") && bare.contains("ACGTACGT-1") && bare.contains("barcode,cell_type"),
+            "{bare}"
+        );
         let half = table("barcode,cell_type\nCCGTACGT,T\nAAAAACGT,B\n").unwrap();
         assert!(half.rows(&cells, Strip::Auto).is_err());
         assert_eq!(half.rows(&cells, Strip::Yes).unwrap().known, 1);

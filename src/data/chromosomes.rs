@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::table::Rows;
 use crate::error::{Error, Result};
+use crate::vocabulary::UNKNOWN;
 
 /// What a chromosome is compared by: `chr1` and `1` are one, and so are `chrM`, `MT` and `M`. A scaffold goes by its
 /// GenBank accession, which UCSC puts inside its names: `chr1_KI270706v1_random`, `chrUn_KI270706v1` and `KI270706.1`
@@ -125,10 +126,23 @@ pub fn genome_prefix(name: &str) -> Option<(&str, &str)> {
 }
 
 /// The one genome that these names all begin with, with what parts it from them; `None` where they are of none or several.
-pub(crate) fn one_genome<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+fn one_genome<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let mut names = names.into_iter();
     let first = genome_prefix(names.next()?)?.0;
     names.all(|n| genome_prefix(n).is_some_and(|p| p.0 == first)).then_some(first)
+}
+
+/// Takes off the genome that stands before each chromosome (`GRCh38_chr1`), where it is one and the same.
+pub(crate) fn without_genome(chroms: Vec<&mut String>) {
+    let known = |c: &&mut String| c.as_str() != UNKNOWN;
+    if one_genome(chroms.iter().filter(|c| known(c)).map(|c| c.as_str())).is_none() {
+        return;
+    }
+    for chrom in chroms {
+        if let Some((_, bare)) = genome_prefix(chrom) {
+            *chrom = bare.to_string();
+        }
+    }
 }
 
 /// A GenBank accession of a scaffold without its version (`.1`, UCSC `v1`): two letters and six or eight digits, or

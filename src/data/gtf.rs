@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::chromosomes::{genome_prefix, is_whole};
+use super::chromosomes::{genome_prefix, is_whole, without_genome};
 use super::species;
 use crate::error::{Error, Result};
 use crate::files::text::TextLines;
@@ -261,6 +261,7 @@ impl Gtf {
                 gtf.records.push(if l.whole { 0 } else { l.records });
             }
         }
+        without_genome(gtf.genes.iter_mut().map(|g| &mut g.chrom).collect());
         gtf
     }
 
@@ -592,6 +593,17 @@ mod tests {
         let good = "chr1\ts\tgene\t1\t2\t.\t+\t.\tgene_id \"a\";\t\n";
         let g = gtf(&format!("chr1\t1\t2\n{good}chr1\ts\tgene\tx\t2\t.\t+\t.\tgene_id \"b\";\n")).unwrap();
         assert_eq!((g.len(), g.skipped()), (1, 2));
+    }
+
+    #[test]
+    fn a_genome_before_every_chromosome_is_taken_off() {
+        let line = |chrom: &str, id: &str| format!("{chrom}\ts\tgene\t1\t2\t.\t+\t.\tgene_id \"{id}\";\n");
+        let of = |a: &str, b: &str| {
+            let g = gtf(&(line(a, "a") + &line(b, "b"))).unwrap();
+            ["a", "b"].map(|id| g.by_id(id).unwrap().chrom.clone())
+        };
+        assert_eq!(of("GRCh38_chr1", "GRCh38_chrX"), ["chr1", "chrX"]);
+        assert_eq!(of("GRCh38_chr1", "mm10_chr1"), ["GRCh38_chr1", "mm10_chr1"], "of two genomes it tells which");
     }
 
     #[test]

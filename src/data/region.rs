@@ -11,8 +11,9 @@ pub struct Region {
     pub end: i64,
 }
 
-/// Reads `chr1-100-200`, `chr1:100-200`, `chr1_100_200`, `chr1.100.200` (as R data frames name it) or `chr1 100 200`, with
-/// thousands parted by commas and with a strand behind it (`:+`, `(-)`, `:*`) where there is one. The name of the chromosome
+/// Reads `chr1-100-200`, `chr1:100-200`, `chr1_100_200`, `chr1.100.200` (as R data frames name it; of `1:100-200` they make `X1.100.200`), `chr1|100|200`
+/// or `chr1 100 200`, in quotes or without, with thousands parted by commas and with a strand behind it (`:+`, `(-)`, `:*`) where
+/// there is one. The name of the chromosome
 /// may itself hold dashes, underscores and dots, as scaffolds do; `None` where the text is nothing of the kind or the region
 /// is empty.
 ///
@@ -24,13 +25,18 @@ pub struct Region {
 /// assert_eq!(parse_region("Gad1"), None);
 /// ```
 pub fn parse_region(name: &str) -> Option<Region> {
-    let name = without_strand(name.trim());
-    let part = |c: char| matches!(c, ':' | '-' | '_' | '.') || c.is_whitespace();
+    let name = without_strand(name.trim().trim_matches(['"', '\'']));
+    let part = |c: char| matches!(c, ':' | '-' | '_' | '.' | '|') || c.is_whitespace();
     let (rest, end) = name.rsplit_once(part)?;
     let rest = rest.strip_suffix('.').unwrap_or(rest); // chr1:100..200
     let (chrom, start) = rest.rsplit_once(part)?;
-    let (start, end) = (number(start)?, number(end)?);
     let chrom = chrom.trim_end();
+    // R puts an X before a name that begins with a digit, where it parts all words by dots.
+    let by_r = chrom
+        .strip_prefix('X')
+        .filter(|c| c.starts_with(|c: char| c.is_ascii_digit()) && name.starts_with(&format!("{chrom}.{start}.")));
+    let (start, end) = (number(start)?, number(end)?);
+    let chrom = by_r.unwrap_or(chrom);
     if chrom.is_empty() || start >= end {
         return None;
     }
@@ -95,6 +101,11 @@ mod tests {
             ("chr1 100 200 +", region("chr1", 100, 200)),
             ("chr1:1,000-2,000", region("chr1", 1000, 2000)),
             ("chr1:100..200", region("chr1", 100, 200)),
+            ("X1.100.200", region("1", 100, 200)),
+            ("X.100.200", region("X", 100, 200)),
+            ("X1:100-200", region("X1", 100, 200)),
+            ("chr1|100|200", region("chr1", 100, 200)),
+            ("\"chr1:100-200\"", region("chr1", 100, 200)),
             ("GRCh38_chr1:1-2", region("GRCh38_chr1", 1, 2)),
             ("chr1:1,00-200", None),
             ("chr1-200-100", None),

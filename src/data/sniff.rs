@@ -15,8 +15,11 @@ pub(crate) struct Found {
 
 const SEURAT: &str = "write it as .h5ad in R, as with zellkonverter::writeH5AD(Seurat::as.SingleCellExperiment(x), \"x.h5ad\"), \
                       or export the counts with DropletUtils::write10xCounts";
-const AS_TABLE: &str = "make an AnnData file of it in Python: anndata.read_csv(FILE).write_h5ad(\"x.h5ad\") (cells in rows; \
-                        for genes in rows put .T before .write_h5ad)";
+const AS_CSV: &str = "make an AnnData file of it in Python: anndata.io.read_csv(FILE).write_h5ad(\"x.h5ad\") (cells in rows; \
+                      for genes in rows put .T before .write_h5ad; before anndata 0.11: anndata.read_csv)";
+const AS_TABLE: &str = "make an AnnData file of it in Python: anndata.io.read_text(FILE, delimiter=\"\\t\")\
+                        .write_h5ad(\"x.h5ad\") (cells in rows; for genes in rows put .T before .write_h5ad; before anndata 0.11: \
+                        anndata.read_text)";
 const UNPACK: &str = "unpack it first and give what is in it";
 
 /// Files that cannot be opened, by what they begin with.
@@ -109,7 +112,7 @@ pub(crate) fn of_bytes(head: &[u8]) -> Option<Found> {
             _ => found("is a table of places (BED)", "give the matrix, cells × peaks"),
         },
         () if width > 1 => match by {
-            Separator::Char(',') => found("is a table as text (CSV)", AS_TABLE),
+            Separator::Char(',') => found("is a table as text (CSV)", AS_CSV),
             Separator::Blanks if lines.len() < 2 => found("is text", "give an .h5ad, .h5mu or 10x .h5 file"),
             _ => found("is a table as text", AS_TABLE),
         },

@@ -52,6 +52,9 @@ pub struct Recovery {
     /// Lines left out: they do not say whether they are a link or a tested negative.
     #[serde(default)]
     pub untested: u64,
+    /// Lines left out: they cannot be read.
+    #[serde(default)]
+    pub unread: u64,
     /// One entry a score.
     pub scores: Vec<Recovered>,
     /// The same among the pairs up to [`NEAR`] bases apart.
@@ -298,6 +301,7 @@ pub fn recover(
         links_missing: truth.missing,
         links_off_chromosome: truth.off_chromosome,
         untested: truth.untested,
+        unread: truth.unread,
         scores,
         near: bins.next(),
         bins: bins.collect(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ranking::Ranking;
 
-/// Metrics of a two-class decision. What is undefined is `None`: `null` in JSON, `NaN` in tables; all of them where samples of
+/// Metrics of a two-class decision. What is undefined is `None`: `null` in JSON, a dash in tables; all of them where samples of
 /// one class are missing, as where no negatives were drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct MatchingMetrics {

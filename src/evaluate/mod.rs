@@ -255,8 +255,8 @@ impl Seen<'_> {
 }
 
 impl Evaluation {
-    /// The tables that `evaluate` prints: metric, model, baselines. Undefined numbers are `NaN`; a dash is where a
-    /// baseline has no such number.
+    /// The tables that `evaluate` prints: metric, model, baselines. A dash is where a number is undefined, or a
+    /// baseline has none.
     pub fn table(&self) -> String {
         let cells = |c: &[&str]| c.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let m = &self.matching;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::matching::share;
 use crate::error::{Error, Result};
 
-/// Metrics of predicted expression over cells × genes. What is undefined is `None`: `null` in JSON, `NaN` in tables.
+/// Metrics of predicted expression over cells × genes. What is undefined is `None`: `null` in JSON, a dash in tables.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct TranslationMetrics {
     /// Cells.

@@ -77,7 +77,12 @@ fn obs_of(data: &DataSet, cells: &[u32]) -> Frame {
     }
     for column in v.obs.iter().filter(|o| o.name != "cell_type") {
         let codes = of(&column.codes);
-        columns.push((column.name.clone(), Column::Categorical { codes, categories: column.categories.clone() }));
+        // A column named with a slash is a group of groups in AnnData files, and soon not allowed there.
+        let mut name = column.name.replace('/', "_");
+        while name != column.name && v.obs.iter().any(|o| o.name == name) {
+            name.push('_');
+        }
+        columns.push((name, Column::Categorical { codes, categories: column.categories.clone() }));
     }
     Frame { index: cells.iter().map(|&c| v.cells[c as usize].clone()).collect(), columns }
 }

@@ -74,7 +74,7 @@ impl Inputs {
         let mut atac = open(&config.atac, Modality::Atac, &config.atac_select)?;
         if let Some(path) = &config.obs {
             let all: Vec<String> = rna.iter().chain(&atac).flat_map(|i| i.cells.iter().cloned()).collect();
-            let table = Arc::new(CellTable::read(path)?.keyed_for(&all));
+            let table = Arc::new(CellTable::read(path)?.keyed_for(&all).with_header(&all)?);
             for input in rna.iter_mut().chain(atac.iter_mut()) {
                 let rows = table.rows(&input.cells, config.barcodes)?;
                 let n = rows.known;
@@ -96,6 +96,11 @@ impl Inputs {
                     ));
                 }
                 input.table = Some((table.clone(), rows));
+            }
+            let used: Vec<&CellRows> = rna.iter().chain(&atac).filter_map(|i| Some(&i.table.as_ref()?.1)).collect();
+            let others = table.not_asked_for(&used);
+            if others > 0 {
+                progress.note(&format!("{}: {others} lines name no cell of the data; left out", path.display()));
             }
         }
         Ok(Inputs { rna, atac })

@@ -22,7 +22,7 @@ use crate::data::anndata::MatrixKind;
 use crate::dataset::samples::set_hash;
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::{Device, Engine};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::files::atomic::{Lock, sweep};
 use crate::model::output::Want;
 use crate::model::{Batch, CisTarget, MemoryPlan, Model};
@@ -275,7 +275,7 @@ impl<'a, S: Batches> Fit<'a, S> {
             rollbacks: 0,
             observer,
         };
-        let resume_hint = format!("go on with: sccrossrec train --resume --out {}", out.display());
+        let resume_hint = format!("go on with: sccrossrec train --resume --out {}", quoted(out));
         Fit { source, steps, engine, log, memory, resume_hint }
     }
 

@@ -503,7 +503,7 @@ impl Fit<'_> {
             std::fs::remove_file(&state).map_err(|e| Error::io(&state, "remove", e))?;
         }
         if let Some(best) = self.log.iter().rev().find(|r| r.best) {
-            let number = |x: Option<f64>| x.map_or("NaN".into(), |x| format!("{x:.4}"));
+            let number = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.4}"));
             self.observer.note(&format!(
                 "towers: epoch {} is kept: FOSCTTM {}, Pearson by gene {} on validation cells; {:.0} s",
                 best.epoch,
@@ -598,7 +598,7 @@ impl Fit<'_> {
             seconds: began.elapsed().as_secs_f64(),
         });
         let (epoch, step, logged) = (p.epoch + 1, p.step, self.log.len());
-        let number = |x: Option<f64>| x.map_or("NaN".into(), |x| format!("{x:.4}"));
+        let number = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.4}"));
         self.observer.note(&format!(
             "towers {epoch:>3}/{}  loss {}  val FOSCTTM {}, Pearson by gene {}{}",
             self.epochs,

@@ -167,8 +167,8 @@ fn inspect_knows_what_the_program_writes_and_what_values_are() {
         ("links", "discovery"),
         ("links/links.tsv", "table"),
         ("cells.csv", "table"),
-        ("base/shards/00000.shard", "shard of a data set"),
-        ("base/samples/default", "sample set of a data set"),
+        ("base/shards/00000.shard", "shard: cells with their genes and peaks, of a data set"),
+        ("base/samples/default", "sample set: which RNA is shown with which ATAC, of a data set"),
     ] {
         assert_eq!(look(path)["kind"], kind, "{path}");
     }
@@ -178,4 +178,48 @@ fn inspect_knows_what_the_program_writes_and_what_values_are() {
     assert!(x.contains(&format!("{:.1} % stored", 100.0 * stored)) && x.contains("largest 3"), "{x}");
     assert_eq!(rna["genes_look"], "human");
     assert_eq!(look("links")["data_hash"].as_str(), Some(base.hash.as_str()));
+}
+
+#[test]
+fn inspect_knows_everything_that_is_written() {
+    let base = Base::new();
+    let run = |line: &str| ok(base.dir.path(), &line.split(' ').collect::<Vec<_>>());
+    run("train --data base --out run --epochs 1 --tower-epochs 1 --quiet");
+    run("discover --run run --out links --export parquet,bedpe,interact,longrange,bedgraph,edges,h5ad --quiet");
+    for (verb, out) in [("embed", "z.h5ad"), ("translate", "x.h5ad")] {
+        run(&format!("{verb} --run run --out {out} --quiet"));
+    }
+    run("match --run run --rna base --atac base --out partners.tsv --doubts doubts.tsv --quiet");
+    run("plot curves --run run --out curves.png --quiet");
+    run("plot curves --run run --out curves.svg --quiet");
+    run("report run --discovery links --out page.html --quiet");
+    let mut looked_at = 0;
+    let mut to_see: Vec<_> =
+        ["base", "run", "links", "z.h5ad", "x.h5ad", "partners.tsv", "doubts.tsv", "curves.png", "curves.svg"]
+            .map(|n| base.at(n))
+            .to_vec();
+    to_see.push(base.at("page.html"));
+    while let Some(path) = to_see.pop() {
+        let out = crate::common::program::run(base.dir.path(), &["inspect", path.to_str().unwrap(), "--json"]);
+        assert!(out.status.success(), "{}: {}", path.display(), text(&out));
+        looked_at += 1;
+        if path.is_dir() {
+            to_see.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+#[test]
+fn an_embedding_is_no_table() {
+    let base = Base::new();
+    ok(
+        base.dir.path(),
+        &"train --data base --out run --epochs 1 --tower-epochs 1 --quiet".split(' ').collect::<Vec<_>>(),
+    );
+    for verb in ["embed", "translate"] {
+        let out = crate::common::program::run(base.dir.path(), &[verb, "--run", "run", "--out", "x.csv"]);
+        refused(&out, &["x.csv", "AnnData", ".h5ad"]);
+        assert!(!base.at("x.csv").exists());
+    }
 }

@@ -1,7 +1,7 @@
 //! Names that nearly meet: barcodes, peaks, chromosomes, columns.
 
 use crate::base::{Base, PEAKS, gene_place, peak_place};
-use crate::common::program::{refused, run, text};
+use crate::common::program::{ok, refused, run, text};
 use crate::common::toy::append;
 
 /// How a name is made of a barcode, and of a chromosome, start and end.
@@ -145,6 +145,15 @@ fn columns_with_a_slash_in_their_name() {
     assert_eq!(base.prepare("out", &format!("{words} --cell-type-column cell/type")).0, base.hash);
     let out = base.try_prepare("other", &format!("{words} --cell-type-column type --quiet"));
     refused(&out, &["the columns are cell/type"]);
+    // What else cells have goes along into what is written, under a name that AnnData allows.
+    base.prepare("kept", words);
+    ok(
+        base.dir.path(),
+        &"train --data kept --out run --epochs 1 --tower-epochs 1 --quiet".split(' ').collect::<Vec<_>>(),
+    );
+    ok(base.dir.path(), &"embed --run run --out z.h5ad --quiet".split(' ').collect::<Vec<_>>());
+    let z = hdf5::File::open(base.at("z.h5ad")).unwrap();
+    assert!(z.group("obs").unwrap().member_names().unwrap().contains(&"cell_type_".to_string()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where genes lie: annotations of every dialect, and the places that have peaks.
 
-use crate::base::{Base, GENES, PEAKS, folder, gene_place, peak_place};
+use crate::base::{Base, CELLS, GENES, PEAKS, folder, gene_place, peak_place};
 use crate::common::program::{refused, run, text};
 
 const FILES: &str = "--rna rna.h5ad --atac atac.h5ad";
@@ -101,6 +101,45 @@ fn an_annotation_of_another_species_is_refused() {
     );
     let (_, said) = base.prepare("forced", &format!("{words} --force-annotation"));
     assert!(said.contains("genes in the GTF: 2 of 20"), "{said}");
+}
+
+/// Peaks of one build, an annotation of another: starts are moved by some hundred kb, as they are between builds.
+#[test]
+fn an_annotation_of_another_build_is_warned_of() {
+    const N: usize = 200;
+    let mut base = Base::new();
+    base.genes = (0..N).map(|i| format!("GENE{i}")).collect();
+    base.ids = (0..N).map(|i| format!("ENSG{:011}", i + 1)).collect();
+    let tss = |i: usize| 1_000_000 + 300_000 * i;
+    // Half of the peaks are at promoters, half anywhere.
+    let at = |i: usize| if i < N { tss(i) - 200 } else { 900_000 + 137_000 * (i - N) };
+    base.peaks = (0..2 * N).map(|i| format!("chr1:{}-{}", at(i), at(i) + 400)).collect();
+    let open = |cols: usize, by: usize| -> Vec<Vec<f32>> {
+        (0..CELLS).map(|c| (0..cols).map(|j| f32::from(u8::from((c * by + j) % 7 < 2))).collect()).collect()
+    };
+    (base.rna, base.atac) = (open(N, 3), open(2 * N, 5));
+    base.write_rna("rna.h5ad", &base.barcodes, true);
+    base.write_atac("atac.h5ad", &base.barcodes, &base.peaks);
+    let gtf = |moved: &dyn Fn(usize) -> usize| -> String {
+        let line = |i: usize| {
+            let start = tss(i) + moved(i) + 1;
+            let (id, name) = (&base.ids[i], &base.genes[i]);
+            format!("chr1\tx\tgene\t{start}\t{}\t.\t+\t.\tgene_id \"{id}\"; gene_name \"{name}\";\n", start + 5000)
+        };
+        (0..N).map(line).collect()
+    };
+    base.put("same.gtf", gtf(&|_| 0));
+    base.put("other.gtf", gtf(&|i| 40_000 + 13_000 * (i / 20)));
+    let share = |name: &str| {
+        let text = std::fs::read_to_string(base.at(name).join("dataset.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["origin"]["promoters"]["near"].as_f64().unwrap()
+    };
+    let (_, said) = base.prepare("same", &format!("{FILES} --gtf same.gtf"));
+    assert!(!said.contains("one build") && said.contains("TSS with a peak within 1 kb: 1.000 of 200"), "{said}");
+    assert_eq!(share("same"), 1.0);
+    let (_, said) = base.prepare("other", &format!("{FILES} --gtf other.gtf"));
+    assert!(said.contains("warning: peaks are near") && said.contains("one build of the genome"), "{said}");
+    assert!(share("other") < 0.05, "{}", share("other"));
 }
 
 #[test]

@@ -550,6 +550,17 @@ fn known_links_of_every_form() {
 }
 
 #[test]
+fn lines_that_cannot_be_read_are_counted() {
+    let v = wide();
+    let dir = tempfile::tempdir().unwrap();
+    let path =
+        file(dir.path(), "truth.tsv", "gene\tchrom\tstart\tend\ng0_0\tchr1\tNA\tNA\nshort\ng0_0\tchr1\t0\t100000\n");
+    let t = Truth::read(&path, &v).unwrap();
+    assert!(!t.links.is_empty());
+    assert_eq!((t.unread, t.missing), (2, 0));
+}
+
+#[test]
 fn known_links_that_are_none() {
     let v = wide();
     let dir = tempfile::tempdir().unwrap();

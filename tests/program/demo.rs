@@ -180,7 +180,10 @@ fn end_to_end() {
     assert_eq!(all["matching"]["model"]["samples"], 320);
     let table = sccrossrec(&["evaluate", "--run", text(&run)]);
     let table = String::from_utf8(table.stdout).unwrap();
-    assert!(table.contains("AUROC") && table.contains("all zeros") && table.contains("NaN"), "{table}");
+    assert!(
+        table.contains("AUROC") && table.contains("all zeros") && table.contains("–") && !table.contains("NaN"),
+        "{table}"
+    );
 
     // Other batches, one thread: the same files, byte by byte.
     let again = dir.path().join("again");

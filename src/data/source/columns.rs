@@ -5,7 +5,7 @@ use std::path::Path;
 use super::form::{Modality, Source};
 use crate::data::anndata::Column;
 use crate::data::anndata::reader::Axis;
-use crate::data::chromosomes::{chrom_key, genome_prefix, one_genome};
+use crate::data::chromosomes::{chrom_key, genome_prefix, without_genome};
 use crate::data::region::{Region, parse_region};
 use crate::error::{Error, Result};
 use crate::vocabulary::UNKNOWN;
@@ -66,19 +66,6 @@ pub(crate) fn chrom_column(data: &dyn Source) -> Result<Option<Vec<Option<String
         .map(|v| v.iter().map(|p| Some(parse_region(p.as_deref()?)?.chrom)).collect());
     without_genome(places.iter_mut().flatten().flatten().collect());
     Ok(places)
-}
-
-/// Takes off the genome that stands before each chromosome (`GRCh38_chr1`), where it is one and the same.
-fn without_genome(chroms: Vec<&mut String>) {
-    let known = |c: &&mut String| c.as_str() != UNKNOWN;
-    if one_genome(chroms.iter().filter(|c| known(c)).map(|c| c.as_str())).is_none() {
-        return;
-    }
-    for chrom in chroms {
-        if let Some((_, bare)) = genome_prefix(chrom) {
-            *chrom = bare.to_string();
-        }
-    }
 }
 
 pub(crate) fn coordinates(data: &dyn Source) -> Result<Option<(Vec<f64>, Vec<f64>)>> {

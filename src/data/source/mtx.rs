@@ -160,6 +160,11 @@ pub(super) fn open(path: &Path, progress: &dyn Progress) -> Result<MtxSource> {
             progress.note(&format!("{}: is cells × features; read so", parts.matrix.display()));
             entries = turned;
         }
+    } else if entries.features == entries.cells && entries.features > 1 {
+        progress.note(&format!(
+            "{}: is square, so that its sides cannot be told apart; read as features × cells",
+            parts.matrix.display()
+        ));
     }
     let features = features.of(entries.features, "rows")?;
     let barcodes = barcodes.of(entries.cells, "columns")?;

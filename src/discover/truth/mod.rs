@@ -38,6 +38,8 @@ pub struct Truth {
     pub off_chromosome: u64,
     /// Lines that do not say whether they are a link or a tested negative, where others do.
     pub untested: u64,
+    /// Lines that cannot be read, among others that can.
+    pub unread: u64,
 }
 
 /// What is read, and what it was read onto.
@@ -62,6 +64,8 @@ struct Reading<'v> {
     unplaced: u64,
     /// Lines that are links, and that are tested negatives.
     lines: [u64; 2],
+    /// What was wrong with the first line that could not be read.
+    wrong: Option<Error>,
 }
 
 impl<'v> Reading<'v> {
@@ -81,6 +85,7 @@ impl<'v> Reading<'v> {
             placed: 0,
             unplaced: 0,
             lines: [0; 2],
+            wrong: None,
         }
     }
 
@@ -233,6 +238,9 @@ impl<'v> Reading<'v> {
         self.settle();
         let [links, negatives] = self.lines;
         let mut truth = self.truth;
+        if let Some(wrong) = self.wrong.take().filter(|_| truth.links.is_empty()) {
+            return Err(wrong);
+        }
         if let (0, Some(column)) = (links, outcome) {
             let (found, fix) = match negatives {
                 0 => (format!("its column `{column}` has no value in any line"), "fill it, or leave it out"),
@@ -311,9 +319,9 @@ impl Truth {
     /// no link counts as none.
     ///
     /// # Errors
-    /// A table without these columns; a line with too few columns, with a place that is none, is empty or turned
-    /// round, or with another value in the column of negatives; a file of which no link remains, or no negative of
-    /// those that it has, or that comes to more than 50 million pairs.
+    /// A table without these columns; a file of which no link remains, or no negative of those that it has, or that comes to
+    /// more than 50 million pairs. A line with too few columns, with a place that is none, is empty or turned round, or with
+    /// another value in the column of negatives is left out and counted, and an error where no link remains.
     pub fn read_with(path: &Path, v: &Vocabulary, window: i64) -> Result<Truth> {
         Self::read_named(path, v, window, &Aliases::default())
     }
@@ -350,8 +358,11 @@ impl Truth {
                 known = known.take().map(|layout| layout.with_row_names(line));
             }
             let Some(layout) = &known else { return Ok(()) };
-            let wrong = |what: String| Error::input(path, format!("line {number} {what}"), "mend or remove that line");
-            reading.line(layout, line).map_err(wrong)?;
+            if let Err(what) = reading.line(layout, line) {
+                let wrong = || Error::input(path, format!("line {number} {what}"), "mend or remove that line");
+                reading.wrong.get_or_insert_with(wrong);
+                reading.truth.unread += 1;
+            }
             if reading.pairs() > reading.settle_at {
                 reading.settle();
                 if reading.pairs() > MAX_PAIRS {
