@@ -65,7 +65,8 @@ fn collect(
         let called = |a: &&clap::Arg| {
             a.get_long() == Some(key) || a.get_all_aliases().is_some_and(|all| all.contains(&key.as_str()))
         };
-        let known = command.get_arguments().find(called).filter(|_| !["config", "help", "version"].contains(&key.as_str()));
+        let known =
+            command.get_arguments().find(called).filter(|_| !["config", "help", "version"].contains(&key.as_str()));
         let Some(arg) = known else {
             let place = if at.is_empty() { "the common flags" } else { "this verb's flags" };
             return Err(Error::input(

@@ -66,6 +66,7 @@ impl Progress for Console<'_> {
 
 impl Observer for Console<'_> {
     fn start(&mut self, plan: &TrainingPlan) {
+        self.before.clear();
         self.ctx.say(&format!(
             "{} training and {} validation pairs, {} steps an epoch, {} epochs{}, {} parameters",
             plan.samples[0],

@@ -131,7 +131,8 @@ impl Context {
     /// As [`Context::progress`], of work that nobody knows the length of: it turns by itself.
     pub fn spinner(&self, what: &str, doing: &'static str) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, self.target());
-        let template = if width_of_stderr() < 45 { "{prefix} {spinner}" } else { "{prefix:>12} {spinner} {elapsed} {wide_msg}" };
+        let template =
+            if width_of_stderr() < 45 { "{prefix} {spinner}" } else { "{prefix:>12} {spinner} {elapsed} {wide_msg}" };
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.set_prefix(what.to_string());
         bar.set_message(doing);

@@ -13,12 +13,12 @@ use super::terminal;
 const HEADINGS: [(&str, &str); 15] = [
     (
         "Input",
-        "run data rna atac h5mu tenx dataset from like gtf genome fasta obs cell-type-column aliases force-annotation \
+        "run data rna atac h5mu tenx dataset from like gtf obs cell-type-column genome fasta aliases force-annotation \
          gene-features pair barcodes min-common rna-layer atac-layer rna-modality atac-modality tenx-genome rna-values \
          atac-values counts-layer part pairs cells cell-types discovery heads alpha verify op",
     ),
-    ("Output", "out gzip export chrom-names doubts links nodes attention prepare/force force"),
-    ("Picture", "scale top around chrom"),
+    ("Output", "out force resume doubts gzip export chrom-names links nodes attention"),
+    ("Picture", "plot/attention gene cell plot/cell-type scale top around chrom"),
     (
         "Size",
         "simulate/dataset simulate/cells simulate/genes simulate/peaks simulate/chromosomes simulate/cell-types \
@@ -30,7 +30,7 @@ const HEADINGS: [(&str, &str); 15] = [
         "name negatives negative-ratio split val-batches test-batches prepare/cell-types pairs/cell-types prepare/discovery \
          pairs/discovery",
     ),
-    ("Training", "resume recipe epochs repeats"),
+    ("Training", "train/resume recipe epochs repeats"),
     ("Towers", ""),
     ("Optimiser", ""),
     ("Losses", ""),
@@ -38,7 +38,7 @@ const HEADINGS: [(&str, &str); 15] = [
     (
         "Statistics",
         "score null window components min-cells min-type-cells replicates max-q min-probability permutations no-baselines \
-         no-evaluate no-embedding discover/resume",
+         no-evaluate no-embedding",
     ),
     ("Comparison", "truth truth-window tf tf-permutations"),
     ("Machine", "device batch-size kernel profile on precision quick batch kernels/repeats"),
@@ -191,10 +191,7 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             "sccrossrec plot heatmap --discovery found --cell AAACAGCCAAGGAATC-1 --out heat.png",
         )],
     ),
-    (
-        "plot arcs",
-        &[("links of one gene", "sccrossrec plot arcs --discovery links --gene GATA1 --out gata1.png")],
-    ),
+    ("plot arcs", &[("links of one gene", "sccrossrec plot arcs --discovery links --gene GATA1 --out gata1.png")]),
     (
         "plot tracks",
         &[("links along a chromosome", "sccrossrec plot tracks --discovery links --chrom chr1 --out chr1.png")],
@@ -206,14 +203,8 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("links alone", "sccrossrec report links --out report.html"),
         ],
     ),
-    (
-        "weights export",
-        &[("for other programs", "sccrossrec weights export --run run --out weights.safetensors")],
-    ),
-    (
-        "weights import",
-        &[("as a run", "sccrossrec weights import weights.safetensors --data data --out run")],
-    ),
+    ("weights export", &[("for other programs", "sccrossrec weights export --run run --out weights.safetensors")]),
+    ("weights import", &[("as a run", "sccrossrec weights import weights.safetensors --data data --out run")]),
     ("datasets", &[("what `prepare --dataset` knows", "sccrossrec datasets")]),
     ("recipes", &[("which settings a recipe has", "sccrossrec recipes")]),
     ("kernels list", &[("what there is", "sccrossrec kernels list")]),
@@ -228,19 +219,13 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "completions",
         &[
-            (
-                "for bash",
-                "sccrossrec completions bash > ~/.local/share/bash-completion/completions/sccrossrec",
-            ),
+            ("for bash", "sccrossrec completions bash > ~/.local/share/bash-completion/completions/sccrossrec"),
             ("for zsh", "sccrossrec completions zsh > ~/.zfunc/_sccrossrec"),
         ],
     ),
     (
         "man",
-        &[
-            ("one page a verb", "sccrossrec man --out man"),
-            ("the main page at once", "sccrossrec man > sccrossrec.1"),
-        ],
+        &[("one page a verb", "sccrossrec man --out man"), ("the main page at once", "sccrossrec man > sccrossrec.1")],
     ),
 ];
 
@@ -266,7 +251,11 @@ fn name_of(arg: &Arg) -> &str {
 
 /// The same command with its flags under headings, in their order.
 pub(super) fn arranged(command: Command) -> Command {
-    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).help("The usual flags (-h), all of them (--help)");
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help)
+        .help("The usual flags (-h), all of them (--help)");
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version).help("The version");
     let command = command.disable_help_flag(true).disable_version_flag(true).arg(version).arg(help.global(true));
     sorted(&command, "")
@@ -282,17 +271,33 @@ fn sorted(command: &Command, verb: &str) -> Command {
         }
         let rare = listed(RARE, verb, name_of(arg))
             || arg.get_help_heading().is_some_and(|h| RARE.split_whitespace().any(|w| w.strip_suffix(':') == Some(h)));
+        // What can be chosen is named where a value stands, if it is short.
+        let unnamed =
+            arg.get_value_names().is_none_or(|n| n.len() == 1 && n[0].as_str() == arg.get_id().as_str().to_uppercase());
+        let choices: Vec<String> = arg.get_possible_values().iter().map(|v| v.get_name().to_string()).collect();
+        let choices = choices.join("|");
+        if arg.get_action().takes_values() && unnamed && (1..=26).contains(&choices.len()) {
+            *arg = std::mem::replace(arg, Arg::new("")).value_name(choices);
+        }
         if rare && !arg.is_positional() && !listed(USUAL, verb, name_of(arg)) {
             *arg = std::mem::replace(arg, Arg::new("")).hide_short_help(true);
         }
     }
-    let rank = |a: &Arg| a.get_help_heading().map_or(0, |h| 1 + HEADINGS.iter().position(|x| x.0 == h).unwrap_or(0));
+    let rank = |a: &Arg| {
+        let Some(heading) = a.get_help_heading() else { return (0, 0) };
+        let at = HEADINGS.iter().position(|h| h.0 == heading).unwrap_or(0);
+        // Settings keep the order of their list.
+        let own = |w: &str| w.rsplit('/').next() == Some(name_of(a));
+        let place = HEADINGS[at].1.split_whitespace().position(own).filter(|_| verb != "train");
+        (1 + at, place.unwrap_or(usize::MAX))
+    };
     args.sort_by_key(rank);
     let mut out = Command::new(command.get_name().to_string())
         .args(args)
         .groups(command.get_groups().cloned())
         .subcommand_required(command.is_subcommand_required_set())
         .arg_required_else_help(command.is_arg_required_else_help_set())
+        .subcommand_value_name("VERB")
         .disable_help_flag(true)
         .aliases(command.get_all_aliases().map(str::to_string));
     if let Some(about) = command.get_about() {
@@ -303,10 +308,8 @@ fn sorted(command: &Command, verb: &str) -> Command {
     }
     // Verbs in the order in which a user meets them.
     let place = |c: &Command| WALK.iter().flat_map(|w| w.1.split_whitespace()).position(|v| v == c.get_name());
-    let mut verbs: Vec<Command> = command
-        .get_subcommands()
-        .map(|c| sorted(c, if verb.is_empty() { c.get_name() } else { verb }))
-        .collect();
+    let mut verbs: Vec<Command> =
+        command.get_subcommands().map(|c| sorted(c, if verb.is_empty() { c.get_name() } else { verb })).collect();
     if verb.is_empty() {
         verbs.sort_by_key(|c| place(c).unwrap_or(usize::MAX));
     }
@@ -381,7 +384,8 @@ impl Layout {
     }
 
     fn verbs(self, command: &Command, path: &str) -> String {
-        let all: Vec<&Command> = command.get_subcommands().filter(|c| c.get_name() != "help" && !c.is_hide_set()).collect();
+        let all: Vec<&Command> =
+            command.get_subcommands().filter(|c| c.get_name() != "help" && !c.is_hide_set()).collect();
         let Some(widest) = all.iter().map(|c| c.get_name().len()).max() else { return String::new() };
         let mut out = String::new();
         let mut group = |title: &str, verbs: Vec<&&Command>| {
@@ -440,13 +444,26 @@ impl Layout {
         if long || all.chars().count() <= room {
             return self.filled(&all, at);
         }
-        // Shorter from the back, at what parts the text.
-        let whole = |text: &str| format!("{text} {default}").trim().to_string();
-        let mut cuts: Vec<usize> = [";", ": ", " (", ", ", " of ", " where "].iter().flat_map(|s| text.match_indices(s)).map(|m| m.0).collect();
-        cuts.sort_unstable();
-        cuts.push(text.len());
-        let best = cuts.iter().rev().map(|&c| whole(&text[..c])).find(|t| t.chars().count() <= room);
-        best.unwrap_or_else(|| text[..cuts[0]].to_string())
+        // Of what a recipe sets, the default recipe is the usual one.
+        let default = match default.strip_prefix("[default: by recipe: ").and_then(|d| d.split(", ").next()) {
+            Some(first) => format!("[default: {}, by recipe]", first.rsplit(' ').next().unwrap_or_default()),
+            None => default,
+        };
+        // Shorter from the back, at what parts the text: first where it parts best.
+        let open = |at: &usize| text[..*at].matches('(').count() == text[..*at].matches(')').count();
+        for shown in [default.as_str(), ""] {
+            let whole = |text: &str| format!("{} {shown}", text.trim_end_matches([',', ':', ';'])).trim().to_string();
+            for marks in [&[";", ": ", " ("][..], &[", "], &[" of ", " where ", " that "]] {
+                let mut cuts: Vec<usize> =
+                    marks.iter().flat_map(|m| text.match_indices(m)).map(|m| m.0).filter(open).collect();
+                cuts.sort_unstable();
+                cuts.extend((!shown.is_empty() || marks.len() == 1).then_some(text.len()));
+                if let Some(best) = cuts.iter().rev().map(|&c| whole(&text[..c])).find(|t| t.chars().count() <= room) {
+                    return best;
+                }
+            }
+        }
+        text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
     }
 
     /// Text in lines, those after the first from the column `at`.
@@ -478,12 +495,16 @@ pub(super) fn parts(arg: &Arg) -> (String, String, String) {
         None => (text, String::new()),
     };
     let takes = arg.get_action().takes_values();
-    let values: Vec<_> = arg.get_default_values().iter().map(|v: &clap::builder::OsStr| OsStr::to_string_lossy(v)).collect();
+    let values: Vec<_> =
+        arg.get_default_values().iter().map(|v: &clap::builder::OsStr| OsStr::to_string_lossy(v)).collect();
     if takes && !values.is_empty() && default.is_empty() {
         default = format!("[default: {}]", values.join(", "));
     }
     let names: Vec<String> = arg.get_possible_values().iter().map(|v| v.get_name().to_string()).collect();
-    let said = |name: &String| text.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').any(|w| w == name);
+    let typed = arg.get_value_names().unwrap_or_default().iter().map(|v| v.to_string()).collect::<Vec<_>>().join(" ");
+    let said = |name: &String| {
+        format!("{text} {typed}").split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_').any(|w| w == name)
+    };
     let choices = match takes && !names.is_empty() && !names.iter().all(said) {
         true => format!("[one of: {}]", names.join(", ")),
         false => String::new(),

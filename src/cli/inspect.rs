@@ -50,7 +50,7 @@ impl Findings {
             serde_json::Value::Number(n) if n.is_f64() => number(n.as_f64()),
             other => other.to_string(),
         };
-        self.table += &format!("{key:<14} {shown}\n");
+        self.table += &format!("{key:<16} {shown}\n");
         self.json.insert(key.replace(' ', "_"), value);
     }
 
@@ -85,7 +85,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if args.verify && !path.join("dataset.json").exists() {
         ctx.say("--verify compares a data folder with its checksums; there are none to compare here");
     }
-    let next = next(path, report.json.get("kind").and_then(|k| k.as_str()).unwrap_or_default());
+    let next = next(path, &report.json);
     ctx.result(&report.table, &serde_json::Value::Object(report.json));
     if let Some(command) = next {
         ctx.next("", &command);
@@ -94,7 +94,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 }
 
 /// What to do with what is at the path.
-fn next(path: &Path, kind: &str) -> Option<String> {
+fn next(path: &Path, found: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let kind = found.get("kind").and_then(|k| k.as_str()).unwrap_or_default();
     let at = quoted(path);
     let both = |flag: &str| Some(format!("sccrossrec prepare --{flag} {at} --gtf genes.gtf.gz --out data"));
     match kind {
@@ -102,6 +103,11 @@ fn next(path: &Path, kind: &str) -> Option<String> {
         "run" => Some(format!("sccrossrec evaluate --run {at}")),
         "discovery" => Some(format!("sccrossrec report {at} --out report.html")),
         _ if path.join("matrix.mtx.gz").exists() || path.join("matrix.mtx").exists() => both("tenx"),
+        // Genes are told from peaks by what they are called.
+        k if k == Form::AnnData.to_string() => Some(match found.contains_key("genes_look") {
+            true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
+            false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
+        }),
         k if k == Form::MuData.to_string() => both("h5mu"),
         k if k == Form::TenX.to_string() => both("tenx"),
         _ => None,

@@ -43,7 +43,8 @@ pub struct Args {
     /// What scores pairs: the towers, or the attention model [default: towers, where the run has them]
     #[arg(long, value_enum, value_name = "towers|model")]
     scores: Option<Scores>,
-    /// Write here for each cell of both sides whether its RNA and ATAC are of one cell, and whether it may be two
+    /// Table to write of doubtful cells: for each of both sides whether its RNA and ATAC are of one cell, and whether it may be
+    /// two
     #[arg(long, value_name = "F.tsv")]
     doubts: Option<PathBuf>,
     /// With --scores model: cells of each side that every cell of the other is scored against, to find candidates

@@ -183,9 +183,7 @@ fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
 fn start(argv: Vec<OsString>) -> Result<()> {
     let command = command();
     let argv = config::expand(argv, &command)?;
-    let read = |command: clap::Command| {
-        command.try_get_matches_from(&argv).and_then(|m| Cli::from_arg_matches(&m))
-    };
+    let read = |command: clap::Command| command.try_get_matches_from(&argv).and_then(|m| Cli::from_arg_matches(&m));
     let cli = match read(command.clone()) {
         Ok(cli) => cli,
         // Pages are made only where one is shown.

@@ -108,7 +108,7 @@ pub struct Args {
 /// Flags that say how pairs are drawn.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Draw {
-    /// Negatives: two cells of different types (easy), of one type (hard), half and half (mixed)
+    /// How hard negatives are: two cells of different types (easy), of one type (hard), half and half (mixed)
     #[arg(long, value_enum, default_value = "easy")]
     pub negatives: NegativesArg,
     /// Negatives a positive
@@ -338,10 +338,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let data = quoted(&args.out);
     let found = format!("{} cells of {} types, {} genes, {} peaks", r.cells, r.cell_types, r.genes, r.peaks);
     match r.rna_kind.and(r.atac_kind) {
-        Some(_) if args.like.is_none() => ctx.next(
-            &found,
-            &format!("sccrossrec check {data}, then sccrossrec train --data {data} --out run"),
-        ),
+        Some(_) if args.like.is_none() => {
+            ctx.next(&found, &format!("sccrossrec check {data}, then sccrossrec train --data {data} --out run"))
+        }
         _ => ctx.next(&found, &format!("sccrossrec translate --run RUN --data {data} --out expected.h5ad")),
     }
     Ok(())

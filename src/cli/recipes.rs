@@ -1,8 +1,8 @@
 //! `recipes`: the named ways to train.
 
 use super::context::Context;
-use crate::error::Result;
 use crate::dataset::split_word;
+use crate::error::Result;
 use crate::train;
 
 /// Flags of `recipes`.

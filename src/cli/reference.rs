@@ -27,7 +27,8 @@ pub(super) fn page(command: &Command) -> String {
     command.build();
     let mut page = HEAD.to_string();
     page += "\n## Flags of every verb\n\n";
-    let global: Vec<&Arg> = command.get_arguments().filter(|a| a.is_global_set() || a.get_long() == Some("version")).collect();
+    let global: Vec<&Arg> =
+        command.get_arguments().filter(|a| a.is_global_set() || a.get_long() == Some("version")).collect();
     rows(&mut page, "flag", &global);
     verbs(&mut page, &command, "");
     page
@@ -42,7 +43,8 @@ fn verbs(page: &mut String, command: &Command, above: &str) {
             let _ = write!(page, "\n```sh\n{}```\n", typed.concat());
         }
         let own: Vec<&Arg> = verb.get_arguments().filter(|a| !a.is_global_set() && !a.is_hide_set()).collect();
-        let heading = |a: &Arg| if a.is_positional() { "Arguments" } else { a.get_help_heading().unwrap_or("Flags") }.to_string();
+        let heading =
+            |a: &Arg| if a.is_positional() { "Arguments" } else { a.get_help_heading().unwrap_or("Flags") }.to_string();
         for group in own.chunk_by(|a, b| heading(a) == heading(b)) {
             *page += "\n";
             rows(page, &heading(group[0]), group);

@@ -83,10 +83,7 @@ impl SampleSet {
             return Err(Error::usage(format!("pairs: pair {i} names a cell beyond the {cells} of the data")));
         }
         if let Some(i) = self.samples.iter().position(|s| s.label > 1) {
-            return Err(Error::usage(format!(
-                "pairs: pair {i} has label {}, not 0 or 1",
-                self.samples[i].label
-            )));
+            return Err(Error::usage(format!("pairs: pair {i} has label {}, not 0 or 1", self.samples[i].label)));
         }
         if let Some(k) = self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
             return Err(Error::usage(format!("pairs: a part names pair {k} of {n}")));
@@ -277,7 +274,11 @@ pub(crate) fn save(dir: &Path, name: &str, set: &SampleSet, data_hash: &str, for
     let folder = dir.join(FOLDER);
     let path = folder.join(name);
     if path.exists() && !force {
-        return Err(Error::input(&path, "pairs of this name exist", "choose another --name, or replace them with --force"));
+        return Err(Error::input(
+            &path,
+            "pairs of this name exist",
+            "choose another --name, or replace them with --force",
+        ));
     }
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
     sweep(&path)?;

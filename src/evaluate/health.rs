@@ -109,7 +109,10 @@ fn cells(data: &DataSet) -> Finding {
         "cells",
         light,
         n.to_string(),
-        ["a model learns little from so few cells, and its test part says little", "add cells, or take the scores as a first hint"],
+        [
+            "a model learns little from so few cells, and its test part says little",
+            "add cells, or take the scores as a first hint",
+        ],
     )
 }
 
@@ -125,10 +128,14 @@ fn both(data: &DataSet) -> Finding {
         _ => None,
     };
     if let Some(value) = lacking {
-        let why = ["training needs both modalities of the same cells", "prepare with --rna and --atac; a trained model can predict for these cells"];
+        let why = [
+            "training needs both modalities of the same cells",
+            "prepare with --rna and --atac; a trained model can predict for these cells",
+        ];
         return finding("cells with both", Light::Bad, value.into(), why);
     }
-    let (n, rna, atac) = (data.n_cells() + told(data, "dropped_empty"), told(data, "only_rna"), told(data, "only_atac"));
+    let (n, rna, atac) =
+        (data.n_cells() + told(data, "dropped_empty"), told(data, "only_rna"), told(data, "only_atac"));
     let all = n + rna + atac;
     let lost = (rna + atac) as f64 / all.max(1) as f64;
     finding(
@@ -149,7 +156,10 @@ fn empty(data: &DataSet) -> Finding {
         "cells dropped",
         at_most(share, LOST),
         format!("{lost} without genes or peaks ({})", percent(share)),
-        ["many cells have nothing in one modality", "filter cells by quality before, or give the right layer (--rna-layer, --atac-layer)"],
+        [
+            "many cells have nothing in one modality",
+            "filter cells by quality before, or give the right layer (--rna-layer, --atac-layer)",
+        ],
     )
 }
 
@@ -228,7 +238,10 @@ fn types(v: &Vocabulary) -> Vec<Finding> {
             0 => "none".to_string(),
             n => format!("{n} ({}{})", small[..n.min(4)].join(", "), if n > 4 { ", …" } else { "" }),
         };
-        let why = ["`discover` writes no links of a type with fewer than 50 cells", "join them with types alike, or leave them out"];
+        let why = [
+            "`discover` writes no links of a type with fewer than 50 cells",
+            "join them with types alike, or leave them out",
+        ];
         out.push(finding("types of < 50 cells", light, value, why));
     }
     out
@@ -252,8 +265,11 @@ fn places(v: &Vocabulary) -> [Finding; 3] {
     let peaks = v.peaks.iter().filter(|p| p.start >= 0 && Some(p.chrom) != v.unknown).count();
     let value = |n: usize, of: usize| format!("{n} of {of} ({})", percent(share(n, of)));
     let gtf = "prepare with the annotation of the genome that was used (--gtf)";
-    let on = |chroms: Vec<u32>| chroms.into_iter().filter(|&c| Some(c) != v.unknown).collect::<std::collections::BTreeSet<u32>>();
-    let (of_genes, of_peaks) = (on(v.genes.iter().map(|g| g.chrom).collect()), on(v.peaks.iter().map(|p| p.chrom).collect()));
+    let on = |chroms: Vec<u32>| {
+        chroms.into_iter().filter(|&c| Some(c) != v.unknown).collect::<std::collections::BTreeSet<u32>>()
+    };
+    let (of_genes, of_peaks) =
+        (on(v.genes.iter().map(|g| g.chrom).collect()), on(v.peaks.iter().map(|p| p.chrom).collect()));
     let shared = of_genes.intersection(&of_peaks).count();
     [
         finding(
@@ -266,7 +282,10 @@ fn places(v: &Vocabulary) -> [Finding; 3] {
             "peaks with a place",
             at_least(share(peaks, v.peaks.len()), PLACED),
             value(peaks, v.peaks.len()),
-            ["a peak without a place has no links", "name peaks as chr1:100-200, or give their columns chrom, start and end"],
+            [
+                "a peak without a place has no links",
+                "name peaks as chr1:100-200, or give their columns chrom, start and end",
+            ],
         ),
         finding(
             "chromosomes",
@@ -280,11 +299,17 @@ fn places(v: &Vocabulary) -> [Finding; 3] {
 fn promoters(data: &DataSet) -> Finding {
     let kept = data.origin().get("promoters").and_then(|p| serde_json::from_value(p.clone()).ok());
     let Some(share): Option<PromoterShare> = kept.or_else(|| PromoterShare::of(data.vocabulary())) else {
-        let why = ["no gene and peak have places to compare", "prepare with the annotation of the genome that was used (--gtf)"];
+        let why = [
+            "no gene and peak have places to compare",
+            "prepare with the annotation of the genome that was used (--gtf)",
+        ];
         return finding("peaks at TSSs", Light::Bad, "not told".into(), why);
     };
-    let value =
-        format!("{} of TSSs have a peak within 1 kb, {} of places beside them", percent(share.near), percent(share.shifted));
+    let value = format!(
+        "{} of TSSs have a peak within 1 kb, {} of places beside them",
+        percent(share.near),
+        percent(share.shifted)
+    );
     let why = [
         "peaks are near transcription starts hardly more often than elsewhere: peaks and annotation are of two genome builds, or \
          peaks avoid promoters",
@@ -311,7 +336,10 @@ fn split(data: &DataSet) -> Result<Finding> {
     };
     let by = if by == "sample" { "pair".into() } else { by };
     let why = match by.as_str() {
-        "pair" => ["split by pair: cells of the test part are seen in training", "draw pairs split by cell: `sccrossrec pairs --split cell`"],
+        "pair" => [
+            "split by pair: cells of the test part are seen in training",
+            "draw pairs split by cell: `sccrossrec pairs --split cell`",
+        ],
         _ => ["scores of so few validation or test cells are guesses", REMEDY],
     };
     Ok(finding("split", light, format!("by {by}: {train} cells train, {val} validate, {test} test"), why))

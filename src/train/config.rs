@@ -135,18 +135,17 @@ fn change_cis(config: &mut TrainConfig, change: impl FnOnce(&mut CisConfig)) {
 
 /// All settings, in the order of the help.
 pub(crate) fn settings() -> &'static [Setting<TrainConfig>] {
-    static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> =
-        LazyLock::new(|| {
-            let lists = [
-                ("Training", course()),
-                ("Towers", towers()),
-                ("Optimiser", optimiser()),
-                ("Losses", losses()),
-                ("Model", model()),
-                ("Machine", machine()),
-            ];
-            lists.into_iter().flat_map(|(heading, rows)| rows.into_iter().map(move |row| row.under(heading))).collect()
-        });
+    static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> = LazyLock::new(|| {
+        let lists = [
+            ("Training", course()),
+            ("Towers", towers()),
+            ("Optimiser", optimiser()),
+            ("Losses", losses()),
+            ("Model", model()),
+            ("Machine", machine()),
+        ];
+        lists.into_iter().flat_map(|(heading, rows)| rows.into_iter().map(move |row| row.under(heading))).collect()
+    });
     &SETTINGS
 }
 
@@ -157,26 +156,18 @@ fn course() -> Vec<Setting<TrainConfig>> {
         kept(at!(split)),
         kept(at!(seed)),
         flag("pairs", "NAME", at!(samples), "Which pairs of the data: the name given to `pairs`").alias("samples"),
-        flag("epochs", "N", at!(epochs), "Passes over the training pairs, at most")
-            .rules(&[ONE_OR_MORE])
-            .may_change(),
+        flag("epochs", "N", at!(epochs), "Passes over the training pairs, at most").rules(&[ONE_OR_MORE]).may_change(),
         flag("min-epochs", "N", at!(min_epochs), "Early stopping does not stop before this epoch").may_change(),
-        flag(
-            "patience",
-            "N",
-            at!(patience),
-            "Stop when the validation score has not risen for this many epochs",
-        )
-        .rules(&[ONE_EPOCH])
-        .may_change(),
+        flag("patience", "N", at!(patience), "Stop when the validation score has not risen for this many epochs")
+            .rules(&[ONE_EPOCH])
+            .may_change(),
         flag(
             "batch-size",
             "N|auto",
             batch_size(),
             "Pairs a step, positives and negatives; auto: 32 to 1024, as many as leave an epoch 200 steps",
         ),
-        flag("eval-batch-size", "N", at!(eval_batch_size), "Pairs a forward pass in validation")
-            .rules(&[ONE_OR_MORE]),
+        flag("eval-batch-size", "N", at!(eval_batch_size), "Pairs a forward pass in validation").rules(&[ONE_OR_MORE]),
     ]
 }
 
@@ -248,14 +239,9 @@ fn optimiser() -> Vec<Setting<TrainConfig>> {
         flag("lr", "X", at!(adam.lr), "Learning rate").rules(&[ABOVE_0]),
         flag("lr-scaling", "none|sqrt|linear", at!(schedule.scaling), "How the learning rate follows the batch size")
             .later(),
-        flag(
-            "lr-base-batch",
-            "N",
-            at!(schedule.base_batch),
-            "The batch size at which --lr holds as it is",
-        )
-        .rules(&[ONE_OR_MORE])
-        .later(),
+        flag("lr-base-batch", "N", at!(schedule.base_batch), "The batch size at which --lr holds as it is")
+            .rules(&[ONE_OR_MORE])
+            .later(),
         flag("warmup-steps", "N", at!(schedule.warmup_steps), "Steps over which the learning rate rises from 0")
             .rules(&[STEPS])
             .later(),
@@ -288,9 +274,7 @@ fn optimiser() -> Vec<Setting<TrainConfig>> {
 fn losses() -> Vec<Setting<TrainConfig>> {
     vec![
         flag("alpha", "X", at!(model.alpha), "Weight of the translation loss").rules(&[NOT_BELOW_0]),
-        flag("match-weight", "X", at!(model.match_weight), "Weight of the matching loss")
-            .rules(&[NOT_BELOW_0])
-            .later(),
+        flag("match-weight", "X", at!(model.match_weight), "Weight of the matching loss").rules(&[NOT_BELOW_0]).later(),
         flag(
             "contrast",
             "X",
@@ -308,21 +292,10 @@ fn losses() -> Vec<Setting<TrainConfig>> {
         )
         .rules(&[NOT_BELOW_0])
         .later(),
-        flag(
-            "cis-window",
-            "BASES",
-            cis_window(),
-            "Bases on either side of a TSS within which a peak is near",
-        )
-        .later(),
-        flag(
-            "cis-components",
-            "N",
-            of_cis!(components),
-            "Numbers that stand for the cell as a whole in the cis term",
-        )
-        .rules(&[COMPONENTS])
-        .later(),
+        flag("cis-window", "BASES", cis_window(), "Bases on either side of a TSS within which a peak is near").later(),
+        flag("cis-components", "N", of_cis!(components), "Numbers that stand for the cell as a whole in the cis term")
+            .rules(&[COMPONENTS])
+            .later(),
         flag(
             "cis-target",
             "detection|level",
@@ -330,14 +303,9 @@ fn losses() -> Vec<Setting<TrainConfig>> {
             "What the cis term predicts: whether a gene is detected, or its expression",
         )
         .later(),
-        flag(
-            "cis-sparsity",
-            "X",
-            of_cis!(sparsity),
-            "Weight of the mean absolute weight of a peak on a gene",
-        )
-        .rules(&[NOT_BELOW_0])
-        .later(),
+        flag("cis-sparsity", "X", of_cis!(sparsity), "Weight of the mean absolute weight of a peak on a gene")
+            .rules(&[NOT_BELOW_0])
+            .later(),
     ]
 }
 

@@ -227,11 +227,7 @@ fn clean(out: &Path) -> Result<()> {
 
 fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
     if set.train.is_empty() {
-        return Err(Error::input(
-            data.dir(),
-            "there are no training pairs",
-            "draw others with `sccrossrec pairs`",
-        ));
+        return Err(Error::input(data.dir(), "there are no training pairs", "draw others with `sccrossrec pairs`"));
     }
     set.check(data.vocabulary())
 }

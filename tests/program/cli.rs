@@ -467,7 +467,9 @@ fn every_verb_refuses_on_stderr() {
     for args in VERBS {
         let missing = match args[0] {
             "simulate" | "demo" => [args, &["--genes", "0"][..]].concat(),
-            "datasets" | "recipes" | "doctor" | "kernels" | "completions" | "man" => [args, &["--nonsense"][..]].concat(),
+            "datasets" | "recipes" | "doctor" | "kernels" | "completions" | "man" => {
+                [args, &["--nonsense"][..]].concat()
+            }
             _ => args.to_vec(), // its inputs are not there
         };
         refused(d, &missing, &[]);

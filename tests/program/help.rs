@@ -43,7 +43,10 @@ fn flags_are_under_headings_and_common_ones_last() {
             assert!(page.contains("Usage: sccrossrec"), "{page}");
             // `Flags` is where what has no place of its own goes; `clap` calls it `Options`.
             let of = headings(page);
-            assert!(!of.contains(&"Flags") && !of.contains(&"Options"), "{verb:?} has a flag without a heading: {page}");
+            assert!(
+                !of.contains(&"Flags") && !of.contains(&"Options"),
+                "{verb:?} has a flag without a heading: {page}"
+            );
             let flags: Vec<_> = of.iter().filter(|h| !["Examples", "Verbs"].contains(h)).collect();
             assert_eq!(flags.last(), Some(&&"Common"), "{verb:?}: {page}");
             assert_eq!(flags.iter().filter(|h| ***h == "Common").count(), 1, "{verb:?}: {page}");
@@ -164,7 +167,8 @@ fn pairs_were_called_samples() {
         said(d, &["evaluate", "--run", "a", "--samples", "new", "--no-baselines"])
     );
     // Files of flags say either.
-    std::fs::write(d.join("c.toml"), "[samples]\ndata = \"data\"\nname = \"more\"\n[train]\nsamples = \"new\"\n").unwrap();
+    std::fs::write(d.join("c.toml"), "[samples]\ndata = \"data\"\nname = \"more\"\n[train]\nsamples = \"new\"\n")
+        .unwrap();
     said(d, &["samples", "--config", "c.toml"]);
     said(d, &["pairs", "--config", "c.toml", "--name", "other"]);
     said(d, &[&base[..], &["--out", "c", "--config", "c.toml"]].concat());
@@ -190,7 +194,8 @@ fn verbs_say_what_comes_next() {
     };
     let small = ["--cells", "120", "--genes", "30", "--peaks", "80"];
     let next = last(&[&["simulate", "--out", "my files"][..], &small].concat());
-    let want = "next: sccrossrec prepare --rna 'my files/rna.h5ad' --atac 'my files/atac.h5ad' --gtf 'my files/genes.gtf'";
+    let want =
+        "next: sccrossrec prepare --rna 'my files/rna.h5ad' --atac 'my files/atac.h5ad' --gtf 'my files/genes.gtf'";
     assert!(next.starts_with(want), "{next}");
     let files = ["prepare", "--rna", "my files/rna.h5ad", "--atac", "my files/atac.h5ad"];
     let next = last(&[&files[..], &["--out", "my data"]].concat());
@@ -199,7 +204,8 @@ fn verbs_say_what_comes_next() {
         let out = run(d, &[&files[..], &["--out", "other", "--force", silent]].concat());
         assert!(!text(&out).contains("next:") && !String::from_utf8_lossy(&out.stdout).contains("next:"), "{silent}");
     }
-    let next = last(&["train", "--data", "my data", "--out", "run", "--epochs", "1", "--tower-epochs", "1", "--hidden", "16"]);
+    let next =
+        last(&["train", "--data", "my data", "--out", "run", "--epochs", "1", "--tower-epochs", "1", "--hidden", "16"]);
     assert_eq!(next, "next: sccrossrec evaluate --run run");
     assert_eq!(last(&["evaluate", "--run", "run"]), "next: sccrossrec discover --run run --out found");
     assert_eq!(last(&["inspect", "run"]), "next: sccrossrec evaluate --run run");

@@ -68,7 +68,8 @@ impl Replicates {
             ReplicateColumn::None => Ok((None, None)),
             ReplicateColumn::Auto => {
                 let named = |name: &str| v.obs.iter().find(|c| c.name.eq_ignore_ascii_case(name));
-                let mut found = REPLICATE_COLUMNS.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
+                let mut found =
+                    REPLICATE_COLUMNS.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
                 let found = found.find(|r| (2..=MOST_REPLICATES).contains(&r.len()));
                 let none = || format!("replicates: no column such as batch or donor (--replicates COLUMN); {instead}");
                 Ok(match found {
