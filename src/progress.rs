@@ -30,8 +30,13 @@ pub trait Progress: Sync {
     /// A line of news.
     fn note(&self, _line: &str) {}
 
-    /// Of `of` units of a stage (cells, sequences, bytes) `done` are done.
+    /// Of `of` units of a stage (cells, sequences, bytes) `done` are done; with `of` 0 nobody knows how many there are.
     fn at(&self, _stage: &'static str, _done: u64, _of: u64) {}
+
+    /// A stage begins whose length nobody knows. It ends where another begins.
+    fn begin(&self, stage: &'static str) {
+        self.at(stage, 0, 0);
+    }
 
     /// The exit code to leave with, where work is to stop: 130 after SIGINT, 143 after SIGTERM. Asked once a step.
     fn stop(&self) -> Option<i32> {

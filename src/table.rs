@@ -26,9 +26,14 @@ pub fn aligned(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A number to four decimals; a dash where it is undefined.
+/// A number to three significant digits; a dash where it is undefined.
 pub fn number(x: Option<f64>) -> String {
-    x.filter(|x| !x.is_nan()).map_or("–".into(), |x| format!("{x:.4}"))
+    let Some(x) = x.filter(|x| !x.is_nan()) else { return "–".into() };
+    match x.abs() {
+        a if a == 0.0 || a >= 100.0 || !a.is_finite() => format!("{x:.0}"),
+        a if a < 1e-4 => format!("{x:.2e}"),
+        a => format!("{x:.*}", (2.0 - a.log10().floor()).max(0.0) as usize),
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +45,18 @@ mod tests {
         assert_eq!(t, "metric  model\n-------------\nf1        0.5\né\n");
         assert_eq!(crate::table::number(None), "–");
         assert_eq!(crate::table::number(Some(f64::NAN)), "–");
-        assert_eq!(crate::table::number(Some(0.12345)), "0.1235");
+        for (x, shown) in [
+            (0.12345, "0.123"),
+            (0.0123456, "0.0123"),
+            (-0.98, "-0.980"),
+            (0.9996, "1.000"),
+            (12.345, "12.3"),
+            (123.45, "123"),
+            (12345.6, "12346"),
+            (0.0, "0"),
+            (0.0000123, "1.23e-5"),
+        ] {
+            assert_eq!(crate::table::number(Some(x)), shown);
+        }
     }
 }

@@ -83,3 +83,21 @@ impl ObsColumn {
 
 /// Name of the chromosome of genes and peaks that have none; it matches nothing, itself included.
 pub const UNKNOWN: &str = "chrUnknown";
+
+/// Names of columns that tell replicates (donors, batches), in the order in which they are taken; case is ignored.
+pub(crate) const REPLICATE_COLUMNS: [&str; 14] = [
+    "batch",
+    "replicate",
+    "sample",
+    "sample_id",
+    "sampleid",
+    "library",
+    "library_id",
+    "donor",
+    "donor_id",
+    "donorid",
+    "individual",
+    "patient",
+    "orig.ident",
+    "site",
+];

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::{Context, check_output_dir, output_dir};
 use crate::annotate::{AnnotateConfig, AnnotateReport, Written, annotate};
 use crate::data::source::Select;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 
 /// Flags of `annotate`.
 #[derive(Debug, clap::Args)]
@@ -99,6 +99,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         map.insert("seconds".into(), json!(seconds));
     }
     ctx.result(&table(&report, config.gtf.is_some(), config.genome.is_some(), seconds), &json);
+    let [rna, atac] = [&report.rna.path, &report.atac.path].map(|p| quoted(p));
+    let fasta = report.peaks_fasta.as_ref().map_or(String::new(), |p| format!(" --fasta {}", quoted(p)));
+    let placed = report.genes.all - report.genes.unknown.min(report.genes.all);
+    ctx.next(
+        &format!("{placed} of {} genes have a chromosome", report.genes.all),
+        &format!("sccrossrec prepare --rna {rna} --atac {atac}{fasta} --out data"),
+    );
     Ok(())
 }
 

@@ -57,12 +57,16 @@ fn collect(
                     "tables are named after verbs, as in `[train]`",
                 ));
             };
-            at.push(key.clone());
+            at.push(sub.get_name().to_string());
             collect(file, sub, inner, at, verb, typed, out)?;
             at.pop();
             continue;
         }
-        let known = command.get_arguments().find(|a| a.get_long() == Some(key) && key != "config" && key != "help");
+        let called = |a: &&clap::Arg| {
+            a.get_long() == Some(key) || a.get_all_aliases().is_some_and(|all| all.contains(&key.as_str()))
+        };
+        let known =
+            command.get_arguments().find(called).filter(|_| !["config", "help", "version"].contains(&key.as_str()));
         let Some(arg) = known else {
             let place = if at.is_empty() { "the common flags" } else { "this verb's flags" };
             return Err(Error::input(

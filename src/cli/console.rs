@@ -11,7 +11,7 @@ fn number(x: Option<f64>) -> String {
 }
 
 pub(crate) fn scores(r: &EpochRecord) -> String {
-    // With validation samples and no accuracy, there were no negatives.
+    // With validation pairs and no accuracy, there were no negatives.
     let accuracy = match (r.val_accuracy, r.val_loss) {
         (None, Some(_)) => "–, no negatives".into(),
         (accuracy, _) => number(accuracy),
@@ -36,6 +36,7 @@ impl<'a> Console<'a> {
 
     /// Takes the progress bar away.
     pub fn close(&mut self) {
+        self.before.clear();
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -65,8 +66,9 @@ impl Progress for Console<'_> {
 
 impl Observer for Console<'_> {
     fn start(&mut self, plan: &TrainingPlan) {
+        self.before.clear();
         self.ctx.say(&format!(
-            "{} training and {} validation samples, {} steps an epoch, {} epochs{}, {} parameters",
+            "{} training and {} validation pairs, {} steps an epoch, {} epochs{}, {} parameters",
             plan.samples[0],
             plan.samples[1],
             plan.steps,
@@ -89,6 +91,9 @@ impl Observer for Console<'_> {
     fn step(&mut self, step: &TrainingStep) {
         let Some(plan) = &self.plan else { return };
         let samples = plan.samples[0];
+        if self.bar.is_none() {
+            self.before.clear();
+        }
         let bar = self
             .bar
             .get_or_insert_with(|| self.ctx.progress(samples as u64, &format!("epoch {}/{}", step.epoch, plan.epochs)));
@@ -97,7 +102,7 @@ impl Observer for Console<'_> {
             (samples - step.position.min(samples)) + (plan.epochs - step.epoch.min(plan.epochs)) as usize * samples;
         let eta = if step.samples_per_second > 0.0 { left as f64 / step.samples_per_second } else { 0.0 };
         bar.set_message(format!(
-            "loss {:.4} {:.1} samples/s, all epochs in {}",
+            "loss {:.4} {:.1} pairs/s, all epochs in {}",
             step.mean_loss,
             step.samples_per_second,
             indicatif::HumanDuration(std::time::Duration::from_secs_f64(eta.min(1e9))),
@@ -107,7 +112,7 @@ impl Observer for Console<'_> {
     fn epoch(&mut self, r: &EpochRecord) {
         self.close();
         self.ctx.say(&format!(
-            "epoch {:>3}  loss {}  val {}  {:.1} samples/s{}",
+            "epoch {:>3}  loss {}  val {}  {:.1} pairs/s{}",
             r.epoch,
             number(r.loss),
             scores(r),
@@ -117,8 +122,9 @@ impl Observer for Console<'_> {
     }
 
     fn validation(&mut self, done: usize, of: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("validation {done}/{of}"));
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
+        self.before.at("validate", done as u64, of as u64);
     }
 }

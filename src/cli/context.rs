@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::{colour_of_stderr, coloured, width_of_stderr};
 use crate::dataset::{Access, DataSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::temporary_of;
@@ -91,8 +92,15 @@ impl Context {
     /// A line of news for the user, on stderr.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            // stderr that is closed is nobody's loss
-            let _ = writeln!(std::io::stderr(), "{line}");
+            complain(line);
+        }
+    }
+
+    /// The last words of a verb: what was found, and the command to go on with. Nothing with `--quiet` or `--json`.
+    pub fn next(&self, found: &str, command: &str) {
+        if !self.json {
+            let gap = if found.is_empty() { "" } else { "\n" };
+            self.say(&format!("{found}{gap}next: {command}"));
         }
     }
 
@@ -101,25 +109,57 @@ impl Context {
     /// # Errors
     /// As [`DataSet::open`].
     pub fn open_data(&self, dir: &Path) -> Result<DataSet> {
-        DataSet::open_with(dir, self.access)
+        self.busy("open data", || DataSet::open_with(dir, self.access))
     }
 
-    /// A progress bar of `len` steps on stderr; hidden with `--quiet` and when stderr is not a terminal.
+    /// A progress bar of `len` steps on stderr, as wide as the terminal; hidden with `--quiet` and when stderr is not a terminal.
     pub fn progress(&self, len: u64, what: &str) -> ProgressBar {
-        let hidden = self.quiet || !std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(
-            Some(len),
-            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
-        );
-        let style = ProgressStyle::with_template("{prefix:>12} [{bar:32}] {pos}/{len} {elapsed}<{eta} {msg}");
+        let bar = ProgressBar::with_draw_target(Some(len), self.target());
+        let width = width_of_stderr();
+        // `wide_…` takes what the others leave, so that a line never breaks.
+        let template = match width {
+            ..45 => "{prefix} {percent}% {eta}",
+            45..100 => "{prefix:>12} [{wide_bar}] {pos}/{len} {eta}",
+            _ => "{prefix:>12} [{bar:32}] {pos}/{len} {elapsed}<{eta} {wide_msg}",
+        };
+        let style = ProgressStyle::with_template(template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.set_prefix(what.to_string());
         bar
     }
 
+    /// As [`Context::progress`], of work that nobody knows the length of: it turns by itself.
+    pub fn spinner(&self, what: &str, doing: &'static str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.target());
+        let template =
+            if width_of_stderr() < 45 { "{prefix} {spinner}" } else { "{prefix:>12} {spinner} {elapsed} {wide_msg}" };
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_prefix(what.to_string());
+        bar.set_message(doing);
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(std::time::Duration::from_millis(150));
+        }
+        bar
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        match self.quiet || !std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        }
+    }
+
+    /// Does `work` under a turning sign with a name.
+    pub fn busy<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+        let bar = self.spinner(what, "");
+        let done = work();
+        bar.finish_and_clear();
+        done
+    }
+
     /// Follows work: news on stderr, a bar for the stage it is in, a stop where a signal came.
     pub fn follow(&self) -> Following<'_> {
-        Following { ctx: self, bar: Mutex::new(None) }
+        Following { ctx: self, now: Mutex::new(None) }
     }
 
     /// The result: `table` for people, or `json` with `--json`. Both go to stdout.
@@ -137,6 +177,16 @@ impl Context {
             }
         }
     }
+}
+
+/// Lines on stderr, the first words of warnings and errors in colour where it takes colours.
+pub fn complain(text: &str) {
+    let text = match colour_of_stderr() {
+        true => text.lines().map(coloured).collect::<Vec<_>>().join("\n"),
+        false => text.to_string(),
+    };
+    // stderr that is closed is nobody's loss
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A folder for results: made where it is not there, accepted where it is empty, refused where it holds anything,
@@ -220,37 +270,58 @@ fn exists(path: &Path, what: &str) -> Error {
 #[derive(Debug)]
 pub struct Following<'a> {
     ctx: &'a Context,
-    /// The stage and its bar.
-    bar: Mutex<Option<(&'static str, ProgressBar)>>,
+    now: Mutex<Option<Stage>>,
+}
+
+/// The stage that work is in.
+#[derive(Debug)]
+struct Stage {
+    name: &'static str,
+    /// All of it is done, and the work goes on with something that has no name.
+    done: bool,
+    bar: ProgressBar,
 }
 
 impl Following<'_> {
-    fn bar(&self) -> MutexGuard<'_, Option<(&'static str, ProgressBar)>> {
-        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> MutexGuard<'_, Option<Stage>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        if let Some(stage) = self.now().take() {
+            stage.bar.finish_and_clear();
+        }
     }
 }
 
 impl Progress for Following<'_> {
     fn note(&self, line: &str) {
-        match &*self.bar() {
-            Some((_, bar)) if !bar.is_hidden() => bar.suspend(|| self.ctx.say(line)),
+        match &*self.now() {
+            Some(stage) if !stage.bar.is_hidden() => stage.bar.suspend(|| self.ctx.say(line)),
             _ => self.ctx.say(line),
         }
     }
 
-    fn at(&self, stage: &'static str, done: u64, of: u64) {
-        let mut now = self.bar();
-        if now.as_ref().is_none_or(|(s, _)| *s != stage)
-            && let Some((_, old)) = now.replace((stage, self.ctx.progress(of, stage)))
-        {
-            old.finish_and_clear();
-        }
-        if let Some((_, bar)) = now.as_ref() {
-            bar.set_length(of);
-            bar.set_position(done);
-            if done >= of {
-                bar.finish_and_clear();
+    fn at(&self, name: &'static str, done: u64, of: u64) {
+        let mut now = self.now();
+        let all = of > 0 && done >= of;
+        if !now.as_ref().is_some_and(|s| s.name == name && (!s.done || all)) {
+            if let Some(old) = now.take() {
+                old.bar.finish_and_clear();
             }
+            let bar = if of == 0 { self.ctx.spinner(name, "") } else { self.ctx.progress(of, name) };
+            *now = Some(Stage { name, done: false, bar });
+        }
+        let Some(stage) = now.as_mut() else { return };
+        if of > 0 && !stage.done {
+            stage.bar.set_length(of);
+            stage.bar.set_position(done);
+        }
+        if all && !stage.done {
+            // A full bar says no more: until the next stage begins, something turns.
+            stage.bar.finish_and_clear();
+            *stage = Stage { name, done: true, bar: self.ctx.spinner(name, "finishing") };
         }
     }
 
@@ -261,8 +332,6 @@ impl Progress for Following<'_> {
 
 impl Drop for Following<'_> {
     fn drop(&mut self) {
-        if let Some((_, bar)) = self.bar().take() {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

@@ -47,7 +47,7 @@ pub struct Args {
     /// Cell types
     #[arg(long, value_name = "N", default_value_t = SimulateConfig::default().cell_types)]
     cell_types: usize,
-    /// Passes over the training samples
+    /// Passes over the training pairs
     #[arg(long, value_name = "N", default_value_t = EPOCHS)]
     epochs: u32,
     /// How to train; see `recipes`
@@ -150,7 +150,7 @@ fn stages(args: &Args, ctx: &Context) -> Result<()> {
     let outcome = outcome?;
     lap("train");
 
-    ctx.say("evaluate: test samples, best epoch by validation");
+    ctx.say("evaluate: test pairs, best epoch by validation");
     let model = Run::open(&places.run)?.model(&data, Checkpoint::Best)?;
     let runner = Runner::new(&model, &device)?;
     let mut evaluation = evaluate(runner, &data, &set, Part::Test, config.eval_batch_size, &ctx.follow())?;

@@ -16,7 +16,7 @@ use crate::discover::tf::{PERMUTATIONS, TfComparison, TfFile};
 use crate::discover::truth::TSS_WINDOW;
 use crate::discover::{DiscoverOptions, PARTS, Recovery, discover, discover_links};
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::table::{aligned, number};
 use crate::vocabulary::Vocabulary;
 
@@ -216,6 +216,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         fields.extend(about);
     }
     ctx.result(&table(&made, &args.out), &json);
+    let out = quoted(&args.out);
+    let of = match &args.run {
+        Some(run) => format!("{} --discovery {out}", quoted(run)),
+        None => out,
+    };
+    let found = format!("{} links among {} pairs of a gene and a peak", made.links.selected, made.links.pairs);
+    ctx.next(&found, &format!("sccrossrec report {of} --out report.html"));
     Ok(())
 }
 

@@ -104,5 +104,6 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
         "auto": { "device": name, "why": why },
     });
     ctx.result(&table, &json);
+    ctx.next("", "sccrossrec demo --out demo");
     Ok(())
 }

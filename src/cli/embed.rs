@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::context::{Context, output_file};
 use crate::dataset::DataSet;
 use crate::engine::{Device, Runner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::evaluate::Part;
 use crate::model::Model;
 use crate::predict;
@@ -24,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub which: super::context::Which,
-    /// The cells to write: those of a part of the run's samples, or all
+    /// The cells to write: those of a part of the run's cells, or all
     #[arg(long, value_enum, default_value_t = Part::All)]
     pub part: Part,
     /// Add node-level outputs r_i and p_j of the attention model, in uns/sccrossrec/nodes
@@ -119,5 +119,6 @@ pub fn run(args: &EmbedArgs, ctx: &Context) -> Result<()> {
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),
         &serde_json::json!({ "out": args.out, "cells": n, "dimensions": width, "node_cells": nodes.len() }),
     );
+    ctx.next("", &format!("sccrossrec plot embedding --run {} --out embedding.png", quoted(&args.run)));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::{DataSet, SampleSet};
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::evaluate::{Part, TowerEvaluation, TowerEvaluationOptions, evaluate, evaluate_towers};
 use crate::files::atomic::write_text;
 use crate::train::Run;
@@ -19,18 +19,18 @@ pub struct Args {
     /// Other data than the run was trained on: the --out folder of `prepare`
     #[arg(long, value_name = "DATA")]
     data: Option<PathBuf>,
-    /// The samples to look at
+    /// The part of the cells and pairs to look at
     #[arg(long, value_enum, default_value_t = Part::Test)]
     part: Part,
-    /// The sample set [default: the one the run was trained on]
-    #[arg(long, value_name = "NAME")]
+    /// Which pairs of the data: the name given to `pairs` [default: those the run was trained on]
+    #[arg(long = "pairs", alias = "samples", value_name = "NAME")]
     samples: Option<String>,
     #[command(flatten)]
     which: Which,
     /// Leave out what would be fitted in a minute: canonical correlation, ridge regression, components
     #[arg(long)]
     no_baselines: bool,
-    /// Samples a forward pass
+    /// Pairs a forward pass
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Write the result here as JSON, too
@@ -80,7 +80,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let trained_on = run.trained_on(&data, &set);
     if trained_on == Some(false) && data.hash() == run.data_hash() {
         ctx.say(&format!(
-            "warning: sample set `{name}` is not the one that the run was trained on: training may have seen its cells"
+            "warning: the pairs `{name}` are not those that the run was trained on: training may have seen its cells"
         ));
     }
     let model = run.model(&data, args.which.checkpoint)?;
@@ -97,5 +97,6 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         write_text(out, &format!("{json:#}\n"))?;
     }
     ctx.result(&result.table(), &json);
+    ctx.next("", &format!("sccrossrec discover --run {} --out found", quoted(&args.run)));
     Ok(())
 }

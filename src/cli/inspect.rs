@@ -9,10 +9,12 @@ use crate::data::region::parse_region;
 use crate::data::source;
 use crate::data::source::{Form, Source};
 use crate::data::species;
+use crate::dataset::split_word;
 use crate::discover::DiscoveryFolder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::prepare::PromoterShare;
 use crate::progress::Progress;
+use crate::table::number;
 use crate::train::tensors::TensorFile;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
@@ -43,8 +45,12 @@ impl Findings {
 
     pub fn add(&mut self, key: &str, value: impl Into<serde_json::Value>) {
         let value = value.into();
-        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        self.table += &format!("{key:<14} {shown}\n");
+        let shown = match &value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Number(n) if n.is_f64() => number(n.as_f64()),
+            other => other.to_string(),
+        };
+        self.table += &format!("{key:<16} {shown}\n");
         self.json.insert(key.replace(' ', "_"), value);
     }
 
@@ -79,8 +85,33 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if args.verify && !path.join("dataset.json").exists() {
         ctx.say("--verify compares a data folder with its checksums; there are none to compare here");
     }
+    let next = next(path, &report.json);
     ctx.result(&report.table, &serde_json::Value::Object(report.json));
+    if let Some(command) = next {
+        ctx.next("", &command);
+    }
     Ok(())
+}
+
+/// What to do with what is at the path.
+fn next(path: &Path, found: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let kind = found.get("kind").and_then(|k| k.as_str()).unwrap_or_default();
+    let at = quoted(path);
+    let both = |flag: &str| Some(format!("sccrossrec prepare --{flag} {at} --gtf genes.gtf.gz --out data"));
+    match kind {
+        "data" => Some(format!("sccrossrec check {at}")),
+        "run" => Some(format!("sccrossrec evaluate --run {at}")),
+        "discovery" => Some(format!("sccrossrec report {at} --out report.html")),
+        _ if path.join("matrix.mtx.gz").exists() || path.join("matrix.mtx").exists() => both("tenx"),
+        // Genes are told from peaks by what they are called.
+        k if k == Form::AnnData.to_string() => Some(match found.contains_key("genes_look") {
+            true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
+            false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
+        }),
+        k if k == Form::MuData.to_string() => both("h5mu"),
+        k if k == Form::TenX.to_string() => both("tenx"),
+        _ => None,
+    }
 }
 
 /// Shares of transcription starts near peaks, as `prepare` kept them; `None` in data sets of before.
@@ -162,10 +193,11 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
         let s = data.samples(&name)?;
         let split = s.recipe.get("split").and_then(|x| x.as_str()).unwrap_or("?");
         r.add(
-            &format!("samples {name}"),
+            &format!("pairs {name}"),
             format!(
-                "{} by {split}: {} train, {} val, {} test",
+                "{} by {}: {} train, {} val, {} test",
                 s.samples.len(),
+                split_word(split),
                 s.train.len(),
                 s.val.len(),
                 s.test.len()

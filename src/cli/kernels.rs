@@ -68,7 +68,7 @@ pub struct BenchArgs {
     /// How matrices are multiplied
     #[arg(long, value_name = "f32|bf16", default_value = "f32")]
     precision: Precision,
-    /// Samples of the batch, half of them positives
+    /// Pairs of the batch, half of them positives
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
     /// Times everything is measured

@@ -9,7 +9,7 @@ use super::context::{Context, DeviceArg, Which, output_file};
 use crate::dataset::DataSet;
 use crate::discover::maps::field;
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::evaluate::Part;
 use crate::files::atomic::write_atomic;
 use crate::model::Towers;
@@ -37,13 +37,14 @@ pub struct Args {
     /// Partners listed of each
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Which cells of both sides: those of a part of the run's samples, or all
+    /// Which cells of both sides: those of a part of the run's cells, or all
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
     /// What scores pairs: the towers, or the attention model [default: towers, where the run has them]
     #[arg(long, value_enum, value_name = "towers|model")]
     scores: Option<Scores>,
-    /// Write here for each cell of both sides whether its RNA and ATAC are of one cell, and whether it may be two
+    /// Table to write of doubtful cells: for each of both sides whether its RNA and ATAC are of one cell, and whether it may be
+    /// two
     #[arg(long, value_name = "F.tsv")]
     doubts: Option<PathBuf>,
     /// With --scores model: cells of each side that every cell of the other is scored against, to find candidates
@@ -148,6 +149,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "candidates": options.candidates, "metrics": found.metrics,
     });
     ctx.result(&text, &json);
+    ctx.next("", &format!("sccrossrec embed --run {} --out embedding.h5ad", quoted(&args.run)));
     Ok(())
 }
 
@@ -243,6 +245,15 @@ fn by_towers(args: &Args, ctx: &Context, run: &Run, towers: &Towers<f32>, data: 
         "scores": "towers", "top": args.top, "known": known, "metrics": metrics, "swapped": swapped,
     });
     ctx.result(&text, &json);
+    let run = quoted(&args.run);
+    match args.doubts.is_none() && same {
+        true => {
+            let [rna, atac] = [rna, atac].map(|d| quoted(d.dir()));
+            let files = "--out partners.tsv --doubts doubts.tsv --force";
+            ctx.next("", &format!("sccrossrec match --run {run} --rna {rna} --atac {atac} {files}"));
+        }
+        false => ctx.next("", &format!("sccrossrec embed --run {run} --out embedding.h5ad")),
+    }
     Ok(())
 }
 
@@ -253,8 +264,8 @@ fn metrics_table(m: &PartnerMetrics, top: usize) -> String {
     rows.push(row(&format!("among the first {}", top.min(5)), m.top5));
     rows.push(row(&format!("among the first {top}"), m.listed));
     rows.push(row("match score", m.match_score));
-    rows.push(vec!["FOSCTTM by score".into(), number(m.foscttm), "0.5000".into()]);
-    rows.push(vec!["FOSCTTM by distance".into(), number(m.foscttm_distance), "0.5000".into()]);
+    rows.push(vec!["FOSCTTM by score".into(), number(m.foscttm), number(Some(0.5))]);
+    rows.push(vec!["FOSCTTM by distance".into(), number(m.foscttm_distance), number(Some(0.5))]);
     format!(
         "{}{} cells are on both sides; {:.1} % of their partners were among the candidates\n",
         aligned(&rows),

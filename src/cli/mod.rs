@@ -5,6 +5,8 @@
 
 // verbs: modules
 pub(crate) mod annotate;
+pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod context;
@@ -14,17 +16,20 @@ pub(crate) mod discover;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+mod help;
 pub(crate) mod inspect;
 mod inspect_own;
 pub(crate) mod kernels;
+pub(crate) mod man;
 pub(crate) mod match_cells;
+pub(crate) mod pairs;
 pub(crate) mod plot;
 pub(crate) mod prepare;
 pub(crate) mod recipes;
 mod reference;
 pub(crate) mod report;
-pub(crate) mod samples;
 pub(crate) mod simulate;
+mod terminal;
 pub(crate) mod train;
 pub(crate) mod translate;
 pub(crate) mod weights;
@@ -43,7 +48,7 @@ use crate::rng::DEFAULT_SEED;
 use context::Context;
 
 #[derive(Parser)]
-#[command(name = "sccrossrec", version, about, max_term_width = 100, subcommand_required = true)]
+#[command(name = "sccrossrec", version, about, subcommand_required = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -86,10 +91,13 @@ enum Verb {
     Simulate(simulate::Args),
     /// Fill gaps: places of genes and peaks, variable genes, peak sequences; writes .h5ad
     Annotate(Box<annotate::Args>),
-    /// RNA and ATAC (.h5ad, .h5mu, 10x) become a data set: shards, vocabularies, a sample set
+    /// RNA and ATAC (.h5ad, .h5mu, 10x) become a data set to train on
     Prepare(Box<prepare::Args>),
-    /// Draws another sample set of a data set
-    Samples(samples::Args),
+    /// Are the data good enough? Traffic lights for a data set, in words
+    Check(check::Args),
+    /// Draw other pairs of RNA and ATAC from a data set, to train and to test on
+    #[command(alias = "samples")]
+    Pairs(pairs::Args),
     /// Train a model on a prepared data set
     Train(Box<train::Args>),
     /// How well a run matches and translates, beside trivial baselines
@@ -119,6 +127,10 @@ enum Verb {
     Kernels(kernels::Args),
     /// What this machine can compute with, and what `--device auto` takes
     Doctor(doctor::Args),
+    /// Completions for bash, zsh, fish, elvish or PowerShell
+    Completions(completions::Args),
+    /// Manual pages
+    Man(man::Args),
 }
 
 fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
@@ -127,7 +139,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Simulate(args) => simulate::run(args, ctx),
         Verb::Annotate(args) => annotate::run(args, ctx),
         Verb::Prepare(args) => prepare::run(args, ctx),
-        Verb::Samples(args) => samples::run(args, ctx),
+        Verb::Check(args) => check::run(args, ctx),
+        Verb::Pairs(args) => pairs::run(args, ctx),
         Verb::Train(args) => train::run(args, ctx),
         Verb::Evaluate(args) => evaluate::run(args, ctx),
         Verb::Embed(args) => embed::run(args, ctx),
@@ -142,6 +155,8 @@ fn dispatch(verb: &Verb, ctx: &Context) -> Result<()> {
         Verb::Recipes(args) => recipes::run(args, ctx),
         Verb::Kernels(args) => kernels::run(args, ctx),
         Verb::Doctor(args) => doctor::run(args, ctx),
+        Verb::Completions(args) => completions::run(args, ctx),
+        Verb::Man(args) => man::run(args, ctx),
     }
 }
 
@@ -159,7 +174,7 @@ fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
     match ended {
         Ok(Ok(())) => 0,
         Ok(Err(e)) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&e.to_string()));
+            context::complain(&format!("error: {}", one_line(&e.to_string())));
             e.exit_code()
         }
         Err(payload) => i32::from(!is_broken_pipe(&*payload)),
@@ -169,8 +184,11 @@ fn exit_code(ended: std::thread::Result<Result<()>>) -> i32 {
 fn start(argv: Vec<OsString>) -> Result<()> {
     let command = command();
     let argv = config::expand(argv, &command)?;
-    let cli = match command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m)) {
+    let read = |command: clap::Command| command.try_get_matches_from(&argv).and_then(|m| Cli::from_arg_matches(&m));
+    let cli = match read(command.clone()) {
         Ok(cli) => cli,
+        // Pages are made only where one is shown.
+        Err(e) if shows_page(e.kind()) => return usage(&read(help::with_pages(command)).err().unwrap_or(e)),
         Err(e) => return usage(&e),
     };
     let threads = match cli.common.threads {
@@ -192,13 +210,26 @@ fn start(argv: Vec<OsString>) -> Result<()> {
 }
 
 fn command() -> clap::Command {
-    negative_values(Cli::command())
+    help::arranged(negative_values(Cli::command()))
 }
 
-/// The page `docs/reference.md`: all verbs and flags.
+fn shows_page(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// The page `docs/cli.md`: all verbs and flags.
 #[doc(hidden)]
 pub fn reference() -> String {
     reference::page(&command())
+}
+
+/// Are these the words of a command that the program takes? It is not run.
+///
+/// # Errors
+/// What the program would say.
+#[doc(hidden)]
+pub fn reads(words: &[&str]) -> std::result::Result<(), String> {
+    command().try_get_matches_from(words).map(|_| ()).map_err(|e| e.to_string())
 }
 
 /// `-1` after a flag that takes a value is its value, so that the message names the flag.
@@ -214,13 +245,13 @@ fn negative_values(command: clap::Command) -> clap::Command {
 fn usage(e: &clap::Error) -> Result<()> {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            match write!(std::io::stdout(), "{e}").and_then(|()| std::io::stdout().flush()) {
+            match write!(std::io::stdout(), "{}\n", e.to_string().trim_end()).and_then(|()| std::io::stdout().flush()) {
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", e)),
                 _ => Ok(()),
             }
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = write!(std::io::stderr(), "{e}");
+            let _ = writeln!(std::io::stderr(), "{}", e.to_string().trim_end());
             Err(Error::usage("no verb was given; see the list above"))
         }
         _ => {
@@ -258,7 +289,7 @@ fn quiet_panics() {
         }
         let place = info.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
         let text = one_line(panic_text(info.payload()));
-        let _ = writeln!(std::io::stderr(), "error: internal failure: {text}{place}; please report this");
+        context::complain(&format!("error: internal failure: {text}{place}; please report this"));
     }));
 }
 

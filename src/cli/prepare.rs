@@ -12,7 +12,7 @@ use crate::data::cells::Strip;
 use crate::data::source;
 use crate::data::source::{Form, Select};
 use crate::dataset::{Negatives, SampleConfig, SplitBy};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::prepare::presets::Preset;
 use crate::prepare::{GeneFeatures, Met, Pairing, PrepareConfig, prepare};
 
@@ -84,8 +84,7 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN")]
     pub cell_type_column: Option<String>,
     /// Gene features beside the chromosome: none, present (those the file has), or some of
-    /// means,variances_norm,strand,highly_variable
-    /// [default: none; with --dataset as published]
+    /// means,variances_norm,strand,highly_variable [default: none; with --dataset as published]
     #[arg(long, value_name = "LIST")]
     pub gene_features: Option<GeneFeatures>,
     /// How cells of the two files are brought together
@@ -98,7 +97,7 @@ pub struct Args {
     /// Smallest acceptable share of the cells of the smaller file that are in both
     #[arg(long, value_name = "FRACTION", default_value_t = 0.5, allow_negative_numbers = true)]
     pub min_common: f64,
-    /// How the sample set `default` is drawn
+    /// How pairs are drawn, to train and to test on
     #[command(flatten)]
     pub draw: Draw,
     /// Replace an existing DATA
@@ -106,19 +105,19 @@ pub struct Args {
     pub force: bool,
 }
 
-/// Flags that say how samples are drawn.
+/// Flags that say how pairs are drawn.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Draw {
-    /// Negatives: two cells of different types (easy), of one type (hard), half and half (mixed)
+    /// How hard negatives are: two cells of different types (easy), of one type (hard), half and half (mixed)
     #[arg(long, value_enum, default_value = "easy")]
     pub negatives: NegativesArg,
     /// Negatives a positive
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub negative_ratio: f64,
-    /// What is dealt out 80/10/10: cells (no test cell is in training), samples (as published), or whole batches
-    /// (donors, sites) told by a column of obs: batch:COLUMN. Of two batches validation takes cells of the training one; cells of
+    /// What is dealt out 80/10/10: cells (no test cell is in training), pairs (pair, as published: their cells may be), or whole
+    /// batches (donors, sites) told by a column of obs: batch:COLUMN. Of two batches validation takes cells of the training one; cells of
     /// none are for training
-    #[arg(long, value_name = "cell|sample|batch:COLUMN", default_value = "cell")]
+    #[arg(long, value_name = "cell|pair|batch:COLUMN", default_value = "cell")]
     pub split: SplitBy,
     /// With --split batch:COLUMN: the batches of the validation part [default: chosen by the seed]
     #[arg(long, value_name = "A,B")]
@@ -316,7 +315,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "cells dropped",
         format!("{} only RNA, {} only ATAC, {} without genes or peaks", r.unmatched.0, r.unmatched.1, r.empty),
     );
-    table += &row("samples", format!("{} positives, {} negatives", r.samples.0, r.samples.1));
+    table += &row("pairs", format!("{} positives, {} negatives", r.samples.0, r.samples.1));
     table += &row("train / val / test", format!("{} / {} / {}", r.parts.0, r.parts.1, r.parts.2));
     table += &row("bytes on disk", r.bytes.to_string());
     table += &row("seconds", format!("{seconds:.1}"));
@@ -336,6 +335,14 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "bytes": r.bytes, "seconds": seconds,
     });
     ctx.result(&table, &json);
+    let data = quoted(&args.out);
+    let found = format!("{} cells of {} types, {} genes, {} peaks", r.cells, r.cell_types, r.genes, r.peaks);
+    match r.rna_kind.and(r.atac_kind) {
+        Some(_) if args.like.is_none() => {
+            ctx.next(&found, &format!("sccrossrec check {data}, then sccrossrec train --data {data} --out run"))
+        }
+        _ => ctx.next(&found, &format!("sccrossrec translate --run RUN --data {data} --out expected.h5ad")),
+    }
     Ok(())
 }
 

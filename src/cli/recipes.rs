@@ -1,6 +1,7 @@
 //! `recipes`: the named ways to train.
 
 use super::context::Context;
+use crate::dataset::split_word;
 use crate::error::Result;
 use crate::train;
 
@@ -12,7 +13,7 @@ pub struct Args {}
 pub fn run(_: &Args, ctx: &Context) -> Result<()> {
     let mut table = format!(
         "{:<11} {:>6} {:>6} {:>8} {:>9} {:>8} {:>6} {:>5} {:>8} {:>5} {:>7}  {}\n",
-        "recipe", "batch", "epochs", "lr", "schedule", "L2", "alpha", "cis", "contrast", "drop", "samples", "what"
+        "recipe", "batch", "epochs", "lr", "schedule", "L2", "alpha", "cis", "contrast", "drop", "split", "what"
     );
     let mut json = Vec::new();
     for (name, what) in train::RECIPES {
@@ -28,10 +29,11 @@ pub fn run(_: &Args, ctx: &Context) -> Result<()> {
             c.model.cis.as_ref().map_or(0.0, |c| c.weight),
             c.model.contrast,
             c.model.dropout,
-            c.split.as_deref().unwrap_or("any"),
+            c.split.as_deref().map_or("any", split_word),
         );
         json.push(serde_json::json!({ "name": name, "about": what, "config": c }));
     }
     ctx.result(&table, &serde_json::Value::Array(json));
+    ctx.next("", "sccrossrec train --data data --out run --recipe NAME");
     Ok(())
 }

@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use super::help::{examples, parts};
 use crate::train;
 
-const HEAD: &str = "# Reference
+const HEAD: &str = "# The command line
 
-All verbs and flags. This page is made from the program's own tables: `UPDATE=1 cargo test --release --test program reference` writes it
+All verbs and flags, under the headings that `--help` has. This page is made from the program's own tables: `UPDATE=1 cargo test --release --test program reference` writes it
 anew, and the test `reference` fails where it is out of date.
 ";
 
 const SETTINGS: &str = "
 ### Settings of `train`
 
-What a run can be told, with the value in each recipe, what is accepted, the place in `run.json`, and whether
+What a run can be told, what it is in each recipe, what is accepted, the place in `run.json`, and whether
 `--resume` may change it.
 
 ";
@@ -26,16 +27,28 @@ pub(super) fn page(command: &Command) -> String {
     command.build();
     let mut page = HEAD.to_string();
     page += "\n## Flags of every verb\n\n";
-    flags(&mut page, command.get_arguments().filter(|a| !own(a)));
+    let global: Vec<&Arg> =
+        command.get_arguments().filter(|a| a.is_global_set() || a.get_long() == Some("version")).collect();
+    rows(&mut page, "flag", &global);
     verbs(&mut page, &command, "");
     page
 }
 
 fn verbs(page: &mut String, command: &Command, above: &str) {
-    for verb in command.get_subcommands().filter(|v| v.get_name() != "help") {
+    for verb in command.get_subcommands().filter(|v| v.get_name() != "help" && !v.is_hide_set()) {
         let name = format!("{above}{}", verb.get_name());
-        let _ = writeln!(page, "\n## `{name}`\n\n{}\n", verb.get_about().map_or(String::new(), ToString::to_string));
-        flags(page, verb.get_arguments().filter(|a| !a.is_global_set() && !own(a)));
+        let _ = writeln!(page, "\n## `{name}`\n\n{}", verb.get_about().map_or(String::new(), ToString::to_string));
+        let typed: Vec<String> = examples(&name).iter().map(|(what, typed)| format!("# {what}\n{typed}\n")).collect();
+        if !typed.is_empty() {
+            let _ = write!(page, "\n```sh\n{}```\n", typed.concat());
+        }
+        let own: Vec<&Arg> = verb.get_arguments().filter(|a| !a.is_global_set() && !a.is_hide_set()).collect();
+        let heading =
+            |a: &Arg| if a.is_positional() { "Arguments" } else { a.get_help_heading().unwrap_or("Flags") }.to_string();
+        for group in own.chunk_by(|a, b| heading(a) == heading(b)) {
+            *page += "\n";
+            rows(page, &heading(group[0]), group);
+        }
         if name == "train" {
             settings(page);
         }
@@ -43,17 +56,9 @@ fn verbs(page: &mut String, command: &Command, above: &str) {
     }
 }
 
-/// Flags that clap has of its own.
-fn own(arg: &Arg) -> bool {
-    ["help", "version"].contains(&arg.get_id().as_str())
-}
-
-fn flags<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
-    let mut args = args.filter(|a| !a.is_hide_set()).peekable();
-    if args.peek().is_none() {
-        return;
-    }
-    *page += "| flag | what |\n| --- | --- |\n";
+/// A table of flags; `title` heads the first column.
+fn rows(page: &mut String, title: &str, args: &[&Arg]) {
+    let _ = writeln!(page, "| {title} | what | default |\n| --- | --- | --- |");
     for arg in args {
         let values = arg.get_value_names().unwrap_or_default();
         let values: Vec<String> =
@@ -62,19 +67,11 @@ fn flags<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
             Some(long) => [vec![format!("--{long}")], values].concat().join(" "),
             None => values.join(" "),
         };
-        let mut what = arg.get_help().map_or(String::new(), ToString::to_string);
-        let choices: Vec<_> = arg.get_possible_values().iter().map(|v| v.get_name().to_string()).collect();
-        if arg.get_action().takes_values() && !choices.is_empty() {
-            what += &format!("; one of {}", choices.join(", "));
-        }
-        if arg.is_required_set() {
-            what += "; required";
-        }
-        let defaults: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
-        if arg.get_action().takes_values() && !defaults.is_empty() {
-            what += &format!(" [default: {}]", defaults.join(", "));
-        }
-        let _ = writeln!(page, "| {} | {} |", cell(&format!("`{typed}`")), cell(&what));
+        let (text, default, choices) = parts(arg);
+        let default = default.trim_start_matches("[default: ").trim_end_matches(']');
+        let default = if arg.is_required_set() { "required" } else { default };
+        let what = format!("{text} {choices}");
+        let _ = writeln!(page, "| {} | {} | {} |", cell(&format!("`{typed}`")), cell(what.trim()), cell(default));
     }
 }
 

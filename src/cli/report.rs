@@ -11,6 +11,7 @@ use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
+use crate::progress::Progress;
 use crate::report::{Page, Pca, Shown, page, pca};
 use crate::train::Run;
 use crate::train::log::log;
@@ -149,8 +150,8 @@ fn compute(
     let device = args.device.choose()?;
     let evaluation = match set {
         _ if args.no_evaluate => Err("Not computed (--no-evaluate).".to_string()),
-        None => Err("The data set does not hold the samples that the run was trained on.".into()),
-        Some(set) if set.test.is_empty() => Err("The sample set has no test part.".into()),
+        None => Err("The data set does not hold the pairs that the run was trained on.".into()),
+        Some(set) if set.test.is_empty() => Err("The pairs have no test part.".into()),
         Some(set) => {
             let mut found = evaluate(Runner::new(model, &device)?, data, set, Part::Test, 128, &ctx.follow())?;
             found.towers = super::evaluate::of_towers(run, data, set, Part::Test, true, ctx)?;
@@ -221,12 +222,16 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         found: found.as_ref().ok_or(how),
         links: args.links as usize,
     };
-    let (html, extent) = page(&shown, &ctx.follow())?;
+    let follow = ctx.follow();
+    follow.begin("draw page");
+    let (html, extent) = page(&shown, &follow)?;
     write_text(&args.out, &html)?;
+    drop(follow);
     let size = format!("{:.1} MB", extent.bytes as f64 / 1e6);
     ctx.result(
         &format!("{}: {size}, {} links, {} cells", args.out.display(), extent.links, extent.cells),
         &serde_json::json!({ "out": args.out, "bytes": extent.bytes, "links": extent.links, "cells": extent.cells }),
     );
+    ctx.next("", &format!("open {} in a browser", quoted(&args.out)));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::{Context, output_dir};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::prepare::presets::Preset;
 use crate::simulate::{Difficulty, Names, SimulateConfig, Simulation};
 
@@ -89,5 +89,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         })
         .map_err(|e| Error::Internal(format!("simulation: {e}")))?;
     ctx.result(&table, &json);
+    let [rna, atac, gtf] = [&made.rna, &made.atac, &made.gtf].map(|p| quoted(p));
+    ctx.next("", &format!("sccrossrec prepare --rna {rna} --atac {atac} --gtf {gtf} --out data"));
     Ok(())
 }

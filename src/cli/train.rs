@@ -10,6 +10,7 @@ use crate::error::{Error, Result, quoted};
 use crate::files::atomic;
 use crate::ops::registry::Replacement;
 use crate::parity::trust;
+use crate::train::setting::Setting;
 use crate::train::{Run, TrainConfig};
 use crate::{profile, train};
 
@@ -28,7 +29,7 @@ pub struct Args {
     /// Replace what is in --out
     #[arg(long)]
     pub force: bool,
-    /// Settings to start from; see `recipes`
+    /// Settings to start from; `sccrossrec recipes` lists them [default: default]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
     /// The flags of its settings
@@ -83,11 +84,37 @@ pub struct Settings(ArgMatches);
 
 impl clap::Args for Settings {
     fn augment_args(command: Command) -> Command {
-        command.args(train::settings().iter().filter_map(|s| s.arg()))
+        let recipes: Vec<_> = train::RECIPES.iter().filter_map(|r| Some((r.0, train::recipe(r.0).ok()?))).collect();
+        command.args(train::settings().iter().filter_map(|s| {
+            let arg = s.arg()?;
+            let help = format!("{} {}", arg.get_help()?, defaults(s, &recipes));
+            Some(arg.help(help.trim_end().to_string()))
+        }))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
+    }
+}
+
+/// What a setting is where it is not given: the same in every recipe, or recipe by recipe.
+fn defaults(setting: &Setting<TrainConfig>, recipes: &[(&str, TrainConfig)]) -> String {
+    let words: Vec<(&str, String)> = recipes.iter().map(|(name, c)| (*name, setting.words(c))).collect();
+    let Some((_, first)) = words.first() else { return String::new() };
+    match words.iter().all(|(_, w)| w == first) {
+        true if first == "off" => String::new(),
+        true => format!("[default: {first}]"),
+        false => {
+            let mut by: Vec<(Vec<&str>, &str)> = Vec::new();
+            for (name, word) in &words {
+                match by.iter_mut().find(|b| b.1 == word) {
+                    Some(b) => b.0.push(name),
+                    None => by.push((vec![name], word)),
+                }
+            }
+            let each: Vec<_> = by.iter().map(|(names, word)| format!("{} {word}", names.join("/"))).collect();
+            format!("[default: by recipe: {}]", each.join(", "))
+        }
     }
 }
 
@@ -128,7 +155,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
         let data = ctx.open_data(dir)?;
         check_output_dir(&args.out, args.force)?;
-        let named = args.settings.0.contains_id("samples");
+        let named = args.settings.0.contains_id("pairs");
         let (config, set) = train::samples_for(&data, config, named, &ctx.follow())?;
         train::train_on(&device, &data, &set, &config, &args.out, &mut console)
     };
@@ -155,6 +182,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         "best": outcome.best, "last": outcome.last, "profile": profile,
     });
     ctx.result(&table, &json);
+    ctx.next("", &format!("sccrossrec evaluate --run {}", quoted(&args.out)));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::embed;
 use super::embed::Args;
 use crate::engine::Runner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::predict;
 use crate::predict::PredictOptions;
 use crate::predict::towers::write_expression;
@@ -61,5 +61,6 @@ pub fn run(args: &TranslateArgs, ctx: &Context) -> Result<()> {
         &format!("{what} of {n} cells × {genes} genes in {}", args.out.display()),
         &serde_json::json!({ "out": args.out, "cells": n, "genes": genes, "node_cells": nodes.len(), "what": what }),
     );
+    ctx.next("", &format!("sccrossrec inspect {}", quoted(&args.out)));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::{Context, output_dir, output_file};
-use crate::error::Result;
+use crate::error::{Result, quoted};
 use crate::model::ParamLayout;
 use crate::train::weights::{Constants, Imported};
 use crate::train::{Checkpoint, Run, weights};
@@ -92,6 +92,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
                 "unused_gene_rows": genes, "unused_peak_rows": peaks,
             });
             ctx.result(&table, &json);
+            ctx.next("", &format!("sccrossrec evaluate --run {}", quoted(&a.out)));
         }
     }
     Ok(())

@@ -294,7 +294,7 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
         .map(|i| i as u32)
         .collect();
     if cells.is_empty() {
-        return Err(Error::usage("no cell is left to make samples of"));
+        return Err(Error::usage("no cell is left to make pairs of"));
     }
     let mut rng = Rng::new(config.seed, STREAM);
     let n_negatives = |positives: usize| (ratio * positives as f64).round() as usize;
@@ -347,7 +347,7 @@ pub fn draw_samples(v: &Vocabulary, config: &SampleConfig) -> Result<SampleSet> 
         }
     }
     if u32::try_from(samples.len()).is_err() {
-        return Err(Error::usage(format!("{} samples; at most 2^32 - 1: lower --negative-ratio", samples.len())));
+        return Err(Error::usage(format!("{} pairs; at most 2^32 - 1: lower --negative-ratio", samples.len())));
     }
     let mut recipe = json!(config);
     recipe["positives"] = json!(cells.len());

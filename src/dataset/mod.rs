@@ -35,6 +35,7 @@ use shard::{Half, Shard, VocabularySizes};
 pub use access::{Access, Io};
 pub use cell::{Cell, ReadCell, Values};
 pub use draw::draw_samples;
+pub(crate) use samples::split_word;
 pub use samples::{Negatives, Sample, SampleConfig, SampleSet, Split, SplitBy};
 
 /// A prepared data set (the folder that `prepare` makes), opened read-only.
@@ -411,11 +412,11 @@ impl DataSet {
         if let Some(set) = samples::read(&self.dir, name, &self.vocabulary, self.hash())? {
             return Ok(set);
         }
-        self.need_both("a sample set, for training or evaluation,")?;
+        self.need_both("training or evaluation")?;
         Err(Error::input(
             &self.dir,
-            format!("no sample set {name:?}; there are {}", list(&self.sample_sets()?)),
-            "name one of these, or draw it with `sccrossrec samples`",
+            format!("no pairs {name:?}; there are {}", list(&self.sample_sets()?)),
+            "name one of these, or draw them with `sccrossrec pairs`",
         ))
     }
 

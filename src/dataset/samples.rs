@@ -80,19 +80,16 @@ impl SampleSet {
     pub fn check(&self, v: &Vocabulary) -> Result<()> {
         let (cells, n) = (v.cells.len(), self.samples.len());
         if let Some(i) = self.samples.iter().position(|s| s.rna as usize >= cells || s.atac as usize >= cells) {
-            return Err(Error::usage(format!("sample set: sample {i} names a cell beyond the {cells} of the data")));
+            return Err(Error::usage(format!("pairs: pair {i} names a cell beyond the {cells} of the data")));
         }
         if let Some(i) = self.samples.iter().position(|s| s.label > 1) {
-            return Err(Error::usage(format!(
-                "sample set: sample {i} has label {}, not 0 or 1",
-                self.samples[i].label
-            )));
+            return Err(Error::usage(format!("pairs: pair {i} has label {}, not 0 or 1", self.samples[i].label)));
         }
         if let Some(k) = self.train.iter().chain(&self.val).chain(&self.test).find(|&&k| k as usize >= n) {
-            return Err(Error::usage(format!("sample set: a part names sample {k} of {n}")));
+            return Err(Error::usage(format!("pairs: a part names pair {k} of {n}")));
         }
         match self.leak(v) {
-            Some(leak) => Err(Error::usage(format!("sample set: {leak}; draw it again"))),
+            Some(leak) => Err(Error::usage(format!("pairs: {leak}; draw them again"))),
             None => Ok(()),
         }
     }
@@ -126,7 +123,7 @@ impl SampleSet {
                         Some((other, first)) if other != part => {
                             let name = &v.cells[cell as usize];
                             return Some(format!(
-                                "it is split by {split}, and cell {name} is in sample {first} of {other} and in sample {n} of \
+                                "they are split by {split}, and cell {name} is in pair {first} of {other} and in pair {n} of \
                                  {part}: what {part} tells would be of cells seen before"
                             ));
                         }
@@ -179,6 +176,11 @@ pub enum SplitBy {
     Batch(String),
 }
 
+/// How a split is called to people: what files call `sample` is a pair.
+pub(crate) fn split_word(split: &str) -> &str {
+    if split == "sample" { "pair" } else { split }
+}
+
 impl std::fmt::Display for SplitBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -194,10 +196,11 @@ impl std::str::FromStr for SplitBy {
     fn from_str(s: &str) -> std::result::Result<Self, String> {
         match s {
             "cell" => Ok(SplitBy::Cell),
-            "sample" => Ok(SplitBy::Sample),
+            // Files say `sample`.
+            "pair" | "sample" => Ok(SplitBy::Sample),
             _ => match s.strip_prefix("batch:") {
                 Some(column) if !column.is_empty() => Ok(SplitBy::Batch(column.into())),
-                _ => Err(format!("{s:?} is no way to split; there are cell, sample and batch:COLUMN")),
+                _ => Err(format!("{s:?} is no way to split; there are cell, pair and batch:COLUMN")),
             },
         }
     }
@@ -259,7 +262,7 @@ fn check_name(name: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || name.len() > 100 || !name.chars().all(fine) {
         return Err(Error::usage(format!(
-            "{name:?} cannot be the name of a sample set; use letters, digits, `-`, `_` and `.`"
+            "{name:?} cannot be the name of pairs; use letters, digits, `-`, `_` and `.`"
         )));
     }
     Ok(())
@@ -271,7 +274,11 @@ pub(crate) fn save(dir: &Path, name: &str, set: &SampleSet, data_hash: &str, for
     let folder = dir.join(FOLDER);
     let path = folder.join(name);
     if path.exists() && !force {
-        return Err(Error::input(&path, "the sample set exists", "choose another --name, or replace it with --force"));
+        return Err(Error::input(
+            &path,
+            "pairs of this name exist",
+            "choose another --name, or replace them with --force",
+        ));
     }
     std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, "create", e))?;
     sweep(&path)?;
@@ -313,12 +320,12 @@ pub(crate) fn read(dir: &Path, name: &str, v: &Vocabulary, data_hash: &str) -> R
         Err(e) => return Err(Error::io(&path, "read", e)),
     };
     let bad = |found: &str| {
-        Error::input(&path, found, "the sample set is damaged; draw it again with `sccrossrec samples --force`")
+        Error::input(&path, found, "the pairs are damaged; draw them again with `sccrossrec pairs --force`")
     };
     let header = bytes.get(..HEADER).ok_or_else(|| bad("the file is shorter than its header"))?;
     let mut f = Fields(header);
     if f.take(8) != Some(MAGIC) {
-        return Err(bad("not a sample set (its first bytes are not SCXPAIRS)"));
+        return Err(bad("not a file of pairs (its first bytes are not SCXPAIRS)"));
     }
     let short = || bad("the file is shorter than its header");
     let version = f.u32().ok_or_else(short)?;
@@ -348,8 +355,8 @@ pub(crate) fn read(dir: &Path, name: &str, v: &Vocabulary, data_hash: &str) -> R
     if hash != data_hash.as_bytes() {
         return Err(Error::input(
             &path,
-            "the sample set was drawn for other data",
-            "draw it again with `sccrossrec samples --force`",
+            "the pairs were drawn for other data",
+            "draw them again with `sccrossrec pairs --force`",
         ));
     }
     let mut f = Fields(payload);
@@ -365,18 +372,18 @@ pub(crate) fn read(dir: &Path, name: &str, v: &Vocabulary, data_hash: &str) -> R
         rna.iter().zip(&atac).zip(labels).map(|((&rna, &atac), &label)| Sample { rna, atac, label }).collect();
     let cells = v.cells.len();
     if samples.iter().any(|s| s.rna as usize >= cells || s.atac as usize >= cells || s.label > 1) {
-        return Err(bad("a sample names a cell that is not there"));
+        return Err(bad("a pair names a cell that is not there"));
     }
     let mut used = vec![false; n];
     for &k in train.iter().chain(&val).chain(&test) {
         match used.get_mut(k as usize) {
             Some(u) if !*u => *u = true,
-            _ => return Err(bad("a part names a sample that is not there, or one twice")),
+            _ => return Err(bad("a part names a pair that is not there, or one twice")),
         }
     }
     let set = SampleSet { samples, train, val, test, recipe };
     match set.leak(v) {
-        Some(leak) => Err(Error::input(&path, leak, "draw it again with `sccrossrec samples --force`")),
+        Some(leak) => Err(Error::input(&path, leak, "draw them again with `sccrossrec pairs --force`")),
         None => Ok(Some(set)),
     }
 }

@@ -126,6 +126,7 @@ fn tables(
         (Some(attended), Some(writer)) => Some(sum(inputs, attended, writer, out, progress)?),
         _ => None,
     };
+    progress.begin("links");
     let read = |c: u32, cell: &mut Cell| data.cell_into(c as usize, cell);
     let cells = Cells { numbers: &inputs.cells, read: &read, progress };
     let evidence = Evidence::new(v, cells, &options.evidence(), options.selection)?;
@@ -134,9 +135,11 @@ fn tables(
     let of_model = of_model.map(|(r, s)| OfModel::new(r.model(), &s.detected, inputs.cells.len()));
     let with_model = summed.as_ref().map(|s| s.links.as_slice()).zip(of_model.as_ref());
     let columns = with_model.map(|(links, m)| m.columns(links)).unwrap_or_default();
+    progress.begin("write links");
     let links = evidence.write_all(out, v, &columns, options.selection, options.gzip)?;
     let maps = evidence.maps(v, inputs.cells.len() as u64, options.selection);
     maps.write_tracks(out, ["peaks.tsv", "genes.tsv"], v)?;
+    progress.begin("compare");
     let tf = compare_sites(inputs, summed.as_ref(), &maps, out, progress)?;
     let recovery = recover_known(inputs, with_model, &evidence, cells, out)?;
     progress.check(KEPT)?;

@@ -269,7 +269,7 @@ impl Baselines {
         data.need_both("fitting baselines")?;
         if train.len() < 10 {
             return Err(Error::usage(format!(
-                "baselines: {} training cells; at least 10 are needed, so draw another sample set",
+                "baselines: {} training cells; at least 10 are needed, so draw other pairs",
                 train.len()
             )));
         }

@@ -6,6 +6,7 @@ pub(crate) mod baselines;
 pub(crate) mod clusters;
 pub(crate) mod detection;
 pub(crate) mod expression;
+pub(crate) mod health;
 pub(crate) mod levels;
 pub(crate) mod linear;
 pub(crate) mod louvain;
@@ -143,7 +144,7 @@ pub fn evaluate<'m>(
     let numbers = part.numbers(set);
     if numbers.is_empty() {
         return Err(Error::usage(format!(
-            "--part {}: the sample set has no such samples; choose another part or sample set",
+            "--part {}: no pair is in it; choose another part or other pairs",
             part.name()
         )));
     }
@@ -204,7 +205,7 @@ impl Seen<'_> {
         let logits = [f64::from(out.logits[2 * b]), f64::from(out.logits[2 * b + 1])];
         if logits.iter().any(|x| x.is_nan()) {
             return Err(Error::Internal(format!(
-                "the model's logits for sample {number} are not numbers; its parameters may be damaged"
+                "the model's logits for pair {number} are not numbers; its parameters may be damaged"
             )));
         }
         self.matching.add_logits(sample.label, logits);
@@ -213,7 +214,7 @@ impl Seen<'_> {
         }
         let predicted = &out.translation[b];
         if predicted.len() != self.translation.numbers() {
-            return Err(Error::Internal(format!("translation of sample {number}: {} numbers", predicted.len())));
+            return Err(Error::Internal(format!("translation of pair {number}: {} numbers", predicted.len())));
         }
         self.data.rna_into(sample.rna as usize, &mut self.cell);
         self.data.check()?;
@@ -275,7 +276,7 @@ impl Evaluation {
         rows.extend(lines.iter().map(|(name, f)| cells(&[name, &number(f(&m.model)), &number(f(&m.majority))])));
         let mut out = self.towers.as_ref().map_or(String::new(), |t| t.table() + "\nThe attention model\n\n");
         out += &format!(
-            "{} samples of part `{}`, {} of them positive\n\n{}",
+            "{} pairs of part `{}`, {} of them positive\n\n{}",
             m.model.samples,
             self.part.name(),
             m.model.positives,

@@ -171,7 +171,7 @@ pub fn evaluate_towers(
     let cells = parts.of(part);
     if cells.is_empty() {
         let name = part.name();
-        return Err(Error::usage(format!("--part {name}: no cell is in it; choose another part or sample set")));
+        return Err(Error::usage(format!("--part {name}: no cell is in it; choose another part or other pairs")));
     }
     let genes = towers.config().genes;
     let few = thin(&cells, MOST_PARTNERS);
@@ -186,6 +186,7 @@ pub fn evaluate_towers(
     };
     let both = [Side::Rna, Side::Atac];
     let vectors = TowerVectors::of(towers, data, &few, &both, progress)?;
+    progress.begin("partners");
     let types = types_of(&few);
     let dot = Dot { rna: &vectors.rna, atac: &vectors.atac, width: vectors.width };
     let scale = towers.calibration().map_or(towers.scale(), |c| c.match_scale);
@@ -194,6 +195,7 @@ pub fn evaluate_towers(
     // Labels and embeddings: from training cells to these.
     let train = thin(&training_cells(set), MOST_PARTNERS);
     let known = TowerVectors::of(towers, data, &train, &both, progress)?;
+    progress.begin("cell types");
     let width = vectors.size;
     let transfer = |from: Side, to: Side| {
         let (labels, truth) = (types_of(&train)?, types.as_ref()?);
@@ -216,6 +218,7 @@ pub fn evaluate_towers(
     };
     if options.baselines && train.len() > 1 {
         let val = parts.of(Part::Val);
+        progress.begin("baselines");
         let how = BaselineOptions { seed: options.seed, ..BaselineOptions::default() };
         let fitted = Baselines::fit(data, &train, &val, &how, progress)?;
         progress.check("nothing was written")?;

@@ -121,6 +121,7 @@ pub fn write_expression(
     let mut probability = writer.csr("layers/probability", genes)?;
     let mut detected = writer.csr("layers/detected", genes)?;
     let mut done = 0;
+    progress.at("translate", 0, chosen.cells.len() as u64);
     for chunk in chosen.cells.chunks(CHUNK) {
         progress.check(NOTHING)?;
         let mut atac = Csr::new();
@@ -293,6 +294,7 @@ pub fn doubts(
     let own: Vec<f32> = (v.rna.chunks_exact(width).zip(v.atac.chunks_exact(width)))
         .map(|(r, a)| r.iter().zip(a).map(|(x, y)| x * y).sum())
         .collect();
+    progress.begin("doubts");
     let mut closer = vec![0f64; n];
     for (queries, targets) in [(&v.rna, &v.atac), (&v.atac, &v.rna)] {
         let mut at = 0;

@@ -48,13 +48,17 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
     check_target(out, config.force)?;
     check_place(out, config)?;
     let like = config.like.as_deref().map(|dir| DataSet::open_with(dir, config.access)).transpose()?;
+    progress.begin("open files");
     let inputs = Inputs::open(config, progress)?;
+    progress.begin("pair cells");
     let pairs = pair_cells(config, &inputs, progress)?;
     inputs.refuse_same_features()?;
+    progress.begin("annotation");
     let mut constant = constant(config, like.as_ref(), &inputs, progress)?;
     let (genes_unknown, peaks_unknown) = tell_gaps(&constant.vocabulary, progress);
     let promoters = PromoterShare::of(&constant.vocabulary);
     promoters.iter().for_each(|p| p.tell(progress));
+    progress.begin("cell table");
     let told = CellData::read(config, &inputs, progress)?;
     // What is wrong with the samples is said before the long work, not after it.
     try_samples(config, &inputs, &told, &pairs.rows)?;
@@ -65,12 +69,15 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
     let scratch = dir.join("scratch");
     std::fs::create_dir(&scratch).map_err(|e| Error::io(&scratch, "create", e))?;
     let matrices = Matrices::read(config, &inputs, constant.maps(), like.as_ref(), &scratch, progress)?;
+    progress.begin("sort cells");
     let kept = matrices.keep(&inputs, &pairs.rows, progress)?;
     let empty = pairs.rows.len() - kept.len();
     told.describe(&mut constant.vocabulary, &inputs, &kept, progress);
 
+    progress.begin("features");
     let parts = write_constant(dir, &constant)?;
     let shards = write_shards(dir, config, &constant.vocabulary, &parts, &kept, &matrices, progress)?;
+    progress.begin("draw pairs");
     let (rna_kind, atac_kind) = matrices.kinds();
     drop(matrices);
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io(&scratch, "remove", e))?;

@@ -73,7 +73,7 @@ impl PromoterShare {
 
     /// Are starts of about as many peaks as other places? At the chance of other places the count of starts has a spread of
     /// about the root of what is expected.
-    fn is_odd(&self) -> bool {
+    pub(crate) fn is_odd(&self) -> bool {
         let n = self.starts as f64;
         let expected = self.shifted * n;
         // Without a peak anywhere near genes nothing can be told.

@@ -167,13 +167,13 @@ fn default_samples(config: &PrepareConfig, v: &Vocabulary, progress: &dyn Progre
     let set = match draw_samples(v, &recipe) {
         // A few cells met by a trained model need not have pairs of every kind.
         Err(e) if config.like.is_some() && recipe.negative_ratio > 0.0 && !recipe.discovery => {
-            progress.note(&format!("warning: `samples/default` holds positives only: {e}"));
+            progress.note(&format!("warning: there are positive pairs only: {e}"));
             draw_samples(v, &SampleConfig { negative_ratio: 0.0, ..recipe })?
         }
         set => set?,
     };
     if set.val.is_empty() || set.test.is_empty() {
-        progress.note("warning: too few cells for a validation and a test part: all samples are for training");
+        progress.note("warning: too few cells for a validation and a test part: all pairs are for training");
     }
     Ok(set)
 }

@@ -135,8 +135,17 @@ fn change_cis(config: &mut TrainConfig, change: impl FnOnce(&mut CisConfig)) {
 
 /// All settings, in the order of the help.
 pub(crate) fn settings() -> &'static [Setting<TrainConfig>] {
-    static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> =
-        LazyLock::new(|| [course(), towers(), optimiser(), losses(), model_and_run()].into_iter().flatten().collect());
+    static SETTINGS: LazyLock<Vec<Setting<TrainConfig>>> = LazyLock::new(|| {
+        let lists = [
+            ("Training", course()),
+            ("Towers", towers()),
+            ("Optimiser", optimiser()),
+            ("Losses", losses()),
+            ("Model", model()),
+            ("Machine", machine()),
+        ];
+        lists.into_iter().flat_map(|(heading, rows)| rows.into_iter().map(move |row| row.under(heading))).collect()
+    });
     &SETTINGS
 }
 
@@ -146,27 +155,19 @@ fn course() -> Vec<Setting<TrainConfig>> {
         kept(at!(recipe)),
         kept(at!(split)),
         kept(at!(seed)),
-        flag("samples", "NAME", at!(samples), "Sample set of the data"),
-        flag("epochs", "N", at!(epochs), "Passes over the training samples, at most")
-            .rules(&[ONE_OR_MORE])
-            .may_change(),
+        flag("pairs", "NAME", at!(samples), "Which pairs of the data: the name given to `pairs`").alias("samples"),
+        flag("epochs", "N", at!(epochs), "Passes over the training pairs, at most").rules(&[ONE_OR_MORE]).may_change(),
         flag("min-epochs", "N", at!(min_epochs), "Early stopping does not stop before this epoch").may_change(),
-        flag(
-            "patience",
-            "N",
-            at!(patience),
-            "Stop when the validation score has not risen for this many epochs [default: never]",
-        )
-        .rules(&[ONE_EPOCH])
-        .may_change(),
+        flag("patience", "N", at!(patience), "Stop when the validation score has not risen for this many epochs")
+            .rules(&[ONE_EPOCH])
+            .may_change(),
         flag(
             "batch-size",
             "N|auto",
             batch_size(),
-            "Samples a step, positives and negatives; auto: 32 to 1024, as many as leave an epoch 200 steps",
+            "Pairs a step, positives and negatives; auto: 32 to 1024, as many as leave an epoch 200 steps",
         ),
-        flag("eval-batch-size", "N", at!(eval_batch_size), "Samples a forward pass in validation")
-            .rules(&[ONE_OR_MORE]),
+        flag("eval-batch-size", "N", at!(eval_batch_size), "Pairs a forward pass in validation").rules(&[ONE_OR_MORE]),
     ]
 }
 
@@ -218,7 +219,7 @@ fn towers() -> Vec<Setting<TrainConfig>> {
             "COLUMN",
             at!(towers.batch),
             "A column of obs (batch, donor, site) that all cells of a step of the towers share, so that what differs \
-             between batches is no help [default: none]",
+             between batches is no help",
         )
         .later(),
         flag(
@@ -238,14 +239,9 @@ fn optimiser() -> Vec<Setting<TrainConfig>> {
         flag("lr", "X", at!(adam.lr), "Learning rate").rules(&[ABOVE_0]),
         flag("lr-scaling", "none|sqrt|linear", at!(schedule.scaling), "How the learning rate follows the batch size")
             .later(),
-        flag(
-            "lr-base-batch",
-            "N",
-            at!(schedule.base_batch),
-            "The batch size at which --lr holds as it is [default: 64, published: 1]",
-        )
-        .rules(&[ONE_OR_MORE])
-        .later(),
+        flag("lr-base-batch", "N", at!(schedule.base_batch), "The batch size at which --lr holds as it is")
+            .rules(&[ONE_OR_MORE])
+            .later(),
         flag("warmup-steps", "N", at!(schedule.warmup_steps), "Steps over which the learning rate rises from 0")
             .rules(&[STEPS])
             .later(),
@@ -263,7 +259,7 @@ fn optimiser() -> Vec<Setting<TrainConfig>> {
             "lr-final-fraction",
             "X",
             at!(schedule.final_fraction),
-            "The share of the learning rate that the last step has [default: 0]",
+            "The share of the learning rate that the last step has",
         )
         .rules(&[SHARE])
         .later(),
@@ -278,15 +274,12 @@ fn optimiser() -> Vec<Setting<TrainConfig>> {
 fn losses() -> Vec<Setting<TrainConfig>> {
     vec![
         flag("alpha", "X", at!(model.alpha), "Weight of the translation loss").rules(&[NOT_BELOW_0]),
-        flag("match-weight", "X", at!(model.match_weight), "Weight of the matching loss [default: 1]")
-            .rules(&[NOT_BELOW_0])
-            .later(),
+        flag("match-weight", "X", at!(model.match_weight), "Weight of the matching loss").rules(&[NOT_BELOW_0]).later(),
         flag(
             "contrast",
             "X",
             at!(model.contrast),
-            "Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch \
-             [default: 0]",
+            "Weight of the contrastive loss: RNA and ATAC of each pair against all others of the batch",
         )
         .rules(&[NOT_BELOW_0])
         .later(),
@@ -295,52 +288,36 @@ fn losses() -> Vec<Setting<TrainConfig>> {
             "X",
             of_cis!(weight),
             "Weight of the cis loss: each gene predicted from the open peaks near it, beside depth and the \
-             cell as a whole [default: 0]",
+             cell as a whole",
         )
         .rules(&[NOT_BELOW_0])
         .later(),
-        flag(
-            "cis-window",
-            "BASES",
-            cis_window(),
-            "Bases on either side of a TSS within which a peak is near [default: 500000]",
-        )
-        .later(),
-        flag(
-            "cis-components",
-            "N",
-            of_cis!(components),
-            "Numbers that stand for the cell as a whole in the cis term [default: 16]",
-        )
-        .rules(&[COMPONENTS])
-        .later(),
+        flag("cis-window", "BASES", cis_window(), "Bases on either side of a TSS within which a peak is near").later(),
+        flag("cis-components", "N", of_cis!(components), "Numbers that stand for the cell as a whole in the cis term")
+            .rules(&[COMPONENTS])
+            .later(),
         flag(
             "cis-target",
             "detection|level",
             of_cis!(target),
-            "What the cis term predicts: whether a gene is detected, or its expression [default: detection]",
+            "What the cis term predicts: whether a gene is detected, or its expression",
         )
         .later(),
-        flag(
-            "cis-sparsity",
-            "X",
-            of_cis!(sparsity),
-            "Weight of the mean absolute weight of a peak on a gene [default: 0]",
-        )
-        .rules(&[NOT_BELOW_0])
-        .later(),
+        flag("cis-sparsity", "X", of_cis!(sparsity), "Weight of the mean absolute weight of a peak on a gene")
+            .rules(&[NOT_BELOW_0])
+            .later(),
     ]
 }
 
-/// The rest of the model and of the run.
-fn model_and_run() -> Vec<Setting<TrainConfig>> {
+/// The rest of the model.
+fn model() -> Vec<Setting<TrainConfig>> {
     vec![
         flag(
             "translate-genes",
             "N|FRACTION",
             at!(translate_genes),
             "Train each step's translation on so many genes (or this share of them, below 1), drawn at \
-             random: an estimate, for the CPU [default: all]",
+             random: an estimate, for the CPU",
         )
         .rules(&[GENES])
         .later()
@@ -360,6 +337,12 @@ fn model_and_run() -> Vec<Setting<TrainConfig>> {
         flag("embedding-dim", "N", at!(model.embedding_dim), "Size of the id embeddings").rules(&[ONE_OR_MORE, SIZE]),
         flag("embedding-std", "X", at!(embedding_std), "Standard deviation of the id embeddings at the start")
             .rules(&[NOT_BELOW_0]),
+    ]
+}
+
+/// What is kept, and how it is computed.
+fn machine() -> Vec<Setting<TrainConfig>> {
+    vec![
         flag(
             "checkpoint-steps",
             "N",
@@ -488,7 +471,7 @@ pub const RECIPES: [(&str, &str); 4] = [
     ("default", "towers for partners, prediction and embedding, then attention with cis and contrastive terms"),
     ("fast", "the same towers, and two epochs of attention"),
     ("large-batch", "the published losses at large batches"),
-    ("published", "the published protocol: one sample a step, 99 epochs"),
+    ("published", "the published protocol: one pair a step, 99 epochs"),
 ];
 
 /// The published protocol, which all others start from.

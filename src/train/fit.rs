@@ -163,7 +163,7 @@ pub fn resume_on(
     if run.file.samples_hash != set_hash(set) {
         return Err(Error::input(
             data.dir(),
-            format!("sample set `{}` is not the one that the run was trained on", config.samples),
+            format!("the pairs `{}` are not those that the run was trained on", config.samples),
             "restore it, or train a new run",
         ));
     }
@@ -175,7 +175,7 @@ pub fn resume_on(
     if place.position > set.train.len() {
         return Err(Error::input(
             out.join("checkpoints/state.safetensors"),
-            format!("is at sample {} of {}", place.position, set.train.len()),
+            format!("is at pair {} of {}", place.position, set.train.len()),
             "train again, to another --out",
         ));
     }
@@ -227,11 +227,7 @@ fn clean(out: &Path) -> Result<()> {
 
 fn check_samples(data: &DataSet, set: &SampleSet) -> Result<()> {
     if set.train.is_empty() {
-        return Err(Error::input(
-            data.dir(),
-            "the sample set has no training samples",
-            "draw another with `sccrossrec samples`",
-        ));
+        return Err(Error::input(data.dir(), "there are no training pairs", "draw others with `sccrossrec pairs`"));
     }
     set.check(data.vocabulary())
 }

@@ -2,7 +2,7 @@
 
 use super::config::TrainConfig;
 use super::memory::check_parameters;
-use crate::dataset::{DataSet, SampleConfig, SampleSet, draw_samples};
+use crate::dataset::{DataSet, SampleConfig, SampleSet, draw_samples, split_word};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -15,10 +15,11 @@ fn split_of(set: &SampleSet) -> &str {
 pub(crate) fn check_split(set: &SampleSet, config: &TrainConfig) -> Result<()> {
     match &config.split {
         Some(wanted) if split_of(set) != wanted => Err(Error::usage(format!(
-            "--samples {}: is split by {} where recipe {} needs a split by {wanted}; leave --samples out, and one is drawn",
+            "--pairs {}: are split by {} where recipe {} needs a split by {}; leave --pairs out, and others are drawn",
             config.samples,
-            split_of(set),
-            config.recipe
+            split_word(split_of(set)),
+            config.recipe,
+            split_word(wanted)
         ))),
         _ => Ok(()),
     }
@@ -58,10 +59,11 @@ pub fn samples_for(
         let drawn = data.samples(&name)?;
         if serde_json::from_value(drawn.recipe.clone()).ok().as_ref() != Some(&how) {
             return Err(Error::usage(format!(
-                "{}: the sample set `{name}` was not drawn as recipe {} needs it (split by {wanted}, seed {}, else like \
-                 `{}`); use it nevertheless with --samples {name}, or draw it again with `sccrossrec samples --force`",
+                "{}: the pairs `{name}` were not drawn as recipe {} needs them (split by {}, seed {}, else like `{}`); use \
+                 them nevertheless with --pairs {name}, or draw them again with `sccrossrec pairs --force`",
                 data.dir().display(),
                 config.recipe,
+                split_word(&wanted),
                 config.seed,
                 config.samples
             )));
@@ -70,7 +72,7 @@ pub fn samples_for(
     } else {
         let drawn = draw_samples(data.vocabulary(), &how)?;
         data.save_samples(&name, &drawn, false)?;
-        progress.note(&format!("sample set `{name}`, split by {wanted}, drawn for recipe {}", config.recipe));
+        progress.note(&format!("pairs `{name}`, split by {}, drawn for recipe {}", split_word(&wanted), config.recipe));
         drawn
     };
     Ok((TrainConfig { samples: name, ..config }, drawn))

@@ -197,6 +197,10 @@ pub(crate) struct Setting<C> {
     pub key: String,
     /// `None`: it follows from others.
     pub flag: Option<Flag>,
+    /// What it is listed under.
+    pub heading: &'static str,
+    /// The flag's name of before.
+    alias: Option<&'static str>,
     pub rules: &'static [Rule],
     /// May it change when a run is taken up again?
     pub may_change: bool,
@@ -214,6 +218,8 @@ pub(crate) fn kept<C: 'static, K: Kind>(place: SettingPlace<C, K>) -> Setting<C>
     Setting {
         key: path.trim_start_matches('.').to_string(),
         flag: None,
+        heading: "",
+        alias: None,
         rules: &[],
         may_change: false,
         cpu_only: false,
@@ -250,10 +256,20 @@ impl<C> Setting<C> {
         Setting { later: true, ..self }
     }
 
+    /// The flag had this name, and still takes it.
+    pub(crate) fn alias(self, name: &'static str) -> Self {
+        Setting { alias: Some(name), ..self }
+    }
+
+    /// It is listed under this.
+    pub(crate) fn under(self, heading: &'static str) -> Self {
+        Setting { heading, ..self }
+    }
+
     /// Its flag for the parser.
     pub(crate) fn arg(&self) -> Option<Arg> {
         let flag = self.flag?;
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.help);
+        let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(self.heading).aliases(self.alias);
         Some(match self.value.parser() {
             Some(parser) => arg.value_name(flag.value).value_parser(parser).action(ArgAction::Set),
             None => arg.action(ArgAction::SetTrue),

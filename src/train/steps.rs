@@ -320,7 +320,7 @@ impl Steps<'_> {
         }
         let s = if numbers.len() == 1 { "" } else { "s" };
         let of = if numbers.len() < batch { format!(" of a batch of {batch}") } else { String::new() };
-        format!("step {}: {what}; sample{s} {}{of}", self.place.step + 1, names.join(", "))
+        format!("step {}: {what}; pair{s} {}{of}", self.place.step + 1, names.join(", "))
     }
 
     pub(crate) fn not_finite(&self, line: String) -> Error {

@@ -209,7 +209,7 @@ fn published_draws_its_samples() {
     let d = dir.path();
     tiny::prepared(d, "data", Order::Plain);
     let args = ["train", "--data", "data", "--recipe", "published", "--epochs", "1", "--quiet", "--hidden", "16"];
-    refused(d, &[&args[..], &["--out", "run", "--samples", "default"]].concat(), &["default", "cell", "sample"]);
+    refused(d, &[&args[..], &["--out", "run", "--samples", "default"]].concat(), &["default", "cell", "pair"]);
     assert!(!d.join("run").exists(), "an empty folder was left behind");
     ok(d, &[&args[..], &["--out", "run"]].concat());
     let run: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("run/run.json")).unwrap()).unwrap();
@@ -383,11 +383,13 @@ fn python_opens_embeddings_and_translations() {
 }
 
 /// Every verb on a small data set, in an order in which each finds what it needs.
-const VERBS: [&[&str]; 23] = [
+const VERBS: [&[&str]; 27] = [
     &["simulate", "--out", "sim", "--cells", "120", "--genes", "30", "--peaks", "80"],
     &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
     &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--out", "data"],
-    &["samples", "--data", "data", "--name", "more"],
+    &["check", "data"],
+    &["pairs", "--data", "data", "--name", "more"],
+    &["samples", "--data", "data", "--name", "others"],
     &["train", "--data", "data", "--out", "run", "--epochs", "1", "--hidden", "16", "--embedding-dim", "12"],
     &["train", "--resume", "--out", "run"],
     &["evaluate", "--run", "run"],
@@ -406,6 +408,8 @@ const VERBS: [&[&str]; 23] = [
     &["recipes"],
     &["kernels", "list"],
     &["doctor"],
+    &["completions", "bash"],
+    &["man", "--out", "man"],
     &["demo", "--out", "demo", "--cells", "120", "--genes", "30", "--peaks", "80", "--epochs", "1"],
 ];
 
@@ -416,10 +420,11 @@ fn every_verb_speaks_only_json() {
     let d = dir.path();
     // No verb is forgotten.
     let help = ok(d, &["--help"]);
-    let commands = help.split("Commands:").nth(1).and_then(|h| h.split("Options:").next()).unwrap();
+    let commands = help.split("\nCommon:").next().unwrap();
     let indented = commands.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| !l.starts_with(' '));
-    let named = indented.filter_map(|l| l.split_whitespace().next());
-    for verb in named.filter(|v| *v != "help") {
+    let named: Vec<&str> = indented.filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for verb in named {
         assert!(VERBS.iter().any(|args| args[0] == verb), "{verb} is not tried");
     }
     for quiet in [&[][..], &["--quiet"]] {
@@ -429,6 +434,8 @@ fn every_verb_speaks_only_json() {
                 "annotate",
                 "prepare",
                 "samples",
+                "pairs",
+                "man",
                 "embed",
                 "translate",
                 "match",
@@ -460,7 +467,9 @@ fn every_verb_refuses_on_stderr() {
     for args in VERBS {
         let missing = match args[0] {
             "simulate" | "demo" => [args, &["--genes", "0"][..]].concat(),
-            "datasets" | "recipes" | "doctor" | "kernels" => [args, &["--nonsense"][..]].concat(),
+            "datasets" | "recipes" | "doctor" | "kernels" | "completions" | "man" => {
+                [args, &["--nonsense"][..]].concat()
+            }
             _ => args.to_vec(), // its inputs are not there
         };
         refused(d, &missing, &[]);

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod check;
 mod cli;
 mod demo;
+mod help;
 mod messages;
 mod reference;
 mod report;

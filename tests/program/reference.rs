@@ -3,7 +3,7 @@
 /// `UPDATE=1` writes it.
 #[test]
 fn reference_page_is_up_to_date() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
     let page = sccrossrec::cli::reference();
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &page).unwrap();
@@ -13,6 +13,6 @@ fn reference_page_is_up_to_date() {
     let line = differs.unwrap_or_else(|| page.lines().count().min(found.lines().count())) + 1;
     assert!(
         page == found,
-        "docs/reference.md is out of date from line {line}: UPDATE=1 cargo test --release --test program reference"
+        "docs/cli.md is out of date from line {line}: UPDATE=1 cargo test --release --test program reference"
     );
 }

@@ -5,27 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::options::{MIN_REPLICATE_CELLS, MOST_REPLICATES, ReplicateColumn};
 use crate::error::{Error, Result};
 use crate::near::hint;
-use crate::vocabulary::{ObsColumn, Vocabulary};
+use crate::vocabulary::{ObsColumn, REPLICATE_COLUMNS, Vocabulary};
 
 /// In no replicate.
 pub const NO_REPLICATE: u16 = u16::MAX;
-/// Names of columns that are taken by themselves, in this order; case is ignored.
-const USUAL: [&str; 14] = [
-    "batch",
-    "replicate",
-    "sample",
-    "sample_id",
-    "sampleid",
-    "library",
-    "library_id",
-    "donor",
-    "donor_id",
-    "donorid",
-    "individual",
-    "patient",
-    "orig.ident",
-    "site",
-];
 
 /// Cells by replicate.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +68,8 @@ impl Replicates {
             ReplicateColumn::None => Ok((None, None)),
             ReplicateColumn::Auto => {
                 let named = |name: &str| v.obs.iter().find(|c| c.name.eq_ignore_ascii_case(name));
-                let mut found = USUAL.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
+                let mut found =
+                    REPLICATE_COLUMNS.iter().filter_map(|name| named(name)).map(|c| Self::of_column(c, cells));
                 let found = found.find(|r| (2..=MOST_REPLICATES).contains(&r.len()));
                 let none = || format!("replicates: no column such as batch or donor (--replicates COLUMN); {instead}");
                 Ok(match found {
