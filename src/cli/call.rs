@@ -53,11 +53,12 @@ pub struct Flag {
     pub help: String,
 }
 
-/// The flags of a verb, those that all verbs have behind its own; `None` where there is no such verb.
+/// The flags of a verb, those that all verbs have behind its own; `None` where there is no such verb. Words of a verb that has
+/// verbs are parted by blanks: `plot arcs`.
 pub fn flags(verb: &str) -> Option<Vec<Flag>> {
     let mut command = super::command();
     command.build();
-    let verb = command.find_subcommand(verb)?;
+    let verb = verb.split_whitespace().try_fold(&command, |at, word| at.find_subcommand(word))?;
     let of = |arg: &clap::Arg| {
         let help = arg.get_help().map(|h| one_line(&h.to_string())).unwrap_or_default();
         let shown = help.rfind("[default: ").map(|at| help[at + 10..].trim_end_matches(']').to_string());
