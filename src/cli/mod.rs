@@ -27,6 +27,7 @@ pub(crate) mod plot;
 pub(crate) mod prepare;
 pub(crate) mod recipes;
 mod reference;
+mod repeats;
 pub(crate) mod report;
 pub(crate) mod simulate;
 mod terminal;

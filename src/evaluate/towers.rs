@@ -342,7 +342,7 @@ impl TowerEvaluation {
             if let (Some(x), Some(y)) = (ours, theirs)
                 && (if less { y < x } else { y > x })
             {
-                found.push(format!("{}: {x:.4}, {other} {y:.4}", name.trim()));
+                found.push(format!("{}: {}, {other} {}", name.trim(), number(Some(x)), number(Some(y))));
             }
         };
         for (name, f, less) in PARTNERS {
@@ -408,7 +408,7 @@ impl TowerEvaluation {
         match (b.is_some(), self.below.as_slice()) {
             (false, _) => {}
             (true, []) => out += "\nNo baseline is better anywhere.\n",
-            (true, below) => out += &format!("\nA baseline is better in: {}.\n", below.join("; ")),
+            (true, below) => out += &format!("\nA baseline is better in\n  {}\n", below.join("\n  ")),
         }
         out
     }
