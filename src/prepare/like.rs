@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::config::PrepareConfig;
-use super::models::models_near;
 use super::input::{Input, Inputs};
+use super::models::models_near;
 use super::report::Met;
 use super::rows::DROPPED;
 use super::vocabulary::{GENE_IDS, build_vocabulary, gene_features, locate_genes};

@@ -15,12 +15,7 @@ const REACH: i64 = 2_000_000;
 
 /// The genes of an annotation within [`REACH`] of a peak, those that the data do not measure among them, on chromosomes named
 /// as in the data, as a data set keeps them.
-pub(crate) fn models_near(
-    gtf: &Path,
-    v: &Vocabulary,
-    aliases: &Aliases,
-    progress: &dyn Progress,
-) -> Result<Vec<u8>> {
+pub(crate) fn models_near(gtf: &Path, v: &Vocabulary, aliases: &Aliases, progress: &dyn Progress) -> Result<Vec<u8>> {
     let names: HashMap<_, u32> = (0..).zip(&v.chromosomes).map(|(i, n)| (aliases.key(n), i)).collect();
     let mut peaks: Vec<Vec<i64>> = vec![Vec::new(); v.chromosomes.len()];
     v.peaks.iter().filter(|p| p.start >= 0).for_each(|p| peaks[p.chrom as usize].push(p.start));

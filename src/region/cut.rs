@@ -31,12 +31,7 @@ impl Regions {
     ///
     /// # Errors
     /// Data without ATAC; a discovery of other data; files that cannot be read.
-    pub fn open(
-        data: &DataSet,
-        discovery: Option<&Path>,
-        gtf: Option<&Path>,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
+    pub fn open(data: &DataSet, discovery: Option<&Path>, gtf: Option<&Path>, progress: &dyn Progress) -> Result<Self> {
         if data.kinds().1.is_none() {
             let what = "has no ATAC, and so no coverage";
             return Err(Error::input(data.dir(), what, "prepare both modalities (--rna and --atac)"));
@@ -141,7 +136,12 @@ impl Regions {
     /// The links of a site, by falling probability.
     fn links_of(&self, site: &Site, options: &RegionOptions, all: &[LinkStat], usual: Selection) -> Links {
         let v = &self.vocabulary;
-        let counts = options.selection.unwrap_or(usual);
+        // A bound that is asked for stands alone.
+        let q = if options.min_probability.is_some() { 1.0 } else { usual.max_q };
+        let counts = Selection {
+            max_q: options.max_q.unwrap_or(q),
+            min_probability: options.min_probability.unwrap_or(usual.min_probability),
+        };
         let inside = |x: i64| site.inside(options.around, x);
         let mut shown: Vec<RegionLink> = Vec::new();
         for l in all.iter().filter(|l| counts.holds(l.qvalue, l.score)) {

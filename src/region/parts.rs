@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::exons::GeneModel;
-use crate::discover::evidence::Selection;
 
 /// A region of the genome, as it is drawn. Places are 0-based and half-open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,8 +101,10 @@ pub struct RegionOptions {
     pub around: Option<i64>,
     /// Only these cell types, in this order; all where empty.
     pub cell_types: Vec<String>,
-    /// Which links count; `None`: those of the discovery.
-    pub selection: Option<Selection>,
+    /// Largest q of links; `None`: that of the discovery, or any where only a probability is asked for.
+    pub max_q: Option<f64>,
+    /// Least probability of links; `None`: that of the discovery.
+    pub min_probability: Option<f64>,
     /// Links at most, the best first.
     pub top: Option<usize>,
 }

@@ -73,7 +73,8 @@ impl Site {
             let gene = OfGene { name: what.into(), number: Some(number as u32), tss: Some(tss) };
             return Ok(Site { chrom: g.chrom, gene: Some(gene), span });
         }
-        let chrom_of = |name: &str| v.chromosomes.iter().position(|n| chrom_key(n) == chrom_key(name)).map(|c| c as u32);
+        let chrom_of =
+            |name: &str| v.chromosomes.iter().position(|n| chrom_key(n) == chrom_key(name)).map(|c| c as u32);
         if let Some(m) = models.iter().find(|m| m.name == what)
             && let Some(chrom) = chrom_of(&m.chrom)
         {

@@ -84,7 +84,8 @@ impl Profiles {
         let counts = rna == Some(MatrixKind::Counts);
         let groups = groups(data);
         // A type is one thread's: sums are in the order of the cells.
-        let sums = groups.par_iter().map(|(_, cells)| add_up(data, cells, counts, progress)).collect::<Result<Vec<_>>>()?;
+        let sums =
+            groups.par_iter().map(|(_, cells)| add_up(data, cells, counts, progress)).collect::<Result<Vec<_>>>()?;
         data.check()?;
         let mut depths: Vec<f64> = sums.iter().flat_map(|s| s.depths.iter().copied()).collect();
         depths.sort_by(f64::total_cmp);
@@ -155,7 +156,9 @@ fn add_up(data: &DataSet, cells: &[u32], counts: bool, progress: &dyn Progress) 
         }
     }
     let n = cells.len().max(1) as f64;
-    sums.genes =
-        genes.into_iter().map(|(k, sum)| Detection { share: (f64::from(k) / n) as f32, mean: (sum / n) as f32 }).collect();
+    sums.genes = genes
+        .into_iter()
+        .map(|(k, sum)| Detection { share: (f64::from(k) / n) as f32, mean: (sum / n) as f32 })
+        .collect();
     Ok(sums)
 }
