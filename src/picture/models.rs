@@ -2,12 +2,12 @@
 
 use super::font::Weight;
 use super::scene::{Anchor, Ink, Item, Label, Pen, Segment};
-use super::text_width;
+use super::{fitted, text_width};
 use crate::data::exons::GeneModel;
 use crate::region::{Known, Region};
 
 /// Height of a line: a name and the gene below it.
-const LINE: f32 = 34.0;
+const LINE: f32 = 36.0;
 /// Lines with names; what finds no room in them is drawn without a name, close together.
 const LINES: usize = 9;
 const DENSE: f32 = 12.0;
@@ -40,6 +40,7 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
         let at = left + width * ((base - r.start) as f64 / (r.end - r.start).max(1) as f64) as f32;
         at.clamp(left, left + width)
     };
+    let inside = |m: &GeneModel| (r.start..r.end).contains(&m.tss());
     let focus = r.gene.as_ref().map(|g| g.name.as_str());
     let mut genes: Vec<&GeneModel> = r.genes.iter().collect();
     genes.sort_by_key(|m| (focus != Some(m.name.as_str()), m.start));
@@ -49,7 +50,8 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
     // Lines are filled from the left, but for that of the gene asked for, which nothing must share.
     for m in genes {
         let (from, to) = (px(m.start), px(m.end));
-        let half = text_width(&m.name, SIZE, Weight::Medium) / 2.0;
+        let name = fitted(&m.name, SIZE, Weight::Medium, width / 2.0);
+        let half = text_width(&name, SIZE, Weight::Medium) / 2.0;
         let middle = ((from + to) / 2.0).clamp(left + half, left + width - half);
         let own = focus == Some(m.name.as_str());
         let (first, last) = (from.min(middle - half), to.max(middle + half));
@@ -63,7 +65,7 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
         track.items.push(Item::Text(Label {
             x: middle,
             y: y + 12.0,
-            text: m.name.clone(),
+            text: name,
             size: SIZE,
             ink: if dark { Ink::Text } else { Ink::Rgb(110, 110, 110) },
             anchor: Anchor::Middle,
@@ -71,7 +73,7 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
             turn: 0.0,
             halo: true,
         }));
-        draw(&mut track.items, m, &px, y + 22.0, r.known, dark);
+        draw(&mut track.items, m, &px, y + 25.0, (r.known, dark, inside(m)));
     }
     track.height = LINE * ends.len().max(1) as f32;
     let mut ends: Vec<f32> = Vec::new();
@@ -79,7 +81,7 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
     for m in unnamed {
         let (from, to) = (px(m.start), px(m.end));
         let line = line_for(&mut ends, from, to + 3.0, 6).unwrap_or(5);
-        draw(&mut track.items, m, &px, track.height + 22.0 + DENSE * line as f32, r.known, focus.is_none());
+        draw(&mut track.items, m, &px, track.height + 22.0 + DENSE * line as f32, (r.known, false, false));
     }
     if more > 0 {
         let text = format!("{more} more, whose names have no room");
@@ -114,8 +116,14 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
     track
 }
 
-/// One gene about the line `y`.
-fn draw(items: &mut Vec<Item>, m: &GeneModel, px: &dyn Fn(i64) -> f32, y: f32, known: Known, dark: bool) {
+/// One gene about the line `y`: what is known of genes, is it dark, and is its start in the picture?
+fn draw(
+    items: &mut Vec<Item>,
+    m: &GeneModel,
+    px: &dyn Fn(i64) -> f32,
+    y: f32,
+    (known, dark, begins): (Known, bool, bool),
+) {
     let ink = if dark { Ink::Rgb(24, 60, 120) } else { Ink::Rgb(150, 150, 150) };
     let (from, to) = (px(m.start), px(m.end));
     let line = |points: &[(f32, f32)], width: f32| {
@@ -171,9 +179,9 @@ fn draw(items: &mut Vec<Item>, m: &GeneModel, px: &dyn Fn(i64) -> f32, y: f32, k
     }
     // Where it begins: an arrow up and along.
     let x = if forward { from } else { to };
-    if px(m.tss()) > px(i64::MIN / 4) && px(m.tss()) < px(i64::MAX / 4) && dark {
+    if begins && dark {
         items.push(line(&[(x, y), (x, y - 9.0), (x + side * 9.0, y - 9.0)], 1.3));
-        items.push(line(&[(x + side * 5.5, y - 12.0), (x + side * 9.0, y - 9.0), (x + side * 5.5, y - 6.0)], 1.3));
+        items.push(line(&[(x + side * 6.0, y - 11.5), (x + side * 9.0, y - 9.0), (x + side * 6.0, y - 6.5)], 1.3));
     } else if n == 0 {
         // Too short for arrows along it.
         let x = if forward { to.max(from + 1.5) + 5.0 } else { from - 5.0 };

@@ -33,9 +33,9 @@ impl Frame {
         let left = names + 84.0;
         let bars = if bars(r) { BARS } else { 0.0 };
         let row = match r.types.len() {
-            0..=6 => 62.0,
-            7..=12 => 46.0,
-            _ => 34.0,
+            0..=8 => 62.0,
+            9..=16 => 45.0,
+            _ => 36.0,
         };
         Frame { left, width: WIDTH - left - RIGHT - bars, lo: r.start as f64, hi: r.end as f64, row }
     }
@@ -47,6 +47,13 @@ impl Frame {
     /// The same, within the panel.
     fn within(&self, base: i64) -> f32 {
         self.px(base).clamp(self.left, self.left + self.width)
+    }
+
+    /// Left end and width of a peak: wide enough to be seen.
+    fn block(&self, peak: &[i64; 2]) -> (f32, f32) {
+        let (from, to) = (self.within(peak[0]), self.within(peak[1]));
+        let wide = (to - from).max(3.0);
+        ((from + to - wide) / 2.0, wide)
     }
 
     fn right(&self) -> f32 {
@@ -94,7 +101,12 @@ pub fn region_picture(r: &Region) -> Scene {
     let peaks = rows + 26.0;
     let track = peaks + 34.0;
     let links = track + genes.height + 14.0;
-    let axis = links + if r.links.is_some() { HANG + 34.0 } else { 0.0 };
+    let axis = links
+        + match &r.links {
+            Some(l) if l.shown.is_empty() => 66.0,
+            Some(_) => HANG + 36.0,
+            None => 0.0,
+        };
     let notes = notes(r);
     let height = axis + 66.0 + 18.0 * notes.len() as f32;
     let place = format!("{}:{}-{}", r.chrom, thousands(r.start.max(0) as u64 + 1), thousands(r.end.max(0) as u64));
@@ -111,7 +123,7 @@ pub fn region_picture(r: &Region) -> Scene {
     // The gene's start goes through everything.
     if let Some(tss) = r.gene.as_ref().and_then(|g| g.tss).filter(|t| (r.start..r.end).contains(t)) {
         let x = f.px(tss);
-        s.line((x, TOP - 6.0), (x, track + 4.0), Pen::new(Ink::Muted, 1.0).dashed(3.0, 3.0));
+        s.line((x, TOP - 6.0), (x, peaks + 18.0), Pen::new(Ink::Muted, 1.0).dashed(3.0, 3.0));
     }
     coverage(&mut s, r, &f);
     if bars(r) {
@@ -119,8 +131,8 @@ pub fn region_picture(r: &Region) -> Scene {
     }
     part_name(&mut s, &f, peaks + 11.0, "peaks", &[]);
     for p in &r.peaks {
-        let (from, to) = (f.within(p[0]), f.within(p[1]));
-        s.rect([from, peaks, (to - from).max(1.5), 13.0], PEAK_INK);
+        let (from, wide) = f.block(p);
+        s.rect([from, peaks, wide, 13.0], PEAK_INK);
     }
     if r.peaks.is_empty() {
         let x = f.left + f.width / 2.0;
@@ -158,6 +170,7 @@ fn notes(r: &Region) -> Vec<String> {
 fn coverage(s: &mut Scene, r: &Region, f: &Frame) {
     let (top, cut) = axis_top(r.types.iter().flat_map(|t| t.heights.iter().copied()));
     let small = f.row < 40.0;
+    let some = r.types.iter().any(|t| t.heights.iter().any(|x| *x > 0.0));
     for (i, t) in r.types.iter().enumerate() {
         let base = TOP + f.row * (i + 1) as f32 - 7.0;
         let high = f.row - 12.0;
@@ -174,7 +187,7 @@ fn coverage(s: &mut Scene, r: &Region, f: &Frame) {
         s.line((f.left, base - high), (f.left, base), Pen::new(Ink::Muted, 1.0));
         for (y, text) in [(base - high, told), (base, "0".to_string())] {
             s.line((f.left - 4.0, y), (f.left, y), Pen::new(Ink::Muted, 1.0));
-            if !small || i == 0 {
+            if some && (!small || i == 0) {
                 s.text(f.left - 7.0, y + 4.0, text, 11.5, Ink::Muted, Anchor::End);
             }
         }
@@ -182,10 +195,10 @@ fn coverage(s: &mut Scene, r: &Region, f: &Frame) {
         match r.step {
             None => {
                 for (p, &x) in r.peaks.iter().zip(&t.heights).filter(|(_, x)| **x > 0.0) {
-                    let (from, to) = (f.within(p[0]), f.within(p[1]));
-                    s.rect([from, base - up(x), (to - from).max(1.5), up(x)], ink);
+                    let (from, wide) = f.block(p);
+                    s.rect([from, base - up(x), wide, up(x)], ink);
                     if f64::from(x) > top * 1.0001 {
-                        s.rect([from - 1.0, base - high - 3.0, (to - from).max(1.5) + 2.0, 2.0], Ink::Text);
+                        s.rect([from - 1.0, base - high - 3.0, wide + 2.0, 2.0], Ink::Text);
                     }
                 }
             }
@@ -210,7 +223,7 @@ fn expression(s: &mut Scene, r: &Region, f: &Frame) {
     let name = r.gene.as_ref().map_or("", |g| g.name.as_str());
     let (x, room) = (f.right() + 30.0, BARS - 30.0 - 46.0);
     bold(s, (x, TOP - 28.0), fitted(&format!("RNA of {name}"), 14.0, Weight::Medium, BARS - 24.0), 14.0, Anchor::Start);
-    s.text(x, TOP - 12.0, "mean, and cells with it", 12.5, Ink::Muted, Anchor::Start);
+    s.text(x, TOP - 12.0, "bar: mean; %: cells with it", 12.5, Ink::Muted, Anchor::Start);
     let most = r.types.iter().filter_map(|t| t.mean).fold(0f32, f32::max);
     let bottom = TOP + f.row * r.types.len() as f32 - 7.0;
     for (i, t) in r.types.iter().enumerate() {
@@ -270,8 +283,12 @@ fn draw_links(s: &mut Scene, f: &Frame, l: &Links, top: f32) {
     part_name(s, f, top + 16.0, "links", &[count, l.which.clone()]);
     s.line((f.left, top), (f.right(), top), Pen::new(Ink::Muted, 0.8));
     if l.shown.is_empty() {
-        let x = f.left + f.width / 2.0;
-        s.text(x, top + 40.0, "no link counts here", 14.0, Ink::Muted, Anchor::Middle);
+        let told = match l.best {
+            Some(p) => format!("no link counts here: the likeliest pair has a probability of {}", brief(p)),
+            None => "no pair was tested here".into(),
+        };
+        s.text(f.left + f.width / 2.0, top + 30.0, told, 14.0, Ink::Muted, Anchor::Middle);
+        return;
     }
     let ends = |a: &crate::region::RegionLink| (f.px(a.tss), f.px((a.peak[0] + a.peak[1]) / 2));
     let reach = l.shown.iter().map(|a| (ends(a).0 - ends(a).1).abs()).fold(f.width / 8.0, f32::max);
@@ -285,11 +302,8 @@ fn draw_links(s: &mut Scene, f: &Frame, l: &Links, top: f32) {
         let path = vec![Segment::Move(tss, top), Segment::Cubic([c1, top + deep, c2, top + deep, x, top])];
         s.items.push(Item::Path(path, None, Some(Pen::new(Ink::Rgb(r, g, b), 1.2 + 2.6 * p as f32))));
     }
-    // Names of the axis are in the column of bars, or below the panel's end.
-    let wide = BARS - 46.0;
-    let x = if f.right() + BARS < WIDTH { f.right() + 30.0 } else { f.right() - wide };
-    let y = if f.right() + BARS < WIDTH { top + 34.0 } else { top + HANG + 4.0 };
-    colour_bar_flat(s, [x, y, wide, 12.0], &["0", "0.5", "1"], "probability of a link");
+    let wide = 128f32.min(f.left - 24.0);
+    colour_bar_flat(s, [f.left - 14.0 - wide, top + 80.0, wide, 12.0], &["0", "0.5", "1"], "probability of a link");
 }
 
 /// The axis of places.

@@ -6,6 +6,7 @@ use super::fragments;
 use super::parts::{Focus, Links, Region, RegionLink, RegionOptions, Row};
 use super::place::{Site, of_annotation};
 use super::profiles::Profiles;
+use crate::data::anndata::MatrixKind;
 use crate::data::exons::GeneModel;
 use crate::dataset::DataSet;
 use crate::discover::evidence::Selection;
@@ -21,6 +22,7 @@ pub struct Regions {
     vocabulary: Vocabulary,
     profiles: Profiles,
     rna: bool,
+    binary: bool,
     models: Option<Vec<GeneModel>>,
     links: Option<(Vec<LinkStat>, Selection)>,
 }
@@ -50,7 +52,8 @@ impl Regions {
             None => data.gene_models()?,
         };
         let profiles = Profiles::of(data, progress)?;
-        Ok(Regions { vocabulary: v.clone(), profiles, rna: data.kinds().0.is_some(), models, links })
+        let binary = data.kinds().1 == Some(MatrixKind::Binary);
+        Ok(Regions { vocabulary: v.clone(), profiles, rna: data.kinds().0.is_some(), binary, models, links })
     }
 
     /// The region of a gene, or one that is written `chr1:1000-2000`. Without [`RegionOptions::around`] that of a gene holds
@@ -93,7 +96,7 @@ impl Regions {
             end,
             types: types.collect(),
             peaks: peaks.iter().map(|&p| at(p)).collect(),
-            unit: self.unit("ATAC counts"),
+            unit: self.unit(if self.binary { "open peaks" } else { "ATAC counts" }),
             step: None,
             genes,
             known,
@@ -128,7 +131,10 @@ impl Regions {
 
     fn unit(&self, what: &str) -> String {
         match self.profiles.median {
-            Some(m) => format!("{what} per kb in a cell of median depth ({m:.0} counts in peaks)"),
+            Some(m) => {
+                let depth = if self.binary { "open peaks" } else { "counts in peaks" };
+                format!("{what} per kb in a cell of median depth ({m:.0} {depth})")
+            }
             None => format!("{what} per kb, mean of the cells (values as stored: they are no counts)"),
         }
     }
@@ -144,7 +150,8 @@ impl Regions {
         };
         let inside = |x: i64| site.inside(options.around, x);
         let mut shown: Vec<RegionLink> = Vec::new();
-        for l in all.iter().filter(|l| counts.holds(l.qvalue, l.score)) {
+        let (mut of, mut best) = (0, None);
+        for l in all {
             let (g, p) = (&v.genes[l.gene as usize], &v.peaks[l.peak as usize]);
             let Some(tss) = g.tss.filter(|_| g.chrom == site.chrom && p.chrom == site.chrom && p.start >= 0) else {
                 continue;
@@ -153,13 +160,17 @@ impl Regions {
                 Some(number) => number == Some(l.gene),
                 None => inside(tss),
             };
-            if of_site && inside((p.start + p.end) / 2) {
+            if !(of_site && inside((p.start + p.end) / 2)) {
+                continue;
+            }
+            best = Some(best.map_or(l.score, |b: f64| b.max(l.score)));
+            if counts.holds(l.qvalue, l.score) {
+                of += 1;
                 let (gene, peak) = (g.name.clone(), [p.start, p.end]);
                 shown.push(RegionLink { gene, tss, peak, probability: l.score, qvalue: l.qvalue });
             }
         }
         shown.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        let of = shown.len();
         shown.truncate(options.top.unwrap_or(usize::MAX));
         let which = match (counts.max_q < 1.0, counts.min_probability > 0.0) {
             (true, true) => format!("q ≤ {}, probability ≥ {}", counts.max_q, counts.min_probability),
@@ -167,6 +178,6 @@ impl Regions {
             (false, true) => format!("probability ≥ {}", counts.min_probability),
             (false, false) => "all pairs".into(),
         };
-        Links { shown, of, which }
+        Links { shown, of, which, best }
     }
 }

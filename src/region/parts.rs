@@ -77,6 +77,8 @@ pub struct Links {
     pub of: usize,
     /// Which count, in words.
     pub which: String,
+    /// The greatest probability of a pair, whether it counts or not; `None` where no pair was tested.
+    pub best: Option<f64>,
 }
 
 /// A link between a gene and a peak.

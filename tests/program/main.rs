@@ -7,4 +7,5 @@ mod cli;
 mod demo;
 mod messages;
 mod reference;
+mod region;
 mod report;
