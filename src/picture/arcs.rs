@@ -133,8 +133,9 @@ pub fn arcs(a: &Arcs) -> Scene {
     if shown.is_empty() {
         s.text(LEFT + WIDTH / 2.0, 240.0, "no links here", 17.0, Ink::Muted, Anchor::Middle);
     } else {
+        let name = if a.most == Some(1.0) { "probability" } else { "score" };
         let numbers: Vec<_> = [0.0, 0.25, 0.5, 0.75, 1.0].iter().map(|&t| (t, brief(most * t))).collect();
-        colour_bar(&mut s, [1094.0, 130.0, 18.0, 200.0], &numbers, &["score"]);
+        colour_bar(&mut s, [1094.0, 130.0, 18.0, 200.0], &numbers, &[name]);
     }
     s
 }

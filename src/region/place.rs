@@ -48,6 +48,19 @@ pub(super) fn of_annotation(path: &Path, v: &Vocabulary) -> Result<Vec<GeneModel
     Ok(models)
 }
 
+/// A gene of which nothing is known but its start.
+fn start_of(name: &str, chrom: &str, tss: i64) -> GeneModel {
+    GeneModel {
+        name: name.into(),
+        chrom: chrom.into(),
+        forward: None,
+        start: tss,
+        end: tss + 1,
+        coding: None,
+        exons: Vec::new(),
+    }
+}
+
 /// Does the text mean a region, right or wrong?
 fn looks_like_region(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -152,19 +165,17 @@ impl Site {
                 same.name.clone_from(&g.name);
             }
             let exons = genes.iter().any(|m| !m.exons.is_empty());
+            // One that the annotation lacks is drawn by its start.
+            if let Some(OfGene { name, tss: Some(tss), .. }) = &self.gene
+                && !genes.iter().any(|m| m.name == *name)
+            {
+                genes.extend(Some(start_of(name, chrom, *tss)).filter(inside));
+            }
             return (genes, if exons { Known::Exons } else { Known::Spans });
         }
         let of_data = v.genes.iter().filter(|g| g.chrom == self.chrom).filter_map(|g| {
             let tss = g.tss?;
-            let model = GeneModel {
-                name: g.name.clone(),
-                chrom: chrom.to_string(),
-                forward: None,
-                start: tss,
-                end: tss + 1,
-                coding: None,
-                exons: Vec::new(),
-            };
+            let model = start_of(&g.name, chrom, tss);
             Some(model).filter(inside)
         });
         let mut genes: Vec<GeneModel> = of_data.collect();

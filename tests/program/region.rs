@@ -15,7 +15,7 @@ use tiny_skia::Pixmap;
 use crate::common::program::{ok, refused, run};
 use sccrossrec::DataSet;
 use sccrossrec::data::exons::GeneModel;
-use sccrossrec::region::{Known, RegionOptions, Regions, dots};
+use sccrossrec::region::{Known, Region, RegionOptions, Regions, dots};
 
 struct Made {
     dir: tempfile::TempDir,
@@ -24,6 +24,10 @@ struct Made {
     gene: String,
     model: GeneModel,
 }
+
+/// The counts of both modalities.
+const COUNTS: [&str; 8] =
+    ["--rna", "sim/rna.h5ad", "--rna-layer", "counts", "--atac", "sim/atac.h5ad", "--atac-layer", "counts"];
 
 /// A small data set with an annotation whose first gene has exons, and its links, made once.
 fn made() -> &'static Made {
@@ -46,7 +50,7 @@ fn made() -> &'static Made {
             + &part("CDS", start + 500, start + 999)
             + &format!("{}{near}{}{near}", line[0], "chrElsewhere");
         std::fs::write(d.join("genes.gtf"), gtf.clone() + &more).unwrap();
-        let both = ["prepare", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad"];
+        let both = [&["prepare"], &COUNTS[..]].concat();
         ok(d, &[&both[..], &["--gtf", "genes.gtf", "--out", "data"]].concat());
         ok(d, &[&both[..], &["--out", "plain"]].concat());
         ok(d, &["discover", "--data", "data", "--out", "found", "--max-q", "1"]);
@@ -92,8 +96,7 @@ fn gene_models_are_kept() {
     assert_eq!((plain.gene_models().unwrap(), plain.hash()), (None, m.data.hash()));
     assert!(!dir().join("plain/gene-models.tsv.gz").exists() && plain.origin()["gene-models.tsv.gz"].is_null());
     // Data like these keep them; a damaged table is found.
-    let like = ["prepare", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--like", "data", "--out", "like"];
-    ok(dir(), &like);
+    ok(dir(), &[&["prepare", "--like", "data", "--out", "like"], &COUNTS[..]].concat());
     let like = DataSet::open(&dir().join("like")).unwrap();
     assert_eq!(like.gene_models().unwrap().unwrap(), models);
     let table = dir().join("like/gene-models.tsv.gz");
@@ -112,9 +115,9 @@ fn by_hand(data: &DataSet) -> (Vec<Vec<f64>>, f64) {
     let mut depths: Vec<f64> = (0..data.n_cells()).map(depth).collect();
     let mut sums = vec![vec![0.0; v.peaks.len()]; v.cell_types.len()];
     let mut of_type = vec![0.0; v.cell_types.len()];
-    for c in 0..data.n_cells() {
+    for (c, depth) in depths.iter().enumerate() {
         let t = v.cell_type[c] as usize;
-        of_type[t] += depths[c];
+        of_type[t] += depth;
         data.cell(c).atac().for_each(|(p, x)| sums[t][p as usize] += f64::from(x));
     }
     depths.sort_by(f64::total_cmp);
@@ -169,7 +172,7 @@ fn coverage_is_that_of_the_cells() {
         }
         assert!(close(row.share.unwrap().into(), share) && close(row.mean.unwrap().into(), mean));
     }
-    let all = dots(&m.data, &[m.gene.clone()], &[], &()).unwrap();
+    let all = dots(&m.data, std::slice::from_ref(&m.gene), &[], &()).unwrap();
     assert_eq!(all.dots.iter().map(|d| Some(d[0].mean)).collect::<Vec<_>>(), {
         r.types.iter().map(|t| t.mean).collect::<Vec<_>>()
     });
@@ -181,7 +184,7 @@ fn coverage_is_that_of_the_cells() {
     assert_eq!(r.genes.iter().find(|g| g.name == m.gene), Some(&m.model));
     // What a page would hold comes back.
     let text = serde_json::to_string(&r).unwrap();
-    assert_eq!(serde_json::from_str::<sccrossrec::region::Region>(&text).unwrap(), r);
+    assert_eq!(serde_json::from_str::<Region>(&text).unwrap(), r);
     assert!(text.len() < 20_000, "{} bytes", text.len());
 }
 
