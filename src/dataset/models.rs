@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 /// Name of the table.
 pub(crate) const GENE_MODELS: &str = "gene-models.tsv.gz";
 
-/// Start and end of the coding part are told from the start of the gene; each exon by the bases between it and the one before
-/// (the first: from the start of the gene), and its length.
-const HEADER: [&str; 7] = ["gene", "chrom", "strand", "start", "end", "coding", "exons"];
+/// The end and the coding part are told from the start of the gene; each exon by the bases between it and the one before (the
+/// first: from the start of the gene), and its length. One that is the whole gene is [`WHOLE`].
+const HEADER: [&str; 7] = ["gene", "chrom", "strand", "start", "bases", "coding", "exons"];
+const WHOLE: &str = "=";
 
 /// The table of these models.
 ///
@@ -37,14 +38,15 @@ pub(crate) fn pack(models: &[GeneModel]) -> Result<Vec<u8>> {
                     told
                 })
                 .collect();
+            let exons = if m.exons == [[m.start, m.end]] { WHOLE.into() } else { exons.join(",") };
             vec![
                 Cow::from(m.name.as_str()),
                 Cow::from(m.chrom.as_str()),
                 Cow::from(strand),
                 Cow::from(m.start.to_string()),
-                Cow::from(m.end.to_string()),
+                Cow::from((m.end - m.start).to_string()),
                 Cow::from(coding),
-                Cow::from(exons.join(",")),
+                Cow::from(exons),
             ]
         }),
     );
@@ -55,12 +57,14 @@ pub(crate) fn pack(models: &[GeneModel]) -> Result<Vec<u8>> {
 }
 
 fn model(row: &[String]) -> Option<GeneModel> {
-    let [name, chrom, strand, start, end, coding, exons] = row else { return None };
-    let (start, end) = (start.parse::<i64>().ok()?, end.parse::<i64>().ok()?);
+    let [name, chrom, strand, start, bases, coding, exons] = row else { return None };
+    let start = start.parse::<i64>().ok()?;
+    let end = start + bases.parse::<i64>().ok()?;
     let coding = match coding.split_once('-') {
         None => None,
         Some((from, to)) => Some([start + from.parse::<i64>().ok()?, start + to.parse::<i64>().ok()?]),
     };
+    let whole = exons == WHOLE;
     let mut last = start;
     let exons = exons.split(',').filter(|e| !e.is_empty()).map(|e| {
         let (gap, length) = e.split_once('+')?;
@@ -68,7 +72,7 @@ fn model(row: &[String]) -> Option<GeneModel> {
         last = from + length.parse::<i64>().ok()?;
         Some([from, last])
     });
-    let exons = exons.collect::<Option<Vec<_>>>()?;
+    let exons = if whole { vec![[start, end]] } else { exons.collect::<Option<Vec<_>>>()? };
     let forward = match strand.as_str() {
         "+" => Some(true),
         "-" => Some(false),
@@ -109,6 +113,7 @@ mod tests {
             model("A\tb", Some(true), Some([150, 820]), &[[100, 200], [800, 900]]),
             model("B", Some(false), None, &[[150, 151]]),
             model("C", None, None, &[]),
+            model("D", None, None, &[[100, 1000]]),
         ];
         let packed = pack(&all).unwrap();
         assert_eq!(packed, pack(&all).unwrap());

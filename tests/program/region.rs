@@ -44,11 +44,12 @@ fn made() -> &'static Made {
         let part = |kind: &str, from: i64, to: i64| {
             format!("{}\ts\t{kind}\t{from}\t{to}\t.\t{}\t.\t{} transcript_id \"T\";\n", line[0], line[6], line[8])
         };
+        let whole = "\ts\texon\t1\t500\t.\t+\t.\tgene_id \"X\"; transcript_id \"U\";\n";
         let near = "\ts\tgene\t1\t500\t.\t+\t.\tgene_id \"X\"; gene_name \"Unmeasured\";\n";
         let more = part("exon", start, start + 999)
             + &part("exon", end - 499, end)
             + &part("CDS", start + 500, start + 999)
-            + &format!("{}{near}{}{near}", line[0], "chrElsewhere");
+            + &format!("{0}{near}{0}{whole}chrElsewhere{near}", line[0]);
         std::fs::write(d.join("genes.gtf"), gtf.clone() + &more).unwrap();
         let both = [&["prepare"], &COUNTS[..]].concat();
         ok(d, &[&both[..], &["--gtf", "genes.gtf", "--out", "data"]].concat());
@@ -89,7 +90,9 @@ fn gene_models_are_kept() {
     let m = made();
     let models = m.data.gene_models().unwrap().unwrap();
     assert_eq!(models.iter().find(|g| g.name == m.gene), Some(&m.model));
-    assert!(models.iter().any(|g| g.name == "Unmeasured"), "a gene near peaks that the data do not measure");
+    let unmeasured =
+        models.iter().find(|g| g.name == "Unmeasured").expect("a gene near peaks that the data do not measure");
+    assert_eq!(unmeasured.exons, [[0, 500]]);
     assert!(models.iter().all(|g| g.chrom != "chrElsewhere"));
     // The hash does not know of them.
     let plain = DataSet::open(&dir().join("plain")).unwrap();
