@@ -9,4 +9,5 @@ mod demo;
 mod help;
 mod messages;
 mod reference;
+mod region;
 mod report;

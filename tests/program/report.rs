@@ -336,8 +336,10 @@ fn a_page_without_discovery_works_in_a_browser() {
 fn pictures() -> Vec<(&'static str, Vec<String>)> {
     let m = made();
     let list = |flags: &[&str]| flags.iter().map(|f| f.to_string()).collect::<Vec<_>>();
-    let (run, found) = (text(&m.run), text(&m.found));
+    let (run, found, data) = (text(&m.run), text(&m.found), text(&m.data));
     vec![
+        ("region", list(&["region", &m.gene, "--data", data, "--discovery", found])),
+        ("dotplot", list(&["dotplot", "--data", data, "--genes", &m.gene])),
         ("curves", list(&["curves", "--run", run])),
         ("embedding", list(&["embedding", "--run", run])),
         ("heatmap", list(&["heatmap", "--discovery", found, "--cell", &m.cell])),
