@@ -18,6 +18,7 @@ pub(crate) mod inspect;
 pub(crate) mod kernels;
 pub(crate) mod match_cells;
 pub(crate) mod plot;
+mod plot_umap;
 pub(crate) mod prepare;
 pub(crate) mod recipes;
 mod reference;

@@ -32,6 +32,8 @@ enum What {
     Curves(Curves),
     /// Cells by the first two principal components of their joint embedding
     Embedding(Embedding),
+    /// Cells by UMAP of their joint embedding, coloured by type, a column, or a gene
+    Umap(super::plot_umap::Args),
     /// The attention of one cell: genes × peaks
     Heatmap(Heatmap),
     /// The links of one gene, as arcs along its chromosome
@@ -42,7 +44,7 @@ enum What {
 
 /// Where to, and how fine.
 #[derive(Debug, clap::Args)]
-struct Out {
+pub(super) struct Out {
     /// The picture
     #[arg(long, value_name = "F.png|F.svg")]
     out: PathBuf,
@@ -150,6 +152,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (scene, out) = match &args.what {
         What::Curves(a) => (a.scene(&a.out)?, &a.out),
         What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
+        What::Umap(a) => (a.scene(ctx)?, &a.out),
         What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
         What::Arcs(a) => (a.scene(&a.out)?, &a.out),
         What::Tracks(a) => (a.scene(&a.out)?, &a.out),
@@ -159,7 +162,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 
 impl Out {
     /// Is the picture's name one that can be written?
-    fn check(&self) -> Result<PictureForm> {
+    pub(super) fn check(&self) -> Result<PictureForm> {
         output_file(&self.out, self.force)?;
         PictureForm::of(&self.out)
     }
@@ -178,7 +181,7 @@ impl Out {
     }
 }
 
-fn title_of(dir: &Path) -> String {
+pub(super) fn title_of(dir: &Path) -> String {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
 }

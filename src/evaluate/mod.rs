@@ -45,8 +45,8 @@ pub use partners::{Dot, PairScores, PartnerMetrics, Stored, partners};
 pub use ranking::{Ranking, RankingMetrics, ranking};
 pub use space::{LabelTransfer, SpaceInput, SpaceMetrics, batch_mixing, depth_r2, label_transfer, silhouette, space};
 pub use towers::{NamedSpace, TowerEvaluation, TowerEvaluationOptions, TowerVectors, evaluate_towers, genes_told};
-pub use umap::{UmapOptions, umap};
 pub use translation::{BitRows, Translation, TranslationMetrics, TranslationReport, foscttm, pearson_of};
+pub use umap::{UmapOptions, umap};
 
 /// The part of a sample set that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

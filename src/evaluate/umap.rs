@@ -60,12 +60,7 @@ pub fn umap(points: Points<'_>, options: &UmapOptions, progress: &dyn Progress) 
 }
 
 /// [`umap`] with at most `most` points laid out.
-fn placed(
-    points: Points<'_>,
-    options: &UmapOptions,
-    most: usize,
-    progress: &dyn Progress,
-) -> Result<Vec<[f32; 2]>> {
+fn placed(points: Points<'_>, options: &UmapOptions, most: usize, progress: &dyn Progress) -> Result<Vec<[f32; 2]>> {
     let finite: Vec<u32> =
         (0..points.len() as u32).filter(|&i| points.row(i as usize).iter().all(|x| x.is_finite())).collect();
     let every = finite.len().div_ceil(most).max(1);
@@ -336,8 +331,11 @@ mod tests {
         let mut rng = Rng::new(5, 2);
         let middles: Vec<f32> = (0..80).map(|_| 3.0 * rng.normal() as f32).collect();
         let types: Vec<u32> = (0..n as u32).map(|i| i % 8).collect();
-        let rows =
-            types.iter().flat_map(|&t| (0..10).map(move |k| t as usize * 10 + k)).map(|k| middles[k]).collect::<Vec<f32>>();
+        let rows = types
+            .iter()
+            .flat_map(|&t| (0..10).map(move |k| t as usize * 10 + k))
+            .map(|k| middles[k])
+            .collect::<Vec<f32>>();
         (rows.into_iter().map(|x| x + rng.normal() as f32).collect(), types)
     }
 
@@ -357,7 +355,9 @@ mod tests {
         let near = nearest(p, p, 14, true);
         let weights = bandwidths(p, p, &near);
         for w in &weights {
-            assert!((w.iter().sum::<f64>() - 15f64.log2()).abs() < 1e-4 && w[0] == 1.0 && w.is_sorted_by(|a, b| a >= b));
+            assert!(
+                (w.iter().sum::<f64>() - 15f64.log2()).abs() < 1e-4 && w[0] == 1.0 && w.is_sorted_by(|a, b| a >= b)
+            );
         }
         let edges = union(&near, &weights);
         let weight = |i: u32, j: u32| edges.iter().find(|e| (e.from, e.to) == (i, j)).map(|e| e.weight);
