@@ -58,7 +58,7 @@ pub(super) fn counted(n: u64, one: &str) -> String {
 /// A share as whole percent, more finely where it is small.
 pub(super) fn share(x: f64) -> String {
     let p = 100.0 * x;
-    if p > 0.0 && p < 1.0 { format!("{p:.1} %") } else { format!("{p:.0} %") }
+    if p > 0.0 && p < 1.0 { format!("{p:.1}\u{a0}%") } else { format!("{p:.0}\u{a0}%") }
 }
 
 #[cfg(test)]
@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn numbers_in_words() {
         assert_eq!([counted(1, "cell"), counted(1200, "link")], ["1 cell", "1,200 links"]);
-        assert_eq!([0.0, 0.004, 0.237, 1.0].map(share), ["0 %", "0.4 %", "24 %", "100 %"]);
+        assert_eq!([0.0, 0.004, 0.237, 1.0].map(share), ["0\u{a0}%", "0.4\u{a0}%", "24\u{a0}%", "100\u{a0}%"]);
     }
 }

@@ -18,6 +18,8 @@ use crate::vocabulary::distance;
 const MOST_LINKS: usize = 400_000;
 /// Pairs of all cells that are kept for the sake of their genes, at most.
 const MOST_OF_GENES: usize = 20_000;
+/// Bases from a transcription start within which a peak is rather its promoter.
+const PROMOTER: f64 = 2000.0;
 /// Genes and peaks of a map's bars.
 const TOP: usize = 20;
 
@@ -29,8 +31,9 @@ pub(super) struct LinksFound {
     /// Genes and peaks of those that count.
     pub genes: usize,
     pub peaks: usize,
-    /// Median distance of those that count, in bases.
+    /// Median distance of those that count, in bases, and how many lie beyond 2 kb.
     pub median: Option<f64>,
+    pub distal: usize,
     /// Genes with most of them, and how many.
     pub top: Vec<(String, usize)>,
 }
@@ -96,6 +99,7 @@ fn in_short(found: &DiscoveryFolder, all: &[LinkStat]) -> LinksFound {
         genes: of_gene.len(),
         peaks: peaks.len(),
         median: far.get(far.len() / 2).copied(),
+        distal: far.iter().filter(|&&d| d > PROMOTER).count(),
         top: top.into_iter().take(8).map(|(g, n)| (v.genes[g as usize].name.clone(), n)).collect(),
     }
 }

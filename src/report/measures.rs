@@ -90,6 +90,26 @@ fn towers_section(t: &TowerEvaluation) -> String {
     out
 }
 
+/// How often the true partner is near the top.
+pub(super) fn partners_in_short(t: &TowerEvaluation) -> String {
+    let b = t.baselines.as_ref();
+    let mut columns = vec![("towers".to_string(), &t.partners)];
+    columns.extend(b.map(|b| ("CCA".to_string(), &b.cca_partners)));
+    columns.extend(b.map(|b| ("chance".to_string(), &b.chance)));
+    let rows: [Metric<PartnerMetrics>; 4] = [
+        ("true partner first", true, |m| m.first),
+        ("among the first 10", true, |m| m.among_10),
+        ("among the first 50", true, |m| m.among_50),
+        ("first has the cell’s type", true, |m| m.type_of_first),
+    ];
+    let of = thousands(t.partners.cells);
+    format!(
+        "<h3>Partners among {of} cells that training has not seen</h3>\n{}",
+        metrics("share of cells", &rows, &columns)
+    )
+}
+
+/// Every measure of the model.
 pub(super) fn metrics_section(e: &Evaluation) -> String {
     let m = &e.matching;
     let mut out = e.towers.as_ref().map_or(String::new(), |t| towers_section(t) + "<h3>The attention model</h3>\n");

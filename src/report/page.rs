@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::genome::assembly;
 use super::html::{hex, note, script_json, section};
 use super::links::{GENE, LINKS, LinksFound, found_json, trust};
-use super::measures::{TOLD, metrics_section, told_json};
+use super::measures::{TOLD, metrics_section, partners_in_short, told_json};
 use super::methods::{Work, methods};
 use super::places::{PLANE, embedding_json};
 use super::settings::{data_section, run_section};
@@ -136,7 +136,9 @@ fn of_cells(body: &mut String, p: &Page<'_>, data: &mut Value, extent: &mut Exte
         }
         (Err(why), _) | (_, Err(why)) => missing(why),
     };
-    section(body, "cells", "Partners and embedding", &cells);
+    let towers = p.evaluation.as_ref().ok().and_then(|e| e.towers.as_ref());
+    let partners = towers.map_or(String::new(), partners_in_short);
+    section(body, "cells", "Partners and embedding", &format!("{cells}{partners}"));
     let told = match (&p.told, &p.data) {
         (Ok(told), Ok((d, _))) if !told.is_empty() => {
             data["told"] = told_json(told, d.vocabulary());

@@ -170,7 +170,7 @@ fn annotation(promoters: Option<(f64, f64)>) -> Light {
         let seen = "no gene has a transcription start on a chromosome with peaks".to_string();
         return light(Level::Doubt, what, seen, "Prepare again with --gtf, so that genes have a place.");
     };
-    let seen = format!("{} of transcription starts have a peak within 1 kb", share(near));
+    let seen = format!("{} of transcription starts have a peak within 1\u{a0}kb", share(near));
     if near < 1.5 * shifted {
         let remedy = "Peaks lie at genes hardly more often than elsewhere: take a GTF of the assembly that peaks were called on.";
         return light(Level::Doubt, what, format!("{seen}, of places beside them {}", share(shifted)), remedy);
@@ -272,7 +272,7 @@ fn went_in(data: &DataSet) -> String {
 }
 
 fn kilobases(x: f64) -> String {
-    if x < 1000.0 { format!("{x:.0} bases") } else { format!("{:.0} kb", x / 1000.0) }
+    if x < 1000.0 { format!("{x:.0} bases") } else { format!("{:.0}\u{a0}kb", x / 1000.0) }
 }
 
 /// What was found of links.
@@ -296,7 +296,9 @@ fn of_found(found: &DiscoveryFolder, links: &LinksFound) -> Vec<String> {
             counted(links.peaks as u64, "peak")
         );
         if let Some(far) = links.median {
-            let _ = write!(text, ", half of them within {} of the transcription start", kilobases(far));
+            let far = kilobases(far);
+            let _ =
+                write!(text, ", half of them within {far} of the transcription start and {} beyond 2 kb", links.distal);
         }
         text.push('.');
     }

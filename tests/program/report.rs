@@ -340,7 +340,8 @@ fn probe(browser: &Path, page: &Path, flags: &[&str], fragment: &str, script: &s
     let end = text.rfind("</body>").unwrap();
     let probe = format!(
         "<script nonce=\"{nonce}\">{{ const p = document.createElement('pre'); p.hidden = true; p.id = 'probe'; \
-         p.textContent = String((() => {{ {script} }})()); document.body.appendChild(p); }}</script>"
+         p.textContent = String((() => {{ {script} }})()); document.body.appendChild(p); \
+         if (parent !== self) parent.postMessage(p.textContent, '*'); }}</script>"
     );
     let copy = page.with_file_name("probed.html");
     std::fs::write(&copy, format!("{}{probe}{}", &text[..end], &text[end..])).unwrap();
@@ -372,13 +373,16 @@ fn the_page_begins_with_what_was_found_and_how_far_to_trust_it() {
     let record: Value =
         serde_json::from_str(&std::fs::read_to_string(made().found.join("discover.json")).unwrap()).unwrap();
     let links = format!("<b>{} links</b> between a gene and a peak at q", record["links"]["selected"]);
-    for words in ["<b>160 cells</b> (3 cell types) with <b>40 genes</b> and <b>150 peaks</b>", &links, "Partners:", "Labels:"] {
+    for words in
+        ["<b>160 cells</b> (3 cell types) with <b>40 genes</b> and <b>150 peaks</b>", &links, "Partners:", "Labels:"]
+    {
         assert!(summary.contains(words), "{words}: {summary}");
     }
     assert!(summary.contains("Expression told from ATAC correlates"), "{summary}");
     // Few cells, shallow, no replicates: each in colour and in words, with what helps.
     let found = lights(&page);
-    let level = |what: &str| found.iter().find(|l| l.1 == what).unwrap_or_else(|| panic!("{what}: {found:?}")).0.as_str();
+    let level =
+        |what: &str| found.iter().find(|l| l.1 == what).unwrap_or_else(|| panic!("{what}: {found:?}")).0.as_str();
     assert_eq!((level("Number of cells"), level("ATAC depth"), level("Replicates")), ("doubt", "doubt", "look"));
     assert!(summary.contains("doubtful</span> <b>Number of cells</b>: 160 cells went in."), "{summary}");
     assert!(summary.contains("discover --replicates COLUMN"));
@@ -434,7 +438,9 @@ fn good_data_have_good_lights() {
     // A link to the browser of genomes holds peak and transcription start.
     let href = probe(&browser, &out, &[], "", "return document.querySelector('#links-table a').href;");
     assert!(href.starts_with("https://genome.ucsc.edu/cgi-bin/hgTracks?db=hg19&position=chr"), "{href}");
-    assert!(probe(&browser, &out, &[], "", "return document.querySelector('#links-table a').rel;").contains("noopener"));
+    assert!(
+        probe(&browser, &out, &[], "", "return document.querySelector('#links-table a').rel;").contains("noopener")
+    );
 }
 
 #[test]
@@ -449,16 +455,31 @@ fn links_are_filtered_sorted_and_written_as_csv() {
     let number = |row: &[&str], name: &str| row[at(name)].parse::<f64>().unwrap_or(f64::NAN);
     let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|l| l.split('\t').collect()).collect();
     let all = probe(&browser, &out, &[], "", "sccrossrec.clear(); return sccrossrec.csv();");
-    let cells = |csv: &str| csv.trim().lines().map(|l| l.split(',').map(String::from).collect::<Vec<_>>()).collect::<Vec<_>>();
+    let cells =
+        |csv: &str| csv.trim().lines().map(|l| l.split(',').map(String::from).collect::<Vec<_>>()).collect::<Vec<_>>();
     let csv = cells(&all);
     assert_eq!(csv[0][..9].join(","), "gene,chrom,tss,peak,start,end,probability,q,effect");
     assert!(csv.len() > 60, "{}", csv.len());
     // The best row, number by number; the name of its gene may hold a comma.
     let (got, want) = (csv[1].iter().rev().collect::<Vec<_>>(), &rows[0]);
-    let names = ["", "replicates_agree", "replicates", "n_cells", "distance", "effect", "qvalue", "probability", "end", "start"];
+    let names = [
+        "",
+        "replicates_agree",
+        "replicates",
+        "n_cells",
+        "distance",
+        "effect",
+        "qvalue",
+        "probability",
+        "end",
+        "start",
+    ];
     for (k, name) in names.iter().enumerate().skip(1) {
         let (got, want): (f64, f64) = (got[k].parse().unwrap(), number(want, name).abs());
-        assert!((got.abs() - want).abs() <= 1e-4 * want.max(1e-3) + if k == 4 { 1.0 } else { 0.0 }, "{name}: {got} {want}");
+        assert!(
+            (got.abs() - want).abs() <= 1e-4 * want.max(1e-3) + if k == 4 { 1.0 } else { 0.0 },
+            "{name}: {got} {want}"
+        );
     }
     // Each filter leaves what it says, as the table of the discovery has it.
     let kept = |script: &str| {
@@ -507,7 +528,13 @@ fn cells_lie_in_the_plane_in_colours() {
         (n.parse::<usize>().unwrap(), legend.to_string())
     };
     assert!(types >= 3 && legend.contains("type"), "{types} {legend}");
-    let genes = probe(&browser, &out, &[], "", "return [...document.querySelectorAll('#plane-colour optgroup[label=genes] option')].map((o) => o.textContent).join('|');");
+    let genes = probe(
+        &browser,
+        &out,
+        &[],
+        "",
+        "return [...document.querySelectorAll('#plane-colour optgroup[label=genes] option')].map((o) => o.textContent).join('|');",
+    );
     assert!(genes.split('|').count() >= 10, "{genes}");
     let gene = genes.split('|').find(|g| !g.contains('<')).unwrap();
     let of_gene = probe(&browser, &out, &[], &format!("#colour={gene}"), script);
@@ -540,14 +567,19 @@ fn the_page_fits_every_width_and_both_lights() {
     let out = dir.path().join("r.html");
     report(&out, &[]);
     for width in [400, 800, 1400] {
-        // A frame of that width, since a window may have a least one.
         let script = "const r = document.documentElement; \
                       const wide = [...document.querySelectorAll('main > section')].filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.id); \
-                      return [r.scrollWidth <= r.clientWidth, innerWidth, ...wide].join(' ');";
-        let size = format!("--window-size={width},900");
-        let said = probe(&browser, &out, &[&size], "", script);
-        let seen: u32 = said.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(said.starts_with("true ") && said.split(' ').count() == 2 && seen.abs_diff(width) < 120, "{width}: {said}");
+                      return [innerWidth, r.scrollWidth <= r.clientWidth, ...wide].join(' ');";
+        // A frame of that width, which tells what it found: a window has a least one.
+        probe(&browser, &out, &[], "", script);
+        let around = dir.path().join("around.html");
+        let html = format!(
+            "<!DOCTYPE html><iframe style=\"width:{width}px;height:900px;border:0\" src=\"probed.html\"></iframe><pre id=\"probe\"></pre>\
+             <script>addEventListener('message', (e) => {{ document.getElementById('probe').textContent = e.data; }});</script>"
+        );
+        std::fs::write(&around, html).unwrap();
+        let (dom, _) = browse(&browser, &["--dump-dom", "--window-size=1600,1000"], &around, "");
+        assert_eq!(between(&dom, "<pre id=\"probe\">", "</pre>"), format!("{width} true"));
     }
     assert_eq!(probe(&browser, &out, &[], "", CONTRAST), "false true");
     assert_eq!(probe(&browser, &out, &["--blink-settings=preferredColorScheme=0"], "", CONTRAST), "true true");

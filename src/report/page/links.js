@@ -51,8 +51,8 @@
     return tr;
   }
   const HEAD = [["gene", "gene", true], ["peak", "peak", true], ["probability", "probability", false, true], ["q", "q"],
-    ["effect", "effect", false, true], ["distance (bases)", "distance"], ["cells", "cells", false, true],
-    ["replicates that agree", "agree", false, true], ["active in", "types", true], ["browser", null, true]];
+    ["effect", "effect", false, true], ["distance", "distance"], ["cells", "cells", false, true],
+    ["replicates", "agree", false, true], ["active in", "types", true], ["browser", null, true]];
 
   // The table: filters, order, pages.
   const FILTERS = { q: "links-q", probability: "links-probability", effect: "links-effect", distance: "links-distance", cells: "links-cells", agree: "links-replicates" };
