@@ -251,8 +251,8 @@ pub(super) const LINKS: &str = r#"<div class="controls filters" role="group" ari
 <div id="links-table" class="scroll" tabindex="0" role="region" aria-label="table of links"></div>
 "#;
 /// Where one gene goes: coverage and gene models have a place above the arcs.
-pub(super) const GENE: &str = r#"<div class="controls"><input type="search" id="gene-name" placeholder="gene" aria-label="gene" autocomplete="off">
-<strong id="gene-title"></strong></div>
+pub(super) const GENE: &str = r#"<div class="controls"><input type="search" id="gene-name" placeholder="gene" aria-label="gene" autocomplete="off"></div>
+<h3 id="gene-title"></h3>
 <div class="suggest" id="gene-suggest"></div><div class="chips" id="gene-types"></div>
 <div id="gene-tracks"></div><div id="gene-arcs"></div><div id="gene-links" class="scroll"></div>
 "#;

@@ -168,10 +168,9 @@ pub(super) fn methods(w: Work<'_>, page: &str) -> String {
          <div class=\"controls\"><button type=\"button\" class=\"copy\" data-copy=\"methods-text\">copy</button></div>\n\
          <h3>Commands</h3>\n<code class=\"code\" id=\"commands\" tabindex=\"0\">{}</code>\n\
          <div class=\"controls\"><button type=\"button\" class=\"copy\" data-copy=\"commands\">copy</button></div>\n\
-         <p class=\"note\">Settings that are not named here are those of the recipe or the defaults, unless run.json and \
-         discover.json say otherwise.</p>\n<h3>Versions</h3>\n",
+         <p class=\"note\">Flags that are not named here were the defaults, or are in run.json and discover.json.</p>\n<h3>Versions</h3>\n",
         escaped(&text(w)),
-        escaped(&commands(w, page))
+        commands(w, page).lines().map(escaped).collect::<Vec<_>>().join("\n")
     );
     let mut rows = vec![("this page", format!("sccrossrec {}", env!("CARGO_PKG_VERSION")))];
     rows.extend(w.run.map(|r| ("run", format!("sccrossrec {}", r.program()))));

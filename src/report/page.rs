@@ -94,7 +94,7 @@ fn of_links(body: &mut String, p: &Page<'_>, links: &LinksFound) -> Result<()> {
             let text = format!(
                 "{}<code class=\"code\">{}</code>\n",
                 note("No discovery was given. To make one:"),
-                escaped(how)
+                how.lines().map(escaped).collect::<Vec<_>>().join("\n")
             );
             section(body, "links", "Links", &text);
             return Ok(());

@@ -91,7 +91,7 @@
         const bar = svg("svg", { viewBox: "0 0 160 12", width: 160, height: 12, class: "ramp", "aria-hidden": "true" });
         for (let l = 1; l < 16; l++) bar.appendChild(svg("rect", { x: ((l - 1) * 160) / 15, y: 0, width: 11, height: 12, fill: shade(l) }));
         legend.append(el("p", now.unit), bar, el("p", `above 0 to ${brief(now.high)} and more`, { class: "note" }),
-          el("p", `above 0 in ${whole(now.found)} of ${whole(n)} cells; pale where it is none`, { class: "note" }));
+          el("p", `above 0 in ${whole(now.found)} of ${whole(n)} cells; grey where it is none`, { class: "note" }));
         return;
       }
       now.labels.forEach((t, i) => {
