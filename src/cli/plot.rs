@@ -44,7 +44,7 @@ enum What {
 
 /// Where to, and how fine.
 #[derive(Debug, clap::Args)]
-pub(super) struct Out {
+struct Out {
     /// The picture
     #[arg(long, value_name = "F.png|F.svg")]
     out: PathBuf,
@@ -152,7 +152,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (scene, out) = match &args.what {
         What::Curves(a) => (a.scene(&a.out)?, &a.out),
         What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
-        What::Umap(a) => (a.scene(ctx)?, &a.out),
+        What::Umap(a) => return super::plot_umap::run(a, ctx),
         What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
         What::Arcs(a) => (a.scene(&a.out)?, &a.out),
         What::Tracks(a) => (a.scene(&a.out)?, &a.out),
@@ -162,7 +162,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
 
 impl Out {
     /// Is the picture's name one that can be written?
-    pub(super) fn check(&self) -> Result<PictureForm> {
+    fn check(&self) -> Result<PictureForm> {
         output_file(&self.out, self.force)?;
         PictureForm::of(&self.out)
     }
@@ -181,7 +181,7 @@ impl Out {
     }
 }
 
-pub(super) fn title_of(dir: &Path) -> String {
+fn title_of(dir: &Path) -> String {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
 }

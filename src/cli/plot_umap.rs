@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::context::{Context, DeviceArg, Which};
-use super::plot::{Out, title_of};
+use super::context::{Context, DeviceArg, Which, output_file};
+use super::report::name_of;
 use crate::dataset::{Cell, DataSet};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{LogExpression, Points, UmapOptions, umap};
+use crate::files::atomic::write_atomic;
 use crate::near::hint;
-use crate::picture::{Colours, Scene, thousands, umap_plot};
+use crate::picture::{Colours, PictureForm, thousands, umap_plot};
 use crate::predict::joint_embedding;
 
 /// Flags of `plot umap`.
@@ -32,8 +33,15 @@ pub struct Args {
     data: Option<PathBuf>,
     #[command(flatten)]
     which: Which,
-    #[command(flatten)]
-    pub(super) out: Out,
+    /// The picture
+    #[arg(long, value_name = "F.png|F.svg")]
+    out: PathBuf,
+    /// Replace --out if it exists
+    #[arg(long)]
+    force: bool,
+    /// Pixels a unit of a PNG, which is 1,200 units wide
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    scale: u8,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -98,25 +106,28 @@ fn colours(data: &DataSet, name: Option<&str>) -> Result<(Colours, String)> {
     }
 }
 
-impl Args {
-    /// The picture.
-    pub(super) fn scene(&self, ctx: &Context) -> Result<Scene> {
-        self.out.check()?;
-        let device = self.device.choose()?;
-        let run = self.which.open(&self.run)?;
-        let data = super::evaluate::open_data(&run, self.data.as_ref(), ctx)?;
-        let (colours, by) = colours(&data, self.colour.as_deref())?;
-        let model = run.model(&data, self.which.checkpoint)?;
-        let (z, width) = joint_embedding(&run, Runner::new(&model, &device)?, &data, &ctx.follow())?;
-        let how = UmapOptions {
-            neighbours: usize::from(self.neighbours),
-            min_dist: self.min_dist,
-            epochs: None,
-            seed: ctx.seed,
-        };
-        let places = umap(Points { rows: &z, width }, &how, &ctx.follow())?;
-        let below =
-            format!("{} cells by UMAP of their joint embedding, coloured by {by}", thousands(places.len() as u64));
-        Ok(umap_plot(&places, &colours, &title_of(&self.run), &below))
-    }
+/// Draws and writes.
+pub(super) fn run(args: &Args, ctx: &Context) -> Result<()> {
+    output_file(&args.out, args.force)?;
+    let form = PictureForm::of(&args.out)?;
+    let device = args.device.choose()?;
+    let run = args.which.open(&args.run)?;
+    let data = super::evaluate::open_data(&run, args.data.as_ref(), ctx)?;
+    let (colours, by) = colours(&data, args.colour.as_deref())?;
+    let model = run.model(&data, args.which.checkpoint)?;
+    let (z, width) = joint_embedding(&run, Runner::new(&model, &device)?, &data, &ctx.follow())?;
+    let how =
+        UmapOptions { neighbours: usize::from(args.neighbours), min_dist: args.min_dist, epochs: None, seed: ctx.seed };
+    let places = umap(Points { rows: &z, width }, &how, &ctx.follow())?;
+    let below = format!("{} cells by UMAP of their joint embedding, coloured by {by}", thousands(places.len() as u64));
+    let scene = umap_plot(&places, &colours, &name_of(&args.run), &below);
+    let bytes = form.write(&scene, f32::from(args.scale))?;
+    write_atomic(&args.out, |out| std::io::Write::write_all(out, &bytes))?;
+    let scale = if form == PictureForm::Png { f32::from(args.scale) } else { 1.0 };
+    let [width, height] = [scene.width, scene.height].map(|x| (x * scale).round());
+    ctx.result(
+        &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), args.out.display()),
+        &serde_json::json!({ "out": args.out, "bytes": bytes.len(), "width": width, "height": height }),
+    );
+    Ok(())
 }

@@ -191,7 +191,8 @@ pub(super) fn of_genes(run: &Run, data: &DataSet, set: &SampleSet, ctx: &Context
     })
 }
 
-fn name_of(dir: &Path) -> String {
+/// The last name of a folder.
+pub(super) fn name_of(dir: &Path) -> String {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
