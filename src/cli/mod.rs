@@ -26,6 +26,7 @@ pub(crate) mod pairs;
 pub(crate) mod picture;
 pub(crate) mod plot;
 pub(crate) mod plot_region;
+mod plot_umap;
 pub(crate) mod prepare;
 pub(crate) mod recipes;
 mod reference;

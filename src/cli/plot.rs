@@ -31,6 +31,8 @@ enum What {
     Curves(Curves),
     /// Cells by the first two principal components of their joint embedding
     Embedding(Embedding),
+    /// Cells by UMAP of their joint embedding, coloured by type, a column, or a gene
+    Umap(super::plot_umap::Args),
     /// The attention of one cell: genes × peaks
     Heatmap(Heatmap),
     /// The links of one gene, as arcs along its chromosome
@@ -139,6 +141,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (scene, out) = match &args.what {
         What::Curves(a) => (a.scene(&a.out)?, &a.out),
         What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
+        What::Umap(a) => return super::plot_umap::run(a, ctx),
         What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
         What::Arcs(a) => (a.scene(&a.out)?, &a.out),
         What::Tracks(a) => (a.scene(&a.out)?, &a.out),

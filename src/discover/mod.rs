@@ -3,6 +3,7 @@
 //! See docs/model.md, sections 8.4 to 8.6.
 
 pub(crate) mod attention;
+pub(crate) mod details;
 pub mod evidence;
 pub mod exports;
 pub(crate) mod groups;
@@ -34,6 +35,7 @@ use record::{AttentionSummary, Discovery, SCORE, earlier, remove_earlier};
 use stages::{Attended, Inputs, OfModel, attend, clear, compare_sites, export, recover_known, sum};
 
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
+pub use details::LinkDetail;
 pub use links::{Link, LinkTable};
 pub use open::{DiscoveryFolder, Source};
 pub use options::DiscoverOptions;

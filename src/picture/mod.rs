@@ -29,6 +29,7 @@ pub(crate) mod scene;
 pub(crate) mod svg;
 pub(crate) mod tracks;
 pub(crate) mod typemap;
+pub(crate) mod umap;
 
 use std::path::Path;
 
@@ -49,6 +50,7 @@ pub use svg::Theme;
 pub(crate) use svg::{base64, escaped};
 pub use tracks::{Smooth, Track, running, smooth, squashed, tracks};
 pub use typemap::type_map;
+pub use umap::{Colours, umap_plot};
 
 /// A form of picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

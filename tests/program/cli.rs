@@ -383,7 +383,7 @@ fn python_opens_embeddings_and_translations() {
 }
 
 /// Every verb on a small data set, in an order in which each finds what it needs.
-const VERBS: [&[&str]; 0] = [
+const VERBS: [&[&str]; 29] = [
     &["simulate", "--out", "sim", "--cells", "120", "--genes", "30", "--peaks", "80"],
     &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
     &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--out", "data"],
