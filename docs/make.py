@@ -8,7 +8,7 @@ A comment before a block of `sh` changes that:
 
     <!-- later -->        not run: what the program does not have yet, or what fetches something
     <!-- python -->       before a block of `python`: run by PYTHON
-    <!-- last 8 lines --> before a block of `text`: only the last lines of the output
+    <!-- last 8 lines --> before a block of `text`: only the last (first) lines of the output
 
 `--data` is the folder with real data (else SCCROSSREC_TEST_DATA): the files of `snare_cortex` and the annotation `genes.gtf.gz` are put
 into the folder that is worked in. A page that needs them and has none is left as it is, with a line. `--check` writes nothing: it
@@ -51,9 +51,12 @@ def page(path, work, env, python, check):
         line = text[:block.start()].count("\n") + 1
         if kind == "text":
             if printed is not None:
-                wanted = re.match(r"<!-- last (\d+) lines -->", mark)
+                wanted = re.match(r"<!-- (first|last) (\d+) lines -->", mark)
                 lines = printed.splitlines()
-                new = "\n".join(lines[-int(wanted[1]):] if wanted else lines) + "\n"
+                if wanted:
+                    n = int(wanted[2])
+                    lines = [*lines[:n], "…"] if wanted[1] == "first" else ["…", *lines[-n:]]
+                new = "\n".join(lines) + "\n"
                 if check and shape(new) != shape(body):
                     told.append(f"{path.name}:{line}: prints something else now:\n{new}")
                 body = new
