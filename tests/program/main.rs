@@ -5,6 +5,7 @@ mod common;
 
 mod cli;
 mod demo;
+mod docs;
 mod messages;
 mod reference;
 mod report;
