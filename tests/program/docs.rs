@@ -307,7 +307,7 @@ fn every_page_is_in_the_contents() {
     let contents = read(&root().join("docs/README.md"));
     let there: Vec<String> = pages()
         .iter()
-        .filter(|p| p.parent() == Some(&root().join("docs")))
+        .filter(|p| p.parent() == Some(root().join("docs").as_path()))
         .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
     let missing: Vec<&String> = there
