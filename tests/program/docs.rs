@@ -87,7 +87,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
         else {
             continue;
         };
-        let kept = title.trim().to_lowercase().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        let title = title.trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
         let slug: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
         let n = seen.entry(slug.clone()).or_default();
         out.insert(if *n == 0 { slug } else { format!("{slug}-{n}") });
