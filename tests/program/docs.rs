@@ -11,7 +11,7 @@ const COMING: [&str; 2] = ["docs/cli.md", "docs/img/"];
 const COMING_VERBS: [&str; 7] = ["check", "completions", "man", "pairs", "plot region", "plot dotplot", "plot umap"];
 /// Flags of other programs, in running text.
 const FOREIGN: [&str; 9] =
-    ["--release", "--test", "--lib", "--nocapture", "--no-fail-fast", "--open", "--signal", "--version", "--flag"];
+    ["--release", "--test", "--lib", "--nocapture", "--no-fail-fast", "--open", "--signal", "--bench", "--flag"];
 /// Pages that are made, or that show what belongs to developers.
 const MADE: [&str; 3] = ["cli.md", "reference.md", "messages.md"];
 
