@@ -6,6 +6,7 @@ mod common;
 mod check;
 mod cli;
 mod demo;
+mod docs;
 mod help;
 mod messages;
 mod reference;
