@@ -167,6 +167,9 @@ pub mod progress;
 pub mod real;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
+pub mod region;
+#[doc(hidden)]
+#[forbid(unsafe_code)]
 pub mod report;
 #[doc(hidden)]
 #[forbid(unsafe_code)]

@@ -41,7 +41,7 @@ def claims(o, atac, folder):
     for verb in (["prepare", "--rna", o.rna, "--atac", atac, "--gtf", o.gtf, "--out", f"{folder}/data", "--force"],
                  # neither replicates nor tables of types change the table of all cells
                  ["discover", "--data", f"{folder}/data", "--out", f"{folder}/out", "--replicates", "none",
-                  "--min-type-cells", "1000000", "--force"]):
+                  "--min-type-cells", "1000000", "--no-gzip", "--force"]):
         subprocess.run([o.program, "--quiet", "--threads", "1"] + verb, check=True, stdout=subprocess.DEVNULL)
     t = pd.read_csv(f"{folder}/out/links.tsv", sep="\t")
     small = lambda c: int((t[c] < 0.1).sum())

@@ -18,6 +18,9 @@ use crate::progress::Progress;
 use crate::rng::DEFAULT_SEED;
 use crate::train::{Checkpoint, Run};
 
+/// Tables of more bytes than this are compressed unless plain ones are asked for.
+pub const LARGE_TABLE: u64 = 50_000_000;
+
 /// Which parameters of a run, and what data they may meet.
 #[derive(Debug, Clone, Args)]
 pub struct Which {

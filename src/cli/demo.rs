@@ -16,12 +16,12 @@ use crate::discover::{DiscoverOptions, DiscoveryFolder, discover};
 use crate::engine;
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::evaluate::{Evaluation, Part, evaluate};
+use crate::evaluate::{Evaluation, Part, Points, UmapOptions, evaluate, umap};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
 use crate::prepare::{PrepareConfig, PrepareReport, prepare};
-use crate::report::{Page, page, pca};
+use crate::report::{Page, page};
 use crate::simulate::{SimulateConfig, Simulated, Simulation};
 use crate::table::aligned;
 use crate::train::{Checkpoint, Outcome, Run, TrainConfig, log, recipe, train_on};
@@ -221,7 +221,13 @@ fn report_page(
         run: Ok((&run, log::log(&run)?)),
         data: Ok((data, Some(set.clone()))),
         evaluation: Ok(evaluation.clone()),
-        embedding: Ok(pca(&z, width)),
+        embedding: Ok(umap(
+            Points { rows: &z, width },
+            &UmapOptions { seed: ctx.seed, ..UmapOptions::default() },
+            &follow,
+        )?),
+        told: super::report::of_genes(&run, data, set, ctx)?,
+        genome: None,
         found: Ok(&DiscoveryFolder::open(&places.found)?),
         links: 1000,
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use super::context::{Context, DeviceArg, Which, output_dir};
+use super::context::{Context, DeviceArg, LARGE_TABLE, Which, output_dir};
 use super::evaluate::open_data;
 use crate::discover::evidence::table::{LinksSummary, short};
 use crate::discover::evidence::{ReplicateColumn, Selection};
@@ -62,9 +62,12 @@ pub struct Args {
     /// Least probability of a pair that counts as a link
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
     min_probability: f64,
-    /// Compress large tables
+    /// Compress the tables of links (.tsv.gz) [default: those above 50 MB]
     #[arg(long)]
     gzip: bool,
+    /// Compress no table, however large
+    #[arg(long, conflicts_with = "gzip")]
+    no_gzip: bool,
     /// With --null shuffled: passes over shuffled pairings
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     permutations: u32,
@@ -272,6 +275,7 @@ fn options(args: &Args, ctx: &Context, about: serde_json::Map<String, serde_json
         },
         selection: Selection { max_q: args.max_q, min_probability: args.min_probability },
         gzip: args.gzip,
+        gzip_above: (!args.no_gzip).then_some(LARGE_TABLE),
         permutations: args.permutations,
         resume: args.resume,
         seed: ctx.seed,

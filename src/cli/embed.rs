@@ -6,7 +6,7 @@ use super::context::{Context, output_file};
 use crate::dataset::DataSet;
 use crate::engine::{Device, Runner};
 use crate::error::{Error, Result, quoted};
-use crate::evaluate::Part;
+use crate::evaluate::{Part, UmapOptions};
 use crate::model::Model;
 use crate::predict;
 use crate::predict::{Chosen, PredictOptions};
@@ -104,16 +104,21 @@ pub struct EmbedArgs {
     /// Add what the attention model says of a cell, as X_sccrossrec_attention
     #[arg(long)]
     pub attention: bool,
+    /// Leave X_umap out: the joint embedding in two dimensions
+    #[arg(long)]
+    pub no_umap: bool,
 }
 
 /// Writes the embeddings.
 pub fn run(args: &EmbedArgs, ctx: &Context) -> Result<()> {
-    let (args, attention) = (&args.shared, args.attention);
+    let (args, attention, flat) = (&args.shared, args.attention, !args.no_umap);
     let Opened { run, data, model, nodes, chosen, device } = open(args, ctx)?;
     let runner = Runner::new(&model, &device)?;
     let options =
         PredictOptions { batch_size: args.batch_size as usize, nodes: &nodes, chosen: Some(&chosen), attention };
-    let width = predict::embed(&run, runner, &data, &args.out, &options, &ctx.follow())?;
+    let plane = UmapOptions { seed: ctx.seed, ..UmapOptions::default() };
+    let options = (&options, flat.then_some(&plane));
+    let width = predict::embed(&run, runner, &data, &args.out, options, &ctx.follow())?;
     let n = chosen.cells.len();
     ctx.result(
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),

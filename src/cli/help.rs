@@ -17,7 +17,7 @@ const HEADINGS: [(&str, &str); 15] = [
          gene-features pair barcodes min-common rna-layer atac-layer rna-modality atac-modality tenx-genome rna-values \
          atac-values counts-layer part pairs cells cell-types discovery heads alpha verify op",
     ),
-    ("Output", "out force resume doubts gzip export chrom-names links nodes attention"),
+    ("Output", "out force resume doubts gzip no-gzip export chrom-names links nodes attention"),
     ("Picture", "plot/attention gene cell plot/cell-type scale top around chrom"),
     (
         "Size",
@@ -48,7 +48,7 @@ const HEADINGS: [(&str, &str); 15] = [
 const COMMON: &str = "Common";
 
 /// Flags that `-h` leaves out; `VERB/FLAG` for that verb alone, `HEADING:` all under it but for those in [`USUAL`].
-const RARE: &str = "force-annotation aliases rna-layer atac-layer rna-modality atac-modality tenx-genome rna-values atac-values \
+const RARE: &str = "no-gzip force-annotation aliases rna-layer atac-layer rna-modality atac-modality tenx-genome rna-values atac-values \
      pair barcodes min-common val-batches test-batches prepare/discovery negative-ratio counts-layer allow-missing score \
      min-cells min-type-cells permutations truth-window tf-permutations chrom-names anchors candidates batch-size kernel \
      profile nodes cells components no-embedding no-evaluate gene-features simulate/chromosomes demo/chromosomes config io \

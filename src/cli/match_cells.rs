@@ -1,17 +1,16 @@
 //! `match`: partners of cells, ranked.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::context::{Context, DeviceArg, Which, output_file};
+use super::context::{Context, DeviceArg, LARGE_TABLE, Which, output_file};
 use crate::dataset::DataSet;
+use crate::discover::evidence::table::write_table;
 use crate::discover::maps::field;
 use crate::engine::Runner;
 use crate::error::{Error, Result, quoted};
 use crate::evaluate::Part;
-use crate::files::atomic::write_atomic;
 use crate::model::Towers;
 use crate::predict::Chosen;
 use crate::predict::partners::{MatchOptions, PartnerMetrics, Query, rank};
@@ -65,6 +64,9 @@ pub struct Args {
     /// score, part; with --scores model: probability, logit
     #[arg(long, value_name = "F.tsv")]
     out: PathBuf,
+    /// Compress no table, however large [default: above 50 MB .gz is put to its name]
+    #[arg(long)]
+    no_gzip: bool,
     /// Replace --out
     #[arg(long)]
     force: bool,
@@ -79,6 +81,23 @@ enum Scores {
     Towers,
     /// A pass through the attention model.
     Model,
+}
+
+/// Where partners go: to --out, compressed where its name ends in .gz, and under that name where the table is large.
+fn table_path(args: &Args, rows: usize, names: &[String], ctx: &Context) -> Result<PathBuf> {
+    /// Numbers of a row, and what parts them.
+    const NUMBERS: usize = 60;
+    let name = names.first().map_or(0, String::len);
+    let bytes = (rows * (2 * name + NUMBERS)) as u64;
+    if args.no_gzip || bytes <= LARGE_TABLE || args.out.extension().is_some_and(|e| e == "gz") {
+        return Ok(args.out.clone());
+    }
+    let mut packed = args.out.clone().into_os_string();
+    packed.push(".gz");
+    let packed = PathBuf::from(packed);
+    output_file(&packed, args.force)?;
+    ctx.say(&format!("the table would take about {} MB: it is compressed, as {}", bytes / 1_000_000, packed.display()));
+    Ok(packed)
 }
 
 /// Ranks, writes and prints.
@@ -117,7 +136,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         Query::Rna => (rna.vocabulary(), atac.vocabulary()),
         Query::Atac => (atac.vocabulary(), rna.vocabulary()),
     };
-    write_atomic(&args.out, |out| {
+    let rows = found.partners.iter().map(Vec::len).sum();
+    let path = table_path(args, rows, &queries.cells, ctx)?;
+    write_table(&path, |out| {
         let [q, t] = if args.query == Query::Rna { ["rna", "atac"] } else { ["atac", "rna"] };
         writeln!(out, "{q}_cell\trank\t{t}_cell\tprobability\tlogit")?;
         for (name, partners) in queries.cells.iter().zip(&found.partners) {
@@ -142,9 +163,9 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         Some(m) => metrics_table(m, options.top),
         None => "no cell of one name is on both sides, so nothing can be said of how well partners are found\n".into(),
     };
-    text += &format!("partners in {}\n", args.out.display());
+    text += &format!("partners in {}\n", path.display());
     let json = json!({
-        "out": args.out.display().to_string(), "queries": queries.cells.len(), "targets": targets.cells.len(),
+        "out": path.display().to_string(), "queries": queries.cells.len(), "targets": targets.cells.len(),
         "scored": found.scored, "exact": found.exact, "anchors": options.anchors, "top": options.top,
         "candidates": options.candidates, "metrics": found.metrics,
     });
@@ -171,7 +192,9 @@ fn by_towers(args: &Args, ctx: &Context, run: &Run, towers: &Towers<f32>, data: 
     let (q, t) = if args.query == Query::Rna { (0, 1) } else { (1, 0) };
     let name = |side: usize, i: usize| field(&data[side].vocabulary().cells[chosen[side].cells[i] as usize]);
     let names = ["rna", "atac"];
-    write_atomic(&args.out, |out| {
+    let rows = partners.iter().map(Vec::len).sum();
+    let path = table_path(args, rows, &data[q].vocabulary().cells, ctx)?;
+    write_table(&path, |out| {
         writeln!(out, "{}_cell\trank\t{}_cell\tprobability\tpair_probability\tscore\tpart", names[q], names[t])?;
         for (i, partners) in partners.iter().enumerate() {
             for (k, p) in partners.iter().enumerate() {
@@ -196,7 +219,7 @@ fn by_towers(args: &Args, ctx: &Context, run: &Run, towers: &Towers<f32>, data: 
             return Err(Error::usage("--doubts: --rna and --atac must be the same data"));
         }
         let all = doubts(towers, rna, of_rna, ctx.seed, &ctx.follow())?;
-        write_atomic(path, |out| {
+        write_table(path, |out| {
             writeln!(out, "cell\town_score\tcloser\tpair_probability\tp_swapped\tq_swapped\tdoublet_score\tpart")?;
             for (i, d) in all.iter().enumerate() {
                 writeln!(
@@ -239,9 +262,9 @@ fn by_towers(args: &Args, ctx: &Context, run: &Run, towers: &Towers<f32>, data: 
     if let (Some(n), Some(path)) = (swapped, &args.doubts) {
         text += &format!("{n} cells whose RNA and ATAC may not be of one cell (q < 0.1); all in {}\n", path.display());
     }
-    text += &format!("partners in {}\n", args.out.display());
+    text += &format!("partners in {}\n", path.display());
     let json = json!({
-        "out": args.out.display().to_string(), "queries": partners.len(), "targets": chosen[t].cells.len(),
+        "out": path.display().to_string(), "queries": partners.len(), "targets": chosen[t].cells.len(),
         "scores": "towers", "top": args.top, "known": known, "metrics": metrics, "swapped": swapped,
     });
     ctx.result(&text, &json);

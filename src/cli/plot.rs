@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::{Context, DeviceArg, Which, output_file};
+use super::context::{Context, DeviceArg, Which};
+use super::picture::Out;
+use super::plot_region::{DotplotArgs, RegionArgs};
 use crate::discover::evidence::Selection;
 use crate::discover::tf::{TfFile, TfTrack};
 use crate::discover::{DiscoveryFolder, Source};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
-use crate::files::atomic::write_atomic;
 use crate::near::hint;
-use crate::picture::{
-    Arc, Arcs, Heat, Order, PictureForm, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks,
-};
+use crate::picture::{Arc, Arcs, Heat, Order, Scene, Track, arcs, curves, embedding, heat_map, smooth, tracks};
 use crate::predict::joint_embedding;
 use crate::report::pca;
 use crate::train::Run;
@@ -32,26 +31,18 @@ enum What {
     Curves(Curves),
     /// Cells by the first two principal components of their joint embedding
     Embedding(Embedding),
+    /// Cells by UMAP of their joint embedding, coloured by type, a column, or a gene
+    Umap(super::plot_umap::Args),
     /// The attention of one cell: genes × peaks
     Heatmap(Heatmap),
     /// The links of one gene, as arcs along its chromosome
     Arcs(ArcsArgs),
     /// Links expected along the genome, raw and smoothed, beside transcription factors
     Tracks(TracksArgs),
-}
-
-/// Where to, and how fine.
-#[derive(Debug, clap::Args)]
-struct Out {
-    /// The picture
-    #[arg(long, value_name = "F.png|F.svg")]
-    out: PathBuf,
-    /// Replace --out if it exists
-    #[arg(long)]
-    force: bool,
-    /// Pixels a unit of a PNG, whose width is 1,200 units or more
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
-    scale: u8,
+    /// A gene or region as a genome browser shows it: coverage by cell type, peaks, genes, links
+    Region(RegionArgs),
+    /// Genes by cell type: the share of cells that have each, and its mean expression
+    Dotplot(DotplotArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -150,32 +141,14 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (scene, out) = match &args.what {
         What::Curves(a) => (a.scene(&a.out)?, &a.out),
         What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
+        What::Umap(a) => return super::plot_umap::run(a, ctx),
         What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
         What::Arcs(a) => (a.scene(&a.out)?, &a.out),
         What::Tracks(a) => (a.scene(&a.out)?, &a.out),
+        What::Region(a) => (a.scene(ctx)?, &a.out),
+        What::Dotplot(a) => (a.scene(ctx)?, &a.out),
     };
     out.write(&scene, ctx)
-}
-
-impl Out {
-    /// Is the picture's name one that can be written?
-    fn check(&self) -> Result<PictureForm> {
-        output_file(&self.out, self.force)?;
-        PictureForm::of(&self.out)
-    }
-
-    fn write(&self, scene: &Scene, ctx: &Context) -> Result<()> {
-        let form = self.check()?;
-        let bytes = form.write(scene, f32::from(self.scale))?;
-        write_atomic(&self.out, |out| std::io::Write::write_all(out, &bytes))?;
-        let scale = if form == PictureForm::Png { f32::from(self.scale) } else { 1.0 };
-        let (width, height) = (scene.width * scale, scene.height * scale);
-        ctx.result(
-            &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), self.out.display()),
-            &serde_json::json!({ "out": self.out, "bytes": bytes.len(), "width": width.round(), "height": height.round() }),
-        );
-        Ok(())
-    }
 }
 
 fn title_of(dir: &Path) -> String {
@@ -306,6 +279,7 @@ impl ArcsArgs {
             links: links.iter().filter(inside).take(self.top as usize).copied().collect(),
             cell_type: self.cell_type.clone().unwrap_or_else(|| "all cells".into()),
             score: score.into(),
+            most: (source == Source::Links).then_some(1.0),
             around: self.around.map(i64::from),
         }))
     }

@@ -7,12 +7,12 @@ use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
 use crate::engine::Runner;
 use crate::error::{Error, Result, quoted};
-use crate::evaluate::{Evaluation, Part, evaluate};
+use crate::evaluate::{Evaluation, GeneTold, Part, Points, UmapOptions, evaluate, genes_told, umap};
 use crate::files::atomic::write_text;
 use crate::model::Model;
 use crate::predict::joint_embedding;
 use crate::progress::Progress;
-use crate::report::{Page, Pca, Shown, page, pca};
+use crate::report::{Page, Shown, page};
 use crate::train::Run;
 use crate::train::log::log;
 
@@ -39,6 +39,9 @@ pub struct Args {
     /// Compute no embedding
     #[arg(long)]
     no_embedding: bool,
+    /// The assembly of the places, as UCSC names it, for links to its browser [default: by file and gene names]
+    #[arg(long, value_name = "hg38|mm10|…", value_parser = assembly)]
+    genome: Option<String>,
     /// Links of each cell type on the page, the best first
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     links: u32,
@@ -50,6 +53,13 @@ pub struct Args {
     force: bool,
     #[command(flatten)]
     device: DeviceArg,
+}
+
+/// A name that can be part of an address.
+fn assembly(name: &str) -> std::result::Result<String, String> {
+    let plain =
+        !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if plain { Ok(name.into()) } else { Err("give an assembly as UCSC names it, such as hg38 or mm10".into()) }
 }
 
 /// The run and the discovery that were named; the run may be missing, and why.
@@ -136,7 +146,8 @@ fn check_discovery(found: &DiscoveryFolder, run: &Shown<Run>, data: &Shown<DataS
 
 struct Computed {
     evaluation: Shown<Evaluation>,
-    embedding: Shown<Pca>,
+    embedding: Shown<Vec<[f32; 2]>>,
+    told: Shown<Vec<GeneTold>>,
 }
 
 /// What the model says of the data.
@@ -162,12 +173,27 @@ fn compute(
         Err("Not computed (--no-embedding).".to_string())
     } else {
         let (z, width) = joint_embedding(run, Runner::new(model, &device)?, data, &ctx.follow())?;
-        Ok(pca(&z, width))
+        let how = UmapOptions { seed: ctx.seed, ..UmapOptions::default() };
+        Ok(umap(Points { rows: &z, width }, &how, &ctx.follow())?)
     };
-    Ok(Computed { evaluation, embedding })
+    let told = match (&evaluation, set) {
+        (Ok(_), Some(set)) => of_genes(run, data, set, ctx)?,
+        (Err(why), _) => Err(why.clone()),
+        (Ok(_), None) => Ok(Vec::new()),
+    };
+    Ok(Computed { evaluation, embedding, told })
 }
 
-fn name_of(dir: &Path) -> String {
+/// How well each gene is told by the run's towers.
+pub(super) fn of_genes(run: &Run, data: &DataSet, set: &SampleSet, ctx: &Context) -> Result<Shown<Vec<GeneTold>>> {
+    Ok(match run.towers(data)? {
+        Some(towers) => Ok(genes_told(&towers, data, set, Part::Test, &ctx.follow())?),
+        None => Err("The run has no towers, which tell expression.".into()),
+    })
+}
+
+/// The last name of a folder.
+pub(super) fn name_of(dir: &Path) -> String {
     let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
@@ -200,10 +226,13 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
             };
             match model {
                 Ok(model) => compute(args, ctx, (run, &model), data, set.as_ref())?,
-                Err(why) => Computed { evaluation: Err(why.clone()), embedding: Err(why) },
+                Err(why) => Computed { evaluation: Err(why.clone()), embedding: Err(why.clone()), told: Err(why) },
             }
         }
-        (Err(why), _) | (_, Err(why)) => Computed { evaluation: Err(why.clone()), embedding: Err(why.clone()) },
+        (Err(why), _) | (_, Err(why)) => {
+            let [evaluation, embedding, told] = [(); 3].map(|()| why.clone());
+            Computed { evaluation: Err(evaluation), embedding: Err(embedding), told: Err(told) }
+        }
     };
     let log = match &run {
         Ok(run) => log(run)?,
@@ -219,6 +248,8 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
         data: data.as_ref().map(|d| (d, set)).map_err(String::clone),
         evaluation: computed.evaluation,
         embedding: computed.embedding,
+        told: computed.told,
+        genome: args.genome.clone(),
         found: found.as_ref().ok_or(how),
         links: args.links as usize,
     };

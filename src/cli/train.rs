@@ -1,17 +1,18 @@
 //! `train`: a run from a data set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use super::console::{Console, scores};
 use super::context::{Context, DeviceArg, check_output_dir};
+use super::repeats;
 use crate::error::{Error, Result, quoted};
 use crate::files::atomic;
 use crate::ops::registry::Replacement;
 use crate::parity::trust;
 use crate::train::setting::Setting;
-use crate::train::{Run, TrainConfig};
+use crate::train::{Outcome, Run, TrainConfig};
 use crate::{profile, train};
 
 /// Flags of `train`.
@@ -32,6 +33,9 @@ pub struct Args {
     /// Settings to start from; `sccrossrec recipes` lists them [default: default]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
+    /// Train so many runs that differ by their seed alone, into RUN/seed-N, and tell mean and spread of their scores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100), conflicts_with_all = ["resume", "profile"])]
+    pub repeats: Option<u32>,
     /// The flags of its settings
     #[command(flatten)]
     pub settings: Settings,
@@ -129,37 +133,54 @@ impl FromArgMatches for Settings {
     }
 }
 
+/// Trains anew into `out`; with `test`, pairs without a test part are refused.
+pub(super) fn anew(args: &Args, out: &Path, seed: Option<u64>, test: bool, ctx: &Context) -> Result<Outcome> {
+    let mut console = Console::new(ctx);
+    let mut config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
+    config.seed = seed.unwrap_or(config.seed);
+    config.validate()?;
+    let device = args.open_device(&config, ctx)?;
+    let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
+    let data = ctx.open_data(dir)?;
+    check_output_dir(out, args.force)?;
+    let named = args.settings.0.contains_id("pairs");
+    let (config, set) = train::samples_for(&data, config, named, &ctx.follow())?;
+    if test && set.test.is_empty() {
+        let fix = "take more cells, or leave out --repeats";
+        return Err(Error::input(dir, "has no test part that repeats could be measured on", fix));
+    }
+    let outcome = train::train_on(&device, &data, &set, &config, out, &mut console);
+    console.close();
+    outcome
+}
+
+fn go_on(args: &Args, ctx: &Context) -> Result<Outcome> {
+    let mut console = Console::new(ctx);
+    let run = Run::open(&args.out)?;
+    if args.recipe.as_ref().is_some_and(|r| *r != run.config.recipe) {
+        return Err(Error::usage(format!(
+            "--recipe cannot change on --resume: {} was trained with recipe {}",
+            args.out.display(),
+            run.config.recipe
+        )));
+    }
+    let config = args.over(run.config.clone(), ctx);
+    config.validate()?;
+    let data = run.open_data(args.data.as_deref(), ctx.access)?;
+    let set = data.samples(&config.samples)?;
+    let device = args.open_device(&config, ctx)?;
+    let outcome = train::resume_on(&device, &data, &set, &config, &args.out, &mut console);
+    console.close();
+    outcome
+}
+
 /// Trains, or goes on training.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    let mut console = Console::new(ctx);
+    if let Some(n) = args.repeats {
+        return repeats::run(args, n, ctx);
+    }
     let recording = args.profile.then(profile::start);
-    let outcome = if args.resume {
-        let run = Run::open(&args.out)?;
-        if args.recipe.as_ref().is_some_and(|r| *r != run.config.recipe) {
-            return Err(Error::usage(format!(
-                "--recipe cannot change on --resume: {} was trained with recipe {}",
-                args.out.display(),
-                run.config.recipe
-            )));
-        }
-        let config = args.over(run.config.clone(), ctx);
-        config.validate()?;
-        let data = run.open_data(args.data.as_deref(), ctx.access)?;
-        let set = data.samples(&config.samples)?;
-        let device = args.open_device(&config, ctx)?;
-        train::resume_on(&device, &data, &set, &config, &args.out, &mut console)
-    } else {
-        let config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
-        config.validate()?;
-        let device = args.open_device(&config, ctx)?;
-        let Some(dir) = &args.data else { return Err(Error::usage("--data is needed")) };
-        let data = ctx.open_data(dir)?;
-        check_output_dir(&args.out, args.force)?;
-        let named = args.settings.0.contains_id("pairs");
-        let (config, set) = train::samples_for(&data, config, named, &ctx.follow())?;
-        train::train_on(&device, &data, &set, &config, &args.out, &mut console)
-    };
-    console.close();
+    let outcome = if args.resume { go_on(args, ctx) } else { anew(args, &args.out, None, false, ctx) };
     let profile = recording.map(profile::Recording::finish).filter(|p| p.steps() > 0);
     if let Some(p) = &profile {
         let text = serde_json::to_string(&p.trace()).map_err(|e| Error::Internal(format!("trace: {e}")))?;

@@ -81,23 +81,23 @@ const APART: i64 = 500_000;
 const APART_IN_TRANSCRIPT: i64 = 1_300_000;
 
 /// A place of a gene, as far as it was read.
-struct Locus {
+pub(super) struct Locus {
     chrom: String,
     forward: Option<bool>,
     start: i64,
     end: i64,
     /// Told by a record of the gene itself.
-    whole: bool,
+    pub(super) whole: bool,
     records: usize,
     transcripts: Vec<String>,
 }
 
 /// What a line tells.
-struct Record<'l> {
-    id: Cow<'l, str>,
-    name: Option<Cow<'l, str>>,
-    transcript: Option<Cow<'l, str>>,
-    locus: Locus,
+pub(super) struct Record<'l> {
+    pub(super) id: Cow<'l, str>,
+    pub(super) name: Option<Cow<'l, str>>,
+    pub(super) transcript: Option<Cow<'l, str>>,
+    pub(super) locus: Locus,
 }
 
 /// A gene as far as it was read.
@@ -137,7 +137,7 @@ impl Draft {
 ///
 /// # Errors
 /// What is wrong with the line, in words.
-fn record(line: &str) -> Result<Option<Record<'_>>, String> {
+pub(super) fn record(line: &str) -> Result<Option<Record<'_>>, String> {
     let fields: Vec<&str> = line.trim_end_matches('\t').split('\t').collect();
     let &[chrom, _, feature, start, end, _, strand, _, attributes] = fields.as_slice() else {
         return Err(format!("has {} columns", fields.len()));
@@ -393,13 +393,13 @@ impl Gtf {
 }
 
 /// Are the attributes written `key=value`?
-fn is_gff3(attributes: &str) -> bool {
+pub(super) fn is_gff3(attributes: &str) -> bool {
     let first = attributes.trim_start().split([' ', ';', '"']).next().unwrap_or("");
     first.contains('=')
 }
 
 /// An id of GFF3 without its kind: `gene:ENSG…` (Ensembl), `gene-TP53` (RefSeq).
-fn without_kind(id: Cow<'_, str>) -> Cow<'_, str> {
+pub(super) fn without_kind(id: Cow<'_, str>) -> Cow<'_, str> {
     match id.strip_prefix("gene:").or_else(|| id.strip_prefix("gene-")).map(str::len) {
         Some(n) => Cow::Owned(id[id.len() - n..].to_string()),
         None => id,
@@ -407,7 +407,7 @@ fn without_kind(id: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// The value of an attribute of GTF or of GFF3.
-fn value<'a>(attributes: &'a str, key: &str, gff3: bool) -> Option<Cow<'a, str>> {
+pub(super) fn value<'a>(attributes: &'a str, key: &str, gff3: bool) -> Option<Cow<'a, str>> {
     if !gff3 {
         return attribute(attributes, key).map(Cow::Borrowed);
     }

@@ -10,7 +10,11 @@ pub mod chromosomes;
 #[forbid(unsafe_code)]
 pub(crate) mod coordinates;
 #[forbid(unsafe_code)]
+pub mod exons;
+#[forbid(unsafe_code)]
 pub mod fasta;
+#[forbid(unsafe_code)]
+pub mod fragments;
 #[forbid(unsafe_code)]
 pub mod genome;
 #[forbid(unsafe_code)]

@@ -133,9 +133,13 @@ fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 
 /// Reads a part and compares it with the manifest.
 pub(crate) fn read_part(dir: &Path, manifest: &Manifest, file: &str) -> Result<Vec<u8>> {
-    let path = dir.join(file);
     let part = manifest.content.parts.iter().find(|p| p.file == file);
-    let part = part.ok_or_else(|| Error::input(dir.join(MANIFEST), format!("`{file}` is not listed"), DAMAGED))?;
+    checked(dir, part.ok_or_else(|| Error::input(dir.join(MANIFEST), format!("`{file}` is not listed"), DAMAGED))?)
+}
+
+/// Reads a file and compares it with what is told of it.
+pub(crate) fn checked(dir: &Path, part: &Part) -> Result<Vec<u8>> {
+    let path = dir.join(&part.file);
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, "read", e))?;
     if bytes.len() as u64 != part.bytes {
         return Err(Error::input(&path, format!("{} bytes long instead of {}", bytes.len(), part.bytes), DAMAGED));

@@ -14,6 +14,8 @@ pub(crate) mod manifest;
 pub(crate) mod means;
 pub(crate) mod mmap;
 #[forbid(unsafe_code)]
+pub(crate) mod models;
+#[forbid(unsafe_code)]
 pub(crate) mod rows;
 #[forbid(unsafe_code)]
 pub(crate) mod samples;
@@ -25,11 +27,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::data::anndata::{MatrixKind, list};
+use crate::data::exons::GeneModel;
 use crate::error::{Error, Result};
 use crate::files::bytes::checksum;
 use crate::model::{Batch, Features};
 use crate::vocabulary::{Gene, ObsColumn, Peak, Vocabulary};
-use manifest::{DAMAGED, MANIFEST, Manifest, Part, from_tsv, read_part};
+use manifest::{DAMAGED, MANIFEST, Manifest, Part, checked, from_tsv, read_part};
+use models::GENE_MODELS;
 use shard::{Half, Shard, VocabularySizes};
 
 pub use access::{Access, Io};
@@ -47,6 +51,7 @@ pub use samples::{Negatives, Sample, SampleConfig, SampleSet, Split, SplitBy};
 /// | `genes.tsv`, `peaks.tsv`, `cells.tsv` | the vocabulary, one row each, with a header line |
 /// | `obs.bin` | other columns of cells: codes `[columns, cells]` u16, 65535 missing; names and values are in the manifest |
 /// | `features.bin` | gene features `[G, extra]` f32, then DNA codes `[P, length]` u8 |
+/// | `gene-models.tsv.gz` | where prepared with an annotation: genes near peaks with their exons, for pictures; no hash covers it |
 /// | `shards/NNNNN.shard` | the cells, see the module `shard` for the format |
 /// | `samples/NAME` | sample sets, see the module `samples` for the format |
 ///
@@ -110,6 +115,17 @@ fn read_obs(dir: &Path, manifest: &Manifest) -> Result<Vec<ObsColumn>> {
 pub(crate) fn fingerprint(parts: &[Part]) -> u64 {
     let named = |file: &str| parts.iter().find(|p| p.file == file).map_or("", |p| p.xxh3.as_str());
     checksum(format!("{}{}", named(GENES.0), named(PEAKS.0)).as_bytes())
+}
+
+/// The table of gene models, compared with what the manifest tells of it, where it tells of one.
+fn models_bytes(dir: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+    let told = &manifest.origin[GENE_MODELS];
+    if told.is_null() {
+        return Ok(None);
+    }
+    let bad = |e: serde_json::Error| Error::input(dir.join(MANIFEST), format!("wrong manifest: {e}"), DAMAGED);
+    let part = Part { file: GENE_MODELS.into(), ..serde_json::from_value(told.clone()).map_err(bad)? };
+    checked(dir, &part).map(Some)
 }
 
 impl DataSet {
@@ -192,6 +208,7 @@ impl DataSet {
             gene_extra,
             peak_dna: dna.to_vec(),
         };
+        models_bytes(dir, &manifest)?; // what is read later is what was written
         let sizes =
             VocabularySizes { genes: c.genes as u64, peaks: c.peaks as u64, fingerprint: fingerprint(&c.parts) };
         let orders = Arc::new([&features.gene_chrom, &features.peak_chrom].map(|chrom| codec::order(chrom)));
@@ -322,6 +339,21 @@ impl DataSet {
     /// Where the data came from: files, layers, counts of what was dropped, program version.
     pub fn origin(&self) -> &serde_json::Value {
         &self.manifest.origin
+    }
+
+    /// Models of the genes near peaks, by chromosome (named as in the vocabulary) and start; `None` where the data were
+    /// prepared without an annotation, or by a program that kept none.
+    ///
+    /// # Errors
+    /// A table that is missing or damaged.
+    pub fn gene_models(&self) -> Result<Option<Vec<GeneModel>>> {
+        let bytes = models_bytes(&self.dir, &self.manifest)?;
+        bytes.map(|b| models::unpack(&self.dir.join(GENE_MODELS), &b)).transpose()
+    }
+
+    /// The table of these as it is stored.
+    pub(crate) fn packed_models(&self) -> Result<Option<Vec<u8>>> {
+        models_bytes(&self.dir, &self.manifest)
     }
 
     /// Constant features for the model.

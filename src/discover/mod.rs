@@ -3,6 +3,7 @@
 //! See docs/model.md, sections 8.4 to 8.6.
 
 pub(crate) mod attention;
+pub(crate) mod details;
 pub mod evidence;
 pub mod exports;
 pub(crate) mod groups;
@@ -26,6 +27,7 @@ use crate::dataset::{Cell, DataSet};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::files::atomic::Lock;
+use crate::memory::size;
 use crate::progress::Progress;
 use evidence::{Cells, Evidence};
 use parts::KEPT;
@@ -33,6 +35,7 @@ use record::{AttentionSummary, Discovery, SCORE, earlier, remove_earlier};
 use stages::{Attended, Inputs, OfModel, attend, clear, compare_sites, export, recover_known, sum};
 
 pub use attention::{AttentionWriter, Pair, VERSION as ATTENTION_VERSION};
+pub use details::LinkDetail;
 pub use links::{Link, LinkTable};
 pub use open::{DiscoveryFolder, Source};
 pub use options::DiscoverOptions;
@@ -136,7 +139,11 @@ fn tables(
     let with_model = summed.as_ref().map(|s| s.links.as_slice()).zip(of_model.as_ref());
     let columns = with_model.map(|(links, m)| m.columns(links)).unwrap_or_default();
     progress.begin("write links");
-    let links = evidence.write_all(out, v, &columns, options.selection, options.gzip)?;
+    let large = options.gzip_above.is_some_and(|most| evidence.bytes() > most);
+    if large && !options.gzip {
+        progress.note(&format!("tables of links would take about {}: they are compressed", size(evidence.bytes())));
+    }
+    let links = evidence.write_all(out, v, &columns, options.selection, options.gzip || large)?;
     let maps = evidence.maps(v, inputs.cells.len() as u64, options.selection);
     maps.write_tracks(out, ["peaks.tsv", "genes.tsv"], v)?;
     progress.begin("compare");

@@ -50,8 +50,10 @@ pub struct DiscoverOptions {
     pub replicates: ReplicateColumn,
     /// Which pairs count as links, in exports and tables by type.
     pub selection: Selection,
-    /// Compress large tables.
+    /// Compress the tables of links.
     pub gzip: bool,
+    /// Compress them where they would be of more bytes than this; `None`: never for that reason.
+    pub gzip_above: Option<u64>,
     /// With [`Null::Shuffled`]: passes over shuffled pairings.
     pub permutations: u32,
     /// Take over what a discovery of the same cells that was stopped has left in the folder.
@@ -84,6 +86,7 @@ impl Default for DiscoverOptions {
             replicates: ReplicateColumn::Auto,
             selection: Selection::default(),
             gzip: false,
+            gzip_above: None,
             permutations: 1,
             resume: false,
             seed: DEFAULT_SEED,

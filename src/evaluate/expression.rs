@@ -151,6 +151,41 @@ pub fn expression(predicted: &[f32], truth: &[f32], genes: usize, min_cells: Opt
     }
 }
 
+/// How well the expression of one gene is told.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GeneTold {
+    /// Its number.
+    pub gene: u32,
+    /// Cells that it is found in.
+    pub cells: u32,
+    /// Pearson correlation over cells.
+    pub pearson: f64,
+    /// Spearman correlation over cells.
+    pub spearman: f64,
+    /// AUROC of `[truth > 0]` over cells.
+    pub auroc: f64,
+}
+
+/// The genes that count, one by one: those whose means [`expression`] tells.
+pub fn expression_by_gene(predicted: &[f32], truth: &[f32], genes: usize, min_cells: Option<usize>) -> Vec<GeneTold> {
+    assert_eq!(predicted.len(), truth.len(), "predictions and truth of equal shape");
+    let n = truth.len().checked_div(genes).unwrap_or(0);
+    let least = min_cells.unwrap_or_else(|| ExpressionMetrics::min_cells(n)).max(1);
+    (0..genes)
+        .into_par_iter()
+        .filter_map(|g| {
+            let column = |m: &[f32]| m.iter().skip(g).step_by(genes).map(|&x| f64::from(x)).collect::<Vec<f64>>();
+            let (p, t) = (column(predicted), column(truth));
+            let found: Vec<u8> = t.iter().map(|&t| u8::from(t > 0.0)).collect();
+            let with = found.iter().filter(|&&f| f == 1).count();
+            (with >= least && with + least <= n).then(|| {
+                let OfGene { pearson, spearman, auroc } = of_gene(&p, &t, &found);
+                GeneTold { gene: g as u32, cells: with as u32, pearson, spearman, auroc }
+            })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +211,9 @@ mod tests {
         close(m.pearson_gene, 0.25, "pearson by gene");
         close(m.spearman_gene, 0.25, "spearman by gene");
         close(m.auroc_gene, (1.0 + 0.5) / 2.0, "auroc by gene");
+        let each = expression_by_gene(&predicted, &truth, 3, Some(1));
+        assert_eq!(each.iter().map(|g| (g.gene, g.cells)).collect::<Vec<_>>(), [(0, 2), (1, 2)]);
+        assert_eq!(each.iter().map(|g| (g.pearson, g.auroc)).collect::<Vec<_>>(), [(0.5, 1.0), (0.0, 0.5)]);
         // Cells: (0,2,1)·(0,1,1); (1,0,1)·(2,1,1); (2,1,4)·(1,1,3), centred.
         let r = |a: [f64; 3], b: [f64; 3]| {
             let (x, y) = (a.iter().sum::<f64>() / 3.0, b.iter().sum::<f64>() / 3.0);

@@ -18,6 +18,7 @@ pub(crate) mod space;
 pub(crate) mod tally;
 pub(crate) mod towers;
 pub(crate) mod translation;
+pub(crate) mod umap;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ use tally::TranslationTally;
 pub use baselines::{BaselineChoice, BaselineOptions, BaselineReport, Baselines, TwoViews};
 pub use clusters::{Agreement, Clusters, agreement, best_k_means};
 pub use detection::{DetectionMetrics, DetectionReport};
-pub use expression::{ExpressionMetrics, expression};
+pub use expression::{ExpressionMetrics, GeneTold, expression, expression_by_gene};
 pub use levels::LogExpression;
 pub use louvain::{SharedNeighbours, best_louvain};
 pub use matching::{MatchingMetrics, MatchingReport, MatchingTally, majority_baseline};
@@ -44,8 +45,9 @@ pub use neighbours::{Points, nearest};
 pub use partners::{Dot, PairScores, PartnerMetrics, Stored, partners};
 pub use ranking::{Ranking, RankingMetrics, ranking};
 pub use space::{LabelTransfer, SpaceInput, SpaceMetrics, batch_mixing, depth_r2, label_transfer, silhouette, space};
-pub use towers::{NamedSpace, TowerEvaluation, TowerEvaluationOptions, TowerVectors, evaluate_towers};
+pub use towers::{NamedSpace, TowerEvaluation, TowerEvaluationOptions, TowerVectors, evaluate_towers, genes_told};
 pub use translation::{BitRows, Translation, TranslationMetrics, TranslationReport, foscttm, pearson_of};
+pub use umap::{UmapOptions, umap};
 
 /// The part of a sample set that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

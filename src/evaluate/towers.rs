@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::baselines::{BaselineOptions, BaselineReport, Baselines, thin};
-use super::expression::{ExpressionMetrics, expression};
+use super::expression::{ExpressionMetrics, GeneTold, expression, expression_by_gene};
 use super::levels::LogExpression;
 use super::neighbours::Points;
 use super::partners::{Dot, PartnerMetrics, partners};
@@ -242,6 +242,39 @@ fn told_expression(
     cells: &[u32],
     progress: &dyn Progress,
 ) -> Result<ExpressionMetrics> {
+    let (told, truth) = told_and_true(towers, data, set, cells, progress)?;
+    Ok(expression(&told, &truth, towers.config().genes, None))
+}
+
+/// How well the expression of each gene of the cells of a part is told from ATAC: of the cells that [`evaluate_towers`] looks at.
+/// None for towers that do not predict.
+///
+/// # Errors
+/// As [`evaluate_towers`].
+pub fn genes_told(
+    towers: &Towers<f32>,
+    data: &DataSet,
+    set: &SampleSet,
+    part: Part,
+    progress: &dyn Progress,
+) -> Result<Vec<GeneTold>> {
+    let (cells, genes) = (PartCells::new(data, set).of(part), towers.config().genes);
+    if cells.is_empty() || !towers.predicts() {
+        return Ok(Vec::new());
+    }
+    let shown = thin(&thin(&cells, MOST_PARTNERS), (MOST_NUMBERS / genes.max(1)).max(1));
+    let (told, truth) = told_and_true(towers, data, set, &shown, progress)?;
+    Ok(expression_by_gene(&told, &truth, genes, None))
+}
+
+/// Levels `[cells, genes]` told from ATAC, and measured.
+fn told_and_true(
+    towers: &Towers<f32>,
+    data: &DataSet,
+    set: &SampleSet,
+    cells: &[u32],
+    progress: &dyn Progress,
+) -> Result<(Vec<f32>, Vec<f32>)> {
     let mut told = Vec::with_capacity(cells.len() * towers.config().genes);
     for chunk in cells.chunks(CHUNK) {
         progress.check("nothing was written")?;
@@ -251,7 +284,7 @@ fn told_expression(
     }
     let train = training_cells(set);
     let log = LogExpression::fit(data, if train.is_empty() { cells } else { &train })?;
-    Ok(expression(&told, &log.dense(data, cells)?, towers.config().genes, None))
+    Ok((told, log.dense(data, cells)?))
 }
 
 /// An embedding of training cells and of the cells looked at, measured on at most 5,000 of them.
@@ -342,7 +375,7 @@ impl TowerEvaluation {
             if let (Some(x), Some(y)) = (ours, theirs)
                 && (if less { y < x } else { y > x })
             {
-                found.push(format!("{}: {x:.4}, {other} {y:.4}", name.trim()));
+                found.push(format!("{}: {}, {other} {}", name.trim(), number(Some(x)), number(Some(y))));
             }
         };
         for (name, f, less) in PARTNERS {
@@ -408,7 +441,7 @@ impl TowerEvaluation {
         match (b.is_some(), self.below.as_slice()) {
             (false, _) => {}
             (true, []) => out += "\nNo baseline is better anywhere.\n",
-            (true, below) => out += &format!("\nA baseline is better in: {}.\n", below.join("; ")),
+            (true, below) => out += &format!("\nA baseline is better in\n  {}\n", below.join("\n  ")),
         }
         out
     }

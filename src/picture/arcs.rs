@@ -35,6 +35,8 @@ pub struct Arcs {
     pub cell_type: String,
     /// What their score is, in words.
     pub score: String,
+    /// Top of its scale, which begins at 0: 1 for a probability; `None`: the largest that is drawn.
+    pub most: Option<f64>,
     /// Bases either side of the TSS to show; `None`: as many as the links need.
     pub around: Option<i64>,
 }
@@ -70,7 +72,7 @@ pub fn arcs(a: &Arcs) -> Scene {
     let room = ((hi - lo) / 25).max(if a.around.is_some() { 0 } else { 500 });
     let (lo, hi) = ((lo - room).max(0) as f64, (hi + room) as f64);
     let px = |base: f64| LEFT + WIDTH * ((base - lo) / (hi - lo).max(1.0)) as f32;
-    let most = shown.last().map_or(0.0, |l| l.score).max(f64::MIN_POSITIVE);
+    let most = a.most.unwrap_or_else(|| shown.last().map_or(0.0, |l| l.score)).max(f64::MIN_POSITIVE);
     let tss = px(a.tss as f64);
     let reach = shown.iter().map(|l| (px((l.start + l.end) as f64 / 2.0) - tss).abs()).fold(1f32, f32::max);
     let mut labels: Vec<(f32, f32, f64)> = Vec::new();
@@ -131,8 +133,9 @@ pub fn arcs(a: &Arcs) -> Scene {
     if shown.is_empty() {
         s.text(LEFT + WIDTH / 2.0, 240.0, "no links here", 17.0, Ink::Muted, Anchor::Middle);
     } else {
+        let name = if a.most == Some(1.0) { "probability" } else { "score" };
         let numbers: Vec<_> = [0.0, 0.25, 0.5, 0.75, 1.0].iter().map(|&t| (t, brief(most * t))).collect();
-        colour_bar(&mut s, [1094.0, 130.0, 18.0, 200.0], &numbers, &["score"]);
+        colour_bar(&mut s, [1094.0, 130.0, 18.0, 200.0], &numbers, &[name]);
     }
     s
 }

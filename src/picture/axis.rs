@@ -159,6 +159,20 @@ pub(super) fn colour_bar(s: &mut Scene, [x, y, w, h]: [f32; 4], numbers: &[(f64,
     }
 }
 
+/// A colour bar of [`shade`] that lies at `at` (x, y, width, height): its numbers (at its left, middle and right) below, what
+/// it counts above.
+pub(super) fn colour_bar_flat(s: &mut Scene, [x, y, w, h]: [f32; 4], numbers: &[&str; 3], name: &str) {
+    let squares = (0..128).map(|i| shade(f64::from(i) / 127.0)).collect();
+    s.items.push(super::scene::Item::Image([x, y, w, h], 128, squares));
+    s.frame([x, y, w, h], Pen::new(Ink::Muted, 1.0));
+    for (i, text) in numbers.iter().enumerate() {
+        let at = x + w * i as f32 / 2.0;
+        s.line((at, y + h), (at, y + h + 4.0), Pen::new(Ink::Muted, 1.0));
+        s.text(at, y + h + 18.0, *text, 12.5, Ink::Text, Anchor::Middle);
+    }
+    s.text(x, y - 8.0, name, 13.0, Ink::Text, Anchor::Start);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,15 +17,19 @@ pub(crate) mod arcs;
 pub(crate) mod axis;
 pub(crate) mod colour;
 pub(crate) mod curves;
+pub(crate) mod dotplot;
 pub(crate) mod embedding;
 pub(crate) mod font;
 pub(crate) mod genome;
 pub(crate) mod heat;
+pub(crate) mod models;
 pub(crate) mod png;
+pub(crate) mod region;
 pub(crate) mod scene;
 pub(crate) mod svg;
 pub(crate) mod tracks;
 pub(crate) mod typemap;
+pub(crate) mod umap;
 
 use std::path::Path;
 
@@ -35,15 +39,18 @@ pub use arcs::{Arc, Arcs, arcs};
 pub(crate) use axis::thousands;
 pub use colour::{category, ramp};
 pub use curves::curves;
+pub use dotplot::dot_plot;
 pub use embedding::embedding;
 pub use font::Weight;
 pub use genome::{Order, Place, karyotype};
 pub use heat::{Heat, heat_map};
+pub use region::region_picture;
 pub use scene::{Anchor, Ink, Item, Label, Pen, SHAPES, Scene, Segment, Shape, fitted, text_width};
 pub use svg::Theme;
 pub(crate) use svg::{base64, escaped};
 pub use tracks::{Smooth, Track, running, smooth, squashed, tracks};
 pub use typemap::type_map;
+pub use umap::{Colours, umap_plot};
 
 /// A form of picture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

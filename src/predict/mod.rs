@@ -25,6 +25,7 @@ use crate::dataset::DataSet;
 use crate::engine::Runner;
 use crate::engine::budget::check_memory;
 use crate::error::{Error, Result};
+use crate::evaluate::{Points, UmapOptions, umap};
 use crate::model::output::{Output, Want};
 use crate::model::{Batch, CisTarget};
 use crate::progress::Progress;
@@ -231,7 +232,7 @@ pub fn joint_embedding<'m>(
 ///
 /// With towers: obsm `X_sccrossrec` (both modalities), `X_sccrossrec_rna`, `X_sccrossrec_atac` `[n, size]`, one space, rows at
 /// length 1, without depth, which has `X_sccrossrec_rna_depth` and `X_sccrossrec_atac_depth`; data of one modality have what it
-/// tells. With [`PredictOptions::attention`] z besides, as `X_sccrossrec_attention` `[n, 2H]`. Without towers z is
+/// tells. With `plane` the joint one as two numbers, `X_umap` `[n, 2]`. With [`PredictOptions::attention`] z besides, as `X_sccrossrec_attention` `[n, 2H]`. Without towers z is
 /// `X_sccrossrec`, and its halves are `X_sccrossrec_rna`, `X_sccrossrec_atac` `[n, H]`. Memory: the numbers, and a batch.
 ///
 /// Brings back how many numbers a cell has in `X_sccrossrec`.
@@ -243,7 +244,7 @@ pub fn embed<'m>(
     model: impl Into<Runner<'m>>,
     data: &DataSet,
     out: &Path,
-    options: &PredictOptions<'_>,
+    (options, plane): (&PredictOptions<'_>, Option<&UmapOptions>),
     progress: &dyn Progress,
 ) -> Result<usize> {
     let runner = &mut model.into();
@@ -259,8 +260,16 @@ pub fn embed<'m>(
         (Some(_), false) => Vec::new(),
         _ => embeddings_of(runner, data, &chosen.cells, options.batch_size, progress)?,
     };
+    let flat: Option<Vec<[f32; 2]>> = match (plane, &places) {
+        (Some(how), Some(v)) => Some(umap(Points { rows: &v.joint(), width: v.size }, how, progress)?),
+        (Some(how), None) => Some(umap(Points { rows: &z, width: 2 * h }, how, progress)?),
+        (None, _) => None,
+    };
     let mut writer = AnnDataWriter::create(out, &chosen.obs(data), &Frame::default())?;
     origin(&mut writer, run, data)?;
+    if let Some(flat) = flat {
+        writer.dense_f32("obsm/X_umap", n, 2, &flat.concat())?;
+    }
     match &places {
         Some(v) => {
             towers::write_vectors(&mut writer, v)?;

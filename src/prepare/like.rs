@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::config::PrepareConfig;
 use super::input::{Input, Inputs};
+use super::models::models_near;
 use super::report::Met;
 use super::rows::DROPPED;
 use super::vocabulary::{GENE_IDS, build_vocabulary, gene_features, locate_genes};
@@ -31,6 +32,8 @@ pub(crate) struct Constant {
     /// `[P, dna_length]` base codes.
     pub peak_dna: Vec<u8>,
     pub genes_in_gtf: Option<usize>,
+    /// Models of the genes near peaks, as a data set keeps them.
+    pub gene_models: Option<Vec<u8>>,
     /// With `like`: of each feature of the file the index in the vocabulary, or [`DROPPED`].
     pub gene_map: Option<(Vec<u32>, Met)>,
     pub peak_map: Option<(Vec<u32>, Met)>,
@@ -87,6 +90,7 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn
     let at = atac.source.path();
     let of_peaks = (regions.as_slice(), &aliases);
     let vocabulary = build_vocabulary(at, rna.names.clone(), &gene_chroms, tss, atac.names.clone(), of_peaks)?;
+    let gene_models = config.gtf.as_deref().map(|gtf| models_near(gtf, &vocabulary, &aliases, progress)).transpose()?;
     let (gene_features, gene_extra) = gene_features(config, genes, places.as_deref(), &vocabulary, progress)?;
     let (mut dna_length, mut peak_dna) = (0, Vec::new());
     if let Some(fasta) = &config.fasta {
@@ -112,6 +116,7 @@ fn constant_of(config: &PrepareConfig, rna: &Input, atac: &Input, progress: &dyn
         dna_length,
         peak_dna,
         genes_in_gtf,
+        gene_models,
         gene_map: None,
         peak_map: None,
     })
@@ -177,6 +182,7 @@ fn constant_like(
         dna_length: features.dna_length(),
         peak_dna: features.peak_dna.clone(),
         genes_in_gtf: None,
+        gene_models: like.packed_models()?,
         gene_map: gene_map.transpose()?,
         peak_map: peak_map.transpose()?,
     })

@@ -8,6 +8,7 @@ pub(crate) mod cells;
 pub(crate) mod config;
 pub(crate) mod input;
 pub(crate) mod like;
+pub(crate) mod models;
 pub mod presets;
 pub(crate) mod promoters;
 pub(crate) mod report;
@@ -17,8 +18,11 @@ pub(crate) mod write;
 
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::dataset::DataSet;
-use crate::dataset::manifest::Manifest;
+use crate::dataset::manifest::{Manifest, write_part};
+use crate::dataset::models::GENE_MODELS;
 use crate::error::{Error, Result};
 use crate::files::folder::{NewFolder, put_back};
 use crate::progress::Progress;
@@ -83,10 +87,12 @@ pub fn prepare(config: &PrepareConfig, out: &Path, progress: &dyn Progress) -> R
     std::fs::remove_dir_all(&scratch).map_err(|e| Error::io(&scratch, "remove", e))?;
     let (rna_entries, atac_entries) = (shards.rna_entries, shards.atac_entries);
     let dropped = [pairs.unmatched.0, pairs.unmatched.1, empty];
-    let manifest = Manifest::new(
-        content(&constant, (rna_kind, atac_kind), parts, shards.files),
-        origin(config, &inputs, dropped, (genes_unknown, peaks_unknown), promoters),
-    )?;
+    let mut origin = origin(config, &inputs, dropped, (genes_unknown, peaks_unknown), promoters);
+    if let Some(models) = &constant.gene_models {
+        // Beside the content: what only pictures read is no part of the hash.
+        origin[GENE_MODELS] = json!(write_part(dir, GENE_MODELS, models)?);
+    }
+    let manifest = Manifest::new(content(&constant, (rna_kind, atac_kind), parts, shards.files), origin)?;
     let set = write_samples(dir, config, &inputs, &constant.vocabulary, &manifest.hash, progress)?;
     manifest.write(dir)?;
     let bytes = folder_bytes(dir)?;

@@ -15,6 +15,7 @@ use super::vocabulary::write_vocabulary;
 use crate::data::anndata::MatrixKind;
 use crate::dataset;
 use crate::dataset::manifest::{Content, MANIFEST, ObsHead, Part, write_part};
+use crate::dataset::models::GENE_MODELS;
 use crate::dataset::samples::UNLABELLED;
 use crate::dataset::shard::{RowData, ShardData, ShardEntry, VocabularySizes};
 use crate::dataset::{SampleConfig, SampleSet, codec, draw_samples, fingerprint, samples, shard};
@@ -73,10 +74,11 @@ pub(crate) fn check_place(out: &Path, config: &PrepareConfig) -> Result<()> {
 
 /// Is this a file, as seen from the folder of a data set, that makes it up?
 pub(crate) fn is_ours(file: &Path) -> bool {
-    let named = [MANIFEST, dataset::GENES.0, dataset::PEAKS.0, dataset::CELLS.0, dataset::OBS, dataset::FEATURES];
+    let tables = [dataset::GENES.0, dataset::PEAKS.0, dataset::CELLS.0, GENE_MODELS];
+    let mut named = tables.into_iter().chain([MANIFEST, dataset::OBS, dataset::FEATURES]);
     let folder = file.parent().and_then(Path::to_str);
     match folder {
-        Some("") => named.iter().any(|n| file == Path::new(n)),
+        Some("") => named.any(|n| file == Path::new(n)),
         Some("shards") => file.extension().is_some_and(|e| e == "shard"),
         Some(samples::FOLDER) => true,
         _ => false,

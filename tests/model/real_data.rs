@@ -62,7 +62,7 @@ fn through(root: &Path, k: &Known) -> Value {
     let rmse = |who: &str| translation[who]["rmse"].as_f64().unwrap();
     assert!(rmse("gene_mean") < rmse("gene_majority") && rmse("gene_majority") < rmse("all_zeros"), "{translation}");
 
-    let d = ok(&["discover", "--run", &run, "--out", &out]);
+    let d = ok(&["discover", "--run", &run, "--out", &out, "--no-gzip"]);
     assert_eq!(d["cells"].as_u64(), Some(k.cells as u64));
     let a = &d["attention"];
     assert_eq!(a["cell_types"].as_array().unwrap().len(), k.cell_types);

@@ -383,7 +383,7 @@ fn python_opens_embeddings_and_translations() {
 }
 
 /// Every verb on a small data set, in an order in which each finds what it needs.
-const VERBS: [&[&str]; 27] = [
+const VERBS: [&[&str]; 29] = [
     &["simulate", "--out", "sim", "--cells", "120", "--genes", "30", "--peaks", "80"],
     &["annotate", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--gtf", "sim/genes.gtf", "--out", "full"],
     &["prepare", "--rna", "full/rna.h5ad", "--atac", "full/atac.h5ad", "--out", "data"],
@@ -400,6 +400,8 @@ const VERBS: [&[&str]; 27] = [
     &["discover", "--data", "data", "--out", "links"],
     &["report", "links", "--out", "l.html"],
     &["plot", "curves", "--run", "run", "--out", "c.png"],
+    &["plot", "region", "SIM00001", "--data", "data", "--discovery", "links", "--out", "g.svg"],
+    &["plot", "dotplot", "--data", "data", "--genes", "SIM00001,SIM00002", "--out", "d.svg"],
     &["report", "run", "--discovery", "found", "--out", "r.html"],
     &["weights", "export", "--run", "run", "--out", "w.safetensors"],
     &["weights", "import", "w.safetensors", "--data", "data", "--out", "imported"],

@@ -214,3 +214,64 @@ fn verbs_say_what_comes_next() {
         "next: sccrossrec report links --out report.html"
     );
 }
+
+/// Seeds apart, all else the same: the table of their spread, and each run as if trained alone.
+#[test]
+fn repeats_tell_the_spread() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    let base = ["train", "--data", "data", "--epochs", "1", "--tower-epochs", "1", "--hidden", "16"];
+    let json = said(d, &[&base[..], &["--repeats", "2", "--seed", "7", "--out", "runs", "--json", "--quiet"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["seeds"], serde_json::json!([7, 8]));
+    let f = &json["scores"]["FOSCTTM"];
+    let all: Vec<f64> = f["all"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    let (mean, half) = ((all[0] + all[1]) / 2.0, (all[0] - all[1]).abs() / 2.0);
+    assert!((f["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!((f["sd"].as_f64().unwrap() - half * 2f64.sqrt()).abs() < 1e-12);
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(d.join("runs/repeats.json")).unwrap()).unwrap();
+    assert_eq!(kept, json);
+    said(d, &[&base[..], &["--seed", "8", "--out", "alone", "--quiet"]].concat());
+    let best = |run: &str| std::fs::read(d.join(run).join("checkpoints/best.safetensors")).unwrap();
+    assert!(best("alone") == best("runs/seed-8") && best("alone") != best("runs/seed-7"));
+    let again = run(d, &[&base[..], &["--repeats", "2", "--out", "runs"]].concat());
+    crate::common::program::refused(&again, &["runs", "--force"]);
+    crate::common::program::refused(
+        &run(d, &["train", "--resume", "--repeats", "2", "--out", "alone"]),
+        &["--repeats"],
+    );
+}
+
+/// A table is compressed where its name says so.
+#[test]
+fn partners_are_compressed_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    tiny::prepared(d, "data", Order::Plain);
+    said(
+        d,
+        &[
+            "train",
+            "--data",
+            "data",
+            "--epochs",
+            "1",
+            "--tower-epochs",
+            "1",
+            "--hidden",
+            "16",
+            "--out",
+            "run",
+            "--quiet",
+        ],
+    );
+    for out in ["m.tsv", "m.tsv.gz"] {
+        said(d, &["match", "--run", "run", "--rna", "data", "--atac", "data", "--out", out, "--quiet"]);
+    }
+    assert_eq!(std::fs::read(d.join("m.tsv.gz")).unwrap()[..2], [0x1f, 0x8b]);
+    let mut plain = String::new();
+    let packed = std::fs::File::open(d.join("m.tsv.gz")).unwrap();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(packed), &mut plain).unwrap();
+    assert_eq!(plain, std::fs::read_to_string(d.join("m.tsv")).unwrap());
+}

@@ -271,6 +271,13 @@ impl Evidence {
         })
     }
 
+    /// About how many bytes `links.tsv` has where it is not compressed.
+    pub(crate) fn bytes(&self) -> u64 {
+        /// Of a row, as rows of real data have.
+        const ROW: u64 = 170;
+        ROW * self.pairs.len() as u64
+    }
+
     /// Writes all tables into the folder `out`, whose folder `links` is made where there are types: `links.tsv` with the
     /// columns of `more`, and the others; each with `.gz` if `gzip`.
     ///
