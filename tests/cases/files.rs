@@ -168,7 +168,7 @@ fn inspect_knows_what_the_program_writes_and_what_values_are() {
         ("links/links.tsv", "table"),
         ("cells.csv", "table"),
         ("base/shards/00000.shard", "shard of a data set"),
-        ("base/samples/default", "sample set of a data set"),
+        ("base/samples/default", "pairs of a data set"),
     ] {
         assert_eq!(look(path)["kind"], kind, "{path}");
     }
