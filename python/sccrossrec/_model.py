@@ -175,7 +175,7 @@ class Model:
                 f"they look like {adata.obs_names[0]!r} and {found.obs_names[0]!r}"
             )
         for name, matrix in found.obsm.items():
-            adata.obsm[name] = _picked(np.asarray(matrix), at)
+            adata.obsm[name] = _picked(np.asarray(matrix).reshape(len(found), -1), at)
         if translation:
             expected = self.translate(progress=progress)
             rows = expected.obs_names.get_indexer(adata.obs_names)

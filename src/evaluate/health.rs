@@ -249,7 +249,7 @@ fn types(v: &Vocabulary) -> Vec<Finding> {
 
 fn replicates(v: &Vocabulary) -> Finding {
     let named = |name: &&str| v.obs.iter().find(|c| c.name.eq_ignore_ascii_case(name) && c.categories.len() > 1);
-    let found = REPLICATE_COLUMNS.iter().find_map(|n| named(n));
+    let found = REPLICATE_COLUMNS.iter().find_map(named);
     let light = if found.is_some() { Light::Good } else { Light::Doubtful };
     let value = found.map_or("none".into(), |c| format!("{} ({})", c.name, c.categories.len()));
     let why = [
