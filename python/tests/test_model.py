@@ -91,19 +91,23 @@ def test_links(found, data, model, tmp_path):
     assert scx.report(found, out=tmp_path / "links.html", progress=False).exists()
 
 
-def test_pictures(found, model, tmp_path):
+def test_pictures(found, data, model, tmp_path):
     gene = found["gene"].iloc[0]
     picture = scx.pl.arcs(found, gene, max_q=1)
     assert picture._repr_svg_().lstrip().startswith("<svg") or "<svg" in picture.svg[:300]
     picture.save(tmp_path / "a.png")
     picture.save(tmp_path / "a.svg")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "a.svg").read_text() == picture.svg
-    for picture in (scx.pl.curves(model), scx.pl.embedding(model)):
+    pictures = [scx.pl.curves(model), scx.pl.embedding(model), scx.pl.umap(model, colour="type")]
+    pictures += [scx.pl.region(data, gene, found), scx.pl.dotplot(data, list(data.genes.index[:3]))]
+    for picture in pictures:
         assert "<svg" in picture.svg
+    pictures[3].save(tmp_path / "region.png")
+    assert (tmp_path / "region.png").stat().st_size > 1000
     with pytest.raises(scx.InputError):
         scx.pl.arcs(found, "no such gene")
     with pytest.raises(scx.InputError, match="folder"):
-        scx.pl.arcs(found.assign(x=1).iloc[:3].T.reset_index(drop=True).copy().__class__(), "x")
+        scx.pl.arcs(type(found)(), "x")
 
 
 def test_tables(data):
