@@ -52,7 +52,7 @@ def _text(value: Any) -> str:
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return str(os.fspath(value))
     return repr(value) if isinstance(value, float) else str(value)
 
 

@@ -90,7 +90,7 @@ class Data:
         """Cells by barcode, with their type and what else is known of them."""
         import pandas as pd
 
-        columns = {n: pd.Categorical.from_codes(codes, cats) for n, cats, codes in self._cells.obs()}
+        columns = {n: pd.Categorical.from_codes(codes, pd.Index(cats)) for n, cats, codes in self._cells.obs()}
         return pd.DataFrame(columns, index=pd.Index(self._cells.cells(), name="cell"))
 
     def pair_sets(self) -> list[str]:
@@ -104,7 +104,7 @@ class Data:
 
         with typed():
             rna, atac, label, part = self._cells.pairs(name)
-        return pd.DataFrame({"rna": rna, "atac": atac, "label": label, "part": pd.Categorical.from_codes(part, _PARTS)})
+        return pd.DataFrame({"rna": rna, "atac": atac, "label": label, "part": pd.Categorical.from_codes(part, pd.Index(_PARTS))})
 
     def rows(self, cells: Any, half: str) -> Any:
         """Cells as they are kept.

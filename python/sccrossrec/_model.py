@@ -275,7 +275,7 @@ def links_folder(of: Any) -> str:
     """The folder of a table that `links` returned, or a path of one."""
     attrs = getattr(of, "attrs", None)
     if attrs is None:
-        return os.fspath(of)
+        return str(os.fspath(of))
     if "sccrossrec" not in attrs:
         raise InputError("the table does not know its folder any more; give the folder, or the table that links() returned")
     return str(attrs["sccrossrec"])
