@@ -5,6 +5,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Cells",
+    "Error",
+    "Held",
+    "__version__",
+    "attend",
+    "attention",
+    "call",
+    "flags",
+    "main",
+    "translate",
+]
 __version__: str
 
 _Column = tuple[str, str, Any, list[str] | None]

@@ -104,7 +104,7 @@ def test_pictures(found, data, model, tmp_path):
         assert "<svg" in picture.svg
     pictures[3].save(tmp_path / "region.png")
     assert (tmp_path / "region.png").stat().st_size > 1000
-    with pytest.raises(scx.InputError):
+    with pytest.raises(scx.Error, match="no such gene"):
         scx.pl.arcs(found, "no such gene")
     with pytest.raises(scx.InputError, match="folder"):
         scx.pl.arcs(type(found)(), "x")
@@ -127,7 +127,7 @@ def test_pickles(data, model):
 
 def test_progress_reaches_tqdm(data, capsys):
     scx.train(data, device="cpu", **QUICK)
-    assert "train" in capsys.readouterr().err
+    assert "towers" in capsys.readouterr().err
 
 
 def test_settings(model):

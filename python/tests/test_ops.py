@@ -18,18 +18,18 @@ def sigmoid(x):
 def test_translate_and_its_gradient():
     q, uq, k, uk = tables(7, 40, 8)
     peaks = sp.random(5, 40, 0.3, format="csr", dtype="f4", random_state=1)
-    pred, grads = scx.ops.translate(q, uq, k, uk, peaks, tau=0.6, min_peaks=2, grad=np.ones((5, 7)))
+    pred, grads = scx.ops.translate(q, uq, k, uk, peaks, tau=0.8, min_peaks=5, grad=np.ones((5, 7)))
     want, dq = np.zeros((5, 7)), np.zeros((7, 8))
     for c in range(5):
         row = peaks[c]
         keys = k[row.indices] + row.data[:, None] * uk
         s = sigmoid((q + uq) @ keys.T)
-        want[c] = (s > 0.6).sum(1) > 2
+        want[c] = (s > 0.8).sum(1) > 5
         dq += (s * (1 - s)) @ keys
     assert np.array_equal(pred, want) and 0 < pred.mean() < 1
     assert np.allclose(grads.q, dq, rtol=1e-3, atol=1e-4)
     assert np.allclose(grads.uq, dq.sum(0), rtol=1e-3, atol=1e-4)
-    assert np.array_equal(scx.ops.translate(q, uq, k, uk, peaks, tau=0.6, min_peaks=2), pred)
+    assert np.array_equal(scx.ops.translate(q, uq, k, uk, peaks, tau=0.8, min_peaks=5), pred)
 
 
 def test_attend():

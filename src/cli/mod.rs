@@ -221,7 +221,8 @@ impl Context {
             quiet: common.quiet,
             json: common.json,
             access: Access { io: common.io.unwrap_or_default(), memory_limit: common.memory_limit },
-            ..Context::default()
+            caller: None,
+            held: Vec::new(),
         }
     }
 }
