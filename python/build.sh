@@ -22,7 +22,7 @@ began=$SECONDS
 mkdir -p "$out" "$work"
 manifest=python/Cargo.toml
 rm -f "$out"/sccrossrec-*.tar.gz "$out"/sccrossrec-*.whl
-"$tools/bin/maturin" sdist -q -m "$manifest" -o "$out"
+"$tools/bin/maturin" sdist -m "$manifest" -o "$out"
 [ "${1:-}" != sdist ] || { ls -l "$out"; exit 0; }
 
 # The wheel is made of the sdist, so that what is shipped builds.

@@ -25,6 +25,9 @@ class Picture:
     def _draw(self, more: dict[str, Any], function: str) -> None:
         run([*self._verb.split(), *words(self._verb, {**self._given, **more}, function), *self._first], progress=False)
 
+    def __repr__(self) -> str:
+        return f"<{self._verb}: .save('picture.png')>"
+
     def _repr_svg_(self) -> str:
         return self.svg
 

@@ -106,13 +106,10 @@ impl Cells {
         let v = self.0.vocabulary();
         let mut out = Vec::new();
         if !v.cell_types.is_empty() {
-            out.push((
-                "cell_type".to_string(),
-                v.cell_types.clone(),
-                codes(py, &v.cell_type, v.cell_types.len()),
-            ));
+            out.push(("cell_type".to_string(), v.cell_types.clone(), codes(py, &v.cell_type, v.cell_types.len())));
         }
-        let more = v.obs.iter().map(|o| (o.name.clone(), o.categories.clone(), codes(py, &o.codes, o.categories.len())));
+        let more =
+            v.obs.iter().map(|o| (o.name.clone(), o.categories.clone(), codes(py, &o.codes, o.categories.len())));
         out.extend(more.filter(|o| o.0 != "cell_type"));
         out
     }

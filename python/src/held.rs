@@ -157,12 +157,8 @@ impl Held {
         for (layer, layout, arrays) in matrices {
             let arrays = arrays.iter().map(numbers).collect::<PyResult<Vec<_>>>()?;
             let matrix = match (&*layout, &arrays[..]) {
-                ("csr", [starts, indices, values]) => {
-                    HeldMatrix::Csr(starts.clone(), indices.clone(), values.clone())
-                }
-                ("csc", [starts, indices, values]) => {
-                    HeldMatrix::Csc(starts.clone(), indices.clone(), values.clone())
-                }
+                ("csr", [starts, indices, values]) => HeldMatrix::Csr(starts.clone(), indices.clone(), values.clone()),
+                ("csc", [starts, indices, values]) => HeldMatrix::Csc(starts.clone(), indices.clone(), values.clone()),
                 ("dense", [values]) => HeldMatrix::Dense(values.clone()),
                 (other, _) => return Err(PyValueError::new_err(format!("no layout {other:?} of so many arrays"))),
             };

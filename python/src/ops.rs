@@ -72,11 +72,7 @@ fn fits(q: &Table<'_>, uq: &[f32], k: &Table<'_>, uk: &[f32], heads: usize) -> P
 /// q, uq, k, uk on a tape, as parameters 0 to 3.
 type Four = ((Var, Var), (Var, Var));
 
-fn on_tape<'p>(
-    tape: &mut Tape<'p, f32>,
-    (q, uq): (&Table<'p>, &'p [f32]),
-    (k, uk): (&Table<'p>, &'p [f32]),
-) -> Four {
+fn on_tape<'p>(tape: &mut Tape<'p, f32>, (q, uq): (&Table<'p>, &'p [f32]), (k, uk): (&Table<'p>, &'p [f32])) -> Four {
     let h = q.1[1];
     let queries = (tape.param(0, q.0, q.1), tape.param(1, uq, [1, h]));
     (queries, (tape.param(2, k.0, k.1), tape.param(3, uk, [1, h])))

@@ -37,8 +37,7 @@ pub fn attention<'py>(
         let data = run.open_data(data.as_deref(), Access::default())?;
         let Some(at) = data.vocabulary().cells.iter().position(|c| c == cell) else { return Ok(None) };
         let model = run.model(&data, if last { Checkpoint::Last } else { Checkpoint::Best })?;
-        let mut out =
-            model.forward(&data.batch_of_cells(&[at as u32]), Want { attention: true, ..Want::default() })?;
+        let mut out = model.forward(&data.batch_of_cells(&[at as u32]), Want { attention: true, ..Want::default() })?;
         Ok(Some((out.attention.swap_remove(0), data.cell(at))))
     })?;
     let Some((found, cell)) = found.map_err(|e| raised(&e))? else {

@@ -519,8 +519,7 @@ impl CsrSink {
             Some(narrow) => write_array(&self.group, "indptr", narrow, self.gzip),
             None => write_array(&self.group, "indptr", &self.indptr, self.gzip),
         };
-        let set = written
-            .at(&self.target, || format!("write `{}/indptr`", self.at))?;
+        let set = written.at(&self.target, || format!("write `{}/indptr`", self.at))?;
         encoding(&self.target, &set, "array", "0.2.0")?;
         self.open.0.fetch_sub(1, Ordering::SeqCst);
         Ok(())
