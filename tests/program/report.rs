@@ -538,7 +538,7 @@ fn cells_lie_in_the_plane_in_colours() {
     assert!(genes.split('|').count() >= 10, "{genes}");
     let gene = genes.split('|').find(|g| !g.contains('<')).unwrap();
     let of_gene = probe(&browser, &out, &[], &format!("#colour={gene}"), script);
-    assert!(of_gene.contains("log expression") && of_gene.contains("of 160 cells"), "{of_gene}");
+    assert!(of_gene.contains("expression as stored") && of_gene.contains("of 160 cells"), "{of_gene}");
 }
 
 /// Whether the text of the page can be read: contrast of every text against what is behind it, as WCAG has it.
