@@ -451,16 +451,17 @@ impl Layout {
         };
         // Shorter from the back, at what parts the text: first where it parts best.
         let open = |at: &usize| text[..*at].matches('(').count() == text[..*at].matches(')').count();
-        for shown in [default.as_str(), ""] {
+        const STRONG: &[&str] = &[";", ": ", " ("];
+        const WEAK: &[&str] = &[" of ", " where ", " that "];
+        let kept = default.as_str();
+        for (marks, shown) in [(STRONG, kept), (&[", "], kept), (STRONG, ""), (&[", "], ""), (WEAK, kept), (WEAK, "")] {
             let whole = |text: &str| format!("{} {shown}", text.trim_end_matches([',', ':', ';'])).trim().to_string();
-            for marks in [&[";", ": ", " ("][..], &[", "], &[" of ", " where ", " that "]] {
-                let mut cuts: Vec<usize> =
-                    marks.iter().flat_map(|m| text.match_indices(m)).map(|m| m.0).filter(open).collect();
-                cuts.sort_unstable();
-                cuts.extend((!shown.is_empty() || marks.len() == 1).then_some(text.len()));
-                if let Some(best) = cuts.iter().rev().map(|&c| whole(&text[..c])).find(|t| t.chars().count() <= room) {
-                    return best;
-                }
+            let mut cuts: Vec<usize> =
+                marks.iter().flat_map(|m| text.match_indices(m)).map(|m| m.0).filter(open).collect();
+            cuts.sort_unstable();
+            cuts.push(text.len());
+            if let Some(best) = cuts.iter().rev().map(|&c| whole(&text[..c])).find(|t| t.chars().count() <= room) {
+                return best;
             }
         }
         text.chars().take(room.saturating_sub(1)).chain(['…']).collect()

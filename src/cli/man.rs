@@ -28,7 +28,9 @@ fn page(command: &Command, path: &str) -> Result<String> {
     for (what, typed) in examples(path) {
         told += &format!("{what}:\n\n    {typed}\n\n");
     }
-    let mut command = command.clone().name(name.clone()).bin_name(name.replace('-', " "));
+    // A page has all flags, each with what it does.
+    let whole = command.clone().mut_args(|a| a.hide_short_help(false));
+    let mut command = whole.name(name.clone()).bin_name(name.replace('-', " "));
     if !told.is_empty() {
         command = command.after_long_help(format!("Examples\n\n{told}"));
     }

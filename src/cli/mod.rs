@@ -249,7 +249,7 @@ fn negative_values(command: clap::Command) -> clap::Command {
 fn usage(e: &clap::Error) -> Result<()> {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            match write!(std::io::stdout(), "{}\n", e.to_string().trim_end()).and_then(|()| std::io::stdout().flush()) {
+            match writeln!(std::io::stdout(), "{}", e.to_string().trim_end()).and_then(|()| std::io::stdout().flush()) {
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", "write", e)),
                 _ => Ok(()),
             }

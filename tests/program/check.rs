@@ -32,13 +32,17 @@ fn lights_tell_good_data_from_bad() {
     let files = ["prepare", "--rna", "sim/rna.h5ad", "--atac", "sim/atac.h5ad", "--out"];
     ok(d, &[&files[..], &["good"]].concat());
     let good = checked(d, "good");
-    for what in ["cells", "cells with both", "cells dropped", "RNA values", "ATAC values", "cell types", "split"] {
+    for what in ["cells", "cells with both", "cells dropped", "ATAC values", "cell types", "split"] {
         assert_eq!(light(&good, what), "good", "{what}: {good:#}");
     }
     for what in ["genes a cell", "peaks a cell", "genes with a TSS", "peaks with a place", "chromosomes"] {
         assert_eq!(light(&good, what), "good", "{what}: {good:#}");
     }
     assert_eq!(light(&good, "doublets"), "doubtful");
+    // `X` was normalised, the layer was not.
+    assert_eq!(light(&good, "RNA values"), "doubtful");
+    ok(d, &[&files[..], &["counts", "--rna-layer", "counts"]].concat());
+    assert_eq!(light(&checked(d, "counts"), "RNA values"), "good");
     let count = |found: &Value, of: &str| {
         let lines = found["lines"].as_array().unwrap();
         assert_eq!(found[of].as_u64(), Some(lines.iter().filter(|l| l["light"] == of).count() as u64));

@@ -108,7 +108,7 @@ fn the_sample_is_found_in_its_batch() {
         let config = TrainConfig { model, ..config.clone() };
         let text = train::train(&data, &set, &config, &out, &mut ()).unwrap_err().to_string();
         let of = format!("of a batch of {}", set.train.len());
-        assert!(text.contains("; sample ") && text.contains("RNA of cell7,") && text.contains(&of), "{text}");
+        assert!(text.contains("; pair ") && text.contains("RNA of cell7,") && text.contains(&of), "{text}");
         assert!(text.contains("step 1: ") && text.contains("first in the values of op `"), "{alpha}: {text}");
     }
 }

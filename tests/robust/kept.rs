@@ -306,7 +306,7 @@ fn no_test_cell_is_trained_on() {
         }
         let got =
             run(dir.path(), &[&["train", "--data", "data", "--out", "run", "--samples", name][..], &SMALL].concat());
-        refused(&got, &[name, "split by cell", "samples --force"]);
+        refused(&got, &[name, "split by cell", "pairs --force"]);
         assert!(!out.exists());
         // A set that was dealt out by sample promises nothing of the kind.
         set.recipe["split"] = "sample".into();

@@ -123,7 +123,7 @@ fn only_what_keeps_the_steps_may_change() {
     set.train.swap(0, 1);
     assert_eq!(run.trained_on(&data, &set), Some(false));
     let e = train::resume(&data, &set, &config(), &out, &mut ()).unwrap_err();
-    assert!(e.exit_code() == 2 && e.to_string().contains("sample set"), "{e}");
+    assert!(e.exit_code() == 2 && e.to_string().contains("pairs"), "{e}");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn sample_sets_made_by_hand_are_checked() {
     for (part, change) in [
         ("a cell beyond", (|s| s.samples[3].atac = tiny::CELLS as u32) as fn(&mut sccrossrec::dataset::SampleSet)),
         ("has label 2", |s| s.samples[3].label = 2),
-        ("names sample", |s| s.val[0] = u32::MAX),
+        ("names pair", |s| s.val[0] = u32::MAX),
     ] {
         let mut set = good.clone();
         change(&mut set);
