@@ -204,7 +204,8 @@ pub fn page(p: &Page<'_>, progress: &dyn Progress) -> Result<(String, Extent)> {
         (None, Some((name, guess))) => json!({ "name": name, "guess": guess }),
         (None, None) => json!({ "name": "", "guess": true }),
     };
-    section(&mut body, "summary", "Summary", &summary(dataset, run, found.map(|f| (f, &links)), evaluation));
+    let first = summary(dataset, run, found.map(|f| (f, &links)), evaluation, progress)?;
+    section(&mut body, "summary", "Summary", &first);
     of_links(&mut body, p, &links)?;
     of_cells(&mut body, p, &mut data, &mut extent)?;
     if let Some(found) = found {
