@@ -104,10 +104,12 @@ fn next(path: &Path, found: &serde_json::Map<String, serde_json::Value>) -> Opti
         "discovery" => Some(format!("sccrossrec report {at} --out report.html")),
         _ if path.join("matrix.mtx.gz").exists() || path.join("matrix.mtx").exists() => both("tenx"),
         // Genes are told from peaks by what they are called.
-        k if k == Form::AnnData.to_string() => Some(match found.contains_key("genes_look") {
-            true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
-            false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
-        }),
+        k if k == Form::AnnData.to_string() && found.get("features").is_some_and(|n| *n != 0) => {
+            Some(match found.contains_key("genes_look") {
+                true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
+                false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
+            })
+        }
         k if k == Form::MuData.to_string() => both("h5mu"),
         k if k == Form::TenX.to_string() => both("tenx"),
         _ => None,
