@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
+use super::findings::Findings;
 use super::inspect_own::inspect_own;
 use crate::data::anndata::{AnnData, Axis, Column, Matrix, MatrixKind, Streaming, list};
 use crate::data::region::parse_region;
@@ -14,7 +15,6 @@ use crate::discover::DiscoveryFolder;
 use crate::error::{Error, Result, quoted};
 use crate::prepare::PromoterShare;
 use crate::progress::Progress;
-use crate::table::number;
 use crate::train::tensors::TensorFile;
 use crate::train::{Checkpoint, EpochRecord, Run};
 
@@ -28,40 +28,6 @@ pub struct Args {
     /// Compare every byte of a data folder with its checksums
     #[arg(long)]
     pub verify: bool,
-}
-
-/// Lines of `key  value` and the JSON of the same.
-pub(super) struct Findings {
-    table: String,
-    json: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Findings {
-    pub fn new(kind: &str) -> Self {
-        let mut r = Findings { table: String::new(), json: serde_json::Map::new() };
-        r.add("kind", kind);
-        r
-    }
-
-    pub fn add(&mut self, key: &str, value: impl Into<serde_json::Value>) {
-        let value = value.into();
-        let shown = match &value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Number(n) if n.is_f64() => number(n.as_f64()),
-            other => other.to_string(),
-        };
-        self.table += &format!("{key:<16} {shown}\n");
-        self.json.insert(key.replace(' ', "_"), value);
-    }
-
-    /// A part with a report of its own.
-    fn nest(&mut self, name: &str, part: Findings) {
-        self.table += &format!("\n{name}\n");
-        for line in part.table.lines() {
-            self.table += &format!("  {line}\n");
-        }
-        self.json.insert(name.to_string(), serde_json::Value::Object(part.json));
-    }
 }
 
 /// Prints what is at the path.
@@ -104,10 +70,12 @@ fn next(path: &Path, found: &serde_json::Map<String, serde_json::Value>) -> Opti
         "discovery" => Some(format!("sccrossrec report {at} --out report.html")),
         _ if path.join("matrix.mtx.gz").exists() || path.join("matrix.mtx").exists() => both("tenx"),
         // Genes are told from peaks by what they are called.
-        k if k == Form::AnnData.to_string() => Some(match found.contains_key("genes_look") {
-            true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
-            false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
-        }),
+        k if k == Form::AnnData.to_string() && found.get("features").is_some_and(|n| *n != 0) => {
+            Some(match found.contains_key("genes_look") {
+                true => format!("sccrossrec prepare --rna {at} --atac atac.h5ad --gtf genes.gtf.gz --out data"),
+                false => format!("sccrossrec prepare --rna rna.h5ad --atac {at} --gtf genes.gtf.gz --out data"),
+            })
+        }
         k if k == Form::MuData.to_string() => both("h5mu"),
         k if k == Form::TenX.to_string() => both("tenx"),
         _ => None,
@@ -214,7 +182,7 @@ fn inspect_discovery(path: &Path) -> Result<Findings> {
     r.add("run", at(&found.run));
     r.add("data", at(&found.data));
     r.add("data hash", found.data_hash.as_deref().unwrap_or("not told"));
-    r.add("window", found.made.window);
+    r.add("window", format!("{} bases", found.made.window));
     r.add("cells", found.made.cells);
     r.add("genes", found.vocabulary.genes.len());
     r.add("peaks", found.vocabulary.peaks.len());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::inspect::Findings;
+use super::findings::Findings;
 use crate::data::anndata::list;
 use crate::data::table::Table;
 use crate::error::{Error, Result};

@@ -18,6 +18,7 @@ pub(crate) mod discover;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+mod findings;
 mod help;
 pub(crate) mod inspect;
 mod inspect_own;

@@ -141,7 +141,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let (scene, out) = match &args.what {
         What::Curves(a) => (a.scene(&a.out)?, &a.out),
         What::Embedding(a) => (a.scene(&a.out, ctx)?, &a.out),
-        What::Umap(a) => return super::plot_umap::run(a, ctx),
+        What::Umap(a) => (super::plot_umap::scene(a, ctx)?, &a.out),
         What::Heatmap(a) => (a.scene(&a.out)?, &a.out),
         What::Arcs(a) => (a.scene(&a.out)?, &a.out),
         What::Tracks(a) => (a.scene(&a.out)?, &a.out),

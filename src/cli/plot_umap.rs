@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::context::{Context, DeviceArg, Which, output_file};
+use super::context::{Context, DeviceArg, Which};
+use super::picture::Out;
 use super::report::name_of;
 use crate::dataset::{Cell, DataSet};
 use crate::engine::Runner;
 use crate::error::{Error, Result};
 use crate::evaluate::{LogExpression, Points, UmapOptions, umap};
-use crate::files::atomic::write_atomic;
 use crate::near::hint;
-use crate::picture::{Colours, PictureForm, thousands, umap_plot};
+use crate::picture::{Colours, Scene, thousands, umap_plot};
 use crate::predict::joint_embedding;
+use crate::vocabulary::REPLICATE_COLUMNS;
 
 /// Flags of `plot umap`.
 #[derive(Debug, clap::Args)]
@@ -33,15 +34,8 @@ pub struct Args {
     data: Option<PathBuf>,
     #[command(flatten)]
     which: Which,
-    /// The picture
-    #[arg(long, value_name = "F.png|F.svg")]
-    out: PathBuf,
-    /// Replace --out if it exists
-    #[arg(long)]
-    force: bool,
-    /// Pixels a unit of a PNG, which is 1,200 units wide
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
-    scale: u8,
+    #[command(flatten)]
+    pub(super) out: Out,
     #[command(flatten)]
     device: DeviceArg,
 }
@@ -49,9 +43,6 @@ pub struct Args {
 fn least(text: &str) -> std::result::Result<f64, String> {
     text.parse().ok().filter(|x| (0.0..=2.0).contains(x)).ok_or_else(|| "give a number from 0 to 2".into())
 }
-
-/// Columns that `--colour batch` stands for.
-const BATCHES: [&str; 5] = ["batch", "donor", "site", "sample", "library"];
 
 /// Levels of a gene.
 fn of_gene(data: &DataSet, gene: usize) -> Result<Colours> {
@@ -83,7 +74,7 @@ fn colours(data: &DataSet, name: Option<&str>) -> Result<(Colours, String)> {
     if ["type", "cell_type"].contains(&name) && !v.cell_types.is_empty() {
         return Ok(of_types());
     }
-    let batch = || v.obs.iter().find(|o| BATCHES.contains(&o.name.as_str()));
+    let batch = || REPLICATE_COLUMNS.iter().find_map(|n| v.obs.iter().find(|o| o.name.eq_ignore_ascii_case(n)));
     let column = v.obs.iter().find(|o| o.name == name).or_else(|| (name == "batch").then(batch).flatten());
     if let Some(column) = column {
         return Ok((Colours::Kinds(column.codes.clone(), column.categories.clone()), column.name.clone()));
@@ -106,10 +97,9 @@ fn colours(data: &DataSet, name: Option<&str>) -> Result<(Colours, String)> {
     }
 }
 
-/// Draws and writes.
-pub(super) fn run(args: &Args, ctx: &Context) -> Result<()> {
-    output_file(&args.out, args.force)?;
-    let form = PictureForm::of(&args.out)?;
+/// The picture.
+pub(super) fn scene(args: &Args, ctx: &Context) -> Result<Scene> {
+    args.out.check()?;
     let device = args.device.choose()?;
     let run = args.which.open(&args.run)?;
     let data = super::evaluate::open_data(&run, args.data.as_ref(), ctx)?;
@@ -120,14 +110,5 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<()> {
         UmapOptions { neighbours: usize::from(args.neighbours), min_dist: args.min_dist, epochs: None, seed: ctx.seed };
     let places = umap(Points { rows: &z, width }, &how, &ctx.follow())?;
     let below = format!("{} cells by UMAP of their joint embedding, coloured by {by}", thousands(places.len() as u64));
-    let scene = umap_plot(&places, &colours, &name_of(&args.run), &below);
-    let bytes = form.write(&scene, f32::from(args.scale))?;
-    write_atomic(&args.out, |out| std::io::Write::write_all(out, &bytes))?;
-    let scale = if form == PictureForm::Png { f32::from(args.scale) } else { 1.0 };
-    let [width, height] = [scene.width, scene.height].map(|x| (x * scale).round());
-    ctx.result(
-        &format!("{width:.0} × {height:.0}, {} bytes: {}", bytes.len(), args.out.display()),
-        &serde_json::json!({ "out": args.out, "bytes": bytes.len(), "width": width, "height": height }),
-    );
-    Ok(())
+    Ok(umap_plot(&places, &colours, &name_of(&args.run), &below))
 }

@@ -1,16 +1,17 @@
 //! `train --repeats N`: runs that differ by their seed alone, and how far their scores lie apart.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
-use super::context::{Context, check_output_dir};
+use super::context::{Context, DeviceArg, check_output_dir};
 use super::evaluate::of_towers;
-use super::train::{Args, anew};
 use crate::engine::Runner;
 use crate::error::{Error, Result, quoted};
 use crate::evaluate::{Evaluation, Part, evaluate};
 use crate::files::atomic::write_text;
 use crate::table::{aligned, number};
-use crate::train::{Checkpoint, Run};
+use crate::train::{Checkpoint, Outcome, Run};
 
 /// Where the scores of all repeats are, beside their runs.
 const SCORES: &str = "repeats.json";
@@ -38,15 +39,28 @@ fn spread(all: &[Option<f64>]) -> Option<(f64, f64)> {
     Some((mean, (squares / (n - 1.0).max(1.0)).sqrt()))
 }
 
-/// Trains and measures each.
-pub(super) fn run(args: &Args, n: u32, ctx: &Context) -> Result<()> {
-    check_output_dir(&args.out, args.force)?;
+/// Where repeats are, of what data, and on what they are measured.
+pub(super) struct Repeats<'a> {
+    pub out: &'a Path,
+    pub force: bool,
+    pub data: Option<&'a PathBuf>,
+    pub device: &'a DeviceArg,
+}
+
+/// Trains `n` runs, each with its seed into its folder, and measures each.
+pub(super) fn run(
+    args: &Repeats<'_>,
+    n: u32,
+    ctx: &Context,
+    train: impl Fn(&Path, u64) -> Result<Outcome>,
+) -> Result<()> {
+    check_output_dir(args.out, args.force)?;
     let seeds: Vec<u64> = (0..u64::from(n)).map(|k| ctx.seed.wrapping_add(k)).collect();
     let mut found = Vec::new();
     for (k, seed) in seeds.iter().enumerate() {
         ctx.say(&format!("repeat {} of {n}: seed {seed}", k + 1));
         let out = args.out.join(format!("seed-{seed}"));
-        anew(args, &out, Some(*seed), true, ctx).map_err(|e| match e {
+        train(&out, *seed).map_err(|e| match e {
             Error::Interrupted { code, saved } => {
                 let again = "the repeats begun before are kept; --repeats begins again with --force";
                 Error::Interrupted { code, saved: format!("{saved}; {again}") }
@@ -54,7 +68,7 @@ pub(super) fn run(args: &Args, n: u32, ctx: &Context) -> Result<()> {
             e => e,
         })?;
         let run = Run::open(&out)?;
-        let data = run.open_data(args.data.as_deref(), ctx.access)?;
+        let data = run.open_data(args.data.map(PathBuf::as_path), ctx.access)?;
         let set = data.samples(&run.config.samples)?;
         let (model, device) = (run.model(&data, Checkpoint::Best)?, args.device.choose()?);
         let size = run.config.eval_batch_size;

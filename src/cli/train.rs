@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 use super::console::{Console, scores};
 use super::context::{Context, DeviceArg, check_output_dir};
 use super::repeats;
+use super::repeats::Repeats;
 use crate::error::{Error, Result, quoted};
 use crate::files::atomic;
 use crate::ops::registry::Replacement;
@@ -134,7 +135,7 @@ impl FromArgMatches for Settings {
 }
 
 /// Trains anew into `out`; with `test`, pairs without a test part are refused.
-pub(super) fn anew(args: &Args, out: &Path, seed: Option<u64>, test: bool, ctx: &Context) -> Result<Outcome> {
+fn anew(args: &Args, out: &Path, seed: Option<u64>, test: bool, ctx: &Context) -> Result<Outcome> {
     let mut console = Console::new(ctx);
     let mut config = args.over(train::recipe(args.recipe.as_deref().unwrap_or("default"))?, ctx);
     config.seed = seed.unwrap_or(config.seed);
@@ -177,7 +178,9 @@ fn go_on(args: &Args, ctx: &Context) -> Result<Outcome> {
 /// Trains, or goes on training.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if let Some(n) = args.repeats {
-        return repeats::run(args, n, ctx);
+        let Args { out, force, data, device, .. } = args;
+        let repeats = Repeats { out, force: *force, data: data.as_ref(), device };
+        return repeats::run(&repeats, n, ctx, |out, seed| anew(args, out, Some(seed), true, ctx));
     }
     let recording = args.profile.then(profile::start);
     let outcome = if args.resume { go_on(args, ctx) } else { anew(args, &args.out, None, false, ctx) };

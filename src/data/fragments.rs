@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use noodles_bgzf::VirtualPosition;
 use noodles_bgzf::io::Reader;
 use noodles_core::Position;
 use noodles_core::region::Interval;
@@ -55,6 +57,24 @@ fn read_index(path: &Path) -> Result<Indexed> {
     Err(Error::input(path, "has no index (.tbi) beside it", command(path)))
 }
 
+/// Is there a block where an index says so, as long as it says? One of another file may lead anywhere.
+fn check_block(file: &File, at: VirtualPosition) -> io::Result<()> {
+    let (block, inside) = (at.compressed(), u32::from(at.uncompressed()));
+    if file.metadata()?.len() == block && inside == 0 {
+        return Ok(()); // the end
+    }
+    let mut head = [0u8; 18];
+    file.read_exact_at(&mut head, block)?;
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no block at byte {block}"));
+    if head[..4] != [0x1f, 0x8b, 8, 4] || head[12..14] != *b"BC" {
+        return Err(bad());
+    }
+    let bytes = u64::from(u16::from_le_bytes([head[16], head[17]])) + 1;
+    let mut length = [0u8; 4];
+    file.read_exact_at(&mut length, (block + bytes).checked_sub(4).ok_or_else(bad)?)?;
+    if inside <= u32::from_le_bytes(length) { Ok(()) } else { Err(bad()) }
+}
+
 /// Calls `each` with start, end (0-based, half-open) and barcode of every fragment that touches `start..end` of a
 /// chromosome, which may be called with or without `chr`; none where the file knows no such chromosome.
 ///
@@ -84,6 +104,7 @@ pub fn fragments_in(
         _ => Error::io(path, "read", e),
     };
     let chunks = index.query(id, interval).map_err(failed)?;
+    chunks.iter().try_for_each(|c| check_block(&file, c.start())).map_err(failed)?;
     let mut reader = Reader::new(file);
     let mut query = Query::new(&mut reader, chunks);
     let mut line = Vec::new();

@@ -56,7 +56,7 @@ const FEW: usize = 50;
 /// Genes a cell (median) that are too few and few, and the same as a share of all genes where that is less.
 const GENES: [(f64, f64); 2] = [(100.0, 0.02), (500.0, 0.05)];
 /// The same of peaks.
-const PEAKS: [(f64, f64); 2] = [(500.0, 0.005), (1000.0, 0.01)];
+const PEAKS: [(f64, f64); 2] = [(100.0, 0.001), (1000.0, 0.01)];
 /// Largest share of cells that only one file has, and that are empty: bad above, doubtful above.
 const LOST: [f64; 2] = [0.5, 0.2];
 /// Least share of genes with a TSS and of peaks with a place: bad below, doubtful below.

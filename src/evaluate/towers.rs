@@ -386,10 +386,16 @@ impl TowerEvaluation {
             for (name, f, less) in EXPRESSION {
                 weigh(name, f(e), less, "ridge on LSI", f(&b.ridge));
                 weigh(name, f(e), less, "gene mean", f(&b.gene_mean));
+                weigh(name, f(e), less, "gene × type (told)", b.type_mean.as_ref().and_then(f));
             }
         }
         for (name, ours, other, theirs) in self.labels() {
             weigh(&format!("types told from {name}"), ours, false, other, theirs);
+        }
+        if let Some((ours, others)) = self.spaces.split_first() {
+            for (name, f) in SPACE {
+                others.iter().for_each(|s| weigh(name, f(&ours.measures), name == DEPTH, &s.name, f(&s.measures)));
+            }
         }
         found
     }

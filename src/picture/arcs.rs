@@ -83,7 +83,7 @@ pub fn arcs(a: &Arcs) -> Scene {
         // A cubic whose control points are at 4/3 of the height reaches the height.
         let up = BASE - height * 4.0 / 3.0;
         let (c1, c2) = (tss + (x - tss) * 0.15, x - (x - tss) * 0.15);
-        let [r, g, b] = shade(0.15 + 0.85 * t);
+        let [r, g, b] = shade(t);
         let path = vec![Segment::Move(tss, BASE), Segment::Cubic([c1, up, c2, up, x, BASE])];
         s.items.push(Item::Path(path, None, Some(Pen::new(Ink::Rgb(r, g, b), 1.2 + 4.3 * t as f32))));
         if i + 5 >= shown.len() {

@@ -81,10 +81,13 @@ pub(super) fn gene_track(r: &Region, left: f32, width: f32) -> GeneTrack {
     for m in unnamed {
         let (from, to) = (px(m.start), px(m.end));
         let line = line_for(&mut ends, from, to + 3.0, 6).unwrap_or(5);
-        draw(&mut track.items, m, &px, track.height + 22.0 + DENSE * line as f32, (r.known, false, false));
+        draw(&mut track.items, m, &px, track.height + 22.0 + DENSE * line as f32, (r.known, focus.is_none(), false));
     }
     if more > 0 {
-        let text = format!("{more} more, whose names have no room");
+        let text = match more {
+            1 => "1 more, whose name has no room".to_string(),
+            n => format!("{n} more, whose names have no room"),
+        };
         let label = Label {
             x: left,
             y: track.height + 10.0,

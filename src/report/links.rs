@@ -105,7 +105,8 @@ fn in_short(found: &DiscoveryFolder, all: &[LinkStat]) -> LinksFound {
 }
 
 /// Everything of the discovery that the page's script reads: pairs in the order of their table, with a bit for each type that they
-/// are active in; what attention says; the bars of each map.
+/// are active in; what attention says; the bars of each map. Returns what the summary tells, and the genes and peaks on the
+/// page.
 ///
 /// # Errors
 /// Tables that cannot be read; [`Error::Interrupted`].
@@ -114,7 +115,7 @@ pub(super) fn found_json(
     per_map: usize,
     data: &mut Value,
     progress: &dyn Progress,
-) -> Result<LinksFound> {
+) -> Result<(LinksFound, [Vec<usize>; 2])> {
     let v = &found.vocabulary;
     let per_map = per_map.min(MOST_LINKS * 2 / 3 / (found.maps().len() + 1));
     let all = found.links(Source::Links, 0)?;
@@ -200,7 +201,7 @@ pub(super) fn found_json(
         "score": numbers(&told.iter().map(|l| l.score as f32).collect::<Vec<f32>>()),
         "cells": numbers(&told.iter().map(|l| l.cells).collect::<Vec<u32>>()),
     });
-    Ok(LinksFound { shown: pairs.len(), ..in_short(found, &all) })
+    Ok((LinksFound { shown: pairs.len(), ..in_short(found, &all) }, [genes, peaks]))
 }
 
 /// Names and places of the genes and peaks that occur.

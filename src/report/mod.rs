@@ -12,7 +12,8 @@ pub(crate) mod pca;
 pub(crate) mod places;
 pub(crate) mod settings;
 pub(crate) mod summary;
-pub(crate) mod types;
+pub(crate) mod tracks;
+mod types;
 
 pub use page::{Extent, Page, Shown, page};
 pub use pca::{Pca, pca};

@@ -12,6 +12,7 @@ use super::methods::{Work, methods};
 use super::places::{PLANE, embedding_json};
 use super::settings::{data_section, run_section};
 use super::summary::summary;
+use super::tracks::tracks_json;
 use super::types::types_section;
 use crate::dataset::{DataSet, SampleSet};
 use crate::discover::DiscoveryFolder;
@@ -76,11 +77,12 @@ const SECTIONS: [(&str, &str); 13] = [
 ];
 
 /// What the page's script is made of, in order.
-const SCRIPT: [&str; 7] = [
+const SCRIPT: [&str; 8] = [
     include_str!("page/base.js"),
     include_str!("page/cells.js"),
     include_str!("page/told.js"),
     include_str!("page/links.js"),
+    include_str!("page/tracks.js"),
     include_str!("page/gene.js"),
     include_str!("page/types.js"),
     include_str!("page/end.js"),
@@ -184,7 +186,13 @@ pub fn page(p: &Page<'_>, progress: &dyn Progress) -> Result<(String, Extent)> {
     let mut extent = Extent { bytes: 0, links: 0, cells: 0 };
     let mut links = LinksFound::default();
     if let Ok(found) = &p.found {
-        links = found_json(found, p.links, &mut data, progress)?;
+        let shown;
+        (links, shown) = found_json(found, p.links, &mut data, progress)?;
+        if let Ok((d, _)) = &p.data
+            && found.check_data(d.hash(), d.vocabulary()).is_ok()
+        {
+            tracks_json(d, [&shown[0], &shown[1]], progress, &mut data)?;
+        }
         extent.links = links.shown;
     }
     let (dataset, run) = (p.data.as_ref().ok().map(|d| d.0), p.run.as_ref().ok().map(|r| r.0));
@@ -196,7 +204,8 @@ pub fn page(p: &Page<'_>, progress: &dyn Progress) -> Result<(String, Extent)> {
         (None, Some((name, guess))) => json!({ "name": name, "guess": guess }),
         (None, None) => json!({ "name": "", "guess": true }),
     };
-    section(&mut body, "summary", "Summary", &summary(dataset, run, found.map(|f| (f, &links)), evaluation));
+    let first = summary(dataset, run, found.map(|f| (f, &links)), evaluation, progress)?;
+    section(&mut body, "summary", "Summary", &first);
     of_links(&mut body, p, &links)?;
     of_cells(&mut body, p, &mut data, &mut extent)?;
     if let Some(found) = found {

@@ -7,16 +7,13 @@ use super::links::LinksFound;
 use crate::dataset::DataSet;
 use crate::discover::DiscoveryFolder;
 use crate::discover::evidence::table::{LinksSummary, short};
+use crate::error::Result;
+use crate::evaluate::health::{self, Finding};
 use crate::evaluate::{Evaluation, TowerEvaluation};
 use crate::picture::{escaped, thousands};
+use crate::progress::Progress;
 use crate::train::Run;
 
-/// Cells below which little can be told, and below which it is worth a look; genes and peaks a cell likewise.
-const CELLS: (f64, f64) = (500.0, 2000.0);
-const GENES: (f64, f64) = (200.0, 500.0);
-const PEAKS: (f64, f64) = (500.0, 1500.0);
-/// Shares of transcription starts with a peak: what is less than the second is worth a look.
-const PROMOTERS: (f64, f64) = (0.2, 0.4);
 /// Least share of claims whose sign holds in the other half.
 const HOLDS: (f64, f64) = (0.7, 0.9);
 /// What a model is for: where a simple method is better at one of these, that is a doubt.
@@ -25,19 +22,19 @@ const MAIN: [&str; 3] = ["FOSCTTM", "among the first 10", "Pearson by gene"];
 /// How something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    Doubt,
-    Look,
+    Bad,
+    Doubtful,
     Unknown,
     Good,
 }
 
 impl Level {
-    /// Below the first bound a doubt, below the second worth a look.
+    /// Below the first bound bad, below the second doubtful.
     fn of(x: f64, (bad, fair): (f64, f64)) -> Self {
         if x < bad {
-            Level::Doubt
+            Level::Bad
         } else if x < fair {
-            Level::Look
+            Level::Doubtful
         } else {
             Level::Good
         }
@@ -46,8 +43,8 @@ impl Level {
     /// Class, sign and word.
     fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Level::Doubt => ("doubt", "■", "doubtful"),
-            Level::Look => ("look", "▲", "look closer"),
+            Level::Bad => ("doubt", "■", "bad"),
+            Level::Doubtful => ("look", "▲", "doubtful"),
             Level::Unknown => ("unknown", "○", "not known"),
             Level::Good => ("good", "●", "good"),
         }
@@ -81,7 +78,6 @@ pub(super) struct LinksKnown {
     pub replicates: Option<(String, usize)>,
     /// Claims of one half of the cells that the other tests, and those whose sign holds there.
     pub claimed: Option<[u64; 2]>,
-    pub typed: bool,
 }
 
 impl LinksKnown {
@@ -92,7 +88,6 @@ impl LinksKnown {
             converged: l.mixture.as_ref().map(|m| m.converged),
             replicates: l.replicates.as_ref().map(|r| (r.column.clone(), r.names.len())),
             claimed: l.agreement.as_ref().map(|a| a.claimed),
-            typed: l.typed,
         }
     }
 }
@@ -100,26 +95,18 @@ impl LinksKnown {
 /// What the lights are of.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Known {
-    /// Cells, and genes and peaks of a cell.
-    pub data: Option<[f64; 3]>,
-    /// Share of transcription starts with a peak within 1 kb, and of places beside them; `None` where no gene has a start.
-    pub promoters: Option<(f64, f64)>,
+    /// What `check` says of the data.
+    pub data: Vec<Finding>,
     pub links: Option<LinksKnown>,
     /// Where simple methods are better; `None` where that was not measured.
     pub below: Option<Vec<String>>,
 }
 
 impl Known {
-    pub fn of(data: Option<&DataSet>, found: Option<&DiscoveryFolder>, e: Option<&Evaluation>) -> Self {
-        let per_cell = |d: &DataSet| {
-            let (cells, (rna, atac)) = (d.n_cells() as f64, d.entries());
-            [cells, rna as f64 / cells.max(1.0), atac as f64 / cells.max(1.0)]
-        };
-        let promoters = data.map(|d| &d.origin()["promoters"]);
+    pub fn of(data: Vec<Finding>, found: Option<&DiscoveryFolder>, e: Option<&Evaluation>) -> Self {
         let towers = e.and_then(|e| e.towers.as_ref());
         Known {
-            data: data.map(per_cell),
-            promoters: promoters.and_then(|p| Some((p["near"].as_f64()?, p["shifted"].as_f64()?))),
+            data,
             links: found.map(|f| LinksKnown::of(&f.made.links)),
             below: towers.filter(|t| t.baselines.is_some()).map(|t| t.below.clone()),
         }
@@ -128,29 +115,7 @@ impl Known {
 
 /// Every light, in the order of the work.
 pub(super) fn lights(k: &Known) -> Vec<Light> {
-    let mut out = Vec::new();
-    if let Some([cells, genes, peaks]) = k.data {
-        out.push(light(
-            Level::of(cells, CELLS),
-            "Number of cells",
-            format!("{} went in", counted(cells as u64, "cell")),
-            "Few cells show strong links alone. Add cells or samples, or join small cell types.",
-        ));
-        out.push(light(
-            Level::of(genes, GENES),
-            "RNA depth",
-            format!("{genes:.0} genes a cell on average"),
-            "Keep more genes (not only variable ones), sequence deeper, or drop the shallowest cells.",
-        ));
-        out.push(light(
-            Level::of(peaks, PEAKS),
-            "ATAC depth",
-            format!("{peaks:.0} open peaks a cell on average"),
-            "Sparse ATAC hides links and blurs partners: what is found can be trusted more than what is missing. Keep all peaks, \
-             sequence deeper, or drop the shallowest cells.",
-        ));
-        out.push(annotation(k.promoters));
-    }
+    let mut out: Vec<Light> = k.data.iter().map(of_data).collect();
     match &k.links {
         Some(l) => out.extend(of_links(l)),
         None => out.push(light(
@@ -164,31 +129,28 @@ pub(super) fn lights(k: &Known) -> Vec<Light> {
     out
 }
 
-fn annotation(promoters: Option<(f64, f64)>) -> Light {
-    let what = "Annotation";
-    let Some((near, shifted)) = promoters else {
-        let seen = "no gene has a transcription start on a chromosome with peaks".to_string();
-        return light(Level::Doubt, what, seen, "Prepare again with --gtf, so that genes have a place.");
+fn of_data(f: &Finding) -> Light {
+    let level = match f.light {
+        health::Light::Good => Level::Good,
+        health::Light::Doubtful => Level::Doubtful,
+        health::Light::Bad => Level::Bad,
     };
-    let seen = format!("{} of transcription starts have a peak within 1\u{a0}kb", share(near));
-    if near < 1.5 * shifted {
-        let remedy = "Peaks lie at genes hardly more often than elsewhere: take a GTF of the assembly that peaks were called on.";
-        return light(Level::Doubt, what, format!("{seen}, of places beside them {}", share(shifted)), remedy);
-    }
-    light(
-        Level::of(near, PROMOTERS),
-        what,
-        seen,
-        "Many promoters are not among the peaks: keep more peaks, and check that GTF and peaks are of one assembly.",
-    )
+    let seen = if f.reason.is_empty() { f.value.clone() } else { format!("{}: {}", f.value, f.reason) };
+    light(level, f.what, seen, &sentence(&f.remedy))
+}
+
+/// With a capital, and a full stop.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), rest.as_str()))
 }
 
 fn of_links(l: &LinksKnown) -> Vec<Light> {
     let mut out = Vec::new();
     let (level, seen) = match &l.replicates {
         Some((column, n)) if *n > 1 => (Level::Good, format!("{n} replicates (column {column})")),
-        Some((column, _)) => (Level::Look, format!("one replicate alone (column {column})")),
-        None => (Level::Look, "none: whether links hold in another sample was not seen".to_string()),
+        Some((column, _)) => (Level::Doubtful, format!("one replicate alone (column {column})")),
+        None => (Level::Doubtful, "none: whether links hold in another sample was not seen".to_string()),
     };
     let remedy = "Name the column of samples or donors with discover --replicates COLUMN; without one, confirm links in a second sample.";
     out.push(light(level, "Replicates", seen, remedy));
@@ -198,7 +160,7 @@ fn of_links(l: &LinksKnown) -> Vec<Light> {
             "{held} of {} of one half of the cells point the same way in the other half",
             counted(claimed, "link")
         );
-        let level = if claimed < 10 { Level::Look } else { Level::of(x, HOLDS) };
+        let level = if claimed < 10 { Level::Doubtful } else { Level::of(x, HOLDS) };
         out.push(light(
             level,
             "Links hold in other cells",
@@ -208,11 +170,11 @@ fn of_links(l: &LinksKnown) -> Vec<Light> {
     }
     let q = short(l.max_q);
     let (level, seen) = match (l.selected, l.converged) {
-        (0, _) => (Level::Doubt, format!("none with q of at most {q}")),
+        (0, _) => (Level::Bad, format!("none with q of at most {q}")),
         (n, Some(false)) => {
-            (Level::Doubt, format!("{}, but the fit had not settled: probabilities are rough", counted(n, "link")))
+            (Level::Bad, format!("{}, but the fit had not settled: probabilities are rough", counted(n, "link")))
         }
-        (n, _) if n < 20 => (Level::Look, format!("only {} with q of at most {q}", counted(n, "link"))),
+        (n, _) if n < 20 => (Level::Doubtful, format!("only {} with q of at most {q}", counted(n, "link"))),
         (n, _) => (Level::Good, format!("{} with q of at most {q}, and the fit has settled", counted(n, "link"))),
     };
     let remedy = match l.selected {
@@ -224,11 +186,6 @@ fn of_links(l: &LinksKnown) -> Vec<Light> {
         }
     };
     out.push(light(level, "Links stand out", seen, remedy));
-    if !l.typed {
-        let seen = "none: neighbourhoods of cells took their place".to_string();
-        let remedy = "Prepare with --cell-type COLUMN, so that links are told by type.";
-        out.push(light(Level::Look, "Cell types", seen, remedy));
-    }
     out
 }
 
@@ -245,7 +202,7 @@ fn beside_baselines(below: Option<&[String]>) -> Light {
     let few: Vec<&str> = below.iter().take(3).map(String::as_str).collect();
     let more = if below.len() > few.len() { format!(" and {} more", below.len() - few.len()) } else { String::new() };
     light(
-        if main { Level::Doubt } else { Level::Look },
+        if main { Level::Bad } else { Level::Doubtful },
         what,
         format!("a simple method is better at {}{more}", few.join("; ")),
         "For these take the simple method’s numbers, or train longer (--recipe default, more cells). Links do not depend on it.",
@@ -365,12 +322,14 @@ pub(super) fn summary(
     run: Option<&Run>,
     found: Option<(&DiscoveryFolder, &LinksFound)>,
     e: Option<&Evaluation>,
-) -> String {
+    progress: &dyn Progress,
+) -> Result<String> {
     let mut out = String::new();
-    let known = Known::of(data, found.map(|f| f.0), e);
+    let checked = data.map(|d| health::health(d, progress)).transpose()?.unwrap_or_default();
+    let known = Known::of(checked, found.map(|f| f.0), e);
     let lights = lights(&known);
     let count = |level: Level| lights.iter().filter(|l| l.level == level).count();
-    let counts = [Level::Doubt, Level::Look, Level::Unknown, Level::Good].map(|l| (l, count(l)));
+    let counts = [Level::Bad, Level::Doubtful, Level::Unknown, Level::Good].map(|l| (l, count(l)));
     let chips = counts.iter().filter(|c| c.1 > 0).map(|&(level, n)| {
         let (class, sign, word) = level.shown();
         format!("<span class=\"light {class}\"><span aria-hidden=\"true\">{sign}</span> {n} {word}</span>")
@@ -396,7 +355,17 @@ pub(super) fn summary(
     out += "</div><div><h3>How far to trust it</h3>\n<ul class=\"lights\">";
     let mut order: Vec<&Light> = lights.iter().collect();
     order.sort_by_key(|l| l.level);
+    let mut folded = false;
     for l in order {
+        // What is good is one click away.
+        if l.level == Level::Good && !folded {
+            folded = true;
+            let _ = write!(
+                out,
+                "</ul>\n<details><summary>{} that are good</summary><ul class=\"lights\">",
+                count(Level::Good)
+            );
+        }
         let (class, sign, word) = l.level.shown();
         let _ = write!(
             out,
@@ -410,24 +379,27 @@ pub(super) fn summary(
         }
         out += "</li>\n";
     }
-    out + "</ul></div></div>\n"
+    Ok(out + if folded { "</ul></details></div></div>\n" } else { "</ul></div></div>\n" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(what: &'static str, light: health::Light) -> Finding {
+        let text = |t: &str| if light == health::Light::Good { String::new() } else { t.to_string() };
+        Finding { what, light, value: "9".into(), reason: text("few"), remedy: text("add some") }
+    }
+
     fn good() -> Known {
         Known {
-            data: Some([8000.0, 1500.0, 5000.0]),
-            promoters: Some((0.8, 0.03)),
+            data: vec![of("cells", health::Light::Good)],
             links: Some(LinksKnown {
                 selected: 900,
                 max_q: 0.1,
                 converged: Some(true),
                 replicates: Some(("donor".into(), 4)),
                 claimed: Some([100, 97]),
-                typed: true,
             }),
             below: Some(Vec::new()),
         }
@@ -443,45 +415,34 @@ mod tests {
     #[test]
     fn all_is_well() {
         let lights = lights(&good());
-        assert!(lights.len() >= 8 && lights.iter().all(|l| l.level == Level::Good), "{lights:?}");
+        assert!(lights.len() >= 5 && lights.iter().all(|l| l.level == Level::Good), "{lights:?}");
     }
 
     #[test]
     fn each_doubt_has_its_light() {
         let mut k = good();
-        k.data = Some([300.0, 300.0, 99.0]);
-        assert_eq!(level(&k, "Number of cells"), Level::Doubt);
-        assert_eq!(level(&k, "RNA depth"), Level::Look);
-        assert_eq!(level(&k, "ATAC depth"), Level::Doubt);
-        for (promoters, want) in [
-            (Some((0.3, 0.03)), Level::Look),
-            (Some((0.1, 0.03)), Level::Doubt),
-            (Some((0.5, 0.45)), Level::Doubt),
-            (None, Level::Doubt),
-        ] {
-            k.promoters = promoters;
-            assert_eq!(level(&k, "Annotation"), want, "{promoters:?}");
-        }
+        k.data = vec![of("cells", health::Light::Bad), of("split", health::Light::Doubtful)];
+        assert_eq!((level(&k, "cells"), level(&k, "split")), (Level::Bad, Level::Doubtful));
+        assert_eq!((lights(&k)[0].seen.as_str(), lights(&k)[0].remedy.as_str()), ("9: few", "Add some."));
         let mut links = |change: fn(&mut LinksKnown), what: &str, want: Level| {
             let mut l = good().links.unwrap();
             change(&mut l);
             k.links = Some(l);
             assert_eq!(level(&k, what), want);
         };
-        links(|l| l.replicates = None, "Replicates", Level::Look);
-        links(|l| l.replicates = Some(("batch".into(), 1)), "Replicates", Level::Look);
-        links(|l| l.claimed = Some([100, 60]), "Links hold in other cells", Level::Doubt);
-        links(|l| l.claimed = Some([5, 5]), "Links hold in other cells", Level::Look);
-        links(|l| l.converged = Some(false), "Links stand out", Level::Doubt);
-        links(|l| l.selected = 0, "Links stand out", Level::Doubt);
-        links(|l| l.selected = 7, "Links stand out", Level::Look);
-        links(|l| l.typed = false, "Cell types", Level::Look);
+        links(|l| l.replicates = None, "Replicates", Level::Doubtful);
+        links(|l| l.replicates = Some(("batch".into(), 1)), "Replicates", Level::Doubtful);
+        links(|l| l.claimed = Some([100, 60]), "Links hold in other cells", Level::Bad);
+        links(|l| l.claimed = Some([5, 5]), "Links hold in other cells", Level::Doubtful);
+        links(|l| l.converged = Some(false), "Links stand out", Level::Bad);
+        links(|l| l.selected = 0, "Links stand out", Level::Bad);
+        links(|l| l.selected = 7, "Links stand out", Level::Doubtful);
         k.links = None;
         assert_eq!(level(&k, "Links"), Level::Unknown);
         k.below = Some(vec!["RMSE: 1, ridge on LSI 0.5".into()]);
-        assert_eq!(level(&k, "Model beside simple methods"), Level::Look);
+        assert_eq!(level(&k, "Model beside simple methods"), Level::Doubtful);
         k.below = Some(vec!["FOSCTTM: 0.1, CCA 0.05".into()]);
-        assert_eq!(level(&k, "Model beside simple methods"), Level::Doubt);
+        assert_eq!(level(&k, "Model beside simple methods"), Level::Bad);
         k.below = None;
         assert_eq!(level(&k, "Model beside simple methods"), Level::Unknown);
     }

@@ -505,7 +505,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
     let published = published();
     match name {
         "published" => Ok(published),
-        // As measured by benches/quality.py (README, "Quality at large batch"): best scores at 32 to 64 samples a step for
+        // As measured by benches/quality.py (docs/results.md, "Quality at large batch"): best scores at 32 to 64 samples a step for
         // thousands of cells, where 256 is better with the root of the batch size than without, and worse with warm-up.
         "large-batch" => Ok(TrainConfig {
             recipe: "large-batch".into(),
@@ -517,7 +517,7 @@ pub fn recipe(name: &str) -> Result<TrainConfig> {
             schedule: Schedule { scaling: Scaling::Sqrt, base_batch: 64, ..Schedule::default() },
             ..published
         }),
-        // As measured by benches/recipes.sh (README, "Which training"): the cis term finds links and detection, the contrastive
+        // As measured by benches/recipes.sh (docs/results.md, "Which training"): the cis term finds links and detection, the contrastive
         // one matching; the published translation adds nothing to either and takes most of a step.
         "default" => Ok(TrainConfig {
             recipe: "default".into(),

@@ -319,7 +319,7 @@ for line in body:
     seen.append((s, t, f[11], f[16], float(f[5]), score, len(set(rgb)) == 1))
 in_order(rows)
 expected = [((l["chrom"], l["start"], l["end"]), (l["chrom"], l["tss"], l["tss"] + 1), l["peak"], l["gene"], l["score"],
-             round(1000 * l["score"] / highest) if highest else 0, l["q"] is not None and l["q"] > 0.05) for l in want]
+             round(1000 * l["score"] / highest) if highest else 0, l["q"] is not None and l["q"] > 0.1) for l in want]
 assert sorted(seen) == sorted(expected) and len(want) == facts["written"]
 assert not want or max(x[5] for x in seen) == 1000
 print("ok")

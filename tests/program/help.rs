@@ -140,7 +140,7 @@ fn shells_and_man_take_what_is_made() {
             path.display()
         );
         // Where there is groff it finds no fault.
-        if let Ok(out) = Command::new("groff").args(["-man", "-Tutf8", "-z", "-ww"]).arg(&path).output() {
+        if let Ok(out) = Command::new("groff").args(["-Kutf8", "-man", "-Tutf8", "-z", "-ww"]).arg(&path).output() {
             assert!(out.status.success() && out.stderr.is_empty(), "{}: {}", path.display(), text(&out));
         }
     }

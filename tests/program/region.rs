@@ -196,7 +196,8 @@ fn a_region_in_both_forms() {
     let m = made();
     let with = ["--data", "data", "--discovery", "found", "--max-q", "1"];
     let svg = drawn(&[&["region", m.gene.as_str()], &with[..]].concat(), "gene");
-    for text in ["type1", "type2", "type3", ">peaks<", ">genes<", ">links<", "q ≤ 1", "cells<", "position on", " kb"]
+    for text in
+        ["type1", "type2", "type3", ">peaks<", ">genes<", ">links<", "all pairs", "cells<", "position on", " kb"]
     {
         assert!(svg.contains(text), "{text}");
     }

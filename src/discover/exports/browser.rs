@@ -68,7 +68,7 @@ pub fn write_bedpe(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNames
 }
 
 /// Writes a UCSC interact track (bed5+13), source the peak and target the TSS: `score` is 1000 times the link's share
-/// of the highest score, `value` the score as it is, `exp` the cell type; links of q above 0.05 are grey.
+/// of the highest score, `value` the score as it is, `exp` the cell type; links of q above 0.1, the usual bound, are grey.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -83,7 +83,7 @@ pub fn write_interact(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNa
     write_atomic(path, |out| {
         writeln!(
             out,
-            "track type=interact name=\"sccrossrec {title}\" description=\"Peak-gene attention of {title}\" \
+            "track type=interact name=\"sccrossrec {title}\" description=\"Gene-peak links of {title}\" \
              interactDirectional=true maxHeightPixels=200:100:50 visibility=full"
         )?;
         for l in &links {
@@ -91,7 +91,7 @@ pub fn write_interact(path: &Path, v: &Vocabulary, map: &TypeMap, names: ChromNa
             let gene = token(&v.genes[l.link.gene as usize].name);
             let peak = token(&v.peaks[l.link.peak as usize].name);
             let share = if highest > 0.0 { (l.link.score / highest).clamp(0.0, 1.0) } else { 0.0 };
-            let color = if l.link.qvalue > 0.05 { "160,160,160" } else { "31,119,180" };
+            let color = if l.link.qvalue > 0.1 { "160,160,160" } else { "31,119,180" };
             let (c, p, t) = (l.chrom, l.peak, l.tss);
             writeln!(
                 out,

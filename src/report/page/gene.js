@@ -75,6 +75,7 @@
   }
   function drawArcs(g, links) {
     arcs.replaceChildren();
+    tracks.replaceChildren();
     const tss = genes.tss[g];
     if (tss < 0) { arcs.appendChild(el("p", "The data have no TSS of this gene, so it cannot be drawn.", { class: "note" })); return; }
     const drawn = links.filter((l) => peaks.start[l.peak] >= 0).slice(0, 40).reverse();
@@ -83,10 +84,17 @@
     const middle = (l) => (peaks.start[l.peak] + peaks.end[l.peak]) / 2;
     let lo = tss, hi = tss;
     drawn.forEach((l) => { lo = Math.min(lo, peaks.start[l.peak]); hi = Math.max(hi, peaks.end[l.peak]); });
+    // The gene itself is in view where its model is known and not far longer than the rest.
+    if (M) for (let k = 0; k < M.gene.length; k++)
+      if (M.gene[k] === g && M.span[2 * k + 1] - M.span[2 * k] < 4 * Math.max(hi - lo, 50000)) {
+        lo = Math.min(lo, M.span[2 * k]);
+        hi = Math.max(hi, M.span[2 * k + 1]);
+      }
     const room = Math.max(500, (hi - lo) / 25);
     lo = Math.max(0, lo - room);
     hi += room;
     const px = (b) => LEFT + (WIDTH * (b - lo)) / (hi - lo);
+    drawTracks(g, lo, hi, W, LEFT, WIDTH, new Set(drawn.map((l) => l.peak)));
     const s = svg("svg", { viewBox: `0 0 ${W} 378`, width: W, role: "img", "aria-label": "links of " + genes.name[g], "font-size": 14 });
     const most = drawn.reduce((m, l) => Math.max(m, l.score), 0) || 1, x0 = px(tss);
     const reach = drawn.reduce((m, l) => Math.max(m, Math.abs(px(middle(l)) - x0)), 1);
