@@ -194,7 +194,7 @@ def as_data(data: Any) -> Data:
     return data if isinstance(data, Data) else Data(data)
 
 
-def _source(x: Any, name: str) -> tuple[str, list[_native.Held]]:
+def _source(x: Any, name: str, more: Any) -> tuple[str, list[_native.Held]]:
     """The word that stands for an input, and what is held in memory for it."""
     if isinstance(x, (str, os.PathLike)):
         return os.fspath(x), []
@@ -204,7 +204,7 @@ def _source(x: Any, name: str) -> tuple[str, list[_native.Held]]:
         path = _held.backed_path(x, name)
         log.info("%s: backed, taken from %s", name, path)
         return path, []
-    return name, [_held.held(x, name)]
+    return name, [_held.held(x, name, more)]
 
 
 def prepare(
@@ -251,18 +251,20 @@ def prepare(
         raise TypeError(f"prepare() got {twice!r} twice")
     held: list[_native.Held] = []
     line = ["prepare"]
+    more_obs = None
     if _held.is_mudata(rna):
+        more_obs = rna.obs
         rna, atac = _held.modalities(rna, flags.pop("rna_modality", None), flags.pop("atac_modality", None))
     one = atac is None and rna is not None and "like" not in flags
     if one and _held.is_anndata(rna) and not rna.isbacked and "feature_types" not in rna.var:
         raise InputError("rna: has no var['feature_types'] that tells genes from peaks; give atac as well")
     for half, x in (("rna", rna), ("atac", atac)):
         if x is not None:
-            path, more = _source(x, "the data" if one else f"the {half.upper()}")
+            path, inside = _source(x, "the data" if one else f"the {half.upper()}", more_obs)
             line.append(f"--{half}={path}")
             if one:
                 line.append(f"--atac={path}")
-            held += more
+            held += inside
     out = folder() + "/data" if out is None else os.fspath(out)
     line += words("prepare", {**names, **flags, "out": out})
     made = run(line, held, progress)

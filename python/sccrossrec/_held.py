@@ -35,7 +35,7 @@ def _matrix(name: str, x: Any, of: str) -> tuple[str, str, list[np.ndarray]]:
     return name, "dense", [_plain(x).reshape(-1)]
 
 
-def _column(name: Any, values: Any) -> tuple[str, str, Any, list[str] | None] | None:
+def _column(name: Any, values: Any) -> tuple[str, str, Any, list[str] | None]:
     import pandas as pd
 
     kind = values.dtype
@@ -55,12 +55,17 @@ def _column(name: Any, values: Any) -> tuple[str, str, Any, list[str] | None] | 
     return str(name), "categorical", codes.tolist(), [str(c) for c in categories]
 
 
-def _frame(frame: Any) -> tuple[list[str], list[Any]]:
-    columns = (_column(name, frame[name]) for name in frame.columns)
-    return [str(n) for n in frame.index], [c for c in columns if c is not None]
+def _frame(frame: Any, more: Any = None) -> tuple[list[str], list[Any]]:
+    columns = [_column(name, frame[name]) for name in frame.columns]
+    if more is not None:
+        # What a MuData knows of all cells, beside its copies of what the modalities know.
+        new = [n for n in more.columns if ":" not in str(n) and n not in frame.columns]
+        of_these = more[new].reindex(frame.index)
+        columns += [_column(name, of_these[name]) for name in new]
+    return [str(n) for n in frame.index], columns
 
 
-def held(adata: Any, name: str) -> _native.Held:
+def held(adata: Any, name: str, more: Any = None) -> _native.Held:
     """An AnnData as `_native.call` takes it.
 
     Parameters
@@ -69,6 +74,8 @@ def held(adata: Any, name: str) -> _native.Held:
         In memory; may be a view.
     name
         What it is called in messages, and where a path is wanted.
+    more
+        A frame of cells, whose columns are added.
     """
     matrices = []
     if adata.X is not None:
@@ -78,7 +85,7 @@ def held(adata: Any, name: str) -> _native.Held:
     if not matrices:
         raise InputError(f"{name}: there is no X and no layer; give it counts")
     with typed():
-        return _native.Held(name, _frame(adata.obs), _frame(adata.var), matrices)
+        return _native.Held(name, _frame(adata.obs, more), _frame(adata.var), matrices)
 
 
 def is_anndata(x: Any) -> bool:

@@ -108,6 +108,13 @@ def test_mudata(simulated, data):
     rna, atac = simulated
     made = prepare(mudata.MuData({"gex": rna.copy(), "peaks": atac.copy()}), None, simulated)
     assert (made.rows([0, 5], "atac") != data.rows([0, 5], "atac")).nnz == 0
+    bare = {"rna": rna.copy(), "atac": atac.copy()}
+    for adata in bare.values():
+        del adata.obs["cell_type"]
+    both = mudata.MuData(bare)
+    both.obs["kind"] = rna.obs["cell_type"].reindex(both.obs_names)
+    made = prepare(both, None, simulated, cell_type="kind")
+    assert (made.obs["cell_type"].astype(str) == data.obs["cell_type"].astype(str)).all()
     with pytest.raises(scx.InputError, match="rna_modality"):
         prepare(mudata.MuData({"one": rna.copy(), "peaks": atac.copy()}), None, simulated)
 
