@@ -130,7 +130,7 @@ class Model:
         own = {"run": self.path, "rna": rna, "atac": atac}
         run(["match", *words("match", {**own, **flags})], progress=progress)
         names = {"rna_cell": str, "atac_cell": str}
-        return pd.read_csv(flags["out"], sep="\t", dtype=names, keep_default_na=False, na_values=[""])
+        return pd.read_csv(flags["out"], sep="\t", dtype=names, keep_default_na=False, na_values=["", "."])
 
     def attention(self, cell: str, *, last: bool = False) -> pd.DataFrame:
         """The pairs that attention passes in one cell: ``gene``, ``peak``, ``head``, ``weight``, ``score``, by falling weight.
@@ -266,7 +266,7 @@ def links(
     run(["discover", *words("discover", {**own, **flags}, "links")], progress=progress)
     found = next(p for p in (out / "links.tsv", out / "links.tsv.gz") if p.exists())
     names = {"gene": str, "peak": str, "chrom": str}
-    table = pd.read_csv(found, sep="\t", dtype=names, keep_default_na=False, na_values=["", "NA", "nan", "NaN"])
+    table = pd.read_csv(found, sep="\t", dtype=names, keep_default_na=False, na_values=["", ".", "NaN"])
     table.attrs["sccrossrec"] = str(out.absolute())
     return table
 

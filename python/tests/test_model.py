@@ -84,7 +84,9 @@ def test_attention(model, data):
 
 def test_links(found, data, model, tmp_path):
     assert set(found["gene"]) <= set(data.genes.index) and set(found["peak"]) <= set(data.peaks.index)
-    assert found["qvalue"].between(0, 1).all()
+    assert found["qvalue"].dropna().between(0, 1).all()
+    text = {"chrom", "gene", "peak", "replicates", "cell_types"}
+    assert all(found[c].dtype.kind in "fib" for c in set(found.columns) - text), found.dtypes
     of_model = scx.links(model, out=tmp_path / "links", null="none", progress=False)
     assert len(of_model) and (tmp_path / "links" / "discover.json").exists()
     page = scx.report(model, of_model, out=tmp_path / "report.html", no_evaluate=True, progress=False)
@@ -117,6 +119,10 @@ def test_tables(data):
     assert "neurips2021" in scx.datasets().index
     kernels = scx.kernels.list()
     assert {"attend", "translate"} <= set(kernels["op"])
+    with pytest.raises(scx.InputError, match="no file of that name"):
+        scx.kernels.check("mine.cu", op="attend")
+    with pytest.raises(scx.UsageError, match="attendd"):
+        scx.kernels.bench(op="attendd")
     drawn = scx.pairs(data, "hard", negatives="hard", force=True)
     assert "hard" in data.pair_sets() and len(drawn) == len(data.pairs("hard"))
 
