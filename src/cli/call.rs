@@ -33,7 +33,9 @@ pub fn call(words: &[OsString], caller: Arc<dyn Caller>, held: Vec<Held>) -> Res
         .num_threads(ctx.threads)
         .thread_name(|i| format!("sccrossrec-{i}"))
         .build()
-        .map_err(|e| Error::usage(format!("--threads {}: the system does not start so many ({e})", ctx.threads)))?;
+        .map_err(|e| {
+            Error::usage(format!("--threads {}: the system does not start so many ({e}); take fewer", ctx.threads))
+        })?;
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.install(|| dispatch(&cli.verb, &ctx))));
     ended.unwrap_or_else(|payload| Err(Error::Internal(one_line(super::panic_text(&*payload)))))
 }
