@@ -28,7 +28,8 @@ rm -f "$out"/sccrossrec-*.tar.gz "$out"/sccrossrec-*.whl
 # The wheel is made of the sdist, so that what is shipped builds.
 rm -rf "$work/sdist"
 mkdir -p "$work/sdist"
-tar -xzf "$out"/sccrossrec-*.tar.gz -C "$work/sdist" --strip-components 1
+# With the time of now: cargo tells what has changed by times.
+tar -xzmf "$out"/sccrossrec-*.tar.gz -C "$work/sdist" --strip-components 1
 export CARGO_TARGET_DIR=$work/build
 PATH="$tools/bin:$PATH"
 (cd "$work/sdist" && maturin build --zig --compatibility manylinux_2_28 --locked -o "$out")

@@ -23,6 +23,7 @@ _Column = tuple[str, str, Any, list[str] | None]
 _Frame = tuple[list[str], list[_Column]]
 _Sparse = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 _F32 = NDArray[np.float32]
+_Rows = tuple[_F32, _F32]
 _I64 = NDArray[np.int64]
 _Path = str | os.PathLike[str]
 
@@ -61,28 +62,11 @@ def call(
 def attention(
     run: _Path, cell: str, data: _Path | None = None, last: bool = False, allow_missing: bool = False
 ) -> tuple[_I64, _I64, NDArray[np.uint8], _F32, _F32]: ...
-def translate(
-    q: _F32,
-    uq: _F32,
-    k: _F32,
-    uk: _F32,
-    peaks: _Sparse,
-    heads: int = 1,
-    tau: float = 0.5,
-    min_peaks: int = 1,
-    grad: _F32 | None = None,
-) -> Any: ...
+def translate(queries: _Rows, keys: _Rows, peaks: _Sparse, spec: tuple[int, float, int], grad: _F32 | None = None) -> Any: ...
 def attend(
-    q: _F32,
-    uq: _F32,
-    k: _F32,
-    uk: _F32,
-    genes: _Sparse,
-    peaks: _Sparse,
-    gene_chrom: Sequence[int],
-    peak_chrom: Sequence[int],
-    heads: int = 1,
-    top_k: int = 10,
-    tau: float = 0.5,
-    unknown: int | None = None,
+    queries: _Rows,
+    keys: _Rows,
+    nodes: tuple[_Sparse, _Sparse],
+    chromosomes: tuple[list[int], list[int]],
+    spec: tuple[int, int, float, int | None],
 ) -> tuple[_F32, _F32, tuple[NDArray[Any], ...]]: ...

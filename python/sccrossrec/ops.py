@@ -64,9 +64,9 @@ def translate(
     -------
     ``[cells × heads, genes]`` of 0 and 1, row ``cell × heads + head``; with ``grad`` a pair of this and `Gradients`.
     """
-    four = _f32(q), _f32(uq), _f32(k), _f32(uk)
+    queries, keys = (_f32(q), _f32(uq)), (_f32(k), _f32(uk))
     with typed():
-        found = _native.translate(*four, _csr(peaks), heads, tau, min_peaks, None if grad is None else _f32(grad))
+        found = _native.translate(queries, keys, _csr(peaks), (heads, tau, min_peaks), None if grad is None else _f32(grad))
     return found if grad is None else (found[0], Gradients(*found[1:]))
 
 
@@ -102,9 +102,10 @@ def attend(
     unknown
         The chromosome that matches nothing.
     """
-    four = _f32(q), _f32(uq), _f32(k), _f32(uk)
+    queries, keys = (_f32(q), _f32(uq)), (_f32(k), _f32(uk))
     places = [int(c) for c in gene_chrom], [int(c) for c in peak_chrom]
     with typed():
-        rows, columns, pairs = _native.attend(*four, _csr(genes), _csr(peaks), *places, heads, top_k, tau, unknown)
+        found = _native.attend(queries, keys, (_csr(genes), _csr(peaks)), places, (heads, top_k, tau, unknown))
+    rows, columns, pairs = found
     names = ("sample", "head", "gene", "peak", "weight", "score", "kept")
     return Attended(rows, columns, dict(zip(names, pairs)))

@@ -32,6 +32,9 @@ fn table<'a>(array: &'a PyReadonlyArray2<'_, f32>) -> PyResult<Table<'a>> {
 /// Starts, indices and values of a CSR matrix.
 type Sparse<'py> = (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, f32>);
 
+/// Queries or keys: a row a node `[n, H]`, and what a value of 1 adds to it `[H]`.
+type Rows<'py> = (PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, f32>);
+
 /// A sparse matrix as the library has it, checked; within a row sorted by (chromosome, index), and where each entry came from.
 fn csr(given: &Sparse<'_>, chrom: &[u32], what: &str) -> PyResult<(Csr<f32>, Vec<usize>)> {
     let (ptr, indices, values) = (given.0.as_slice()?, given.1.as_slice()?, given.2.as_slice()?);
@@ -85,24 +88,20 @@ fn matrix<'py>(py: Python<'py>, numbers: Vec<f32>, shape: [usize; 2]) -> PyResul
 /// Predicted expression `[n × heads, G]` of 0 and 1 (row `sample × heads + head`) of cells with the peaks `peaks` (CSR `[n, P]`):
 /// a gene is on where more than `min_peaks` of the cell's peaks have `sigmoid(q·k)` above `tau`.
 ///
-/// `q` `[G, H]`, `uq` `[H]`, `k` `[P, H]`, `uk` `[H]`; an entry of value v has the key `k + v uk`, a gene the query `q + uq`. With
-/// `grad` of the prediction's shape its straight-through gradients come as well: `(pred, dq, duq, dk, duk)`.
+/// `queries` q `[G, H]` and uq `[H]`, `keys` k `[P, H]` and uk `[H]`; an entry of value v has the key `k + v uk`, a gene the query
+/// `q + uq`. `spec` is heads, `tau`, `min_peaks`. With `grad` of the prediction's shape its straight-through gradients come as well: `(pred, dq, duq, dk, duk)`.
 #[pyfunction]
-#[pyo3(signature = (q, uq, k, uk, peaks, heads=1, tau=0.5, min_peaks=1, grad=None))]
-#[allow(clippy::too_many_arguments)]
+#[pyo3(signature = (queries, keys, peaks, spec, grad=None))]
 pub fn translate<'py>(
     py: Python<'py>,
-    q: PyReadonlyArray2<'py, f32>,
-    uq: PyReadonlyArray1<'py, f32>,
-    k: PyReadonlyArray2<'py, f32>,
-    uk: PyReadonlyArray1<'py, f32>,
+    queries: Rows<'py>,
+    keys: Rows<'py>,
     peaks: Sparse<'py>,
-    heads: usize,
-    tau: f64,
-    min_peaks: usize,
+    spec: (usize, f64, usize),
     grad: Option<PyReadonlyArray2<'py, f32>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (q, uq, k, uk) = (table(&q)?, uq.as_slice()?, table(&k)?, uk.as_slice()?);
+    let (heads, tau, min_peaks) = spec;
+    let (q, uq, k, uk) = (table(&queries.0)?, queries.1.as_slice()?, table(&keys.0)?, keys.1.as_slice()?);
     let h = fits(&q, uq, &k, uk, heads)?;
     let chrom = vec![0; k.1[0]];
     let (peaks, _) = csr(&peaks, &chrom, "peaks")?;
@@ -150,34 +149,27 @@ type Attended<'py> = (
 
 /// Masked top-k attention of the genes of samples on their peaks of the same chromosome.
 ///
-/// `q` `[G, H]`, `uq` `[H]`, `k` `[P, H]`, `uk` `[H]`; `genes` CSR `[B, G]`, `peaks` CSR `[B, P]`; `gene_chrom` `[G]`, `peak_chrom`
-/// `[P]`, numbers of chromosomes, `unknown` the one that matches nothing. Comes `(row_sums [heads, nnz of genes], col_sums [heads, nnz
+/// `queries` and `keys` as of `translate`; `nodes` CSR `[B, G]` of genes and `[B, P]` of peaks; `chromosomes` `[G]` and `[P]`, their
+/// numbers. `spec` is heads, `top_k`, `tau`, and the chromosome that matches nothing. Comes `(row_sums [heads, nnz of genes], col_sums [heads, nnz
 /// of peaks], (sample, head, gene, peak, weight, score, kept))`; sums are in the order of the entries given.
 #[pyfunction]
-#[pyo3(signature = (q, uq, k, uk, genes, peaks, gene_chrom, peak_chrom, heads=1, top_k=10, tau=0.5, unknown=None))]
-#[allow(clippy::too_many_arguments)]
 pub fn attend<'py>(
     py: Python<'py>,
-    q: PyReadonlyArray2<'py, f32>,
-    uq: PyReadonlyArray1<'py, f32>,
-    k: PyReadonlyArray2<'py, f32>,
-    uk: PyReadonlyArray1<'py, f32>,
-    genes: Sparse<'py>,
-    peaks: Sparse<'py>,
-    gene_chrom: Vec<u32>,
-    peak_chrom: Vec<u32>,
-    heads: usize,
-    top_k: usize,
-    tau: f64,
-    unknown: Option<u32>,
+    queries: Rows<'py>,
+    keys: Rows<'py>,
+    nodes: (Sparse<'py>, Sparse<'py>),
+    chromosomes: (Vec<u32>, Vec<u32>),
+    spec: (usize, usize, f64, Option<u32>),
 ) -> PyResult<Attended<'py>> {
-    let (q, uq, k, uk) = (table(&q)?, uq.as_slice()?, table(&k)?, uk.as_slice()?);
+    let (heads, top_k, tau, unknown) = spec;
+    let (gene_chrom, peak_chrom) = chromosomes;
+    let (q, uq, k, uk) = (table(&queries.0)?, queries.1.as_slice()?, table(&keys.0)?, keys.1.as_slice()?);
     fits(&q, uq, &k, uk, heads)?;
     if gene_chrom.len() != q.1[0] || peak_chrom.len() != k.1[0] || top_k == 0 {
         return Err(usage("a chromosome for each row of q and of k is needed, and top_k of at least 1"));
     }
-    let (genes, gene_order) = csr(&genes, &gene_chrom, "genes")?;
-    let (peaks, peak_order) = csr(&peaks, &peak_chrom, "peaks")?;
+    let (genes, gene_order) = csr(&nodes.0, &gene_chrom, "genes")?;
+    let (peaks, peak_order) = csr(&nodes.1, &peak_chrom, "peaks")?;
     if genes.rows() != peaks.rows() {
         return Err(usage(format!("{} samples of genes and {} of peaks", genes.rows(), peaks.rows())));
     }
