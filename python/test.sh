@@ -16,6 +16,7 @@ if [ -z "${SCCROSSREC_BINARY:-}" ] && [ -x target/release/sccrossrec ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+failed=0
 for anndata in ${SCCROSSREC_ANNDATA:-0.11.4 0.12.19}; do
     echo "+ anndata $anndata"
     python3 -m venv "$work/$anndata"
@@ -26,5 +27,6 @@ for anndata in ${SCCROSSREC_ANNDATA:-0.11.4 0.12.19}; do
     [ "$anndata" != 0.12.19 ] || "$pip" install -q --disable-pip-version-check snakemake==9.11.2
     # Away from the checkout, so that the installed package is what is tested.
     tests=$PWD/python/tests
-    (cd "$work" && "$work/$anndata/bin/python" -m pytest -q -p no:cacheprovider --rootdir "$tests" "$tests")
+    (cd "$work" && "$work/$anndata/bin/python" -m pytest -q -p no:cacheprovider --rootdir "$tests" "$tests") || failed=1
 done
+exit $failed

@@ -1,5 +1,7 @@
 """AnnData in memory becomes the same data set as its file, whatever its types and layout."""
 
+import shutil
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -130,7 +132,8 @@ def test_layers(simulated, data):
 
 def test_backed(simulated, data, tmp_path):
     rna, atac = simulated
-    rna.write_h5ad(tmp_path / "rna.h5ad")
+    # As it was written: anndata 0.11 writes no strings of pandas 3.
+    shutil.copy(rna.uns["sccrossrec"]["rna"], tmp_path / "rna.h5ad")
     backed = anndata.read_h5ad(tmp_path / "rna.h5ad", backed="r")
     assert prepare(backed, atac, simulated).hash == data.hash
     with pytest.raises(scx.InputError, match="view of a backed"):
