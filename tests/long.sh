@@ -2,6 +2,7 @@
 # The long tier: what the gate does in seconds, done for long enough to find what is rare. About an hour on two cores.
 #
 #   tests/long.sh [STAGE …]     parsers damaged kept killed interrupted fuzz valgrind [default: all]
+#   tests/long.sh python        the Python wheel: built, installed, tested; only when named
 #
 # Results go to tests/long-results/DATE.txt: a line a stage with its exit code, seconds and counts; the whole output lies
 # in target/long. Exit code: 0 where nothing failed, 1 otherwise. A stage whose tool is not here says so and counts as
@@ -27,7 +28,7 @@ say() { echo "$*" | tee -a "$results"; }
 record() { # stage, exit code, seconds: and the counts of its log
     say "$1: exit code $2, $3 s"
     sed -n -e '/^test result/p' -e '/ did harm$/p' -e '/ refused in .* s$/p' -e '/ places, .* kept/p' -e '/^SKIPPED/p' \
-        -e '/^found: /p' "$logs/$1.log" | sed 's/^/    /' | tee -a "$results"
+        -e '/^found: /p' -e '/ MB, .* s$/p' -e '/^[0-9]* passed/p' "$logs/$1.log" | sed 's/^/    /' | tee -a "$results"
     [ "$2" = 0 ] || { failed=1; tail -n 20 "$logs/$1.log" | cut -c 1-300; }
 }
 
@@ -70,6 +71,11 @@ under_valgrind() {
     return $code
 }
 
+# The wheel of the sdist, its size and how long it took; then in clean environments, with the oldest and the newest anndata.
+the_wheel() {
+    python/build.sh && python/test.sh
+}
+
 say "# $(date -u '+%Y-%m-%d %H:%M UTC'), $(git rev-parse --short HEAD 2>/dev/null), $(rustc --version | cut -d' ' -f 1-2)"
 say "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors," \
     "$(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"
@@ -78,6 +84,7 @@ for name in $stages; do
     parsers | damaged | kept | killed | interrupted)
         stage "$name" tests "$name"
         ;;
+    python) stage python the_wheel ;;
     fuzz) stage fuzz fuzz/run.sh "${SCCROSSREC_FUZZ_SECONDS:-60}" ;;
     valgrind) if command -v valgrind >/dev/null; then stage valgrind under_valgrind; else missing valgrind valgrind; fi ;;
     *) echo "no stage is called $name" >&2; exit 2 ;;

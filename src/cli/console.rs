@@ -94,6 +94,10 @@ impl Observer for Console<'_> {
         if self.bar.is_none() {
             self.before.clear();
         }
+        if let Some(caller) = &self.ctx.caller {
+            let (done, of) = ((step.epoch as usize - 1) * samples + step.position, plan.epochs as usize * samples);
+            return caller.at("train", done as u64, of as u64);
+        }
         let bar = self
             .bar
             .get_or_insert_with(|| self.ctx.progress(samples as u64, &format!("epoch {}/{}", step.epoch, plan.epochs)));

@@ -2,12 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::caller::Caller;
 use super::terminal::{colour_of_stderr, coloured, width_of_stderr};
+use crate::data::source::Held;
 use crate::dataset::{Access, DataSet};
 use crate::error::{Error, Result};
 use crate::files::atomic::temporary_of;
@@ -75,6 +77,10 @@ pub struct Context {
     pub json: bool,
     /// How data sets are opened, and the memory that work on them may plan with.
     pub access: Access,
+    /// Who called the verb from inside a process, in the place of the terminal.
+    pub(super) caller: Option<Arc<dyn Caller>>,
+    /// Data in memory, by their names.
+    pub(super) held: Vec<Held>,
 }
 
 impl Default for Context {
@@ -87,6 +93,8 @@ impl Default for Context {
             quiet: true,
             json: false,
             access: Access::default(),
+            caller: None,
+            held: Vec::new(),
         }
     }
 }
@@ -94,7 +102,9 @@ impl Default for Context {
 impl Context {
     /// A line of news for the user, on stderr.
     pub fn say(&self, line: &str) {
-        if !self.quiet {
+        if let Some(caller) = &self.caller {
+            line.lines().for_each(|l| caller.say(l));
+        } else if !self.quiet {
             complain(line);
         }
     }
@@ -146,7 +156,7 @@ impl Context {
     }
 
     fn target(&self) -> ProgressDrawTarget {
-        match self.quiet || !std::io::stderr().is_terminal() {
+        match self.quiet || self.caller.is_some() || !std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::hidden(),
             false => ProgressDrawTarget::stderr(),
         }
@@ -167,6 +177,9 @@ impl Context {
 
     /// The result: `table` for people, or `json` with `--json`. Both go to stdout.
     pub fn result(&self, table: &str, json: &serde_json::Value) {
+        if let Some(caller) = &self.caller {
+            return caller.result(json);
+        }
         let text = if self.json { json.to_string() } else { table.trim_end().to_string() };
         let mut out = std::io::stdout().lock();
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -307,6 +320,9 @@ impl Progress for Following<'_> {
     }
 
     fn at(&self, name: &'static str, done: u64, of: u64) {
+        if let Some(caller) = &self.ctx.caller {
+            return caller.at(name, done, of);
+        }
         let mut now = self.now();
         let all = of > 0 && done >= of;
         if !now.as_ref().is_some_and(|s| s.name == name && (!s.done || all)) {
@@ -329,7 +345,10 @@ impl Progress for Following<'_> {
     }
 
     fn stop(&self) -> Option<i32> {
-        crate::interrupt::requested().then(crate::interrupt::code)
+        match &self.ctx.caller {
+            Some(caller) => caller.stop().then_some(130),
+            None => crate::interrupt::requested().then(crate::interrupt::code),
+        }
     }
 }
 

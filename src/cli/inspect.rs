@@ -215,7 +215,7 @@ fn inspect_source(path: &Path, progress: &dyn Progress) -> Result<Findings> {
                 r.nest(&name, inner);
             }
         }
-        Form::TenX | Form::MatrixMarket => describe(&mut r, source::everything(path, progress)?.as_ref())?,
+        Form::TenX | Form::MatrixMarket | Form::Held => describe(&mut r, source::everything(path, progress)?.as_ref())?,
     }
     Ok(r)
 }

@@ -5,6 +5,8 @@
 
 // verbs: modules
 pub(crate) mod annotate;
+mod call;
+mod caller;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -51,6 +53,9 @@ use crate::dataset::{Access, Io};
 use crate::error::{Error, Result};
 use crate::rng::DEFAULT_SEED;
 use context::Context;
+
+pub use call::{Flag, call, flags};
+pub use caller::Caller;
 
 #[derive(Parser)]
 #[command(name = "sccrossrec", version, about, subcommand_required = true)]
@@ -196,22 +201,31 @@ fn start(argv: Vec<OsString>) -> Result<()> {
         Err(e) if shows_page(e.kind()) => return usage(&read(help::with_pages(command)).err().unwrap_or(e)),
         Err(e) => return usage(&e),
     };
-    let threads = match cli.common.threads {
-        Some(n) => usize::from(n),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
-    };
+    let ctx = Context::of(&cli.common);
+    let threads = ctx.threads;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|e| {
         Error::usage(format!("--threads {threads}: the system does not start so many ({e}); take fewer"))
     })?;
-    let ctx = Context {
-        threads,
-        seed: cli.common.seed.unwrap_or(DEFAULT_SEED),
-        seed_given: cli.common.seed.is_some(),
-        quiet: cli.common.quiet,
-        json: cli.common.json,
-        access: Access { io: cli.common.io.unwrap_or_default(), memory_limit: cli.common.memory_limit },
-    };
     dispatch(&cli.verb, &ctx)
+}
+
+impl Context {
+    /// As the flags of all verbs say.
+    fn of(common: &Common) -> Context {
+        Context {
+            threads: match common.threads {
+                Some(n) => usize::from(n),
+                None => std::thread::available_parallelism().map_or(1, usize::from),
+            },
+            seed: common.seed.unwrap_or(DEFAULT_SEED),
+            seed_given: common.seed.is_some(),
+            quiet: common.quiet,
+            json: common.json,
+            access: Access { io: common.io.unwrap_or_default(), memory_limit: common.memory_limit },
+            caller: None,
+            held: Vec::new(),
+        }
+    }
 }
 
 fn command() -> clap::Command {
@@ -259,13 +273,16 @@ fn usage(e: &clap::Error) -> Result<()> {
             let _ = writeln!(std::io::stderr(), "{}", e.to_string().trim_end());
             Err(Error::usage("no verb was given; see the list above"))
         }
-        _ => {
-            let text = e.to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            let end = text.find("\nUsage:").or_else(|| text.find("\nFor more information")).unwrap_or(text.len());
-            Err(Error::usage(format!("{}; see --help", one_line(&text[..end]))))
-        }
+        _ => Err(Error::usage(format!("{}; see --help", said(e)))),
     }
+}
+
+/// What is wrong with the words, in a line.
+fn said(e: &clap::Error) -> String {
+    let text = e.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = text.find("\nUsage:").or_else(|| text.find("\nFor more information")).unwrap_or(text.len());
+    one_line(&text[..end])
 }
 
 fn one_line(text: &str) -> String {

@@ -254,6 +254,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     let config = PrepareConfig {
         like: args.like.clone(),
         access: ctx.access,
+        held: ctx.held.clone(),
         obs: args.obs.clone(),
         gtf: args.gtf.clone(),
         force_annotation: args.force_annotation,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::data::anndata::{MatrixKind, Streaming};
 use crate::data::cells::Strip;
-use crate::data::source::Select;
+use crate::data::source::{Held, Select};
 use crate::dataset::{Access, SampleConfig};
 use crate::error::{Error, Result};
 
@@ -54,6 +54,8 @@ pub struct PrepareConfig {
     pub rna: Option<PathBuf>,
     /// ATAC, perhaps in the same file; `None` only with `like`, for prediction.
     pub atac: Option<PathBuf>,
+    /// Data in memory, in the place of the files that are named as they are.
+    pub held: Vec<Held>,
     /// A data set whose genes, peaks and features are taken over, so that a model trained on it meets these cells.
     /// Features are matched by name (peaks also by place); those it lacks are dropped, both with a count.
     pub like: Option<PathBuf>,
@@ -107,6 +109,7 @@ impl PrepareConfig {
         PrepareConfig {
             rna: Some(rna.into()),
             atac: Some(atac.into()),
+            held: Vec::new(),
             like: None,
             access: Access::default(),
             dataset: None,

@@ -9,7 +9,7 @@ use crate::data::anndata::{Axis, Column, Matrix};
 use crate::data::cells::{CellRows, CellTable};
 use crate::data::source;
 use crate::data::source::columns::refuse_swapped;
-use crate::data::source::{Modality, Select};
+use crate::data::source::{Held, Modality, Select};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -28,8 +28,17 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Progress) -> Result<Self> {
-        let source = source::open(path, modality, select, progress)?;
+    pub(crate) fn open(
+        path: &Path,
+        held: &[Held],
+        modality: Modality,
+        select: &Select,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let source = match held.iter().find(|h| h.name() == path) {
+            Some(held) => source::open_held(held, modality, select)?,
+            None => source::open(path, modality, select, progress)?,
+        };
         let matrix = source.matrix(None, modality.layer_flag())?;
         let (cells, named) = (source.names(Axis::Obs)?, source.names(Axis::Var)?);
         if modality == Modality::Rna {
@@ -68,7 +77,7 @@ impl Inputs {
     /// Opens what the configuration names, and gives each the table of cells where there is one.
     pub(crate) fn open(config: &PrepareConfig, progress: &dyn Progress) -> Result<Self> {
         let open = |path: &Option<PathBuf>, modality, select| {
-            path.as_deref().map(|path| Input::open(path, modality, select, progress)).transpose()
+            path.as_deref().map(|path| Input::open(path, &config.held, modality, select, progress)).transpose()
         };
         let mut rna = open(&config.rna, Modality::Rna, &config.rna_select)?;
         let mut atac = open(&config.atac, Modality::Atac, &config.atac_select)?;

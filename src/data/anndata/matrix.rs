@@ -2,9 +2,12 @@
 //!
 //! Memory is bounded by the size of a block (and 8 bytes a row), whatever the number of rows.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hdf5::types::TypeDescriptor;
 use hdf5::{Dataset, Group, H5Type};
@@ -17,12 +20,47 @@ use crate::csr::Csr;
 use crate::data::coordinates::Coordinates;
 use crate::error::{Error, Result};
 
-/// How a matrix is laid out in its file.
+/// Numbers that somebody else holds in memory, such as an array of another language.
+pub trait HeldNumbers: Debug + Send + Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Are there none?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of them as values.
+    fn values(&self, range: Range<usize>) -> Vec<f32>;
+
+    /// Some of them as indices.
+    fn indices(&self, range: Range<usize>) -> Vec<i64>;
+}
+
+/// A matrix that somebody else holds in memory; its rows are cells.
+#[derive(Debug, Clone)]
+pub enum HeldMatrix {
+    /// By rows: where each begins and ends `[rows + 1]`, columns `[entries]`, values `[entries]`.
+    Csr(Arc<dyn HeldNumbers>, Arc<dyn HeldNumbers>, Arc<dyn HeldNumbers>),
+    /// By columns: where each begins and ends `[columns + 1]`, rows `[entries]`, values `[entries]`.
+    Csc(Arc<dyn HeldNumbers>, Arc<dyn HeldNumbers>, Arc<dyn HeldNumbers>),
+    /// All values, row after row.
+    Dense(Arc<dyn HeldNumbers>),
+}
+
+/// A field of numbers: of a file, or in memory.
+#[derive(Debug, Clone)]
+enum Field {
+    File(Dataset),
+    Held(Arc<dyn HeldNumbers>),
+}
+
+/// How a matrix is laid out.
 #[derive(Debug)]
 enum MatrixLayout {
-    Csr { indptr: Vec<u64>, indices: Dataset, data: Dataset },
-    Csc { indptr: Vec<u64>, indices: Dataset, data: Dataset },
-    Dense(Dataset),
+    Csr { indptr: Vec<u64>, indices: Field, data: Field },
+    Csc { indptr: Vec<u64>, indices: Field, data: Field },
+    Dense(Field),
     Coordinates(Coordinates),
 }
 
@@ -90,7 +128,7 @@ impl Matrix {
         };
         plausible(path, bytes, at, &shape, 1)?;
         check(path, &set, at)?;
-        let layout = MatrixLayout::Dense(set.clone());
+        let layout = MatrixLayout::Dense(Field::File(set.clone()));
         let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, any: false, layout };
         m.check_number(&set, at)?;
         m.check_cols()?;
@@ -174,10 +212,8 @@ impl Matrix {
             return Err(damaged(format!("`{at}` has {nnz} values but {n_indices} indices")));
         }
         let indptr = pointers.read_raw::<i64>().at(path, || format!("read `{at}/indptr`"))?;
-        if indptr.first() != Some(&0) || indptr.last() != i64::try_from(nnz).ok().as_ref() || !indptr.is_sorted() {
-            return Err(damaged(format!("`{at}/indptr` does not rise from 0 to the {nnz} values there are")));
-        }
-        let indptr = indptr.into_iter().map(|p| p as u64).collect(); // sorted from 0, so none is negative
+        let indptr = rising(indptr, nnz)
+            .ok_or_else(|| damaged(format!("`{at}/indptr` does not rise from 0 to the {nnz} values there are")))?;
         for (set, name) in [(&indices, "indices"), (&pointers, "indptr")] {
             let kind = descriptor(set).at(path, || format!("read the type of `{at}/{name}`"))?;
             if !matches!(kind, TypeDescriptor::Integer(_) | TypeDescriptor::Unsigned(_)) {
@@ -193,12 +229,54 @@ impl Matrix {
             keep: None,
             any: false,
             layout: if csr {
-                MatrixLayout::Csr { indptr, indices, data: data.clone() }
+                MatrixLayout::Csr { indptr, indices: Field::File(indices), data: Field::File(data.clone()) }
             } else {
-                MatrixLayout::Csc { indptr, indices, data: data.clone() }
+                MatrixLayout::Csc { indptr, indices: Field::File(indices), data: Field::File(data.clone()) }
             },
         };
         m.check_number(&data, &format!("{at}/data"))?;
+        m.check_cols()?;
+        Ok(m)
+    }
+
+    /// One that is held in memory, of `rows` cells and `cols` features; `path` and `at` are its names in messages.
+    pub(crate) fn held(path: &Path, at: &str, held: HeldMatrix, rows: usize, cols: usize) -> Result<Self> {
+        let wrong = |found: String| Error::input(path, format!("`{at}` {found}"), "give a sound matrix");
+        let sparse =
+            |ptr: &Arc<dyn HeldNumbers>, indices: &Arc<dyn HeldNumbers>, data: &Arc<dyn HeldNumbers>, major| {
+                if ptr.len() != major + 1 || indices.len() != data.len() {
+                    let found = format!(
+                        "has {} starts, {} indices and {} values for {rows} × {cols}",
+                        ptr.len(),
+                        indices.len(),
+                        data.len()
+                    );
+                    return Err(wrong(found));
+                }
+                rising(ptr.indices(0..ptr.len()), data.len()).ok_or_else(|| {
+                    wrong(format!("has starts that do not rise from 0 to the {} values there are", data.len()))
+                })
+            };
+        let field = |f: &Arc<dyn HeldNumbers>| Field::Held(f.clone());
+        let layout = match &held {
+            HeldMatrix::Csr(ptr, indices, data) => MatrixLayout::Csr {
+                indptr: sparse(ptr, indices, data, rows)?,
+                indices: field(indices),
+                data: field(data),
+            },
+            HeldMatrix::Csc(ptr, indices, data) => MatrixLayout::Csc {
+                indptr: sparse(ptr, indices, data, cols)?,
+                indices: field(indices),
+                data: field(data),
+            },
+            HeldMatrix::Dense(data) => {
+                if Some(data.len()) != rows.checked_mul(cols) {
+                    return Err(wrong(format!("has {} values for {rows} × {cols}", data.len())));
+                }
+                MatrixLayout::Dense(field(data))
+            }
+        };
+        let m = Matrix { path: path.into(), at: at.into(), rows, width: cols, cols, keep: None, any: false, layout };
         m.check_cols()?;
         Ok(m)
     }
@@ -275,7 +353,8 @@ impl Matrix {
             MatrixLayout::Dense(set) => {
                 let mut step = (block / self.width.max(1)).max(1);
                 // Whole chunks, so that none is unpacked more than once, unless that takes much more memory.
-                if let Some(&high) = set.chunk().as_deref().and_then(<[_]>::first)
+                if let Field::File(set) = set
+                    && let Some(&high) = set.chunk().as_deref().and_then(<[_]>::first)
                     && let Some(whole) = step.checked_next_multiple_of(high.max(1))
                     && whole.saturating_mul(self.width) <= block.saturating_mul(8)
                 {
@@ -471,11 +550,15 @@ impl Matrix {
         Ok(())
     }
 
-    fn numbers(&self, set: &Dataset, range: std::ops::Range<usize>) -> Result<Vec<f32>> {
+    fn numbers(&self, field: &Field, range: Range<usize>) -> Result<Vec<f32>> {
         let read = || format!("read `{}/data`", self.at);
         if range.is_empty() {
             return Ok(Vec::new());
         }
+        let set = match field {
+            Field::Held(held) => return Ok(held.values(range)),
+            Field::File(set) => set,
+        };
         if is_bool(set) {
             let v = read_slice::<u8>(set, range).at(&self.path, read)?;
             return Ok(v.into_iter().map(|b| f32::from(u8::from(b != 0))).collect());
@@ -483,8 +566,12 @@ impl Matrix {
         read_slice::<f32>(set, range).at(&self.path, read)
     }
 
-    fn numbers_2d(&self, set: &Dataset, rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
+    fn numbers_2d(&self, field: &Field, rows: Range<usize>) -> Result<Vec<f32>> {
         let read = || format!("read `{}`", self.at);
+        let set = match field {
+            Field::Held(held) => return Ok(held.values(rows.start * self.width..rows.end * self.width)),
+            Field::File(set) => set,
+        };
         if is_bool(set) {
             let v = set.read_slice_2d::<u8, _>((rows, 0..self.width)).at(&self.path, read)?;
             return Ok(v.iter().map(|b| f32::from(u8::from(*b != 0))).collect());
@@ -493,11 +580,16 @@ impl Matrix {
         Ok(v.iter().copied().collect())
     }
 
-    fn indices(&self, set: &Dataset, range: std::ops::Range<usize>, below: usize, what: &str) -> Result<Vec<u32>> {
+    fn indices(&self, field: &Field, range: Range<usize>, below: usize, what: &str) -> Result<Vec<u32>> {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let v = read_slice::<i64>(set, range).at(&self.path, || format!("read `{}/indices`", self.at))?;
+        let v = match field {
+            Field::Held(held) => held.indices(range),
+            Field::File(set) => {
+                read_slice::<i64>(set, range).at(&self.path, || format!("read `{}/indices`", self.at))?
+            }
+        };
         v.into_par_iter()
             .map(|i| match usize::try_from(i) {
                 Ok(i) if i < below => Ok(i as u32),
@@ -511,7 +603,14 @@ impl Matrix {
     }
 }
 
-fn read_slice<T: H5Type>(set: &Dataset, range: std::ops::Range<usize>) -> hdf5::Result<Vec<T>> {
+/// Starts that rise from 0 to the number of entries.
+fn rising(indptr: Vec<i64>, entries: usize) -> Option<Vec<u64>> {
+    let sound =
+        indptr.first() == Some(&0) && indptr.last() == i64::try_from(entries).ok().as_ref() && indptr.is_sorted();
+    sound.then(|| indptr.into_iter().map(|p| p as u64).collect()) // sorted from 0, so none is negative
+}
+
+fn read_slice<T: H5Type>(set: &Dataset, range: Range<usize>) -> hdf5::Result<Vec<T>> {
     let (v, _) = set.read_slice_1d::<T, _>(range)?.into_raw_vec_and_offset();
     Ok(v)
 }

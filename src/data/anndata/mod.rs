@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use edit::edit_var;
 pub(crate) use fields::plausible;
-pub use matrix::{Matrix, MatrixKind, Streaming};
+pub use matrix::{HeldMatrix, HeldNumbers, Matrix, MatrixKind, Streaming};
 pub(crate) use open::open_hdf5;
 pub use reader::{AnnData, Axis};
 pub(crate) use reader::{list, text_of};

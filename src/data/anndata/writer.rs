@@ -513,8 +513,13 @@ impl CsrSink {
             )));
         }
         self.data.finish().and_then(|()| self.indices.finish()).at(&self.target, || format!("write `{}`", self.at))?;
-        let set = write_array(&self.group, "indptr", &self.indptr, self.gzip)
-            .at(&self.target, || format!("write `{}/indptr`", self.at))?;
+        // Of the type of the indices where that is enough: scipy slices no matrix that has two.
+        let narrow: Option<Vec<i32>> = self.indptr.iter().map(|&p| i32::try_from(p).ok()).collect();
+        let written = match &narrow {
+            Some(narrow) => write_array(&self.group, "indptr", narrow, self.gzip),
+            None => write_array(&self.group, "indptr", &self.indptr, self.gzip),
+        };
+        let set = written.at(&self.target, || format!("write `{}/indptr`", self.at))?;
         encoding(&self.target, &set, "array", "0.2.0")?;
         self.open.0.fetch_sub(1, Ordering::SeqCst);
         Ok(())

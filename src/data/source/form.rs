@@ -54,6 +54,8 @@ pub enum Form {
     TenXLegacy,
     /// Folder with `matrix.mtx`, `features.tsv` (or `genes.tsv`), `barcodes.tsv`, each also as `.gz`.
     MatrixMarket,
+    /// An object in memory.
+    Held,
 }
 
 impl std::fmt::Display for Form {
@@ -64,6 +66,7 @@ impl std::fmt::Display for Form {
             Form::TenX => "10x HDF5",
             Form::TenXLegacy => "10x HDF5 (legacy)",
             Form::MatrixMarket => "10x Matrix Market",
+            Form::Held => "in memory",
         })
     }
 }

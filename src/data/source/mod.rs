@@ -16,6 +16,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod form;
+pub(crate) mod held;
 pub(crate) mod mtx;
 pub(crate) mod mudata;
 pub(crate) mod tenx;
@@ -35,6 +36,7 @@ use crate::progress::Progress;
 use form::chosen;
 
 pub use form::{Form, Modality, Select, Source};
+pub use held::Held;
 
 /// Opens the `modality` of a file or folder of any form. An HDF5 file is read through once (see the module
 /// `data::anndata::heaps`); `progress` is asked meanwhile whether to stop, here and in all functions of this
@@ -72,6 +74,19 @@ pub fn open(path: &Path, modality: Modality, select: &Select, progress: &dyn Pro
     let source = match &select.genome {
         Some(genome) if source.form() != Form::TenXLegacy => of_genome(source, genome)?,
         _ => source,
+    };
+    of_type(source, modality)
+}
+
+/// The `modality` of data in memory, as [`open`] takes it of a file.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_held(held: &Held, modality: Modality, select: &Select) -> Result<Box<dyn Source>> {
+    let source: Box<dyn Source> = Box::new(held.clone().with_layer(select.layer.as_deref())?);
+    let source = match &select.genome {
+        Some(genome) => of_genome(source, genome)?,
+        None => source,
     };
     of_type(source, modality)
 }
