@@ -17,7 +17,7 @@ const HEADINGS: [(&str, &str); 15] = [
          gene-features pair barcodes min-common rna-layer atac-layer rna-modality atac-modality tenx-genome rna-values \
          atac-values counts-layer part pairs cells cell-types discovery heads alpha verify op",
     ),
-    ("Output", "out force resume doubts gzip no-gzip export chrom-names links nodes attention"),
+    ("Output", "out force resume doubts gzip no-gzip export chrom-names links nodes attention no-umap"),
     ("Picture", "plot/attention gene cell plot/cell-type scale top around chrom"),
     (
         "Size",
@@ -181,6 +181,27 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("RNA expected from the ATAC of each cell", "sccrossrec translate --run run --out expected.h5ad"),
             ("of other cells", "sccrossrec translate --run run --data other --out expected.h5ad"),
         ],
+    ),
+    (
+        "plot umap",
+        &[
+            ("cells by type", "sccrossrec plot umap --run run --out umap.png"),
+            ("cells by a gene", "sccrossrec plot umap --run run --colour Gad1 --out gad1.png"),
+        ],
+    ),
+    (
+        "plot region",
+        &[
+            ("a gene with its links", "sccrossrec plot region Gad1 --data data --discovery links --out gad1.png"),
+            (
+                "a place, by fragments",
+                "sccrossrec plot region chr2:70500000-70700000 --data data --fragments fragments.tsv.gz --out place.svg",
+            ),
+        ],
+    ),
+    (
+        "plot dotplot",
+        &[("markers by cell type", "sccrossrec plot dotplot --data data --genes Gad1,Gad2,Mbp --out markers.png")],
     ),
     ("plot curves", &[("how training went", "sccrossrec plot curves --run run --out curves.png")]),
     ("plot embedding", &[("cells in the joint space", "sccrossrec plot embedding --run run --out cells.svg")]),

@@ -12,7 +12,7 @@ const HOMES: [(&str, &str); 3] = [("dataset.json", "data set"), ("run.json", "ru
 
 /// What is in them, by the ways from their roots; of several the first that fits. A way that ends in `/` is a folder, one
 /// that begins with `*` an ending.
-const PARTS: [(&str, &str, &str); 22] = [
+const PARTS: [(&str, &str, &str); 23] = [
     ("data set", "dataset.json", "description"),
     ("data set", "features.bin", "numbers that describe genes and peaks, and the bases of peaks"),
     ("data set", "obs.bin", "columns of the cells"),
@@ -31,7 +31,8 @@ const PARTS: [(&str, &str, &str); 22] = [
     ("discovery", "attention.h5", "attention of every cell (layout: docs/outputs.md)"),
     ("discovery", "attention/", "attention summed over the cells of a type, a table a type"),
     ("discovery", "links/", "links of a cell type, a table a type"),
-    ("discovery", "export/", "the same for other programs"),
+    ("discovery", "exports/", "the same for other programs"),
+    ("discovery", "*.sizes", "lengths of chromosomes, as told by genes and peaks"),
     ("discovery", "*.h5ad", "scores of genes and peaks for scanpy"),
     ("discovery", "*.parquet", "links for pandas and Arrow"),
     ("discovery", "*/", "results"),
@@ -95,7 +96,7 @@ fn report(path: &Path) -> Result<Option<Findings>> {
         return Ok(None);
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-    let ours = memchr::memmem::find(&bytes[..bytes.len().min(4096)], b"sccrossrec").is_some();
+    let ours = memchr::memmem::find(&bytes, b"<p>sccrossrec ").is_some();
     Ok(ours.then(|| {
         let mut r = Findings::new("page of `report`: open it in a browser");
         r.add("bytes", bytes.len());

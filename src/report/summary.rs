@@ -198,7 +198,8 @@ fn beside_baselines(below: Option<&[String]>) -> Light {
     if below.is_empty() {
         return light(Level::Good, what, "no simple method is better at anything measured".into(), "");
     }
-    let main = below.iter().any(|b| MAIN.iter().any(|m| b.starts_with(m)));
+    // What is told the cell type is no method for cells that have none.
+    let main = below.iter().any(|b| !b.contains("(told)") && MAIN.iter().any(|m| b.starts_with(m)));
     let few: Vec<&str> = below.iter().take(3).map(String::as_str).collect();
     let more = if below.len() > few.len() { format!(" and {} more", below.len() - few.len()) } else { String::new() };
     light(
@@ -310,6 +311,15 @@ fn of_towers(t: &TowerEvaluation) -> Vec<String> {
     out
 }
 
+/// Text in which what stands between backticks is code.
+fn coded(text: &str) -> String {
+    let part = |(i, t): (usize, &str)| {
+        let t = escaped(t);
+        if i % 2 == 1 { format!("<code>{t}</code>") } else { t.to_string() }
+    };
+    text.split('`').enumerate().map(part).collect()
+}
+
 fn list(out: &mut String, title: &str, items: &[String]) {
     let _ = write!(out, "<h3>{title}</h3>\n<ul>");
     items.iter().for_each(|i| *out += &format!("<li>{i}</li>\n"));
@@ -372,10 +382,10 @@ pub(super) fn summary(
             "<li class=\"{class}\"><span class=\"light {class}\"><span aria-hidden=\"true\">{sign}</span> {word}</span> \
              <b>{}</b>: {}.",
             l.what,
-            escaped(&l.seen)
+            coded(&l.seen)
         );
         if !l.remedy.is_empty() {
-            let _ = write!(out, "<span class=\"remedy\">{}</span>", escaped(&l.remedy));
+            let _ = write!(out, "<span class=\"remedy\">{}</span>", coded(&l.remedy));
         }
         out += "</li>\n";
     }
@@ -441,10 +451,17 @@ mod tests {
         assert_eq!(level(&k, "Links"), Level::Unknown);
         k.below = Some(vec!["RMSE: 1, ridge on LSI 0.5".into()]);
         assert_eq!(level(&k, "Model beside simple methods"), Level::Doubtful);
+        k.below = Some(vec!["Pearson by gene: 0.1, gene × type (told) 0.2".into()]);
+        assert_eq!(level(&k, "Model beside simple methods"), Level::Doubtful);
         k.below = Some(vec!["FOSCTTM: 0.1, CCA 0.05".into()]);
         assert_eq!(level(&k, "Model beside simple methods"), Level::Bad);
         k.below = None;
         assert_eq!(level(&k, "Model beside simple methods"), Level::Unknown);
+    }
+
+    #[test]
+    fn backticks_make_code() {
+        assert_eq!(coded("run `a <b>` first"), "run <code>a &lt;b&gt;</code> first");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn columns_with_a_slash_in_their_name() {
     );
     ok(base.dir.path(), &"embed --run run --out z.h5ad --quiet".split(' ').collect::<Vec<_>>());
     let z = hdf5::File::open(base.at("z.h5ad")).unwrap();
-    assert!(z.group("obs").unwrap().member_names().unwrap().contains(&"cell_type_".to_string()));
+    assert!(z.group("obs").unwrap().member_names().unwrap().contains(&"cell_type".to_string()));
 }
 
 #[test]

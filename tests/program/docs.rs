@@ -5,15 +5,21 @@ use std::path::{Path, PathBuf};
 
 use super::common::program::{program, run};
 
-/// Files that are on their way: links to them may lead nowhere yet.
-const COMING: [&str; 2] = ["docs/cli.md", "docs/img/"];
-/// Verbs that are on their way: until the program knows them their flags are not looked at.
-const COMING_VERBS: [&str; 7] = ["check", "completions", "man", "pairs", "plot region", "plot dotplot", "plot umap"];
-/// Flags of other programs, in running text.
-const FOREIGN: [&str; 9] =
-    ["--release", "--test", "--lib", "--nocapture", "--no-fail-fast", "--open", "--signal", "--bench", "--flag"];
+/// Flags of other programs and of before, in running text.
+const FOREIGN: [&str; 10] = [
+    "--samples",
+    "--release",
+    "--test",
+    "--lib",
+    "--nocapture",
+    "--no-fail-fast",
+    "--open",
+    "--signal",
+    "--bench",
+    "--flag",
+];
 /// Pages that are made, or that show what belongs to developers.
-const MADE: [&str; 3] = ["cli.md", "reference.md", "messages.md"];
+const MADE: [&str; 2] = ["cli.md", "messages.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -116,11 +122,8 @@ fn broken(page: &Path, text: &str) -> Vec<String> {
                     plain.push(part)
                 }
             }
-            let coming = COMING.iter().any(|c| name(&plain).starts_with(c));
             if !plain.exists() {
-                if !coming {
-                    told.push(format!("{}:{i}: no file {target}", name(page)));
-                }
+                told.push(format!("{}:{i}: no file {target}", name(page)));
             } else if !anchor.is_empty() && !anchors(&read(&plain)).contains(anchor) {
                 told.push(format!("{}:{i}: no heading {target}", name(page)));
             }
@@ -175,11 +178,12 @@ impl Help {
     /// Verbs below one (`""`: of the program).
     fn verbs(&mut self, below: &str) -> Vec<String> {
         let text = self.of(below).unwrap_or_default();
-        let listed = text.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1);
-        let listed = listed.take_while(|l| l.is_empty() || l.starts_with(' '));
+        // Under headings of their own, before the flags of all verbs.
+        let listed = text.lines().skip_while(|l| !l.starts_with("Usage:")).skip(1);
+        let listed = listed.take_while(|l| *l != "Common:");
         let first = |l: &str| {
             l.strip_prefix("  ")
-                .filter(|l| !l.starts_with(' '))
+                .filter(|l| !l.starts_with([' ', '-', '<', '[']))
                 .and_then(|l| l.split_whitespace().next())
                 .map(String::from)
         };
@@ -225,10 +229,9 @@ fn wrong(words: &[String], help: &mut Help) -> Option<String> {
     }
     let within = words.get(1).map(|second| format!("{first} {second}"));
     let nested = !help.verbs(first).is_empty();
-    let verb = if nested { within.clone()? } else { first.clone() };
+    let verb = if nested { within? } else { first.clone() };
     let Some(known) = help.flags(&verb) else {
-        let coming = [Some(first.clone()), within].into_iter().flatten().any(|v| COMING_VERBS.contains(&v.as_str()));
-        return (!coming).then(|| format!("no verb {verb}"));
+        return Some(format!("no verb {verb}"));
     };
     let flags = words.iter().filter(|w| w.starts_with("--")).map(|w| w.split('=').next().unwrap_or(w).to_string());
     let unknown: Vec<String> = flags.filter(|f| !known.contains(f)).collect();

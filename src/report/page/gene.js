@@ -78,12 +78,15 @@
     tracks.replaceChildren();
     const tss = genes.tss[g];
     if (tss < 0) { arcs.appendChild(el("p", "The data have no TSS of this gene, so it cannot be drawn.", { class: "note" })); return; }
-    const drawn = links.filter((l) => peaks.start[l.peak] >= 0).slice(0, 40).reverse();
+    let drawn = links.filter((l) => peaks.start[l.peak] >= 0).slice(0, 40).reverse();
     if (!drawn.length) { arcs.appendChild(el("p", "No link of this gene has a place.", { class: "note" })); return; }
     const W = Math.max(320, Math.min(1200, arcs.clientWidth || 1200)), LEFT = 24, WIDTH = W - 48, BASE = 270;
     const middle = (l) => (peaks.start[l.peak] + peaks.end[l.peak]) / 2;
     let lo = tss, hi = tss;
-    drawn.forEach((l) => { lo = Math.min(lo, peaks.start[l.peak]); hi = Math.max(hi, peaks.end[l.peak]); });
+    // Links say how far the view goes; of pairs that are none those in view are drawn.
+    const strong = drawn.filter((l) => l.counts);
+    if (strong.length && strong.length < drawn.length) { lo = tss - 30000; hi = tss + 30000; }
+    (strong.length ? strong : drawn).forEach((l) => { lo = Math.min(lo, peaks.start[l.peak]); hi = Math.max(hi, peaks.end[l.peak]); });
     // The gene itself is in view where its model is known and not far longer than the rest.
     if (M) for (let k = 0; k < M.gene.length; k++)
       if (M.gene[k] === g && M.span[2 * k + 1] - M.span[2 * k] < 4 * Math.max(hi - lo, 50000)) {
@@ -93,6 +96,7 @@
     const room = Math.max(500, (hi - lo) / 25);
     lo = Math.max(0, lo - room);
     hi += room;
+    drawn = drawn.filter((l) => peaks.start[l.peak] >= lo && peaks.end[l.peak] <= hi);
     const px = (b) => LEFT + (WIDTH * (b - lo)) / (hi - lo);
     drawTracks(g, lo, hi, W, LEFT, WIDTH, new Set(drawn.map((l) => l.peak)));
     const s = svg("svg", { viewBox: `0 0 ${W} 378`, width: W, role: "img", "aria-label": "links of " + genes.name[g], "font-size": 14 });
