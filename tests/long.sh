@@ -3,6 +3,7 @@
 #
 #   tests/long.sh [STAGE …]     parsers damaged kept killed interrupted fuzz valgrind [default: all]
 #   tests/long.sh python        the Python wheel: built, installed, tested; only when named
+#   tests/long.sh tutorials     the commands of the tutorials, as they are printed; only when named
 #
 # Results go to tests/long-results/DATE.txt: a line a stage with its exit code, seconds and counts; the whole output lies
 # in target/long. Exit code: 0 where nothing failed, 1 otherwise. A stage whose tool is not here says so and counts as
@@ -76,6 +77,16 @@ the_wheel() {
     python/build.sh && python/test.sh
 }
 
+# What the tutorials print is what the program prints, but for numbers. PYTHON names one with anndata.
+the_tutorials() {
+    local code=0
+    cargo build --release || return 1
+    for page in docs/tutorial-*.md; do
+        "${PYTHON:-python3}" docs/make.py "$page" --program "$target/release/sccrossrec" --check || code=1
+    done
+    return $code
+}
+
 say "# $(date -u '+%Y-%m-%d %H:%M UTC'), $(git rev-parse --short HEAD 2>/dev/null), $(rustc --version | cut -d' ' -f 1-2)"
 say "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors," \
     "$(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"
@@ -85,6 +96,7 @@ for name in $stages; do
         stage "$name" tests "$name"
         ;;
     python) stage python the_wheel ;;
+    tutorials) stage tutorials the_tutorials ;;
     fuzz) stage fuzz fuzz/run.sh "${SCCROSSREC_FUZZ_SECONDS:-60}" ;;
     valgrind) if command -v valgrind >/dev/null; then stage valgrind under_valgrind; else missing valgrind valgrind; fi ;;
     *) echo "no stage is called $name" >&2; exit 2 ;;
