@@ -1,6 +1,6 @@
 //! `attention.h5`: the sparse attention of every cell in one file, written as a stream. See docs/model.md, section 8.4.
 //!
-//! HDF5, all datasets one-dimensional and chunked; `N` rows (cells, by cell type and then by number), `nnz` pairs:
+//! HDF5, all datasets one-dimensional and chunked; `N` rows (cells, in the order of the data set), `nnz` pairs:
 //!
 //! | name | type | length | meaning |
 //! | --- | --- | --- | --- |

@@ -4,6 +4,8 @@
 //! u64, the gene and the peak of each pair u32, its weight and its score f32, and the XXH3-64 of all before. The
 //! fingerprint is that of the parameters, the data and the cells: a part of something else is not taken.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::attention::Pair;
@@ -33,6 +35,8 @@ fn pairs_of(a: &Attention<f32>, genes: &[u32], peaks: &[u32], heads: usize) -> V
 
 const MAGIC: &[u8; 8] = b"SCXATTEN";
 const VERSION: u32 = 1;
+/// Bytes before the pointers.
+const HEAD: u64 = 32;
 /// What progress calls the passes over cells.
 const STAGE: &str = "discover";
 /// Folder of the parts of a discovery on its way, in the folder of the discovery.
@@ -183,6 +187,36 @@ impl Parts {
         Some(starts.iter().zip(&ends).map(|(&from, &to)| (from..to).map(pair).collect()).collect())
     }
 
+    /// Hands on every cell of all groups with its pairs, by the number of its RNA. The parts have been read whole before;
+    /// of each group one is open at a time.
+    pub(super) fn in_order(
+        &self,
+        progress: &dyn Progress,
+        mut take: impl FnMut(u32, &[Pair]) -> Result<()>,
+    ) -> Result<()> {
+        let of_part = |(i, part): (usize, &(usize, Vec<Pairing>))| {
+            let row = |(r, p): (usize, &Pairing)| (p.0, i, r);
+            part.1.iter().enumerate().map(row).collect::<Vec<_>>()
+        };
+        let mut order: Vec<(u32, usize, usize)> = self.parts.iter().enumerate().flat_map(of_part).collect();
+        order.sort_unstable();
+        let groups = self.parts.iter().map(|p| p.0 + 1).max().unwrap_or(0);
+        let mut open: Vec<Option<(usize, OpenPart)>> = (0..groups).map(|_| None).collect();
+        for (cell, i, row) in order {
+            let at = &mut open[self.parts[i].0];
+            let part = match at.take().filter(|(there, _)| *there == i) {
+                Some((_, part)) => part,
+                None => {
+                    progress.check(KEPT)?;
+                    OpenPart::open(self.path(i), self.parts[i].1.len())?
+                }
+            };
+            take(cell, &part.row(row)?)?;
+            *at = Some((i, part));
+        }
+        Ok(())
+    }
+
     /// Hands on every cell of a group with its pairs, in order: (RNA cell, pairs).
     pub(super) fn for_each(
         &self,
@@ -197,6 +231,44 @@ impl Parts {
             }
         }
         Ok(())
+    }
+}
+
+/// A part that was found whole, from which single rows are read.
+struct OpenPart {
+    path: PathBuf,
+    file: File,
+    /// Where the pairs of each row begin and end.
+    ends: Vec<u64>,
+}
+
+impl OpenPart {
+    fn words(&self, from: u64, n: usize) -> Result<Vec<u32>> {
+        let mut bytes = vec![0u8; 4 * n];
+        self.file.read_exact_at(&mut bytes, from).map_err(|e| Error::io(&self.path, "read", e))?;
+        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    fn open(path: PathBuf, rows: usize) -> Result<OpenPart> {
+        let file = File::open(&path).map_err(|e| Error::io(&path, "read", e))?;
+        let mut part = OpenPart { path, file, ends: Vec::new() };
+        let halves = part.words(HEAD, 2 * (rows + 1))?;
+        part.ends = halves.chunks_exact(2).map(|h| u64::from(h[0]) | u64::from(h[1]) << 32).collect();
+        Ok(part)
+    }
+
+    fn row(&self, row: usize) -> Result<Vec<Pair>> {
+        let (from, to) = (self.ends[row], self.ends[row + 1]);
+        let (first, all) = (HEAD + 8 * self.ends.len() as u64, self.ends[self.ends.len() - 1]);
+        let column = |k: u64| self.words(first + 4 * (k * all + from), (to - from) as usize);
+        let (gene, peak, weight, score) = (column(0)?, column(1)?, column(2)?, column(3)?);
+        let pair = |k: usize| Pair {
+            gene: gene[k],
+            peak: peak[k],
+            weight: f32::from_bits(weight[k]),
+            score: f32::from_bits(score[k]),
+        };
+        Ok((0..gene.len()).map(pair).collect())
     }
 }
 

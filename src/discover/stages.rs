@@ -135,7 +135,7 @@ pub(super) struct Summed {
 }
 
 /// Sums attention over the cells of each type and over all, tests the links, and writes their tables and tracks into
-/// `out`; every cell goes to `writer` on the way.
+/// `out`; then every cell goes to `writer`, in the order of the data set.
 pub(super) fn sum(
     inputs: &Inputs<'_>,
     attended: &Attended,
@@ -152,9 +152,9 @@ pub(super) fn sum(
     let (mut cell_types, mut types) = (Vec::new(), Vec::new());
     for (i, group) in groups.iter().enumerate() {
         let mut table = LinkTable::new();
-        attended.own.for_each(i, progress, |cell, pairs| {
+        attended.own.for_each(i, progress, |_, pairs| {
             table.add_cell(pairs);
-            writer.push(cell, pairs)
+            Ok(())
         })?;
         let mut null = Vec::new();
         for (parts, of_all) in attended.shuffled.iter().zip(&mut null_of_all) {
@@ -186,6 +186,7 @@ pub(super) fn sum(
         }
         all.merge(&mut table);
     }
+    attended.own.in_order(progress, |cell, pairs| writer.push(cell, pairs))?;
     progress.check(KEPT)?;
     let links = all.into_links();
     let null: Vec<Link> = null_of_all.into_iter().flat_map(LinkTable::into_links).collect();
