@@ -129,8 +129,8 @@ fn end_to_end() {
     let [gene, peak] = ["gene", "peak"].map(|n| f.dataset(n).unwrap().read_raw::<u32>().unwrap());
     let [weight, score] = ["weight", "score"].map(|n| f.dataset(n).unwrap().read_raw::<f32>().unwrap());
     let cell_type = f.dataset("cell_type").unwrap().read_raw::<i32>().unwrap();
-    let number = f.dataset("cell").unwrap().read_raw::<u32>().unwrap();
-    assert_eq!(number, (0..160).collect::<Vec<u32>>(), "rows are in the order of the data set");
+    let rows_of = f.dataset("cell").unwrap().read_raw::<u32>().unwrap();
+    assert_eq!(rows_of, (0..160).collect::<Vec<u32>>(), "rows are in the order of the data set");
     let (genes, peaks, types) = (names("genes"), names("peaks"), names("cell_types"));
     assert_eq!((indptr.len(), names("cells").len(), cell_type.len()), (161, 160, 160));
     assert_eq!(*indptr.last().unwrap(), gene.len() as u64);
