@@ -13,32 +13,36 @@ use crate::evaluate::health::{Finding, Light, health};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data set: the --out folder of `prepare`
-    #[arg(value_name = "DATA")]
-    data: PathBuf,
+    #[arg(value_name = "DATA", required_unless_present = "named")]
+    data: Option<PathBuf>,
+    /// The same, as other verbs take it
+    #[arg(long = "data", value_name = "DATA", id = "named", hide = true, conflicts_with = "data")]
+    named: Option<PathBuf>,
 }
 
 /// Prints the lights.
 pub fn run(args: &Args, ctx: &Context) -> Result<()> {
-    if args.data.is_file() {
+    let dir = args.data.as_ref().or(args.named.as_ref()).ok_or_else(|| Error::usage("check needs a data set"))?;
+    if dir.is_file() {
         return Err(Error::input(
-            &args.data,
+            dir,
             "is a file, not a data set",
             "look into it with `sccrossrec inspect`, make a data set of it with `sccrossrec prepare`, and check that",
         ));
     }
-    let data = ctx.open_data(&args.data)?;
+    let data = ctx.open_data(dir)?;
     let found = health(&data, &ctx.follow())?;
     let count = |light| found.iter().filter(|f| f.light == light).count();
     let [good, doubtful, bad] = [Light::Good, Light::Doubtful, Light::Bad].map(count);
     let json = json!({
-        "data": args.data.display().to_string(), "good": good, "doubtful": doubtful, "bad": bad, "lines": found,
+        "data": dir.display().to_string(), "good": good, "doubtful": doubtful, "bad": bad, "lines": found,
     });
     let colour = colour_of_stdout();
     let mut table: String = found.iter().map(|f| line(f, colour)).collect();
     table += &format!("\n{good} good, {doubtful} doubtful, {bad} bad\n");
     ctx.result(&table, &json);
     if bad == 0 {
-        ctx.next("", &format!("sccrossrec train --data {} --out run", quoted(&args.data)));
+        ctx.next("", &format!("sccrossrec train --data {} --out run", quoted(dir)));
     } else {
         ctx.next("", "mend what is bad, then `sccrossrec prepare` again");
     }

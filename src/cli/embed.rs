@@ -124,6 +124,6 @@ pub fn run(args: &EmbedArgs, ctx: &Context) -> Result<()> {
         &format!("{n} cells, {width} numbers each, in obsm of {}", args.out.display()),
         &serde_json::json!({ "out": args.out, "cells": n, "dimensions": width, "node_cells": nodes.len() }),
     );
-    ctx.next("", &format!("sccrossrec plot embedding --run {} --out embedding.png", quoted(&args.run)));
+    ctx.next("", &format!("sccrossrec plot umap --run {} --out umap.png", quoted(&args.run)));
     Ok(())
 }

@@ -58,7 +58,12 @@ pub use call::{Flag, call, flags};
 pub use caller::Caller;
 
 #[derive(Parser)]
-#[command(name = "sccrossrec", version, about, subcommand_required = true)]
+#[command(
+    name = "sccrossrec",
+    version,
+    about = "Links of genes and peaks, partners, expression and embeddings of cells whose RNA and ATAC were measured together",
+    subcommand_required = true
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -119,9 +124,9 @@ enum Verb {
     /// Rank the partners of cells: for RNA of some cells the ATAC of others, or the other way round
     #[command(name = "match")]
     Match(match_cells::Args),
-    /// Regulation read back: attention of every cell, links of every cell type
+    /// Links of genes and peaks with false discovery rates, of all cells and by type; and what attention says
     Discover(discover::Args),
-    /// One picture as PNG or SVG: training curves, embedding, heat map, arcs, tracks
+    /// One picture as PNG or SVG: region, umap, dotplot, arcs, curves, heatmap, tracks
     Plot(plot::Args),
     /// A run and a discovery as one HTML page that works offline
     Report(report::Args),
@@ -282,7 +287,9 @@ fn said(e: &clap::Error) -> String {
     let text = e.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let end = text.find("\nUsage:").or_else(|| text.find("\nFor more information")).unwrap_or(text.len());
-    one_line(&text[..end])
+    // A value is seldom meant where a flag is misspelt.
+    let end = text.find("\n  tip: to pass '").map_or(end, |at| at.min(end));
+    one_line(&text[..end]).replace(" tip: ", "; tip: ")
 }
 
 fn one_line(text: &str) -> String {

@@ -101,7 +101,14 @@ fn sources(args: &Args) -> Result<(Shown<Run>, Option<DiscoveryFolder>)> {
 }
 
 /// The run's data set; a place that was given must hold one.
-fn data_of(args: &Args, run: &Shown<Run>, ctx: &Context) -> Result<Shown<DataSet>> {
+fn data_of(args: &Args, run: &Shown<Run>, found: Option<&DiscoveryFolder>, ctx: &Context) -> Result<Shown<DataSet>> {
+    // Of links alone the data that they are of, where these are still there.
+    let links_of = found.and_then(|f| f.data.as_ref()).filter(|_| run.is_err() && args.data.is_none());
+    if let Some(data) = links_of.and_then(|dir| ctx.open_data(dir).ok())
+        && found.is_some_and(|f| f.data_hash.as_deref() == Some(data.hash()))
+    {
+        return Ok(Ok(data));
+    }
     match (run, &args.data) {
         (Ok(run), Some(dir)) => Ok(Ok(super::evaluate::open_data(run, Some(dir), ctx)?)),
         (Ok(run), None) => Ok(run.open_data(None, ctx.access).map_err(|e| format!("Without the data set: {e}."))),
@@ -205,7 +212,7 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     if let Ok(run) = &mut run {
         run.allow_missing = args.which.allow_missing;
     }
-    let data = data_of(args, &run, ctx)?;
+    let data = data_of(args, &run, found.as_ref(), ctx)?;
     if let Some(found) = &found {
         check_discovery(found, &run, &data)?;
     }
@@ -260,7 +267,12 @@ pub fn run(args: &Args, ctx: &Context) -> Result<()> {
     drop(follow);
     let size = format!("{:.1} MB", extent.bytes as f64 / 1e6);
     ctx.result(
-        &format!("{}: {size}, {} links, {} cells", args.out.display(), extent.links, extent.cells),
+        &format!(
+            "{}: {size}, {} pairs of a gene and a peak, {} cells in the plane",
+            args.out.display(),
+            extent.links,
+            extent.cells
+        ),
         &serde_json::json!({ "out": args.out, "bytes": extent.bytes, "links": extent.links, "cells": extent.cells }),
     );
     ctx.next("", &format!("open {} in a browser", quoted(&args.out)));

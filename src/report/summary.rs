@@ -12,7 +12,7 @@ use crate::evaluate::health::{self, Finding};
 use crate::evaluate::{Evaluation, TowerEvaluation};
 use crate::picture::{escaped, thousands};
 use crate::progress::Progress;
-use crate::train::Run;
+use crate::train::{Checkpoint, Run};
 
 /// Least share of claims whose sign holds in the other half.
 const HOLDS: (f64, f64) = (0.7, 0.9);
@@ -350,7 +350,9 @@ pub(super) fn summary(
     items.extend(run.map(|r| {
         let same = data.is_none_or(|d| d.hash() == r.data_hash());
         let other = if same { "" } else { " <b>on other data than these</b>" };
-        format!("A model trained by recipe <b>{}</b>{other}.", escaped(&r.config.recipe))
+        let done = r.checkpoint_path(Checkpoint::Best).exists();
+        let how = if done { "A model trained by" } else { "A training that has not come to its first epoch yet, of" };
+        format!("{how} recipe <b>{}</b>{other}.", escaped(&r.config.recipe))
     }));
     if items.is_empty() {
         items.push("The data set is not at hand.".into());

@@ -117,7 +117,9 @@ impl Run {
         let path = dir.join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                Error::input(dir, "is not a run: there is no run.json in it", "give the --out folder of `train`")
+                let found =
+                    if dir.exists() { "is not a run: there is no run.json in it" } else { "there is no such folder" };
+                Error::input(dir, found, "give the --out folder of `train`")
             }
             _ => Error::io(&path, "read", e),
         })?;
