@@ -68,6 +68,20 @@ struct Reading<'v> {
     wrong: Option<Error>,
 }
 
+/// What is wrong with a line.
+enum Wrong {
+    /// It cannot be read.
+    Line(String),
+    /// It says neither that it is a link nor that it is none.
+    Label(String),
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Wrong {
+        Wrong::Line(what)
+    }
+}
+
 impl<'v> Reading<'v> {
     fn new(v: &'v Vocabulary, aliases: &'v Aliases, window: i64) -> Self {
         Reading {
@@ -199,10 +213,10 @@ impl<'v> Reading<'v> {
     }
 
     /// A line of a file; says what is wrong with it.
-    fn line(&mut self, layout: &Layout, line: &str) -> Result<(), String> {
+    fn line(&mut self, layout: &Layout, line: &str) -> Result<(), Wrong> {
         let fields = layout.fields(line)?;
         let fields: Vec<&str> = fields.iter().map(AsRef::as_ref).collect();
-        let Some(link) = layout.outcome(&fields)? else {
+        let Some(link) = layout.outcome(&fields).map_err(Wrong::Label)? else {
             self.truth.untested += 1;
             return Ok(());
         };
@@ -320,8 +334,9 @@ impl Truth {
     ///
     /// # Errors
     /// A table without these columns; a file of which no link remains, or no negative of those that it has, or that comes to
-    /// more than 50 million pairs. A line with too few columns, with a place that is none, is empty or turned round, or with
-    /// another value in the column of negatives is left out and counted, and an error where no link remains.
+    /// more than 50 million pairs; another value in the column of negatives, as others may be misread as well. A line with too
+    /// few columns, or with a place that is none, is empty or turned round is left out and counted, and an error where no link
+    /// remains.
     pub fn read_with(path: &Path, v: &Vocabulary, window: i64) -> Result<Truth> {
         Self::read_named(path, v, window, &Aliases::default())
     }
@@ -358,10 +373,14 @@ impl Truth {
                 known = known.take().map(|layout| layout.with_row_names(line));
             }
             let Some(layout) = &known else { return Ok(()) };
-            if let Err(what) = reading.line(layout, line) {
-                let wrong = || Error::input(path, format!("line {number} {what}"), "mend or remove that line");
-                reading.wrong.get_or_insert_with(wrong);
-                reading.truth.unread += 1;
+            let told = |what: String| Error::input(path, format!("line {number} {what}"), "mend or remove that line");
+            match reading.line(layout, line) {
+                Ok(()) => {}
+                Err(Wrong::Label(what)) => return Err(told(what)),
+                Err(Wrong::Line(what)) => {
+                    reading.wrong.get_or_insert_with(|| told(what));
+                    reading.truth.unread += 1;
+                }
             }
             if reading.pairs() > reading.settle_at {
                 reading.settle();
