@@ -28,5 +28,7 @@ for anndata in ${SCCROSSREC_ANNDATA:-0.11.4 0.12.19}; do
     # Away from the checkout, so that the installed package is what is tested.
     tests=$PWD/python/tests
     (cd "$work" && "$work/$anndata/bin/python" -m pytest -q -p no:cacheprovider --rootdir "$tests" "$tests") || failed=1
+    # A tutorial as it is printed, with nothing but the wheel.
+    "$work/$anndata/bin/python" docs/make.py docs/tutorial-10x.md --program "$work/$anndata/bin/sccrossrec" --check || failed=1
 done
 exit $failed
