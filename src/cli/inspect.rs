@@ -82,12 +82,6 @@ fn next(path: &Path, found: &serde_json::Map<String, serde_json::Value>) -> Opti
     }
 }
 
-/// Shares of transcription starts near peaks, as `prepare` kept them; `None` in data sets of before.
-fn promoters(path: &Path) -> Option<PromoterShare> {
-    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(path.join("dataset.json")).ok()?).ok()?;
-    serde_json::from_value(manifest.get("origin")?.get("promoters")?.clone()).ok()
-}
-
 fn inspect_run(path: &Path) -> Result<Findings> {
     let run = Run::open(path)?;
     let mut r = Findings::new("run");
@@ -143,7 +137,7 @@ fn inspect_data(path: &Path, verify: bool, ctx: &Context) -> Result<Findings> {
     let (rna, atac) = data.kinds();
     r.add("RNA values", values(rna));
     r.add("ATAC values", values(atac));
-    if let Some(p) = promoters(path) {
+    if let Some(p) = PromoterShare::kept(data.origin()) {
         r.add("TSS near a peak", p.to_string());
     }
     let features = data.gene_features();

@@ -5,6 +5,7 @@
 //! fingerprint is that of the parameters, the data and the cells: a part of something else is not taken.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -168,9 +169,6 @@ impl Parts {
             return None;
         }
         let mut ends = (0..=n).map(|_| f.u64().and_then(|e| usize::try_from(e).ok())).collect::<Option<Vec<_>>>()?;
-        let words = |bytes: &[u8]| -> Vec<u32> {
-            bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        };
         let mut column = || Some(words(f.take(pairs.checked_mul(4)?)?));
         let (gene, peak, weight, score) = (column()?, column()?, column()?, column()?);
         if !f.0.is_empty() || ends.first() != Some(&0) || ends.last() != Some(&pairs) || !ends.is_sorted() {
@@ -178,13 +176,8 @@ impl Parts {
         }
         let starts = ends.clone();
         ends.remove(0);
-        let pair = |k: usize| Pair {
-            gene: gene[k],
-            peak: peak[k],
-            weight: f32::from_bits(weight[k]),
-            score: f32::from_bits(score[k]),
-        };
-        Some(starts.iter().zip(&ends).map(|(&from, &to)| (from..to).map(pair).collect()).collect())
+        let columns = [&gene[..], &peak, &weight, &score];
+        Some(starts.iter().zip(&ends).map(|(&from, &to)| pairs_in(columns, from..to)).collect())
     }
 
     /// Hands on every cell of all groups with its pairs, by the number of its RNA. The parts have been read whole before;
@@ -234,6 +227,21 @@ impl Parts {
     }
 }
 
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Some pairs of the columns of a part: genes, peaks, weights and scores.
+fn pairs_in([gene, peak, weight, score]: [&[u32]; 4], range: Range<usize>) -> Vec<Pair> {
+    let pair = |k: usize| Pair {
+        gene: gene[k],
+        peak: peak[k],
+        weight: f32::from_bits(weight[k]),
+        score: f32::from_bits(score[k]),
+    };
+    range.map(pair).collect()
+}
+
 /// A part that was found whole, from which single rows are read.
 struct OpenPart {
     path: PathBuf,
@@ -246,7 +254,7 @@ impl OpenPart {
     fn words(&self, from: u64, n: usize) -> Result<Vec<u32>> {
         let mut bytes = vec![0u8; 4 * n];
         self.file.read_exact_at(&mut bytes, from).map_err(|e| Error::io(&self.path, "read", e))?;
-        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(words(&bytes))
     }
 
     fn open(path: PathBuf, rows: usize) -> Result<OpenPart> {
@@ -262,13 +270,7 @@ impl OpenPart {
         let (first, all) = (HEAD + 8 * self.ends.len() as u64, self.ends[self.ends.len() - 1]);
         let column = |k: u64| self.words(first + 4 * (k * all + from), (to - from) as usize);
         let (gene, peak, weight, score) = (column(0)?, column(1)?, column(2)?, column(3)?);
-        let pair = |k: usize| Pair {
-            gene: gene[k],
-            peak: peak[k],
-            weight: f32::from_bits(weight[k]),
-            score: f32::from_bits(score[k]),
-        };
-        Ok((0..gene.len()).map(pair).collect())
+        Ok(pairs_in([&gene, &peak, &weight, &score], 0..gene.len()))
     }
 }
 

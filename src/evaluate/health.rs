@@ -297,8 +297,8 @@ fn places(v: &Vocabulary) -> [Finding; 3] {
 }
 
 fn promoters(data: &DataSet) -> Finding {
-    let kept = data.origin().get("promoters").and_then(|p| serde_json::from_value(p.clone()).ok());
-    let Some(share): Option<PromoterShare> = kept.or_else(|| PromoterShare::of(data.vocabulary())) else {
+    let kept = PromoterShare::kept(data.origin());
+    let Some(share) = kept.or_else(|| PromoterShare::of(data.vocabulary())) else {
         let why = [
             "no gene and peak have places to compare",
             "prepare with the annotation of the genome that was used (--gtf)",

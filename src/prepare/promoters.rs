@@ -59,6 +59,11 @@ impl PromoterShare {
         })
     }
 
+    /// As `prepare` kept them in the origin of a data set; `None` in data sets of before.
+    pub(crate) fn kept(origin: &serde_json::Value) -> Option<Self> {
+        serde_json::from_value(origin.get("promoters")?.clone()).ok()
+    }
+
     /// Tells the shares, and warns where starts have hardly more peaks than other places.
     pub(crate) fn tell(&self, progress: &dyn Progress) {
         progress.note(&format!("TSS with a peak within 1 kb: {self}"));

@@ -80,11 +80,10 @@ impl Regions {
         let types = chosen.iter().map(|&t| {
             let of = &self.profiles.types[t];
             let shown = gene.map(|g| of.genes[g as usize]);
-            let height = |&p: &u32| of.peaks[p as usize] * (1000.0 / (at(p)[1] - at(p)[0]).max(1) as f32);
             Row {
                 name: of.name.clone(),
                 cells: of.cells,
-                heights: peaks.iter().map(height).collect(),
+                heights: peaks.iter().map(|&p| of.per_kb(p as usize, v)).collect(),
                 share: shown.map(|d| d.share),
                 mean: shown.map(|d| d.mean),
             }

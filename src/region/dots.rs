@@ -2,21 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::profiles::Profiles;
+use super::profiles::{Detection, Profiles};
 use crate::dataset::DataSet;
 use crate::dataset::draw::names_of;
 use crate::error::{Error, Result};
 use crate::near::hint;
 use crate::progress::Progress;
-
-/// A gene in a cell type.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Dot {
-    /// Share of the cells that have it.
-    pub share: f32,
-    /// Mean expression.
-    pub mean: f32,
-}
 
 /// Genes by cell type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +17,7 @@ pub struct Dots {
     /// Each type: name, cells.
     pub types: Vec<(String, usize)>,
     /// `[types][genes]`.
-    pub dots: Vec<Vec<Dot>>,
+    pub dots: Vec<Vec<Detection>>,
     /// What the expression is, in words.
     pub expression: String,
 }
@@ -58,11 +49,10 @@ pub fn dots(data: &DataSet, genes: &[String], cell_types: &[String], progress: &
     let profiles = Profiles::of(data, progress)?;
     let chosen = profiles.rows(cell_types)?;
     let of = |t: &usize| &profiles.types[*t];
-    let dot = |t: &usize, g: &usize| Dot { share: of(t).genes[*g].share, mean: of(t).genes[*g].mean };
     Ok(Dots {
         genes: numbers.iter().map(|&g| known[g].clone()).collect(),
         types: chosen.iter().map(|t| (of(t).name.clone(), of(t).cells)).collect(),
-        dots: chosen.iter().map(|t| numbers.iter().map(|g| dot(t, g)).collect()).collect(),
+        dots: chosen.iter().map(|t| numbers.iter().map(|&g| of(t).genes[g]).collect()).collect(),
         expression: profiles.expression().into(),
     })
 }

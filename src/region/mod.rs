@@ -9,6 +9,6 @@ pub(crate) mod place;
 pub(crate) mod profiles;
 
 pub use cut::Regions;
-pub use dots::{Dot, Dots, dots};
+pub use dots::{Dots, dots};
 pub use parts::{Focus, Known, Links, Region, RegionLink, RegionOptions, Row};
 pub use profiles::{Detection, OfCells, Profiles};

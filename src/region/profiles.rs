@@ -1,6 +1,7 @@
 //! What the cells of each type show of every peak and gene.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::data::anndata::MatrixKind;
 use crate::dataset::draw::names_of;
@@ -8,12 +9,13 @@ use crate::dataset::{Cell, DataSet};
 use crate::error::{Error, Result};
 use crate::near::hint;
 use crate::progress::Progress;
+use crate::vocabulary::Vocabulary;
 
 /// Expression is told in counts of a cell with so many.
 const COUNTS: f64 = 1e4;
 
 /// What some cells show of a gene.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Detection {
     /// Share of the cells that have it.
     pub share: f32,
@@ -64,6 +66,14 @@ fn groups(data: &DataSet) -> Vec<(String, Vec<u32>)> {
     let mut all: Vec<Vec<u32>> = vec![Vec::new(); v.cell_types.len()];
     (0..).zip(&v.cell_type).for_each(|(c, &t)| all[t as usize].push(c));
     v.cell_types.iter().cloned().zip(all).filter(|g| !g.1.is_empty()).collect()
+}
+
+impl OfCells {
+    /// Height of a peak in a picture: its counts per 1,000 bases.
+    pub(crate) fn per_kb(&self, peak: usize, v: &Vocabulary) -> f32 {
+        let at = &v.peaks[peak];
+        self.peaks[peak] * (1000.0 / (at.end - at.start).max(1) as f32)
+    }
 }
 
 fn scale(median: Option<f64>, depth: f64, cells: usize) -> f64 {

@@ -27,14 +27,10 @@ pub(super) fn tracks_json(
     let v = data.vocabulary();
     if data.kinds().1.is_some() {
         let profiles = Profiles::of(data, progress)?;
-        let height = |t: usize, p: usize| {
-            let peak = &v.peaks[p];
-            profiles.types[t].peaks[p] * 1000.0 / (peak.end - peak.start).max(1) as f32
-        };
-        let all = |t: usize| peaks.iter().map(move |&p| height(t, p));
-        let greatest = (0..profiles.types.len()).flat_map(all).fold(0.0, f32::max);
+        let heights: Vec<f32> = profiles.types.iter().flat_map(|t| peaks.iter().map(|&p| t.per_kb(p, v))).collect();
+        let greatest = heights.iter().copied().fold(0.0, f32::max);
         let step = |h: f32| if greatest > 0.0 { (STEPS * (h.max(0.0) / greatest).sqrt()).round() as u8 } else { 0 };
-        let heights: Vec<u8> = (0..profiles.types.len()).flat_map(all).map(step).collect();
+        let heights: Vec<u8> = heights.into_iter().map(step).collect();
         let unit = match profiles.median {
             Some(m) => format!("per kb in a cell of median depth ({} in peaks)", thousands(m as u64)),
             None => "per kb, mean of the cells".into(),
